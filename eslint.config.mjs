@@ -1,0 +1,80 @@
+import tseslint from 'typescript-eslint';
+import importX from 'eslint-plugin-import-x';
+
+const noRestricted = (patterns) => ({ 'no-restricted-imports': ['error', { patterns }] });
+const group = (globs, message, extra = {}) => ({ group: globs, message, ...extra });
+
+export default tseslint.config(
+  { ignores: ['dist/', 'node_modules/', 'src/generated/', '.remit/', 'coverage/'] },
+  {
+    files: ['**/*.ts'],
+    extends: [tseslint.configs.recommendedTypeChecked],
+    languageOptions: { parserOptions: { projectService: true, tsconfigRootDir: import.meta.dirname } },
+    plugins: { 'import-x': importX },
+    settings: { 'import-x/resolver': { node: { extensions: ['.ts', '.js'] } } },
+    rules: {
+      '@typescript-eslint/no-floating-promises': 'error',
+      '@typescript-eslint/no-misused-promises': ['error', { checksVoidReturn: { arguments: false } }],
+      '@typescript-eslint/consistent-type-imports': ['error', { fixStyle: 'inline-type-imports' }],
+      '@typescript-eslint/no-unused-vars': ['error', { argsIgnorePattern: '^_', varsIgnorePattern: '^_' }],
+      '@typescript-eslint/switch-exhaustiveness-check': [
+        'error',
+        { considerDefaultExhaustiveForUnions: true },
+      ],
+      '@typescript-eslint/no-explicit-any': 'error',
+      'import-x/no-cycle': ['error', { ignoreExternal: true }],
+      eqeqeq: 'error',
+      'no-console': 'error',
+    },
+  },
+  // Dependencies point one way: contracts <- domain <- activities; workflows name activities by type only.
+  {
+    files: ['src/contracts/**/*.ts'],
+    rules: noRestricted([
+      group(
+        [
+          '**/domain/**',
+          '**/platform/**',
+          '**/api/**',
+          '**/bridges/**',
+          '**/activities/**',
+          '**/workflows/*',
+        ],
+        'contracts depend on nothing of ours',
+      ),
+    ]),
+  },
+  {
+    files: ['src/domain/**/*.ts'],
+    rules: noRestricted([
+      group(
+        ['**/api/**', '**/bridges/**', '**/activities/**', '**/workflows/*', '!**/contracts/**'],
+        'domain depends on contracts and platform only',
+      ),
+    ]),
+  },
+  {
+    files: ['src/workflows/**/*.ts'],
+    rules: noRestricted([
+      group(
+        ['node:*', 'fs', 'path', 'crypto', 'pg', 'kafkajs', 'express'],
+        'workflow code is deterministic: no Node built-ins, no clients',
+      ),
+      group(
+        ['**/domain/**', '**/platform/**', '**/api/**', '**/bridges/**'],
+        'workflows import contracts and activity types only',
+      ),
+      group(['**/activities/**'], 'workflows import activity types only', { allowTypeImports: true }),
+    ]),
+  },
+  {
+    files: ['src/api/**/*.ts', 'src/bridges/**/*.ts'],
+    rules: noRestricted([
+      group(
+        ['../workflows/*', '../../workflows/*', '**/activities/**'],
+        'api and bridges name workflows, they never import their code',
+      ),
+    ]),
+  },
+  { files: ['src/cli.ts', 'bench/**/*.ts', 'src/roles/demo*.ts'], rules: { 'no-console': 'off' } },
+);

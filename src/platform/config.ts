@@ -1,0 +1,280 @@
+import { z } from 'zod';
+
+/**
+ * The one configuration schema. Every variable is named with its unit, described, and listed in `.env.example`
+ * (generated from here by `npm run generate`). A variable set to the empty string counts as not set.
+ */
+
+const int = (fallback: number, min: number, max: number) =>
+  z.coerce.number().int().min(min).max(max).default(fallback);
+const flag = (fallback: boolean) =>
+  z
+    .enum(['true', 'false', '1', '0'])
+    .transform((value) => value === 'true' || value === '1')
+    .default(fallback);
+const text = () => z.string().min(1);
+const list = () =>
+  z.string().transform((value) =>
+    value
+      .split(',')
+      .map((part) => part.trim())
+      .filter(Boolean),
+  );
+const base64Key = (bytes: number) =>
+  z.string().refine((value) => Buffer.from(value, 'base64').length === bytes, {
+    error: `must be ${bytes} bytes in base64 (openssl rand -base64 ${bytes})`,
+  });
+const webhookSecret = () =>
+  z
+    .string()
+    .regex(/^whsec_[A-Za-z0-9+/]{32,}={0,2}$/, { error: 'must be whsec_ and at least 24 bytes in base64' });
+const MINUTE = 60_000;
+const HOUR = 60 * MINUTE;
+
+const shape = {
+  // Process
+  NODE_ENV: z
+    .enum(['development', 'test', 'production'])
+    .default('production')
+    .describe('development pretty-prints logs'),
+  LOG_LEVEL: z
+    .enum(['trace', 'debug', 'info', 'warn', 'error', 'fatal', 'silent'])
+    .default('info')
+    .describe('pino level'),
+  SHUTDOWN_TIMEOUT_MS: int(30_000, 1_000, 600_000).describe('ordered shutdown is forced after this long'),
+  METRICS_HOST: text()
+    .default('127.0.0.1')
+    .describe('address of /healthz, /readyz and /metrics (0.0.0.0 in a container)'),
+  METRICS_PORT: int(9464, 0, 65_535).describe('port of /healthz, /readyz and /metrics; 0 takes a free one'),
+  READINESS_TIMEOUT_MS: int(2_000, 100, 60_000).describe('longest wait for one dependency in /readyz'),
+
+  // HTTP API
+  API_HOST: text().default('127.0.0.1').describe('address the API listens on (0.0.0.0 in a container)'),
+  API_PORT: int(8080, 0, 65_535).describe('port of the API; 0 takes a free one'),
+  API_BODY_LIMIT_BYTES: int(65_536, 1_024, 10_485_760).describe('largest request body'),
+  API_PAGE_SIZE_MAX_ROWS: int(200, 1, 1_000).describe('largest page of a list'),
+  API_REQUEST_TIMEOUT_MS: int(30_000, 1_000, 300_000).describe('longest time a request may take'),
+  DEFAULT_TENANT: text().default('default').describe('tenant of users and tokens that name none'),
+  DEFAULT_CURRENCY: z
+    .string()
+    .length(3)
+    .default('TRY')
+    .describe('currency of POST /accounts when it names none'),
+  TRUST_USER_ID_HEADER: flag(false).describe(
+    'believe X-User-Id; only behind a gateway that sets it. Otherwise the JWT subject',
+  ),
+  AUTH_JWT_SECRET: z
+    .string()
+    .min(32)
+    .optional()
+    .describe('local HS256 key (at least 32 characters) for bearer tokens'),
+  AUTH_JWKS_URL: z.url().optional().describe('JWKS of an OIDC issuer, instead of or beside AUTH_JWT_SECRET'),
+  AUTH_ISSUER: text().optional().describe('required issuer (iss) of bearer tokens'),
+  AUTH_AUDIENCE: text().default('remit').describe('required audience (aud) of bearer tokens'),
+
+  // Providers' webhooks
+  PROVIDER_SECRET_DECARD: webhookSecret()
+    .optional()
+    .describe('secret that DeCard signs with (Standard Webhooks, whsec_...)'),
+  PROVIDER_SIGNATURES_REQUIRED: flag(true).describe(
+    'refuse unsigned provider webhooks; false only for local experiments',
+  ),
+  PROVIDER_SIGNATURE_TOLERANCE_S: int(300, 1, 86_400).describe(
+    'largest difference of webhook-timestamp to now, in seconds',
+  ),
+
+  // PostgreSQL
+  DATABASE_URL: z
+    .url({ protocol: /^postgres(ql)?$/ })
+    .describe('postgresql://user:password@host:5432/remit; TLS by ?sslmode=verify-full'),
+  DATABASE_POOL_CONNECTIONS: int(10, 1, 200).describe('connections for everything but money transactions'),
+  DATABASE_MONEY_POOL_CONNECTIONS: int(16, 1, 200).describe(
+    'connections for SERIALIZABLE money transactions',
+  ),
+  DATABASE_CONNECT_TIMEOUT_MS: int(5_000, 100, 60_000).describe('longest wait for a connection'),
+  DATABASE_STATEMENT_TIMEOUT_MS: int(15_000, 100, 600_000).describe('longest statement'),
+  MONEY_RETRY_MAX_ATTEMPTS: int(25, 1, 1_000).describe(
+    'tries of one money transaction on serialization conflicts',
+  ),
+  MONEY_RETRY_BASE_MS: int(2, 1, 1_000).describe('base of the full-jitter back-off between these tries'),
+  MONEY_RETRY_CAP_MS: int(200, 1, 60_000).describe('cap of that back-off'),
+  PAYMENT_EXPIRES_AFTER_MS: int(72 * HOUR, 1_000, 365 * 24 * HOUR).describe(
+    'a payment or payout without a terminal event expires after this long',
+  ),
+
+  // Kafka
+  KAFKA_BROKERS: list().describe('host:port, comma separated (KAFKA_BROKER is accepted too)'),
+  KAFKA_CLIENT_ID: text().default('remit').describe('client id at the brokers'),
+  KAFKA_TLS: flag(false).describe('TLS to the brokers'),
+  KAFKA_TLS_CA_FILE: text().optional().describe('PEM file of the CA, when it is not a public one'),
+  KAFKA_SASL_MECHANISM: z
+    .enum(['plain', 'scram-sha-256', 'scram-sha-512'])
+    .optional()
+    .describe('SASL mechanism'),
+  KAFKA_SASL_USERNAME: text().optional().describe('SASL user'),
+  KAFKA_SASL_PASSWORD: text().optional().describe('SASL password'),
+  KAFKA_REPLICATION_FACTOR: int(1, 1, 10).describe(
+    'of the topics that `remit migrate` creates (3 in production)',
+  ),
+  KAFKA_TOPIC_PARTITIONS: int(6, 1, 1_000).describe('of the topics that `remit migrate` creates'),
+  KAFKA_PRODUCER_BATCH_MESSAGES: int(500, 1, 10_000).describe('largest number of messages in one request'),
+  KAFKA_PRODUCER_QUEUE_MESSAGES: int(20_000, 1, 1_000_000).describe(
+    'messages waiting in memory; more are refused',
+  ),
+  KAFKA_PRODUCE_TIMEOUT_MS: int(10_000, 100, 300_000).describe('longest wait for the brokers to acknowledge'),
+  KAFKA_MESSAGE_MAX_BYTES: int(262_144, 1_024, 10_485_760).describe('larger messages are dead-lettered'),
+  KAFKA_GROUP_PREFIX: text().default('remit').describe('prefix of the consumer groups'),
+  TOPIC_PAYMENT_WEBHOOK_PREFIX: text()
+    .default('payment.webhook.')
+    .describe('a provider’s topic is this and its name'),
+  TOPIC_WEBHOOKS_ORDERS: text().default('webhooks.orders').describe('order webhooks'),
+  TOPIC_WEBHOOKS_DISPUTES: text().default('webhooks.disputes').describe('chargeback webhooks'),
+  TOPIC_PAYMENT_REQUEST: text().default('payment-request').describe('orders that ask to be paid'),
+  TOPIC_PAYMENT_STATUS: text().default('payment-status').describe('what became of them'),
+  TOPIC_EVENTS: text().default('events').describe('events published through the API'),
+  TOPIC_DOMAIN_EVENTS: text().default('domain.events').describe('every state change'),
+  TOPIC_WEBHOOK_DELIVERY_DLQ: text()
+    .default('webhook.delivery.dlq')
+    .describe('deliveries that were given up'),
+  TOPIC_PURCHASES: text().default('purchases').describe('purchases for ClickHouse'),
+  TOPIC_PURCHASES_DLQ: text().default('purchases.dlq').describe('purchases that can’t be stored'),
+
+  // Bridge and relay
+  BRIDGE_CONCURRENT_KEYS: int(64, 1, 1_000).describe(
+    'keys of one partition batch that are worked on at a time',
+  ),
+  BRIDGE_RETRY_BASE_MS: int(200, 1, 60_000).describe('first pause when Temporal does not take an event'),
+  BRIDGE_RETRY_CAP_MS: int(10_000, 1, 600_000).describe('longest such pause'),
+  RELAY_POLL_INTERVAL_MS: int(25, 1, 60_000).describe('pause of the relay when the outbox is empty'),
+  RELAY_BATCH_ROWS: int(500, 1, 10_000).describe('outbox rows in one round of the relay'),
+
+  // Temporal
+  TEMPORAL_ADDRESS: text().describe('host:port of the Temporal frontend'),
+  TEMPORAL_NAMESPACE: text().default('default').describe('namespace'),
+  TEMPORAL_API_KEY: text().optional().describe('API key (Temporal Cloud); turns TLS on'),
+  TEMPORAL_TLS: flag(false).describe('TLS to the frontend'),
+  TEMPORAL_TLS_CA_FILE: text().optional().describe('PEM file of the CA'),
+  TEMPORAL_TLS_CERT_FILE: text().optional().describe('PEM file of the client certificate (mTLS)'),
+  TEMPORAL_TLS_KEY_FILE: text().optional().describe('PEM file of the client key (mTLS)'),
+  TEMPORAL_UI_URL: z.url().optional().describe('base of the links to workflows that the CLI prints'),
+  WORKER_WORKFLOW_SLOTS: int(100, 1, 10_000).describe('workflow tasks in flight in one worker'),
+  WORKER_ACTIVITY_SLOTS: int(100, 1, 10_000).describe('activities in flight in one worker'),
+  WORKER_CACHED_WORKFLOWS: int(2_000, 0, 100_000).describe('workflows kept in memory between their tasks'),
+  UNKNOWN_TRANSACTION_WAIT_MS: int(10 * MINUTE, 0, 30 * 24 * HOUR).describe(
+    'how long an event of an unknown transaction waits for it',
+  ),
+
+  // Webhooks out
+  WEBHOOK_SCHEDULE_MS: list()
+    .pipe(
+      z
+        .array(
+          z.coerce
+            .number<string>()
+            .int()
+            .min(0)
+            .max(7 * 24 * HOUR),
+        )
+        .min(1)
+        .max(50),
+    )
+    .default([
+      0,
+      5_000,
+      5 * MINUTE,
+      30 * MINUTE,
+      2 * HOUR,
+      5 * HOUR,
+      10 * HOUR,
+      14 * HOUR,
+      20 * HOUR,
+      24 * HOUR,
+    ])
+    .describe('pause before each delivery attempt; its length is the number of attempts'),
+  WEBHOOK_TIMEOUT_MS: int(15_000, 100, 60_000).describe('longest delivery attempt'),
+  WEBHOOK_RESPONSE_MAX_BYTES: int(16_384, 0, 1_048_576).describe('how much of a subscriber’s answer is kept'),
+  WEBHOOK_ALLOWED_PRIVATE_CIDRS: list()
+    .default([])
+    .describe('private targets that webhooks may reach, e.g. 127.0.0.1/32; none by default'),
+  WEBHOOK_CONCURRENT_ATTEMPTS: int(64, 1, 10_000).describe('delivery attempts in flight in one worker'),
+  SUBSCRIPTIONS_MAX_PER_TENANT: int(1_000, 1, 100_000).describe('subscriptions of one tenant'),
+  ENCRYPTION_KEY: base64Key(32).optional().describe('AES-256-GCM key of secrets at rest, 32 bytes in base64'),
+  ENCRYPTION_KEYS_OLD: list().default([]).describe('earlier keys, still able to decrypt'),
+
+  // ClickHouse ingest
+  CLICKHOUSE_URL: z.url().describe('http(s)://host:8123'),
+  CLICKHOUSE_USER: text().default('default').describe('user'),
+  CLICKHOUSE_PASSWORD: z.string().default('').describe('password'),
+  CLICKHOUSE_DATABASE: text().default('remit').describe('database, created by `remit migrate`'),
+} as const;
+
+export type Config = z.infer<z.ZodObject<typeof shape>>;
+export type ConfigKey = keyof Config;
+
+/** Names, descriptions and defaults of every variable, in order: what `.env.example` is generated from. */
+export const CONFIG_FIELDS: readonly { name: string; description: string; fallback: unknown }[] =
+  Object.entries(shape).map(([name, field]) => {
+    const parsed = (field as z.ZodType).safeParse(undefined);
+    return { name, description: field.description ?? '', fallback: parsed.success ? parsed.data : undefined };
+  });
+
+/** All configuration mistakes at once; the process exits 78 (EX_CONFIG) with this message. */
+export class ConfigError extends Error {
+  readonly exitCode = 78;
+}
+
+/**
+ * Reads the configuration from an environment. `needs` names the variables this role can't do without; the others may
+ * be missing and then read as undefined, so that `remit relay` does not ask for a ClickHouse address.
+ * @throws ConfigError that lists every mistake.
+ */
+export function loadConfig(env: NodeJS.ProcessEnv, needs: readonly ConfigKey[]): Config {
+  const given: Record<string, string> = {};
+  for (const [name, value] of Object.entries(env))
+    if (value !== undefined && value !== '') given[name] = value;
+  if (!given['KAFKA_BROKERS'] && given['KAFKA_BROKER']) given['KAFKA_BROKERS'] = given['KAFKA_BROKER'];
+
+  const needed = new Set<string>(needs);
+  const partial = z.object(
+    Object.fromEntries(
+      Object.entries(shape).map(([name, field]) => [name, needed.has(name) ? field : field.optional()]),
+    ),
+  );
+  const parsed = partial.safeParse(given);
+  const mistakes = parsed.success
+    ? []
+    : parsed.error.issues.map((issue) => {
+        const name = String(issue.path[0]);
+        return given[name] === undefined
+          ? `${name} is not set (${describe(name)})`
+          : `${name}: ${issue.message}`;
+      });
+  for (const name of needed)
+    if (
+      given[name] === undefined &&
+      parsed.success &&
+      (parsed.data as Record<string, unknown>)[name] === undefined
+    )
+      mistakes.push(`${name} is not set (${describe(name)})`);
+  if (mistakes.length > 0)
+    throw new ConfigError(
+      `The configuration has ${mistakes.length} mistake${mistakes.length > 1 ? 's' : ''}:\n` +
+        mistakes.map((mistake) => `  - ${mistake}`).join('\n') +
+        '\nEvery variable is described in .env.example.',
+    );
+  return parsed.data as Config;
+}
+
+function describe(name: string): string {
+  return (shape as Record<string, z.ZodType>)[name]?.description ?? 'see .env.example';
+}
+
+/** Variables that each role can't do without. */
+export const ROLE_NEEDS = {
+  api: ['DATABASE_URL', 'KAFKA_BROKERS', 'TEMPORAL_ADDRESS', 'ENCRYPTION_KEY'],
+  bridge: ['KAFKA_BROKERS', 'TEMPORAL_ADDRESS'],
+  worker: ['DATABASE_URL', 'KAFKA_BROKERS', 'TEMPORAL_ADDRESS', 'ENCRYPTION_KEY'],
+  relay: ['DATABASE_URL', 'KAFKA_BROKERS'],
+  ingest: ['KAFKA_BROKERS', 'CLICKHOUSE_URL'],
+  migrate: ['DATABASE_URL', 'KAFKA_BROKERS', 'TEMPORAL_ADDRESS', 'CLICKHOUSE_URL'],
+} as const satisfies Record<string, readonly ConfigKey[]>;

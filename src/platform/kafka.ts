@@ -1,0 +1,232 @@
+import { readFileSync } from 'node:fs';
+import { Kafka, logLevel, Partitioners, type IHeaders, type KafkaConfig, type Producer } from 'kafkajs';
+import type { Config } from './config';
+import type { Logger } from './logging';
+import { metrics } from './metrics';
+
+type KafkaSettings = Pick<
+  Config,
+  | 'KAFKA_BROKERS'
+  | 'KAFKA_CLIENT_ID'
+  | 'KAFKA_TLS'
+  | 'KAFKA_TLS_CA_FILE'
+  | 'KAFKA_SASL_MECHANISM'
+  | 'KAFKA_SASL_USERNAME'
+  | 'KAFKA_SASL_PASSWORD'
+>;
+
+/** A Kafka client with TLS and SASL from config and its log lines in ours. Connects lazily. */
+export function createKafka(config: KafkaSettings, log: Logger): Kafka {
+  const username = config.KAFKA_SASL_USERNAME ?? '';
+  const password = config.KAFKA_SASL_PASSWORD ?? '';
+  const sasl: Pick<KafkaConfig, 'sasl'> = config.KAFKA_SASL_MECHANISM
+    ? {
+        sasl: { mechanism: config.KAFKA_SASL_MECHANISM, username, password } as NonNullable<
+          KafkaConfig['sasl']
+        >,
+      }
+    : {};
+  const ca = config.KAFKA_TLS_CA_FILE;
+  return new Kafka({
+    clientId: config.KAFKA_CLIENT_ID,
+    brokers: config.KAFKA_BROKERS,
+    ssl: config.KAFKA_TLS ? (ca ? { ca: [readFileSync(ca)] } : true) : false,
+    ...sasl,
+    connectionTimeout: 3_000,
+    requestTimeout: 30_000,
+    retry: { initialRetryTime: 100, maxRetryTime: 5_000, retries: 8 },
+    logLevel: logLevel.WARN,
+    // kafkajs reports every retriable condition (rebalance, coordinator moving) as an error; those are ours to retry.
+    logCreator: () => (entry) => {
+      const { message, ...details } = entry.log;
+      delete (details as Record<string, unknown>)['timestamp'];
+      log[entry.level === logLevel.ERROR ? 'warn' : 'debug']({ kafka: details }, `kafka: ${message}`);
+    },
+  });
+}
+
+export interface OutgoingMessage {
+  topic: string;
+  key: string | null;
+  value: Buffer | string;
+  headers?: Record<string, string>;
+}
+
+/** Thrown when a message was not acknowledged; it may still have been stored, so consumers must be idempotent. */
+export class NotQueuedError extends Error {}
+
+interface Waiting {
+  message: OutgoingMessage;
+  resolve: () => void;
+  reject: (error: Error) => void;
+}
+
+/** One request per topic is in flight; what arrives meanwhile shares the next one. Keeps order per topic. */
+class Lane {
+  private waiting: Waiting[] = [];
+  private running = false;
+  private idle: (() => void)[] = [];
+
+  constructor(
+    private readonly topic: string,
+    private readonly producer: Producer,
+    private readonly batchMessages: number,
+    private readonly queueMessages: number,
+  ) {}
+
+  add(message: OutgoingMessage): Promise<void> {
+    if (this.waiting.length >= this.queueMessages)
+      return Promise.reject(
+        new NotQueuedError(`${this.queueMessages} messages are waiting for the brokers already`),
+      );
+    return new Promise<void>((resolve, reject) => {
+      this.waiting.push({ message, resolve, reject });
+      if (!this.running) {
+        this.running = true;
+        // The rest of this tick's messages join the first request.
+        setImmediate(() => void this.run());
+      }
+    });
+  }
+
+  /** Resolves when everything that was handed in is settled. */
+  settled(): Promise<void> {
+    return this.running ? new Promise((resolve) => this.idle.push(resolve)) : Promise.resolve();
+  }
+
+  private async run(): Promise<void> {
+    while (this.waiting.length > 0) {
+      const batch = this.waiting.splice(0, this.batchMessages);
+      try {
+        await this.producer.send({
+          topic: this.topic,
+          acks: -1,
+          messages: batch.map(({ message }) => ({
+            key: message.key,
+            value: message.value,
+            ...(message.headers ? { headers: message.headers } : {}),
+          })),
+        });
+        metrics.kafkaProduced.inc({ topic: this.topic }, batch.length);
+        for (const each of batch) each.resolve();
+      } catch (error) {
+        metrics.kafkaProduceErrors.inc({ topic: this.topic }, batch.length);
+        const reason = new NotQueuedError(
+          `Kafka did not take the message: ${error instanceof Error ? error.message : String(error)}`,
+        );
+        for (const each of batch) each.reject(reason);
+      }
+    }
+    this.running = false;
+    for (const resolve of this.idle.splice(0)) resolve();
+  }
+}
+
+type ProducerSettings = Pick<
+  Config,
+  'KAFKA_PRODUCER_BATCH_MESSAGES' | 'KAFKA_PRODUCER_QUEUE_MESSAGES' | 'KAFKA_PRODUCE_TIMEOUT_MS'
+>;
+
+/**
+ * Produces with `acks=all`; concurrent messages to one topic share requests without waiting for each other.
+ * At least once: a message whose acknowledgement was lost may be stored twice.
+ */
+export class MessageProducer {
+  private readonly lanes = new Map<string, Lane>();
+  private readonly producer: Producer;
+
+  constructor(
+    kafka: Kafka,
+    private readonly settings: ProducerSettings,
+  ) {
+    this.producer = kafka.producer({
+      createPartitioner: Partitioners.DefaultPartitioner,
+      allowAutoTopicCreation: false,
+    });
+  }
+
+  async connect(): Promise<void> {
+    await this.producer.connect();
+  }
+
+  /**
+   * Resolves when all in-sync replicas have the message.
+   * @throws NotQueuedError when they did not acknowledge in time, or too many messages are waiting.
+   */
+  async send(message: OutgoingMessage): Promise<void> {
+    const stop = metrics.kafkaProduceSeconds.startTimer();
+    const timeoutMs = this.settings.KAFKA_PRODUCE_TIMEOUT_MS;
+    let timer: NodeJS.Timeout | undefined;
+    const late = new Promise<never>((_, reject) => {
+      timer = setTimeout(
+        () => reject(new NotQueuedError(`Kafka did not acknowledge within ${timeoutMs} ms`)),
+        timeoutMs,
+      );
+    });
+    try {
+      await Promise.race([this.lane(message.topic).add(message), late]);
+    } finally {
+      clearTimeout(timer);
+      stop();
+    }
+  }
+
+  /** Sends what is waiting, then disconnects. Idempotent. */
+  async stop(): Promise<void> {
+    await Promise.all([...this.lanes.values()].map((lane) => lane.settled()));
+    await this.producer.disconnect();
+  }
+
+  private lane(topic: string): Lane {
+    let lane = this.lanes.get(topic);
+    if (!lane) {
+      lane = new Lane(
+        topic,
+        this.producer,
+        this.settings.KAFKA_PRODUCER_BATCH_MESSAGES,
+        this.settings.KAFKA_PRODUCER_QUEUE_MESSAGES,
+      );
+      this.lanes.set(topic, lane);
+    }
+    return lane;
+  }
+}
+
+/** Kafka headers as strings; of a repeated header the first value counts. */
+export function headersToStrings(headers: IHeaders | undefined): Record<string, string> {
+  const result: Record<string, string> = {};
+  for (const [name, value] of Object.entries(headers ?? {})) {
+    const first = Array.isArray(value) ? value[0] : value;
+    if (first !== undefined) result[name] = first.toString();
+  }
+  return result;
+}
+
+/**
+ * Creates missing topics; topics that exist are left as they are. Idempotent.
+ * @returns the names it created.
+ */
+export async function ensureTopics(
+  kafka: Kafka,
+  topics: readonly string[],
+  settings: Pick<Config, 'KAFKA_TOPIC_PARTITIONS' | 'KAFKA_REPLICATION_FACTOR'>,
+): Promise<string[]> {
+  const admin = kafka.admin();
+  await admin.connect();
+  try {
+    const existing = new Set(await admin.listTopics());
+    const missing = topics.filter((topic) => !existing.has(topic));
+    if (missing.length > 0)
+      await admin.createTopics({
+        waitForLeaders: true,
+        topics: missing.map((topic) => ({
+          topic,
+          numPartitions: settings.KAFKA_TOPIC_PARTITIONS,
+          replicationFactor: settings.KAFKA_REPLICATION_FACTOR,
+        })),
+      });
+    return missing;
+  } finally {
+    await admin.disconnect();
+  }
+}

@@ -1,0 +1,125 @@
+import { collectDefaultMetrics, Counter, Gauge, Histogram, Registry } from 'prom-client';
+
+/** Every metric of remit, in one place: names, units and labels are the contract with dashboards and alerts. */
+export const registry = new Registry();
+collectDefaultMetrics({ register: registry });
+
+const registers = [registry];
+const SECONDS = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 15, 60];
+
+export const metrics = {
+  httpRequestSeconds: new Histogram({
+    name: 'remit_http_request_seconds',
+    help: 'Duration of HTTP requests by route, method and status',
+    labelNames: ['route', 'method', 'status'],
+    buckets: SECONDS,
+    registers,
+  }),
+  webhooksReceived: new Counter({
+    name: 'remit_provider_webhooks_total',
+    help: 'Provider webhooks by provider and result (accepted, invalid, signature_invalid, not_queued)',
+    labelNames: ['provider', 'result'],
+    registers,
+  }),
+  kafkaProduced: new Counter({
+    name: 'remit_kafka_produced_total',
+    help: 'Messages acknowledged by the brokers, by topic',
+    labelNames: ['topic'],
+    registers,
+  }),
+  kafkaProduceErrors: new Counter({
+    name: 'remit_kafka_produce_errors_total',
+    help: 'Messages that could not be produced, by topic',
+    labelNames: ['topic'],
+    registers,
+  }),
+  kafkaProduceSeconds: new Histogram({
+    name: 'remit_kafka_produce_seconds',
+    help: 'From handing a message to the producer to the brokers’ acknowledgement',
+    buckets: SECONDS,
+    registers,
+  }),
+  bridgeMessages: new Counter({
+    name: 'remit_bridge_messages_total',
+    help: 'Messages by topic and result (started, dead_lettered)',
+    labelNames: ['topic', 'result'],
+    registers,
+  }),
+  bridgeRetries: new Counter({
+    name: 'remit_bridge_retries_total',
+    help: 'Times that Temporal did not take a message and the bridge waited',
+    labelNames: ['topic'],
+    registers,
+  }),
+  consumerLag: new Gauge({
+    name: 'remit_consumer_lag_messages',
+    help: 'Messages between the committed offset and the end of the partition',
+    labelNames: ['group', 'topic', 'partition'],
+    registers,
+  }),
+  deadLetters: new Counter({
+    name: 'remit_dead_letters_total',
+    help: 'Dead-lettered messages by source topic and error code',
+    labelNames: ['topic', 'code'],
+    registers,
+  }),
+  moneyTransactionSeconds: new Histogram({
+    name: 'remit_money_transaction_seconds',
+    help: 'Duration of money transactions with their retries, by operation and outcome',
+    labelNames: ['operation', 'outcome'],
+    buckets: SECONDS,
+    registers,
+  }),
+  moneyConflicts: new Counter({
+    name: 'remit_money_conflicts_total',
+    help: 'Serialization conflicts and deadlocks of money transactions, each followed by a retry',
+    labelNames: ['operation'],
+    registers,
+  }),
+  providerEvents: new Counter({
+    name: 'remit_provider_events_total',
+    help: 'Provider events by provider, type, status and outcome',
+    labelNames: ['provider', 'type', 'status', 'outcome'],
+    registers,
+  }),
+  providerAmount: new Counter({
+    name: 'remit_provider_settled_minor_units_total',
+    help: 'Settled amounts in minor units by provider, type and currency',
+    labelNames: ['provider', 'type', 'currency'],
+    registers,
+  }),
+  outboxPublished: new Counter({
+    name: 'remit_outbox_published_total',
+    help: 'Outbox rows published, by topic',
+    labelNames: ['topic'],
+    registers,
+  }),
+  outboxPending: new Gauge({
+    name: 'remit_outbox_pending_rows',
+    help: 'Rows waiting in the outbox',
+    registers,
+  }),
+  outboxOldestSeconds: new Gauge({
+    name: 'remit_outbox_oldest_seconds',
+    help: 'Age of the oldest outbox row',
+    registers,
+  }),
+  deliveryAttempts: new Counter({
+    name: 'remit_delivery_attempts_total',
+    help: 'Webhook delivery attempts by result (delivered, http_error, timeout, refused_address, network_error)',
+    labelNames: ['result'],
+    registers,
+  }),
+  deliveryAttemptSeconds: new Histogram({
+    name: 'remit_delivery_attempt_seconds',
+    help: 'Duration of webhook delivery attempts',
+    buckets: SECONDS,
+    registers,
+  }),
+  deliveriesFinished: new Counter({
+    name: 'remit_deliveries_finished_total',
+    help: 'Deliveries that reached a terminal state, by state',
+    labelNames: ['status'],
+    registers,
+  }),
+} as const;

@@ -1,0 +1,71 @@
+import { PrismaPg } from '@prisma/adapter-pg';
+import { Pool } from 'pg';
+import { PrismaClient } from '../generated/prisma/client';
+import type { Config } from './config';
+import type { Logger } from './logging';
+
+/** The database as the domain sees it. */
+export interface Database {
+  /** Reads and writes that move no money. */
+  prisma: PrismaClient;
+  /** The pool under `prisma`, for plain SQL (outbox, set-based statements). */
+  pool: Pool;
+  /** Connections whose every transaction is SERIALIZABLE; money functions refuse to run anywhere else. */
+  moneyPool: Pool;
+  /** The settings of the conflict retry. */
+  retry: { maxAttempts: number; baseMs: number; capMs: number };
+  /** Rejects when the database can't be used. */
+  check(): Promise<void>;
+  close(): Promise<void>;
+}
+
+type DatabaseConfig = Pick<
+  Config,
+  | 'DATABASE_URL'
+  | 'DATABASE_POOL_CONNECTIONS'
+  | 'DATABASE_MONEY_POOL_CONNECTIONS'
+  | 'DATABASE_CONNECT_TIMEOUT_MS'
+  | 'DATABASE_STATEMENT_TIMEOUT_MS'
+  | 'MONEY_RETRY_MAX_ATTEMPTS'
+  | 'MONEY_RETRY_BASE_MS'
+  | 'MONEY_RETRY_CAP_MS'
+>;
+
+/** Opens the pools; connects lazily. TLS comes from the URL (`?sslmode=verify-full&sslrootcert=…`). */
+export function openDatabase(config: DatabaseConfig, log: Logger): Database {
+  const common = {
+    connectionString: config.DATABASE_URL,
+    connectionTimeoutMillis: config.DATABASE_CONNECT_TIMEOUT_MS,
+    statement_timeout: config.DATABASE_STATEMENT_TIMEOUT_MS,
+    application_name: 'remit',
+    idleTimeoutMillis: 30_000,
+  };
+  const pool = new Pool({ ...common, max: config.DATABASE_POOL_CONNECTIONS });
+  const moneyPool = new Pool({
+    ...common,
+    max: config.DATABASE_MONEY_POOL_CONNECTIONS,
+    options: '-c default_transaction_isolation=serializable',
+  });
+  // An idle connection that breaks (the server restarted) is replaced by the pool; without a listener it would crash us.
+  for (const each of [pool, moneyPool])
+    each.on('error', (error) => log.warn({ err: error }, 'idle database connection lost'));
+  const prisma = new PrismaClient({ adapter: new PrismaPg(pool) });
+
+  return {
+    prisma,
+    pool,
+    moneyPool,
+    retry: {
+      maxAttempts: config.MONEY_RETRY_MAX_ATTEMPTS,
+      baseMs: config.MONEY_RETRY_BASE_MS,
+      capMs: config.MONEY_RETRY_CAP_MS,
+    },
+    async check() {
+      await pool.query('SELECT 1');
+    },
+    async close() {
+      await prisma.$disconnect();
+      await Promise.all([pool, moneyPool].filter((each) => !each.ended).map((each) => each.end()));
+    },
+  };
+}

@@ -1,0 +1,65 @@
+import { readFile } from 'node:fs/promises';
+import { Client, Connection, type ConnectionOptions } from '@temporalio/client';
+import { NativeConnection } from '@temporalio/worker';
+import { SEARCH_ATTRIBUTES } from '../contracts/workflows';
+import type { Config } from './config';
+
+type TemporalConfig = Pick<
+  Config,
+  | 'TEMPORAL_ADDRESS'
+  | 'TEMPORAL_NAMESPACE'
+  | 'TEMPORAL_API_KEY'
+  | 'TEMPORAL_TLS'
+  | 'TEMPORAL_TLS_CA_FILE'
+  | 'TEMPORAL_TLS_CERT_FILE'
+  | 'TEMPORAL_TLS_KEY_FILE'
+>;
+
+async function connectionOptions(config: TemporalConfig) {
+  const { TEMPORAL_TLS_CA_FILE: ca, TEMPORAL_TLS_CERT_FILE: cert, TEMPORAL_TLS_KEY_FILE: key } = config;
+  const wantsTls = config.TEMPORAL_TLS || Boolean(config.TEMPORAL_API_KEY ?? ca ?? cert);
+  const tls = wantsTls
+    ? {
+        ...(ca ? { serverRootCACertificate: await readFile(ca) } : {}),
+        ...(cert && key ? { clientCertPair: { crt: await readFile(cert), key: await readFile(key) } } : {}),
+      }
+    : false;
+  return {
+    address: config.TEMPORAL_ADDRESS,
+    tls,
+    ...(config.TEMPORAL_API_KEY ? { apiKey: config.TEMPORAL_API_KEY } : {}),
+  } satisfies ConnectionOptions;
+}
+
+/** Connects a client; the caller closes its `connection`. Rejects when the frontend can't be reached. */
+export async function connectTemporal(config: TemporalConfig): Promise<Client> {
+  const connection = await Connection.connect(await connectionOptions(config));
+  return new Client({ connection, namespace: config.TEMPORAL_NAMESPACE });
+}
+
+/** Connects the native client that workers run on; the caller closes it. */
+export async function connectTemporalWorker(config: TemporalConfig): Promise<NativeConnection> {
+  return NativeConnection.connect(await connectionOptions(config));
+}
+
+/** Rejects when Temporal's frontend does not serve; for readiness checks. */
+export async function checkTemporal(client: Client): Promise<void> {
+  await client.connection.workflowService.getSystemInfo({});
+}
+
+/** Registers the search attributes that workflows use. Idempotent. An unregistered one would wedge a workflow. */
+export async function registerSearchAttributes(client: Client): Promise<string[]> {
+  const { operatorService } = client.connection as Connection;
+  const existing = await operatorService.listSearchAttributes({ namespace: client.options.namespace });
+  const missing = Object.keys(SEARCH_ATTRIBUTES).filter(
+    (name) => !(name in (existing.customAttributes ?? {})),
+  );
+  if (missing.length > 0) {
+    const KEYWORD = 2;
+    await operatorService.addSearchAttributes({
+      namespace: client.options.namespace,
+      searchAttributes: Object.fromEntries(missing.map((name) => [name, KEYWORD])),
+    });
+  }
+  return missing;
+}

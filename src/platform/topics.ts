@@ -1,0 +1,33 @@
+import type { Config } from './config';
+
+/** Providers whose webhooks remit understands; each has its own topic. */
+export const PROVIDERS = ['decard'] as const;
+export type Provider = (typeof PROVIDERS)[number];
+
+/** Topic of a provider's payment webhooks. */
+export function paymentWebhookTopic(config: Config, provider: Provider): string {
+  return config.TOPIC_PAYMENT_WEBHOOK_PREFIX + provider;
+}
+
+/** Dead-letter topic of a topic that a bridge reads. */
+export function deadLetterTopic(config: Config, topic: string): string {
+  return topic === config.TOPIC_PURCHASES ? config.TOPIC_PURCHASES_DLQ : `${topic}.dlq`;
+}
+
+/** Every topic that `remit migrate` creates: the ones bridges read, each with its dead-letter topic, and the others. */
+export function allTopics(config: Config): string[] {
+  const read = [
+    ...PROVIDERS.map((provider) => paymentWebhookTopic(config, provider)),
+    config.TOPIC_WEBHOOKS_ORDERS,
+    config.TOPIC_WEBHOOKS_DISPUTES,
+    config.TOPIC_PAYMENT_REQUEST,
+    config.TOPIC_EVENTS,
+    config.TOPIC_PURCHASES,
+  ];
+  return [
+    ...read.flatMap((topic) => [topic, deadLetterTopic(config, topic)]),
+    config.TOPIC_PAYMENT_STATUS,
+    config.TOPIC_DOMAIN_EVENTS,
+    config.TOPIC_WEBHOOK_DELIVERY_DLQ,
+  ];
+}

@@ -1,0 +1,196 @@
+import { execFile } from 'node:child_process';
+import { randomBytes } from 'node:crypto';
+import { existsSync, mkdirSync, renameSync, rmSync, writeFileSync } from 'node:fs';
+import path from 'node:path';
+import { promisify } from 'node:util';
+import { findJava, type Java } from './java';
+import { classPath, jarSetDir, type JarSet } from './maven';
+import { type PartCommand, type PartServer } from './part-process';
+import { EmbeddedError } from './types';
+
+export const KAFKA_JARS: JarSet = { asset: 'kafka', version: '4.1.0', title: 'Kafka' };
+
+const DEFAULT_HEAP_MB = 512;
+const run = promisify(execFile);
+
+export interface KafkaPlace {
+  /** Logs of topics and the metadata log. */
+  dir: string;
+  port: number;
+  controllerPort: number;
+}
+
+/** Fast to start: C1 only, the serial collector for small heaps, and shared class data when it is there. */
+export function javaFlags(heapMb: number): string[] {
+  return [
+    `-Xmx${heapMb}m`,
+    `-Xms${Math.min(heapMb, 256)}m`,
+    '-XX:TieredStopAtLevel=1',
+    '-XX:+UseSerialGC',
+    '-Djava.awt.headless=true',
+  ];
+}
+
+/** Only warnings are logged, and the one line that says that the broker is up. */
+const LOG_FLAGS = [
+  '-Dorg.slf4j.simpleLogger.defaultLogLevel=warn',
+  '-Dorg.slf4j.simpleLogger.log.kafka.server.KafkaRaftServer=info',
+  '-Dorg.slf4j.simpleLogger.showDateTime=true',
+  '-Dorg.slf4j.simpleLogger.dateTimeFormat=yyyy-MM-dd HH:mm:ss,SSS',
+];
+
+export const KAFKA_STARTED = /KafkaRaftServer.*Kafka Server started/;
+
+/** The class-data archive of this Java build: it halves the time to start. */
+export function kafkaArchive(java: Java): string {
+  return path.join(jarSetDir(KAFKA_JARS), `classes-${java.key}.jsa`);
+}
+
+/** Arguments of the broker's JVM. */
+export function kafkaArguments(propertiesFile: string, heapMb: number, shared: string[]): string[] {
+  return [
+    ...javaFlags(heapMb),
+    ...shared,
+    ...LOG_FLAGS,
+    '-cp',
+    classPath(KAFKA_JARS),
+    'kafka.Kafka',
+    propertiesFile,
+  ];
+}
+
+/** Writes server.properties for this place, and formats the folder once. Returns the properties file. */
+export async function prepareKafka(place: KafkaPlace, java: Java): Promise<string> {
+  const properties = path.join(`${place.dir}.properties`);
+  writeFileSync(properties, serverProperties(place));
+  if (existsSync(path.join(place.dir, 'meta.properties'))) return properties;
+  // Formatted aside: a kill in the middle leaves nothing that looks like a finished folder.
+  const aside = `${place.dir}.format`;
+  const asideProperties = `${aside}.properties`;
+  rmSync(aside, { recursive: true, force: true });
+  mkdirSync(aside, { recursive: true });
+  writeFileSync(asideProperties, serverProperties({ ...place, dir: aside }));
+  const clusterId = randomBytes(16).toString('base64url');
+  try {
+    await run(
+      java.executable,
+      ['-XX:TieredStopAtLevel=1', '-XX:+UseSerialGC', '-Xshare:auto', ...LOG_FLAGS, '-cp', classPath(KAFKA_JARS),
+       'kafka.tools.StorageTool', 'format', '-t', clusterId, '-c', asideProperties], // prettier-ignore
+      { encoding: 'utf8' },
+    );
+  } catch (error) {
+    const { stdout = '', stderr = '' } = error as { stdout?: string; stderr?: string };
+    throw new EmbeddedError(
+      `Kafka could not format its data folder ${place.dir}:\n${`${stdout}\n${stderr}`.trim()}`,
+      { cause: error },
+    );
+  } finally {
+    rmSync(asideProperties, { force: true });
+  }
+  rmSync(place.dir, { recursive: true, force: true });
+  renameSync(aside, place.dir);
+  return properties;
+}
+
+function serverProperties({ dir, port, controllerPort }: KafkaPlace): string {
+  const settings: Record<string, string | number> = {
+    'process.roles': 'broker,controller',
+    'node.id': 1,
+    'controller.quorum.voters': `1@127.0.0.1:${controllerPort}`,
+    'controller.listener.names': 'CONTROLLER',
+    listeners: `PLAINTEXT://127.0.0.1:${port},CONTROLLER://127.0.0.1:${controllerPort}`,
+    'advertised.listeners': `PLAINTEXT://127.0.0.1:${port}`,
+    'log.dirs': dir,
+    'auto.create.topics.enable': 'false',
+    'default.replication.factor': 1,
+    'min.insync.replicas': 1,
+    'offsets.topic.replication.factor': 1,
+    'transaction.state.log.replication.factor': 1,
+    'transaction.state.log.min.isr': 1,
+    'share.coordinator.state.topic.replication.factor': 1,
+    'share.coordinator.state.topic.min.isr': 1,
+    // One broker: few partitions of the inner topics mean few files to open and recover.
+    'offsets.topic.num.partitions': 4,
+    'transaction.state.log.num.partitions': 4,
+    'share.coordinator.state.topic.num.partitions': 1,
+    'group.initial.rebalance.delay.ms': 0,
+    'log.retention.hours': 168,
+    'log.cleaner.dedupe.buffer.size': 33_554_432,
+    'log.index.size.max.bytes': 2_097_152,
+    'num.network.threads': 2,
+    'num.io.threads': 4,
+    'num.recovery.threads.per.data.dir': 2,
+    // A restarted broker is the same one: its former self, killed, must not be waited for.
+    'broker.session.timeout.ms': 6_000,
+    'broker.heartbeat.interval.ms': 1_000,
+  };
+  return `${Object.entries(settings)
+    .map(([name, value]) => `${name}=${value}`)
+    .join('\n')}\n`;
+}
+
+/** An Apache Kafka broker, KRaft, broker and controller in one process. */
+export class KafkaServer implements PartServer {
+  readonly part = 'kafka';
+  readonly #place: KafkaPlace;
+  #java: Java | undefined;
+  #properties = '';
+
+  constructor(
+    private readonly dataDir: string,
+    port: number,
+    controllerPort: number,
+  ) {
+    this.#place = { dir: path.join(dataDir, 'kafka'), port, controllerPort };
+  }
+
+  async prepare(): Promise<void> {
+    this.#java = findJava();
+    if (this.#java === undefined)
+      throw new EmbeddedError('Java is gone: Kafka needs Java 17 or later in PATH or JAVA_HOME.');
+    this.#properties = await prepareKafka(this.#place, this.#java);
+  }
+
+  command(): PartCommand {
+    const java = this.#java;
+    if (java === undefined) throw new Error('prepare() comes first');
+    const archive = kafkaArchive(java);
+    // -Xshare:auto: an archive that does not fit is ignored, not fatal.
+    const shared = existsSync(archive)
+      ? ['-Xshare:auto', `-XX:SharedArchiveFile=${archive}`]
+      : ['-Xshare:auto'];
+    return {
+      command: java.executable,
+      args: kafkaArguments(this.#properties, heapMb(), shared),
+      cwd: this.dataDir,
+      stopSignal: 'SIGTERM',
+      stopGraceMs: 15_000,
+    };
+  }
+
+  isReady(log: () => string): Promise<boolean> {
+    return Promise.resolve(KAFKA_STARTED.test(log()));
+  }
+
+  isTransientFailure(log: string): boolean {
+    return /Failed to acquire lock on file \.lock/.test(log);
+  }
+
+  advice(log: string): string {
+    if (/Address already in use|BindException/.test(log))
+      return `free port ${this.#place.port}, or set KAFKA_BROKERS to a broker of yours.`;
+    if (/OutOfMemoryError/.test(log)) return 'raise REMIT_EMBEDDED_KAFKA_HEAP_MB (512 by default).';
+    if (/No space left/.test(log)) return 'free some disk space.';
+    return 'if the data is not worth keeping, `remit reset` begins anew; or set KAFKA_BROKERS to a broker of yours; or use `docker compose up`.';
+  }
+}
+
+function heapMb(): number {
+  const text = process.env['REMIT_EMBEDDED_KAFKA_HEAP_MB'] ?? '';
+  if (text === '') return DEFAULT_HEAP_MB;
+  const value = Number(text);
+  if (Number.isInteger(value) && value >= 128 && value <= 65_536) return value;
+  throw new EmbeddedError(
+    `REMIT_EMBEDDED_KAFKA_HEAP_MB is "${text}": give a whole number of MiB from 128 to 65536.`,
+  );
+}

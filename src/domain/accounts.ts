@@ -1,0 +1,87 @@
+import { randomUUID } from 'node:crypto';
+import { z } from 'zod';
+import { RemitError } from '../contracts/errors';
+import type { Account } from '../generated/prisma/client';
+import type { Database } from '../platform/postgres';
+import { callMoneyFunction } from './money-transaction';
+
+/** A user's account; amounts in minor units of its currency. */
+export interface AccountView {
+  id: string;
+  userId: string;
+  currency: string;
+  balanceMinor: bigint;
+  heldMinor: bigint;
+  /** What can be spent: balance less holds. */
+  availableMinor: bigint;
+  version: bigint;
+  createdAt: Date;
+}
+
+export interface AccountKey {
+  tenantId: string;
+  userId: string;
+  currency: string;
+}
+
+function view(account: Account): AccountView {
+  const { id, userId, currency, balanceMinor, heldMinor, version, createdAt } = account;
+  return {
+    id,
+    userId,
+    currency,
+    balanceMinor,
+    heldMinor,
+    availableMinor: balanceMinor - heldMinor,
+    version,
+    createdAt,
+  };
+}
+
+/**
+ * Opens an account with a zero balance.
+ * @throws RemitError account_exists when the user has one in that currency.
+ */
+export async function createAccount(db: Database, key: AccountKey): Promise<AccountView> {
+  const [created] = await db.prisma.account.createManyAndReturn({ data: [key], skipDuplicates: true });
+  if (!created) throw new RemitError('account_exists', `the user already has an account in ${key.currency}`);
+  return view(created);
+}
+
+/** @throws RemitError not_found when the user has no account in that currency. */
+export async function getAccount(db: Database, key: AccountKey): Promise<AccountView> {
+  const account = await db.prisma.account.findUnique({ where: { tenantId_userId_currency: key } });
+  if (!account) throw new RemitError('not_found', `the user has no account in ${key.currency}`);
+  return view(account);
+}
+
+/** All accounts of a user, by currency. */
+export async function listAccounts(db: Database, key: Omit<AccountKey, 'currency'>): Promise<AccountView[]> {
+  const accounts = await db.prisma.account.findMany({ where: key, orderBy: { currency: 'asc' } });
+  return accounts.map(view);
+}
+
+const TopUpResult = z.object({ outcome: z.enum(['ok', 'account_missing', 'currency_mismatch']) });
+
+export interface TopUp extends AccountKey {
+  amountMinor: bigint;
+  correlationId: string;
+  actor: string;
+  /** Makes the top-up idempotent: one reference is booked once. A fresh one when left out. */
+  reference?: string;
+}
+
+/**
+ * Adds money to an account from the top-up clearing account.
+ * @throws RemitError not_found when the user has no account in that currency.
+ */
+export async function topUp(db: Database, { reference, amountMinor, ...rest }: TopUp): Promise<AccountView> {
+  const input = {
+    ...rest,
+    amountMinor: amountMinor.toString(),
+    reference: `top_up:${reference ?? randomUUID()}`,
+  };
+  const { outcome } = await callMoneyFunction(db, 'top_up', input, TopUpResult);
+  if (outcome !== 'ok') throw new RemitError('not_found', `the user has no account in ${rest.currency}`);
+  return getAccount(db, { tenantId: rest.tenantId, userId: rest.userId, currency: rest.currency });
+}

@@ -1,0 +1,129 @@
+import { randomUUID } from 'node:crypto';
+import { z } from 'zod';
+import { RemitError } from '../contracts/errors';
+import { HEADERS, type PaymentRequestEvent } from '../contracts/messages';
+import { formatMinor } from '../contracts/money';
+import type { OrderStatus, PayOrderResult } from '../contracts/workflows';
+import type { Order } from '../generated/prisma/client';
+import type { Database } from '../platform/postgres';
+import { callMoneyFunction } from './money-transaction';
+import { afterCursor, NEWEST_FIRST, toPage, type Page } from './pages';
+import { DeliveryRows, type DeliveryRow } from './payments';
+
+/** A user's order. NEW until its payment is decided. */
+export interface OrderView {
+  id: string;
+  userId: string;
+  amountMinor: bigint;
+  currency: string;
+  description: string;
+  status: OrderStatus;
+  failureCode: string | null;
+  createdAt: Date;
+  decidedAt: Date | null;
+}
+
+function view(order: Order): OrderView {
+  const { id, userId, amountMinor, currency, description, failureCode, createdAt, decidedAt } = order;
+  return {
+    id,
+    userId,
+    amountMinor,
+    currency,
+    description,
+    status: order.status as OrderStatus,
+    failureCode,
+    createdAt,
+    decidedAt,
+  };
+}
+
+export interface NewOrder {
+  tenantId: string;
+  userId: string;
+  amountMinor: bigint;
+  currency: string;
+  description: string;
+  correlationId: string;
+}
+
+/** Saves an order as NEW together with its payment request in the outbox. Not idempotent: each call makes a new one. */
+export async function createOrder(db: Database, order: NewOrder): Promise<OrderView> {
+  const id = randomUUID();
+  const request: PaymentRequestEvent = {
+    event: 'payment-request',
+    orderId: id,
+    userId: order.userId,
+    amount: formatMinor(order.amountMinor, order.currency),
+    currency: order.currency,
+    requestedAt: new Date().toISOString(),
+  };
+  const [created] = await db.prisma.$transaction([
+    db.prisma.order.create({ data: { id, ...order } }),
+    db.prisma.outboxMessage.create({
+      data: {
+        topic: 'payment-request',
+        key: id,
+        value: JSON.stringify(request),
+        headers: { [HEADERS.correlationId]: order.correlationId },
+      },
+    }),
+  ]);
+  return view(created);
+}
+
+/** @throws RemitError not_found, also for another user's order. */
+export async function getOrder(
+  db: Database,
+  { tenantId, userId, id }: { tenantId: string; userId: string; id: string },
+): Promise<OrderView> {
+  const order = await db.prisma.order.findFirst({ where: { id, tenantId, userId } });
+  if (!order) throw new RemitError('not_found', `there is no order ${id}`);
+  return view(order);
+}
+
+/** A user's orders, newest first. @throws RemitError invalid_request on a malformed cursor. */
+export async function listOrders(
+  db: Database,
+  {
+    tenantId,
+    userId,
+    limit,
+    cursor,
+  }: { tenantId: string; userId: string; limit: number; cursor?: string | undefined },
+): Promise<Page<OrderView>> {
+  const rows = await db.prisma.order.findMany({
+    where: { tenantId, userId, ...afterCursor(cursor) },
+    orderBy: NEWEST_FIRST,
+    take: limit + 1,
+  });
+  return toPage(rows, limit, view);
+}
+
+const PayOrderRow = z.object({
+  outcome: z.enum(['applied', 'duplicate', 'unknown_order', 'event_conflict']),
+  status: z.enum(['NEW', 'FINISHED', 'CANCELLED', 'CHARGED_BACK']).nullable(),
+  failureCode: z.string().nullable(),
+  deliveries: DeliveryRows,
+});
+
+/** The request to pay an order from its user's balance. */
+export interface OrderPayment {
+  orderId: string;
+  userId: string;
+  amountMinor: string;
+  currency: string;
+  correlationId: string;
+}
+
+/**
+ * Debits the user and decides the order in one SERIALIZABLE transaction: FINISHED, or CANCELLED without funds.
+ * Idempotent: `payment_attempts` has one row an order, so that a repeated call is a `duplicate`.
+ * @throws ConflictsExhaustedError, and what the database throws in an outage.
+ */
+export async function payOrder(
+  db: Database,
+  payment: OrderPayment,
+): Promise<Omit<PayOrderResult, 'deliveries'> & { deliveries: DeliveryRow[] }> {
+  return callMoneyFunction(db, 'pay_order', { ...payment }, PayOrderRow);
+}

@@ -1,0 +1,182 @@
+import { z } from 'zod';
+import { RemitError } from '../contracts/errors';
+import type { PaymentType } from '../contracts/messages';
+import type { DeliveryRef, PaymentStatus, ProviderEvent, SettleResult } from '../contracts/workflows';
+import type { Payment } from '../generated/prisma/client';
+import { metrics } from '../platform/metrics';
+import type { Database } from '../platform/postgres';
+import { callMoneyFunction } from './money-transaction';
+import { afterCursor, NEWEST_FIRST, toPage, type Page } from './pages';
+
+/** A payment (money in) or payout (money out) that a provider reports on. */
+export interface PaymentView {
+  /** The provider's transactionId. */
+  id: string;
+  type: PaymentType;
+  provider: string;
+  userId: string;
+  amountMinor: bigint;
+  currency: string;
+  status: PaymentStatus;
+  failureCode: string | null;
+  createdAt: Date;
+  expiresAt: Date;
+  settledAt: Date | null;
+}
+
+function view(payment: Payment): PaymentView {
+  const { id, provider, userId, amountMinor, currency, failureCode, createdAt, expiresAt, settledAt } =
+    payment;
+  return {
+    id,
+    type: payment.type as PaymentType,
+    provider,
+    userId,
+    amountMinor,
+    currency,
+    status: payment.status as PaymentStatus,
+    failureCode,
+    createdAt,
+    expiresAt,
+    settledAt,
+  };
+}
+
+export interface NewPayment {
+  tenantId: string;
+  type: PaymentType;
+  provider: string;
+  userId: string;
+  amountMinor: bigint;
+  currency: string;
+  /** Payouts: set the money aside now, so that the provider's success can't lack funds. */
+  reserve: boolean;
+  expiresAfterMs: number;
+  correlationId: string;
+  actor: string;
+}
+
+/** The refs that SQL writes know nothing of the retry schedule; it comes from configuration. */
+export const DeliveryRows = z.array(
+  z.object({
+    deliveryId: z.string(),
+    eventId: z.string(),
+    subscriptionId: z.string(),
+    eventType: z.string(),
+  }),
+);
+export type DeliveryRow = Omit<DeliveryRef, 'scheduleMs' | 'correlationId'>;
+
+const ReserveResult = z.object({
+  outcome: z.enum(['ok', 'insufficient_funds', 'account_missing', 'currency_mismatch']),
+  id: z.string().optional(),
+});
+
+/**
+ * Creates the payment or payout that a provider will report on. A payout with `reserve` sets its money aside; without
+ * funds it comes back `failed` with `insufficient_funds`. Not idempotent: each call makes a new one.
+ * @throws RemitError account_missing when the user has no account in the currency.
+ */
+export async function createPayment(db: Database, payment: NewPayment): Promise<PaymentView> {
+  const { tenantId, userId, currency, expiresAfterMs, reserve: _, actor, amountMinor, ...rest } = payment;
+  const missing = new RemitError('account_missing', `the user has no account in ${currency}`, [
+    { path: 'userId', message: `has no account in ${currency}` },
+  ]);
+  if (payment.type === 'payout' && payment.reserve) {
+    const input = {
+      ...rest,
+      tenantId,
+      userId,
+      currency,
+      expiresAfterMs,
+      actor,
+      amountMinor: amountMinor.toString(),
+    };
+    const { id } = await callMoneyFunction(db, 'reserve_payout', input, ReserveResult);
+    if (id === undefined) throw missing;
+    return getPayment(db, { tenantId, id });
+  }
+  const account = await db.prisma.account.findUnique({
+    where: { tenantId_userId_currency: { tenantId, userId, currency } },
+    select: { id: true },
+  });
+  if (!account) throw missing;
+  const data = { ...rest, tenantId, userId, currency, amountMinor, accountId: account.id };
+  return view(
+    await db.prisma.payment.create({ data: { ...data, expiresAt: new Date(Date.now() + expiresAfterMs) } }),
+  );
+}
+
+/** @throws RemitError not_found, also for another tenant's. */
+export async function getPayment(
+  db: Database,
+  { tenantId, id, type }: { tenantId: string; id: string; type?: PaymentType },
+): Promise<PaymentView> {
+  const payment = await db.prisma.payment.findFirst({ where: { id, tenantId, ...(type ? { type } : {}) } });
+  if (!payment) throw new RemitError('not_found', `there is no ${type ?? 'payment'} ${id}`);
+  return view(payment);
+}
+
+export interface PaymentFilter {
+  tenantId: string;
+  type?: PaymentType | undefined;
+  userId?: string | undefined;
+  status?: PaymentStatus | undefined;
+  limit: number;
+  cursor?: string | undefined;
+}
+
+/** Payments and payouts, newest first. @throws RemitError invalid_request on a malformed cursor. */
+export async function listPayments(db: Database, filter: PaymentFilter): Promise<Page<PaymentView>> {
+  const { tenantId, type, userId, status, limit, cursor } = filter;
+  const rows = await db.prisma.payment.findMany({
+    where: {
+      tenantId,
+      ...(type && { type }),
+      ...(userId && { userId }),
+      ...(status && { status }),
+      ...afterCursor(cursor),
+    },
+    orderBy: NEWEST_FIRST,
+    take: limit + 1,
+  });
+  return toPage(rows, limit, view);
+}
+
+const SettleRow = z.object({
+  outcome: z.enum([
+    'applied',
+    'noted',
+    'duplicate',
+    'contradiction',
+    'unknown_transaction',
+    'amount_mismatch',
+    'type_mismatch',
+    'event_conflict',
+  ]),
+  status: z.enum(['pending', 'succeeded', 'failed', 'expired']).nullable(),
+  failureCode: z.string().nullable(),
+  userId: z.string().nullable(),
+  expiresAt: z.string().nullable(),
+  deliveries: DeliveryRows,
+});
+
+/** An event to settle: a provider's, or our own expiry. */
+export type SettleInput = Omit<ProviderEvent, 'source'> & { actor?: string };
+
+/**
+ * Applies one event to its payment or payout: status, balance, audit, outbox and deliveries in one SERIALIZABLE
+ * transaction. Idempotent: the unique key (provider, providerEventId) makes a repeated event a `duplicate`.
+ * @throws ConflictsExhaustedError, and what the database throws in an outage.
+ */
+export async function settleProviderEvent(
+  db: Database,
+  event: SettleInput,
+): Promise<Omit<SettleResult, 'deliveries'> & { deliveries: DeliveryRow[] }> {
+  const result = await callMoneyFunction(db, 'settle_provider_event', { ...event }, SettleRow);
+  const { provider, type, status, currency } = event;
+  metrics.providerEvents.inc({ provider, type, status, outcome: result.outcome });
+  if (result.outcome === 'applied' && result.status === 'succeeded')
+    metrics.providerAmount.inc({ provider, type, currency }, Number(event.amountMinor));
+  return result;
+}

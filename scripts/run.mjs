@@ -1,0 +1,136 @@
+#!/usr/bin/env node
+// What stands behind `npm start`, `npm test` and the other npm scripts. It needs nothing but Node.js, brings
+// what is missing or out of date, and then runs the command itself.
+import { existsSync } from 'node:fs';
+import { createRequire } from 'node:module';
+import path from 'node:path';
+import { foreground, quiet, root } from './lib/child.mjs';
+import { elapsed, say, step, StepError } from './lib/output.mjs';
+import { build, checkNode, generate, install } from './lib/prepare.mjs';
+
+const HELP = `remit: payments and orders on Temporal
+
+  npm start                        everything on this machine: PostgreSQL, Kafka, Temporal, ClickHouse, all roles
+  npm run demo                     plays the samples through a throw-away stack and shows what came of them
+  npm test [-- ARGS]               checks (types, lint, format), then the tests; ARGS go to jest
+  npm run bench -- NAME [--json]   a benchmark; without NAME it lists them
+  npm run dev                      like start, restarting when a source changes
+  npm run build                    compiles to dist/
+  npm run remit -- COMMAND         any command of the CLI; try: npm run remit -- --help
+
+Each of them first installs npm packages, generates the database client and compiles, but only what has
+changed. What the embedded servers need (see docs/embedded-stack.md) is brought once, to a cache in your home
+folder (XDG_CACHE_HOME is respected).
+
+Environment:
+  DATABASE_URL, KAFKA_BROKERS, TEMPORAL_ADDRESS, CLICKHOUSE_URL   use a server of yours instead of the embedded one
+  REMIT_TEST_SKIP_CHECK=1                                         npm test runs the tests alone
+  .env.example lists every other variable.
+`;
+
+/** Commands of the CLI that run until they are stopped, and stop in an order. */
+const ROLES = new Set(['api', 'bridge', 'worker', 'relay', 'ingest', 'start', 'demo']);
+const COMPILE_CACHE = { NODE_COMPILE_CACHE: path.join(root, 'node_modules/.cache/node-compile') };
+const cli = (args, ordered) =>
+  foreground(['--enable-source-maps', path.join(root, 'dist/cli.js'), ...args], {
+    ordered,
+    env: COMPILE_CACHE,
+  });
+const tsx = (args) => ['--import', 'tsx', ...args];
+
+const COMMANDS = {
+  start: (args) => cli(['start', ...args], true),
+  demo: (args) => cli(['demo', ...args], true),
+  remit: (args) => cli(args, ROLES.has(args[0])),
+  build: () => Promise.resolve(0),
+  bench: (args) => {
+    if (!existsSync(path.join(root, 'bench/run.ts')))
+      throw new StepError('There are no benchmarks here (bench/run.ts).');
+    return foreground(tsx([path.join(root, 'bench/run.ts'), ...args]), { ordered: true });
+  },
+  dev: (args) =>
+    foreground(
+      [
+        path.join(root, 'node_modules/tsx/dist/cli.mjs'),
+        'watch',
+        '--clear-screen=false',
+        'src/cli.ts',
+        'start',
+        ...args,
+      ],
+      {
+        ordered: false,
+        env: { NODE_ENV: 'development' },
+      },
+    ),
+  test,
+};
+
+async function test(args) {
+  if (process.env.REMIT_TEST_SKIP_CHECK !== '1') await step('Checking types, lint and format', check);
+  await downloads();
+  return foreground([path.join(root, 'node_modules/jest/bin/jest.js'), ...args], { ordered: false });
+}
+
+/** The same as `npm run check`, side by side; every failure is shown, not only the first. */
+async function check() {
+  const tool = (title, file, args) =>
+    quiet(title, process.execPath, [path.join(root, 'node_modules', file), ...args]);
+  const results = await Promise.allSettled([
+    tool('tsc', 'typescript/bin/tsc', ['--noEmit', '-p', 'tsconfig.check.json']),
+    tool('eslint', 'eslint/bin/eslint.js', ['.', '--max-warnings', '0']),
+    tool('prettier', 'prettier/bin/prettier.cjs', ['--check', '.', '--log-level', 'warn']),
+  ]);
+  const failures = results.filter(({ status }) => status === 'rejected').map(({ reason }) => reason.message);
+  if (failures.length === 0) return;
+  throw new StepError(
+    `${failures.join('\n\n')}\n\n\`npm run fix\` repairs format and much of lint; REMIT_TEST_SKIP_CHECK=1 npm test runs the tests all the same.`,
+  );
+}
+
+/** What the tests' servers need, before jest's own time limits begin to count. */
+async function downloads() {
+  const require = createRequire(path.join(root, 'dist/embedded/'));
+  const { ensureDownloads } = require('./downloads.js');
+  const { ensureTimeSkippingServer } = require('./temporal-test-server.js');
+  const outside = {
+    postgres: 'DATABASE_URL',
+    kafka: 'KAFKA_BROKERS',
+    temporal: 'TEMPORAL_ADDRESS',
+    clickhouse: 'CLICKHOUSE_URL',
+  };
+  const parts = Object.keys(outside).filter(
+    (part) => !process.env[outside[part]] && !(part === 'kafka' && process.env.KAFKA_BROKER),
+  );
+  const report = (line) => say(`  ${line}`);
+  try {
+    await ensureDownloads(parts, report);
+    await ensureTimeSkippingServer(report);
+  } catch (error) {
+    throw new StepError(error.message);
+  }
+}
+
+async function main() {
+  checkNode();
+  const [name, ...args] = process.argv.slice(2);
+  if (name === undefined || name === '--help' || name === '-h' || name === 'help') {
+    process.stdout.write(HELP);
+    return 0;
+  }
+  const command = Object.hasOwn(COMMANDS, name) ? COMMANDS[name] : undefined;
+  if (command === undefined) throw new StepError(`There is no command "${name}".\n\n${HELP}`, 64);
+  const startedAt = Date.now();
+  await install();
+  await generate();
+  await build();
+  if (Date.now() - startedAt > 1_000) say(`✔ Ready to ${name} (${elapsed(startedAt)})`);
+  return command(args);
+}
+
+try {
+  process.exitCode = await main();
+} catch (error) {
+  say(error instanceof StepError ? `\n✖ ${error.message}` : `\n✖ ${error?.stack ?? error}`);
+  process.exitCode = error instanceof StepError ? error.exitCode : 1;
+}

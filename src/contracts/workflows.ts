@@ -68,6 +68,21 @@ export interface PaymentWorkflowInput {
   transactionId: string;
 }
 
+export interface ExpirePaymentInput {
+  provider: string;
+  transactionId: string;
+  type: PaymentType;
+  amountMinor: string;
+  currency: string;
+  correlationId: string;
+}
+
+export interface PaymentWorkflowResult {
+  status: PaymentStatus | null;
+  /** What became of each event, in order. */
+  outcomes: SettleOutcome[];
+}
+
 export interface OrderWorkflowInput {
   orderId: string;
   userId: string;
@@ -85,6 +100,8 @@ export interface DeliveryRef {
   eventType: string;
   /** Delay before each attempt, in milliseconds, without jitter; its length is the number of attempts. */
   scheduleMs: number[];
+  /** Longest attempt, in milliseconds. */
+  timeoutMs: number;
   correlationId: string;
 }
 
@@ -112,8 +129,10 @@ export interface SettleResult {
   status: PaymentStatus | null;
   failureCode: string | null;
   userId: string | null;
-  /** When a still pending payment expires (ISO 8601); null when it never does. */
+  /** When a still pending payment expires (ISO 8601). */
   expiresAt: string | null;
+  /** Until when an event of an unknown transaction waits for it (ISO 8601). */
+  waitUntil: string | null;
   deliveries: DeliveryRef[];
 }
 

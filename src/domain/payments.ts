@@ -65,7 +65,7 @@ export const DeliveryRows = z.array(
     eventType: z.string(),
   }),
 );
-export type DeliveryRow = Omit<DeliveryRef, 'scheduleMs' | 'correlationId'>;
+export type DeliveryRow = Omit<DeliveryRef, 'scheduleMs' | 'timeoutMs' | 'correlationId'>;
 
 const ReserveResult = z.object({
   outcome: z.enum(['ok', 'insufficient_funds', 'account_missing', 'currency_mismatch']),
@@ -172,7 +172,7 @@ export type SettleInput = Omit<ProviderEvent, 'source'> & { actor?: string };
 export async function settleProviderEvent(
   db: Database,
   event: SettleInput,
-): Promise<Omit<SettleResult, 'deliveries'> & { deliveries: DeliveryRow[] }> {
+): Promise<Omit<SettleResult, 'deliveries' | 'waitUntil'> & { deliveries: DeliveryRow[] }> {
   const result = await callMoneyFunction(db, 'settle_provider_event', { ...event }, SettleRow);
   const { provider, type, status, currency } = event;
   metrics.providerEvents.inc({ provider, type, status, outcome: result.outcome });

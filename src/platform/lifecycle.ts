@@ -1,7 +1,10 @@
 import type { Logger } from './logging';
 
-/** Shutdown runs these in order: stop taking in, finish what is in flight, flush, close. */
-export const SHUTDOWN_PHASES = ['intake', 'drain', 'flush', 'close'] as const;
+/**
+ * Shutdown runs these in order: stop taking in, finish what is in flight, flush, close our clients, and last the
+ * embedded servers that they talked to.
+ */
+export const SHUTDOWN_PHASES = ['intake', 'drain', 'flush', 'close', 'parts'] as const;
 export type ShutdownPhase = (typeof SHUTDOWN_PHASES)[number];
 
 /** Reports whether a dependency can be used; rejects with the reason when it can't. */

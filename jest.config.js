@@ -1,0 +1,40 @@
+/** One project a kind of test; the real parts are started once for all of them by test/support/global-setup.ts. */
+const base = {
+  testEnvironment: 'node',
+  transform: {
+    '^.+\\.ts$': [
+      '@swc/jest',
+      {
+        jsc: { parser: { syntax: 'typescript' }, target: 'es2022' },
+        module: { type: 'commonjs' },
+        sourceMaps: 'inline',
+      },
+    ],
+  },
+  // Dynamic imports carry the .js that Node needs of the compiled code.
+  moduleNameMapper: { '^(\\.{1,2}/.*)\\.js$': '$1' },
+  testTimeout: 60_000,
+};
+const kind = (name, extra = {}) => ({
+  ...base,
+  displayName: name,
+  testMatch: [`<rootDir>/test/${name}/**/*.test.ts`],
+  ...extra,
+});
+const withStack = {
+  globalSetup: '<rootDir>/test/support/global-setup.ts',
+  globalTeardown: '<rootDir>/test/support/global-teardown.ts',
+};
+
+module.exports = {
+  projects: [
+    kind('unit'),
+    kind('workflows', { globalSetup: '<rootDir>/test/support/workflow-setup.ts' }),
+    kind('integration', withStack),
+    kind('e2e', withStack),
+    kind('faults', withStack),
+  ],
+  reporters: ['default', '<rootDir>/test/support/closing-line-reporter.js'],
+  maxWorkers: 2,
+  forceExit: true,
+};

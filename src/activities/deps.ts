@@ -1,0 +1,15 @@
+import type { DeadLetterCode } from '../contracts/errors';
+import type { DeliveryRef, SourceMessage } from '../contracts/workflows';
+import type { DeliveryRow } from '../domain/payments';
+import type { Database } from '../platform/postgres';
+
+/** What activities need of the outside world, handed in by the worker role. */
+export interface ActivityDeps {
+  db: Database;
+  /** How long an event of an unknown transaction waits for it. */
+  unknownTransactionWaitMs: number;
+  /** Writes a dead letter with the original key, value and headers; resolves when the brokers have it. */
+  sendDeadLetter(source: SourceMessage, code: DeadLetterCode, message: string): Promise<void>;
+  /** Completes a delivery row with the retry policy that applies to it. */
+  deliveryPolicy(row: DeliveryRow, correlationId: string): DeliveryRef;
+}

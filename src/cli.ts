@@ -1,0 +1,178 @@
+#!/usr/bin/env node
+import path from 'node:path';
+import { Command, InvalidArgumentError, Option } from 'commander';
+import { TASK_QUEUES, type TaskQueue } from './contracts/workflows';
+import { ConfigError, loadConfig, ROLE_NEEDS } from './platform/config';
+import { Lifecycle } from './platform/lifecycle';
+import { createLogger } from './platform/logging';
+import { PROJECT_ROOT, VERSION } from './platform/project';
+import type { RoleContext } from './roles/context';
+import type { SendOptions } from './roles/local-access';
+import type { Role } from './roles/start';
+
+/** `remit <role|command>`: each command loads only what it needs, so that `--help` is instant. */
+const program = new Command('remit')
+  .description('Payments and orders on Temporal. Configuration comes from the environment: see .env.example.')
+  .version(VERSION)
+  .showHelpAfterError('(add --help for what this command takes)');
+
+const dataDir = () => path.resolve(process.env['REMIT_DATA_DIR'] || path.join(PROJECT_ROOT, '.remit'));
+const say = (line: string) => process.stdout.write(`${line}\n`);
+
+function integer(value: string): number {
+  if (!/^\d{1,9}$/.test(value)) throw new InvalidArgumentError('a whole number is needed');
+  return Number(value);
+}
+
+/** One role as this process, stopped in order by SIGINT or SIGTERM. */
+async function role(name: Role, start?: (context: RoleContext) => Promise<unknown>): Promise<void> {
+  const config = loadConfig(process.env, ROLE_NEEDS[name]);
+  const log = createLogger(config, name);
+  const lifecycle = new Lifecycle(log, config.SHUTDOWN_TIMEOUT_MS);
+  lifecycle.installProcessHandlers();
+  const { createRoleContext } = await import('./roles/context.js');
+  const { runRole } = await import('./roles/start.js');
+  await runRole(name, createRoleContext(config, log, lifecycle), start);
+}
+
+program
+  .command('start')
+  .description(
+    'everything on this machine: the embedded stack (PostgreSQL, Kafka, Temporal with UI, ClickHouse) and all roles',
+  )
+  .addHelpText(
+    'after',
+    `
+Data is kept in .remit/ and survives a restart. A part is replaced by an outside one when its variable is set:
+DATABASE_URL, KAFKA_BROKERS, TEMPORAL_ADDRESS, CLICKHOUSE_URL. Stop with Ctrl-C.`,
+  )
+  .action(async () => {
+    const { runStart } = await import('./roles/start-command.js');
+    await runStart(dataDir(), say);
+  });
+
+program
+  .command('api')
+  .description('HTTP in: provider webhooks, accounts, orders, /api/v1; OpenAPI at /openapi.json')
+  .action(() => role('api'));
+
+program
+  .command('bridge')
+  .description('Kafka to Temporal: starts or signals one workflow per payment and order')
+  .action(() => role('bridge'));
+
+program
+  .command('worker')
+  .description('runs workflows and activities')
+  .addOption(
+    new Option('--queue <names...>', 'task queues to serve')
+      .choices(Object.keys(TASK_QUEUES))
+      .default(Object.keys(TASK_QUEUES)),
+  )
+  .action(async ({ queue }: { queue: TaskQueue[] }) => {
+    const { startWorker } = await import('./roles/worker.js');
+    await role('worker', (context) => startWorker(context, queue));
+  });
+
+program
+  .command('relay')
+  .description('publishes the outbox to Kafka; replicas stand by')
+  .action(() => role('relay'));
+
+program
+  .command('ingest')
+  .description('purchases from Kafka into ClickHouse, in batches')
+  .action(() => role('ingest'));
+
+program
+  .command('migrate')
+  .description(
+    'brings PostgreSQL, Kafka topics, Temporal search attributes and ClickHouse to this version; safe to repeat',
+  )
+  .action(async () => {
+    const config = loadConfig(process.env, ROLE_NEEDS.migrate);
+    const { migrate } = await import('./roles/migrate.js');
+    await migrate(config, createLogger(config, 'migrate'));
+    process.exit(0);
+  });
+
+program
+  .command('token')
+  .description(
+    'prints a bearer token for the API, signed with AUTH_JWT_SECRET (or the one of the local .remit/)',
+  )
+  .option('--subject <id>', 'the user or client', 'operator')
+  .option('--tenant <id>', 'tenant; DEFAULT_TENANT when left out')
+  .addOption(
+    new Option('--scope <scopes...>', 'what it may do')
+      .choices(['read', 'write', 'admin'])
+      .default(['read', 'write']),
+  )
+  .option('--expires-s <seconds>', 'lifetime in seconds', integer, 3_600)
+  .action(async (options: { subject: string; tenant?: string; scope: string[]; expiresS: number }) => {
+    const { runToken } = await import('./roles/local-access.js');
+    say(await runToken(dataDir(), options));
+  });
+
+program
+  .command('send')
+  .description('plays a provider: signs a payment webhook and posts it to the API')
+  .requiredOption('--transaction <id>', 'id of the payment or payout')
+  .addOption(new Option('--type <type>', 'what it is').choices(['payment', 'payout']).default('payment'))
+  .addOption(
+    new Option('--status <status>', 'what became of it')
+      .choices(['pending', 'success', 'failed', 'expired'])
+      .default('success'),
+  )
+  .requiredOption('--amount <amount>', 'in major units: 100 is 100.00')
+  .option('--currency <code>', 'ISO 4217', 'TRY')
+  .option('--event-id <id>', 'webhook-id; a fresh one when left out (repeat one to play a duplicate)')
+  .option('--url <url>', 'the API; the local one when left out')
+  .option('--secret <whsec>', 'PROVIDER_SECRET_DECARD; the local one when left out')
+  .action(async (options: SendOptions) => {
+    const { runSend } = await import('./roles/local-access.js');
+    process.exitCode = await runSend(dataDir(), options, say);
+  });
+
+program
+  .command('demo')
+  .description('plays samples/ through the real doors of a throw-away stack and checks what comes out')
+  .option('--endpoints <file>', 'play against a running remit: its .remit/endpoints.json')
+  .option('--keep', 'leave the stack running until Ctrl-C, to look around in the Temporal UI')
+  .action(async (options: { endpoints?: string; keep?: boolean }) => {
+    const { runDemo } = await import('./roles/demo.js');
+    process.exit(await runDemo(options, say));
+  });
+
+program
+  .command('reset')
+  .description('deletes the data of the local stack (.remit/); asks first unless --yes')
+  .option('--yes', 'do not ask')
+  .action(async ({ yes }: { yes?: boolean }) => {
+    if (!yes && !(await confirm(`Delete ${dataDir()} and every payment, order and workflow in it? [y/N] `))) {
+      say('Nothing was deleted.');
+      return;
+    }
+    const { resetDataDir } = await import('./embedded/reset.js');
+    await resetDataDir(dataDir());
+    say(`Deleted ${dataDir()}.`);
+  });
+
+async function confirm(question: string): Promise<boolean> {
+  if (!process.stdin.isTTY) return false;
+  const { createInterface } = await import('node:readline/promises');
+  const prompt = createInterface({ input: process.stdin, output: process.stdout });
+  try {
+    return /^y(es)?$/i.test(await prompt.question(question));
+  } finally {
+    prompt.close();
+  }
+}
+
+program.parseAsync().catch((error: unknown) => {
+  const message = error instanceof Error ? error.message : String(error);
+  process.stderr.write(`${message}\n`);
+  if (process.env['LOG_LEVEL'] === 'debug' && error instanceof Error)
+    process.stderr.write(`${error.stack ?? ''}\n`);
+  process.exit(error instanceof ConfigError ? error.exitCode : 1);
+});

@@ -1,0 +1,135 @@
+import { writeFile } from 'node:fs/promises';
+import net from 'node:net';
+import path from 'node:path';
+import { SEARCH_ATTRIBUTES } from '../contracts/workflows';
+import type { EmbeddedPart, EmbeddedStack } from '../embedded/stack';
+import { loadConfig, ROLE_NEEDS, type Config } from '../platform/config';
+import { localSecrets } from './secrets-file';
+
+/** Where everything of a local installation answers; written to `.remit/endpoints.json`. */
+export interface Endpoints {
+  api: string;
+  temporal: string;
+  temporalUi: string;
+  kafka: string;
+  postgres: string;
+  clickhouse: string;
+  metrics: string;
+}
+
+export interface LocalStack {
+  /** The environment that roles run with, here or as processes of their own. */
+  env: NodeJS.ProcessEnv;
+  config: Config;
+  endpoints: Endpoints;
+  /** The embedded parts; undefined when every part is outside. */
+  embedded: EmbeddedStack | undefined;
+  stop(): Promise<void>;
+}
+
+export interface LocalStackOptions {
+  env: NodeJS.ProcessEnv;
+  dataDir: string;
+  /** 'standard' takes 8080, 9464, 5432, … when they are free; 'free' never does. */
+  ports: 'standard' | 'free';
+  /** Which embedded parts to start; all by default. */
+  parts?: EmbeddedPart[];
+  report: (line: string) => void;
+}
+
+/** The variable that replaces each embedded part by an outside one. */
+const OUTSIDE: Record<EmbeddedPart, keyof Config> = {
+  postgres: 'DATABASE_URL',
+  kafka: 'KAFKA_BROKERS',
+  temporal: 'TEMPORAL_ADDRESS',
+  clickhouse: 'CLICKHOUSE_URL',
+};
+const ALL_PARTS = Object.keys(OUTSIDE) as EmbeddedPart[];
+
+/**
+ * Starts the embedded parts that no variable replaces, and makes the configuration that all roles share.
+ * Starts no role and migrates nothing.
+ * @throws ConfigError on bad configuration, EmbeddedError when a part can't start or a prerequisite is missing.
+ */
+export async function startLocalStack(options: LocalStackOptions): Promise<LocalStack> {
+  const { dataDir, report } = options;
+  const parts = options.parts ?? ALL_PARTS;
+  const outside: Partial<Record<EmbeddedPart, string>> = {};
+  for (const part of ALL_PARTS) {
+    const address =
+      options.env[OUTSIDE[part]] || (part === 'kafka' ? options.env['KAFKA_BROKER'] : undefined);
+    if (address) outside[part] = address;
+  }
+  const secrets = await localSecrets(dataDir);
+  const base: NodeJS.ProcessEnv = {
+    ...secrets,
+    TRUST_USER_ID_HEADER: 'true',
+    WEBHOOK_ALLOWED_PRIVATE_CIDRS: '127.0.0.1/32,::1/128',
+    API_PORT: String(await chosenPort(8080, options.ports)),
+    METRICS_PORT: String(await chosenPort(9464, options.ports)),
+    ...withoutEmpty(options.env),
+  };
+  // Mistakes in what is set already are told before anything is started.
+  loadConfig(base, []);
+
+  const wanted = parts.filter((part) => outside[part] === undefined);
+  const embedded =
+    wanted.length > 0
+      ? await (
+          await import('../embedded/stack.js')
+        ).startEmbeddedStack({
+          dataDir,
+          outside,
+          parts,
+          ports: options.ports,
+          searchAttributes: SEARCH_ATTRIBUTES,
+          report,
+        })
+      : undefined;
+  const address = (part: EmbeddedPart) => outside[part] ?? embedded?.endpoints[part] ?? '';
+  const temporalUi = embedded?.endpoints.temporalUi || base['TEMPORAL_UI_URL'] || '';
+  const env: NodeJS.ProcessEnv = { ...base, ...(temporalUi ? { TEMPORAL_UI_URL: temporalUi } : {}) };
+  for (const part of parts) env[OUTSIDE[part]] = address(part);
+
+  const config = loadConfig(
+    env,
+    parts.length === ALL_PARTS.length ? [...ROLE_NEEDS.api, ...ROLE_NEEDS.migrate] : [],
+  );
+  const endpoints: Endpoints = {
+    api: `http://${config.API_HOST}:${config.API_PORT}`,
+    temporal: address('temporal'),
+    temporalUi,
+    kafka: address('kafka'),
+    postgres: address('postgres'),
+    clickhouse: address('clickhouse'),
+    metrics: `http://${config.METRICS_HOST}:${config.METRICS_PORT}/metrics`,
+  };
+  // The database URL carries its password.
+  await writeFile(path.join(dataDir, 'endpoints.json'), `${JSON.stringify(endpoints, null, 2)}\n`, {
+    mode: 0o600,
+  });
+  return { env, config, endpoints, embedded, stop: async () => embedded?.stop() };
+}
+
+function withoutEmpty(env: NodeJS.ProcessEnv): NodeJS.ProcessEnv {
+  return Object.fromEntries(Object.entries(env).filter(([, value]) => value !== undefined && value !== ''));
+}
+
+/** The standard port when it is free, otherwise one that the system picks. */
+async function chosenPort(standard: number, ports: 'standard' | 'free'): Promise<number> {
+  if (ports === 'standard' && (await freePort(standard)) === standard) return standard;
+  return freePort(0);
+}
+
+function freePort(wanted: number): Promise<number> {
+  return new Promise((resolve, reject) => {
+    const server = net.createServer();
+    server.once('error', (error: NodeJS.ErrnoException) =>
+      error.code === 'EADDRINUSE' ? resolve(-1) : reject(error),
+    );
+    server.listen(wanted, '127.0.0.1', () => {
+      const { port } = server.address() as net.AddressInfo;
+      server.close(() => resolve(port));
+    });
+  });
+}

@@ -1,0 +1,46 @@
+import { VERSION } from '../platform/project';
+import { startLocalRemit } from './start';
+
+/** `remit start`: runs until a signal, then stops the roles in order and the embedded parts last. */
+export async function runStart(dataDir: string, say: (line: string) => void): Promise<void> {
+  const startedAt = Date.now();
+  let stopEarly: (() => void) | undefined;
+  // Until the roles run, a signal has nothing to drain: the parts are stopped by their own exit handling.
+  const early = new Promise<never>((_, reject) => {
+    stopEarly = () => reject(new Error('interrupted while starting'));
+    process.once('SIGINT', stopEarly);
+    process.once('SIGTERM', stopEarly);
+  });
+  const starting = startLocalRemit({
+    env: { NODE_ENV: 'development', LOG_LEVEL: 'info', ...process.env },
+    dataDir,
+    ports: 'standard',
+    report: (line) => say(`  ${line}`),
+  });
+  const remit = await Promise.race([starting, early]);
+  if (stopEarly) {
+    process.removeListener('SIGINT', stopEarly);
+    process.removeListener('SIGTERM', stopEarly);
+  }
+  remit.lifecycle.installProcessHandlers();
+
+  const { api, temporal, temporalUi, kafka, postgres, clickhouse, metrics } = remit.endpoints;
+  say(`
+remit ${VERSION} is ready after ${((Date.now() - startedAt) / 1000).toFixed(1)} s
+
+  API           ${api}          OpenAPI at ${api}/openapi.json
+  Temporal UI   ${temporalUi || '(outside)'}
+  Temporal      ${temporal}
+  Kafka         ${kafka}
+  PostgreSQL    ${postgres.replace(/:[^:@/]+@/, ':***@')}
+  ClickHouse    ${clickhouse}
+  Metrics       ${metrics}
+
+  All addresses are in ${dataDir}/endpoints.json. Try, in another terminal:
+
+    npm run demo -- --endpoints ${dataDir}/endpoints.json
+    npm run remit -- token          a bearer token for ${api}/api/v1
+
+  Ctrl-C stops everything in order; the data stays.
+`);
+}

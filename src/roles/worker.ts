@@ -1,0 +1,99 @@
+import { existsSync } from 'node:fs';
+import { DefaultLogger, makeTelemetryFilterString, Runtime, Worker, type LogLevel, type NativeConnection } from '@temporalio/worker';
+import { createActivities } from '../activities';
+import { TASK_QUEUES, type TaskQueue } from '../contracts/workflows';
+import { sendDeadLetter } from '../bridges/dead-letters';
+import { buildWorkflowBundle, WORKFLOW_BUNDLE_PATH } from '../platform/build-workflow-bundle';
+import type { Logger } from '../platform/logging';
+import { createKeyring } from '../platform/secrets';
+import { connectTemporalWorker } from '../platform/temporal';
+import { createWebhookClient } from '../platform/webhook-http';
+import type { RoleContext } from './context';
+
+/** Task queues that a worker serves when `--queue` names none. */
+export const ALL_QUEUES = Object.keys(TASK_QUEUES) as TaskQueue[];
+
+let runtimeInstalled = false;
+
+/** Temporal's native runtime logs through ours and leaves signals to the lifecycle. Once a process. */
+function installRuntime(log: Logger): void {
+  if (runtimeInstalled) return;
+  runtimeInstalled = true;
+  const levels: Partial<Record<LogLevel, 'debug' | 'info' | 'warn' | 'error'>> = { WARN: 'warn', ERROR: 'error', INFO: 'debug' };
+  Runtime.install({
+    shutdownSignals: [],
+    logger: new DefaultLogger('INFO', ({ level, message, meta }) => log[levels[level] ?? 'debug']({ temporal: meta }, message)),
+    telemetryOptions: { logging: { filter: makeTelemetryFilterString({ core: 'WARN', other: 'ERROR' }), forward: {} } },
+  });
+}
+
+/**
+ * Runs workflows and activities of the given task queues. Stops by refusing new tasks and finishing those in flight.
+ * A worker that fails ends the process: Temporal gives its tasks to another.
+ */
+export async function startWorker(context: RoleContext, queues: readonly TaskQueue[] = ALL_QUEUES): Promise<void> {
+  const { config, log, lifecycle } = context;
+  installRuntime(log);
+  const db = context.database();
+  const producer = await context.producer();
+  const activities = createActivities({
+    db,
+    producer,
+    config,
+    keyring: createKeyring(config),
+    webhooks: createWebhookClient(config),
+    unknownTransactionWaitMs: config.UNKNOWN_TRANSACTION_WAIT_MS,
+    sendDeadLetter: (source, code, message) => sendDeadLetter(producer, config, source, code, message),
+    deliveryPolicy: (row, correlationId) => ({
+      ...row,
+      correlationId,
+      scheduleMs: config.WEBHOOK_SCHEDULE_MS,
+      timeoutMs: config.WEBHOOK_TIMEOUT_MS,
+    }),
+  });
+  if (!existsSync(WORKFLOW_BUNDLE_PATH)) await buildWorkflowBundle();
+
+  const connection = await connectTemporalWorker(config);
+  const running = await Promise.all(queues.map((queue) => startQueue(context, connection, queue, activities)));
+
+  lifecycle.addCheck('postgres', () => db.check());
+  lifecycle.addCheck('temporal worker', async () => {
+    const stopped = running.find(({ worker }) => worker.getState() !== 'RUNNING');
+    if (stopped) throw new Error(`the worker of ${stopped.queue} is ${stopped.worker.getState()}`);
+    await connection.workflowService.getSystemInfo({});
+  });
+  lifecycle.onStop('drain', 'temporal workers', async () => {
+    for (const { worker } of running) if (worker.getState() === 'RUNNING') worker.shutdown();
+    await Promise.all(running.map(({ finished }) => finished));
+    await connection.close();
+  });
+  log.info({ queues }, 'worker is polling');
+}
+
+async function startQueue(
+  { config, log, lifecycle }: RoleContext,
+  connection: NativeConnection,
+  queue: TaskQueue,
+  activities: object,
+) {
+  const worker = await Worker.create({
+    connection,
+    namespace: config.TEMPORAL_NAMESPACE,
+    taskQueue: TASK_QUEUES[queue],
+    workflowBundle: { codePath: WORKFLOW_BUNDLE_PATH },
+    activities,
+    shutdownGraceTime: '10s',
+    maxCachedWorkflows: config.WORKER_CACHED_WORKFLOWS,
+    maxConcurrentWorkflowTaskExecutions: config.WORKER_WORKFLOW_SLOTS,
+    maxConcurrentActivityTaskExecutions: queue === 'deliveries' ? config.WEBHOOK_CONCURRENT_ATTEMPTS : config.WORKER_ACTIVITY_SLOTS,
+    maxConcurrentLocalActivityExecutions: config.WORKER_ACTIVITY_SLOTS,
+    // Short workflows live on the normal queue: most of their tasks are the first one.
+    nonStickyToStickyPollRatio: 0.5,
+  });
+  const finished = worker.run().catch((error: unknown) => {
+    if (lifecycle.isStopping) return;
+    log.fatal({ err: error, queue }, 'the worker failed');
+    lifecycle.crash();
+  });
+  return { queue, worker, finished };
+}

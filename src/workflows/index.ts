@@ -1,0 +1,4 @@
+/** Every workflow of remit: what the workflow bundle is built from. */
+export { paymentWorkflow } from './payment';
+export { orderWorkflow } from './order';
+export { deliveryWorkflow } from './delivery';

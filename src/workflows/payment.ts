@@ -1,0 +1,117 @@
+import {
+  allHandlersFinished,
+  condition,
+  defineQuery,
+  defineSignal,
+  proxyActivities,
+  proxyLocalActivities,
+  setHandler,
+  sleep,
+} from '@temporalio/workflow';
+import type { PaymentActivities } from '../activities/payments';
+import {
+  QUERIES,
+  SIGNALS,
+  type PaymentWorkflowInput,
+  type PaymentWorkflowResult,
+  type ProviderEvent,
+  type SettleOutcome,
+  type SettleResult,
+} from '../contracts/workflows';
+import { startDeliveries } from './start-deliveries';
+import { markStatus } from './search-attributes';
+
+/**
+ * Settling is a local activity: one short database call, so it rides in the workflow task instead of paying for a
+ * task of its own (docs/adr/0003). It is retried until the database is back.
+ */
+const { settlePayment, expirePayment } = proxyLocalActivities<PaymentActivities>({
+  startToCloseTimeout: '20s',
+  retry: { initialInterval: '100ms', maximumInterval: '15s' },
+  localRetryThreshold: '10s',
+});
+
+const { deadLetterEvent } = proxyActivities<PaymentActivities>({
+  startToCloseTimeout: '30s',
+  retry: { initialInterval: '500ms', maximumInterval: '1m' },
+});
+
+/** Why an outcome can't be applied, for the dead letter; outcomes that are not here are not dead-lettered. */
+const REFUSALS = {
+  unknown_transaction: 'no payment or payout with this transactionId exists',
+  amount_mismatch: 'amount or currency differ from the transaction',
+  type_mismatch: 'provider or type differ from the transaction',
+  event_conflict: 'the provider event id was used before with another body',
+} as const;
+
+const UNKNOWN_RETRY_FIRST_MS = 1_000;
+const UNKNOWN_RETRY_CAP_MS = 60_000;
+
+export interface PaymentState {
+  status: PaymentWorkflowResult['status'];
+  outcomes: SettleOutcome[];
+  waitingEvents: number;
+  expiresAt: string | null;
+}
+
+/**
+ * One payment or payout, from its first provider event to its end: settles each event in order, waits for the next
+ * while the payment is pending, and expires it. A repeated or late event opens a short run that finds the database
+ * settled already.
+ */
+export async function paymentWorkflow(input: PaymentWorkflowInput): Promise<PaymentWorkflowResult> {
+  const inbox: ProviderEvent[] = [];
+  const state: PaymentState = { status: null, outcomes: [], waitingEvents: 0, expiresAt: null };
+  setHandler(defineSignal<[ProviderEvent]>(SIGNALS.providerEvent), (event) => void inbox.push(event));
+  setHandler(defineQuery<PaymentState>(QUERIES.state), () => ({ ...state, waitingEvents: inbox.length }));
+  await run(input, inbox, state);
+  await condition(allHandlersFinished);
+  return { status: state.status, outcomes: state.outcomes };
+}
+
+async function run(input: PaymentWorkflowInput, inbox: ProviderEvent[], state: PaymentState): Promise<void> {
+  let known: ProviderEvent | undefined;
+  for (;;) {
+    const event = inbox.shift();
+    if (event) {
+      const result = await settleWhenKnown(event);
+      await conclude(state, result);
+      if (result.outcome in REFUSALS) await refuse(event, result.outcome as keyof typeof REFUSALS);
+      else known = event;
+    } else if (state.status === 'pending' && state.expiresAt !== null && known) {
+      const arrived = await condition(
+        () => inbox.length > 0,
+        Math.max(1, Date.parse(state.expiresAt) - Date.now()),
+      );
+      if (!arrived) {
+        const { type, amountMinor, currency, correlationId } = known;
+        await conclude(state, await expirePayment({ ...input, type, amountMinor, currency, correlationId }));
+      }
+    } else {
+      return;
+    }
+  }
+}
+
+/** Webhooks overtake commits: an event of an unknown transaction is tried again, durably, until its time is up. */
+async function settleWhenKnown(event: ProviderEvent): Promise<SettleResult> {
+  for (let pauseMs = UNKNOWN_RETRY_FIRST_MS; ; pauseMs = Math.min(pauseMs * 2, UNKNOWN_RETRY_CAP_MS)) {
+    const result = await settlePayment(event);
+    if (result.outcome !== 'unknown_transaction') return result;
+    const leftMs = Date.parse(result.waitUntil ?? '') - Date.now();
+    if (!(leftMs > 0)) return result;
+    await sleep(Math.min(pauseMs, leftMs));
+  }
+}
+
+async function conclude(state: PaymentState, result: SettleResult): Promise<void> {
+  state.outcomes.push(result.outcome);
+  state.status = result.status ?? state.status;
+  state.expiresAt = result.expiresAt;
+  if (result.outcome === 'applied') markStatus(result.status, result.userId);
+  await startDeliveries(result.deliveries);
+}
+
+async function refuse(event: ProviderEvent, code: keyof typeof REFUSALS): Promise<void> {
+  await deadLetterEvent({ event, code, message: REFUSALS[code] });
+}

@@ -1,0 +1,32 @@
+import { defineSearchAttributeKey, WorkflowExecutionAlreadyStartedError } from '@temporalio/common';
+import { ParentClosePolicy, startChild, WorkflowIdReusePolicy } from '@temporalio/workflow';
+import { TASK_QUEUES, workflowId, WORKFLOWS, type DeliveryRef } from '../contracts/workflows';
+
+const SUBSCRIPTION = defineSearchAttributeKey('RemitSubscriptionId', 'KEYWORD');
+const EVENT_TYPE = defineSearchAttributeKey('RemitEventType', 'KEYWORD');
+
+/**
+ * Starts a delivery workflow for each delivery row, as a child that outlives this workflow. Repeating it after a
+ * crash starts nothing twice: the id is taken, and the delivery row is the judge after the id is forgotten.
+ */
+export async function startDeliveries(deliveries: DeliveryRef[]): Promise<void> {
+  await Promise.all(deliveries.map(startDelivery));
+}
+
+async function startDelivery(delivery: DeliveryRef): Promise<void> {
+  try {
+    await startChild(WORKFLOWS.delivery, {
+      workflowId: workflowId.delivery(delivery.eventId, delivery.subscriptionId),
+      taskQueue: TASK_QUEUES.deliveries,
+      parentClosePolicy: ParentClosePolicy.ABANDON,
+      workflowIdReusePolicy: WorkflowIdReusePolicy.REJECT_DUPLICATE,
+      args: [delivery],
+      typedSearchAttributes: [
+        { key: SUBSCRIPTION, value: delivery.subscriptionId },
+        { key: EVENT_TYPE, value: delivery.eventType },
+      ],
+    });
+  } catch (error) {
+    if (!(error instanceof WorkflowExecutionAlreadyStartedError)) throw error;
+  }
+}

@@ -1,0 +1,161 @@
+import { randomBytes } from 'node:crypto';
+import net from 'node:net';
+import { setTimeout as sleep } from 'node:timers/promises';
+import type { Connection } from '@temporalio/client';
+import { loadConfig, type Config } from '../../src/platform/config';
+import { createKafka, ensureTopics } from '../../src/platform/kafka';
+import { Lifecycle } from '../../src/platform/lifecycle';
+import { createLogger, type Logger } from '../../src/platform/logging';
+import { openDatabase, type Database } from '../../src/platform/postgres';
+import { connectTemporal, registerSearchAttributes } from '../../src/platform/temporal';
+import { allTopics } from '../../src/platform/topics';
+import { createRoleContext, type RoleContext } from '../../src/roles/context';
+import { sharedStack, TEMPLATE_DATABASE, withDatabase } from './shared-stack';
+
+const TOPIC_KEYS = [
+  'TOPIC_WEBHOOKS_ORDERS',
+  'TOPIC_WEBHOOKS_DISPUTES',
+  'TOPIC_PAYMENT_REQUEST',
+  'TOPIC_PAYMENT_STATUS',
+  'TOPIC_EVENTS',
+  'TOPIC_DOMAIN_EVENTS',
+  'TOPIC_WEBHOOK_DELIVERY_DLQ',
+  'TOPIC_PURCHASES',
+  'TOPIC_PURCHASES_DLQ',
+] as const;
+
+export interface TestSpace {
+  /** Unique in this run. */
+  name: string;
+  /** The environment of a role in this space; child processes take it as it is. */
+  env: Record<string, string>;
+  config: Config;
+  log: Logger;
+}
+
+export interface SpaceOptions {
+  env?: Record<string, string>;
+  /** Create this space's topics in Kafka. */
+  topics?: boolean;
+  /** Create a Temporal namespace of this space's own, so that no other test's worker takes its tasks. */
+  temporal?: boolean;
+}
+
+/** A database, topics, consumer groups and (when asked for) a Temporal namespace that no other test uses. */
+export async function createTestSpace(options: SpaceOptions = {}): Promise<TestSpace> {
+  const stack = sharedStack();
+  const name = `t${randomBytes(5).toString('hex')}`;
+  const database = new URL(stack.postgres);
+  await withDatabase(stack.postgres, (client) => cloneTemplate(client, name));
+  database.pathname = name;
+  const defaults = loadConfig({}, []);
+  const env: Record<string, string> = {
+    NODE_ENV: 'test',
+    LOG_LEVEL: process.env['LOG_LEVEL'] ?? 'fatal',
+    DATABASE_URL: database.toString(),
+    KAFKA_BROKERS: stack.kafka,
+    KAFKA_TOPIC_PARTITIONS: '3',
+    KAFKA_GROUP_PREFIX: name,
+    TEMPORAL_ADDRESS: stack.temporal,
+    TEMPORAL_NAMESPACE: options.temporal ? name : 'default',
+    CLICKHOUSE_URL: stack.clickhouse,
+    CLICKHOUSE_DATABASE: name,
+    API_PORT: '0',
+    METRICS_PORT: '0',
+    TRUST_USER_ID_HEADER: 'true',
+    WEBHOOK_ALLOWED_PRIVATE_CIDRS: '127.0.0.1/32,::1/128',
+    AUTH_JWT_SECRET: 'a key for tests only, 32 characters or more',
+    PROVIDER_SECRET_DECARD: `whsec_${Buffer.alloc(32, 7).toString('base64')}`,
+    ENCRYPTION_KEY: Buffer.alloc(32, 9).toString('base64'),
+    TOPIC_PAYMENT_WEBHOOK_PREFIX: `${name}.${defaults.TOPIC_PAYMENT_WEBHOOK_PREFIX}`,
+    ...Object.fromEntries(TOPIC_KEYS.map((key) => [key, `${name}.${defaults[key]}`])),
+    ...options.env,
+  };
+  const config = loadConfig(env, []);
+  const log = createLogger(config, 'test');
+  await Promise.all([
+    options.topics ? ensureTopics(createKafka(config, log), allTopics(config), config) : undefined,
+    options.temporal ? createNamespace(config) : undefined,
+  ]);
+  return { name, env, config, log };
+}
+
+/** CREATE DATABASE … TEMPLATE fails while another clone of the template is being made: wait for one's turn. */
+async function cloneTemplate(client: import('pg').Client, name: string): Promise<void> {
+  await client.query('SELECT pg_advisory_lock(1)');
+  await client.query(`CREATE DATABASE ${name} TEMPLATE ${TEMPLATE_DATABASE}`);
+}
+
+async function createNamespace(config: Config): Promise<void> {
+  const client = await connectTemporal(config);
+  try {
+    await client.workflowService.registerNamespace({
+      namespace: config.TEMPORAL_NAMESPACE,
+      workflowExecutionRetentionPeriod: { seconds: 86_400 as never },
+    });
+    // The frontend learns of a new namespace by refreshing its cache.
+    await eventually(() => registerSearchAttributes(client), 30_000);
+    await eventually(
+      () =>
+        client.workflowService.listWorkflowExecutions({
+          namespace: config.TEMPORAL_NAMESPACE,
+          query: 'RemitStatus = "x"',
+        }),
+      30_000,
+    );
+  } finally {
+    await (client.connection as Connection).close();
+  }
+}
+
+/** The pools of a space's database. */
+export function openTestDatabase(space: TestSpace): Database {
+  return openDatabase(space.config, space.log);
+}
+
+export interface RunningRoles<T> {
+  context: RoleContext;
+  lifecycle: Lifecycle;
+  started: T;
+  stop(): Promise<void>;
+}
+
+/** Runs roles in this process, with the shutdown order that processes have. */
+export async function runRoles<T>(
+  space: TestSpace,
+  start: (context: RoleContext) => Promise<T>,
+): Promise<RunningRoles<T>> {
+  const lifecycle = new Lifecycle(space.log, 30_000);
+  const context = createRoleContext(space.config, space.log, lifecycle);
+  const started = await start(context);
+  return { context, lifecycle, started, stop: () => lifecycle.stop() };
+}
+
+/** Tries until it does not throw, for at most `timeoutMs`; then throws the last error. */
+export async function eventually<T>(
+  attempt: () => Promise<T> | T,
+  timeoutMs = 20_000,
+  pauseMs = 50,
+): Promise<T> {
+  const deadline = Date.now() + timeoutMs;
+  for (;;) {
+    try {
+      return await attempt();
+    } catch (error) {
+      if (Date.now() > deadline) throw error;
+      await sleep(pauseMs);
+    }
+  }
+}
+
+/** A port that was free a moment ago, for a child process that must be told one. */
+export function freePort(): Promise<number> {
+  return new Promise((resolve, reject) => {
+    const server = net.createServer();
+    server.once('error', reject);
+    server.listen(0, '127.0.0.1', () => {
+      const { port } = server.address() as net.AddressInfo;
+      server.close(() => resolve(port));
+    });
+  });
+}

@@ -2,7 +2,7 @@ import { createHash } from 'node:crypto';
 import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { quiet, root } from './child.mjs';
-import { step, StepError } from './output.mjs';
+import { say, step, StepError } from './output.mjs';
 
 const NODE_MINIMUM = [20, 19];
 const at = (...parts) => path.join(root, ...parts);
@@ -41,20 +41,23 @@ export async function install() {
   const done = stamp(at('node_modules/.remit-stamp'));
   const wanted = hash(lock);
   if (done.is(wanted)) return;
-  if (!installedByHand()) {
-    await step('Installing npm packages', () =>
-      quiet(
-        'npm ci',
-        'npm',
-        ['ci', '--include=dev', '--include=optional', '--no-audit', '--no-fund', '--loglevel=error'],
-        {
-          env: PRISMA_ENV,
-          next: 'Is the npm registry reachable (npm ping)? Then: rm -rf node_modules && npm ci',
-        },
-      ),
-    );
-  }
+  if (!installedByHand()) await step('Installing npm packages', npmCi);
   done.set(wanted);
+}
+
+/** A lock file without the optional packages of this platform is refused by `npm ci`; `npm install` adds them. */
+async function npmCi() {
+  const flags = ['--include=dev', '--include=optional', '--no-audit', '--no-fund', '--loglevel=error'];
+  const next = 'Is the npm registry reachable (npm ping)? Then: rm -rf node_modules && npm ci';
+  try {
+    await quiet('npm ci', 'npm', ['ci', ...flags], { env: PRISMA_ENV, next });
+  } catch (error) {
+    if (!(error instanceof StepError) || !error.message.includes('EUSAGE')) throw error;
+    say(
+      '  package-lock.json does not fit this platform and package.json; using npm install, which completes it',
+    );
+    await quiet('npm install', 'npm', ['install', '--no-save', ...flags], { env: PRISMA_ENV, next });
+  }
 }
 
 /** npm writes its own copy of the lock file whenever it has installed: `npm install` by hand counts too. */

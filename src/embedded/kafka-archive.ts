@@ -4,7 +4,7 @@ import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { type Java } from './java';
-import { KAFKA_STARTED, kafkaArchive, kafkaArguments, prepareKafka } from './kafka';
+import { KAFKA_STARTED, kafkaArchive, kafkaArguments, kafkaEnv, prepareKafka } from './kafka';
 import { readLogFrom } from './log-file';
 import { seconds } from './maven';
 import { PortAllocator } from './ports';
@@ -50,6 +50,7 @@ async function train(java: Java, folder: string, archive: string): Promise<void>
     kafkaArguments(properties, 512, [`-XX:ArchiveClassesAtExit=${archive}`]),
     {
       stdio: ['ignore', fd, fd],
+      env: kafkaEnv(),
       detached: true,
     },
   );

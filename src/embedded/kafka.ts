@@ -48,15 +48,7 @@ export function kafkaArchive(java: Java): string {
 
 /** Arguments of the broker's JVM. */
 export function kafkaArguments(propertiesFile: string, heapMb: number, shared: string[]): string[] {
-  return [
-    ...javaFlags(heapMb),
-    ...shared,
-    ...LOG_FLAGS,
-    '-cp',
-    classPath(KAFKA_JARS),
-    'kafka.Kafka',
-    propertiesFile,
-  ];
+  return [...javaFlags(heapMb), ...shared, ...LOG_FLAGS, 'kafka.Kafka', propertiesFile];
 }
 
 /** Writes server.properties for this place, and formats the folder once. Returns the properties file. */
@@ -70,19 +62,18 @@ export async function prepareKafka(place: KafkaPlace, java: Java): Promise<strin
   rmSync(aside, { recursive: true, force: true });
   mkdirSync(aside, { recursive: true });
   writeFileSync(asideProperties, serverProperties({ ...place, dir: aside }));
-  const clusterId = randomBytes(16).toString('base64url');
+  const clusterId = newClusterId();
   try {
     await run(
       java.executable,
-      ['-XX:TieredStopAtLevel=1', '-XX:+UseSerialGC', '-Xshare:auto', ...LOG_FLAGS, '-cp', classPath(KAFKA_JARS),
+      ['-XX:TieredStopAtLevel=1', '-XX:+UseSerialGC', '-Xshare:auto', ...LOG_FLAGS,
        'kafka.tools.StorageTool', 'format', '-t', clusterId, '-c', asideProperties], // prettier-ignore
-      { encoding: 'utf8' },
+      { encoding: 'utf8', env: kafkaEnv() },
     );
   } catch (error) {
     const { stdout = '', stderr = '' } = error as { stdout?: string; stderr?: string };
     throw new EmbeddedError(
       `Kafka could not format its data folder ${place.dir}:\n${`${stdout}\n${stderr}`.trim()}`,
-      { cause: error },
     );
   } finally {
     rmSync(asideProperties, { force: true });
@@ -90,6 +81,19 @@ export async function prepareKafka(place: KafkaPlace, java: Java): Promise<strin
   rmSync(place.dir, { recursive: true, force: true });
   renameSync(aside, place.dir);
   return properties;
+}
+
+/** A random UUID in Kafka's text form; one that begins with a dash would be read as an option. */
+function newClusterId(): string {
+  for (;;) {
+    const id = randomBytes(16).toString('base64url');
+    if (!id.startsWith('-')) return id;
+  }
+}
+
+/** The class path travels in the environment: as an argument it would fill every process list. */
+export function kafkaEnv(): NodeJS.ProcessEnv {
+  return { ...process.env, CLASSPATH: classPath(KAFKA_JARS) };
 }
 
 function serverProperties({ dir, port, controllerPort }: KafkaPlace): string {
@@ -163,6 +167,7 @@ export class KafkaServer implements PartServer {
       command: java.executable,
       args: kafkaArguments(this.#properties, heapMb(), shared),
       cwd: this.dataDir,
+      env: kafkaEnv(),
       stopSignal: 'SIGTERM',
       stopGraceMs: 15_000,
     };

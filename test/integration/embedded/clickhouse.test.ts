@@ -214,7 +214,7 @@ describe('settings', () => {
   it('that are unknown or wrong are refused', async () => {
     const unknown = client.query({
       query: 'SELECT 1',
-      clickhouse_settings: { no_such_setting: '1' } as never,
+      clickhouse_settings: { no_such_setting: '1' },
     });
     await expect(unknown).rejects.toMatchObject({ code: '115', type: 'UNKNOWN_SETTING' });
   });

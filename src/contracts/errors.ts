@@ -10,6 +10,7 @@ export const PROBLEM_STATUS = {
   forbidden: 403,
   not_found: 404,
   method_not_allowed: 405,
+  request_timeout: 408,
   account_exists: 409,
   conflict: 409,
   precondition_failed: 412,

@@ -1,0 +1,170 @@
+import { isUtf8 } from 'node:buffer';
+import express, {
+  type ErrorRequestHandler,
+  type Express,
+  type Request,
+  type RequestHandler,
+  type Response,
+} from 'express';
+import helmet from 'helmet';
+import { RemitError } from '../contracts/errors';
+import { hasRoundedAmount } from '../contracts/http';
+import { Authenticator } from './auth';
+import { beginRequest, pathOf } from './context';
+import { invalidRequest, sendProblem, toFault } from './problem';
+import { accountRoutes } from './routes/accounts';
+import { healthRoutes } from './routes/health';
+import { openApiRoute } from './routes/openapi';
+import { orderRoutes } from './routes/orders';
+import { paymentRoutes } from './routes/payments';
+import { providerWebhookRoute } from './routes/provider-webhooks';
+import { authenticate, type ApiDeps, type Call, type RawRoute, type Route } from './routes/route';
+import { subscriptionRoutes } from './routes/subscriptions';
+
+/** Every route of the API, the busiest first: the router tries them in this order. */
+export function allRoutes(): (Route | RawRoute)[] {
+  const routes = [
+    providerWebhookRoute,
+    ...healthRoutes,
+    ...orderRoutes,
+    ...accountRoutes,
+    ...paymentRoutes,
+    ...subscriptionRoutes,
+  ];
+  return [...routes, openApiRoute(routes)];
+}
+
+/**
+ * The HTTP application. It opens no port and connects to nothing.
+ * @throws ConfigError when a provider has no secret although signatures are required.
+ */
+export function createApp(deps: ApiDeps): Express {
+  const app = express();
+  app.disable('x-powered-by');
+  app.disable('etag');
+  app.set('query parser', 'simple');
+  app.use(beginRequest(deps.config, deps.log));
+
+  const secure = helmet();
+  const readJson = jsonReader(deps);
+  const authenticator = new Authenticator(deps.config);
+  const routes = allRoutes();
+  for (const path of new Set(routes.map((route) => route.path))) {
+    const here = routes.filter((route) => route.path === path);
+    const template: RequestHandler = (request, _response, next) => {
+      request.remit.route = path;
+      next();
+    };
+    const lean = here.every((route) => 'lean' in route && route.lean);
+    const target = app.route(path);
+    target.all(lean ? [template] : [template, secure]);
+    for (const route of here)
+      target[route.method](
+        'handlers' in route ? route.handlers(deps) : uniform(route, deps, authenticator, readJson),
+      );
+    target.all(methodNotAllowed(here));
+  }
+  app.use((request: Request) => {
+    throw new RemitError('not_found', `There is nothing at ${pathOf(request.originalUrl).slice(0, 100)}.`);
+  });
+  app.use(problemHandler(deps));
+  return app;
+}
+
+/** Authenticates before it reads the body, so that nobody unknown makes the server parse anything. */
+function uniform(
+  route: Route,
+  deps: ApiDeps,
+  authenticator: Authenticator,
+  readJson: RequestHandler,
+): RequestHandler[] {
+  const login: RequestHandler = async (request, response, next) => {
+    response.locals['caller'] = await authenticate(route, authenticator, request);
+    next();
+  };
+  const run: RequestHandler = async (request, response) => {
+    const call = {
+      deps,
+      caller: response.locals['caller'] as Call<never, never, never>['caller'],
+      correlationId: request.remit.correlationId,
+      ...parseInput(route, request),
+    };
+    const answer = await route.handle(call as Call<never, never, never>);
+    if (response.headersSent) return;
+    response.status(answer.status);
+    for (const [name, value] of Object.entries(answer.headers ?? {})) response.setHeader(name, value);
+    response.setHeader('Cache-Control', 'no-store');
+    if (answer.body === undefined) response.end();
+    else response.json(answer.body);
+  };
+  return route.body ? [login, requireJson, readJson, run] : [login, run];
+}
+
+function parseInput(route: Route, request: Request): { params: unknown; query: unknown; body: unknown } {
+  const params = route.params?.safeParse(request.params);
+  if (params && !params.success) throw invalidRequest(params.error);
+  // A route without query parameters takes none: a misspelt filter must not silently list everything.
+  if (!route.query && Object.keys(request.query).length > 0)
+    throw new RemitError(
+      'invalid_request',
+      'This request takes no query parameters.',
+      Object.keys(request.query).map((path) => ({ path, message: 'unknown parameter' })),
+    );
+  const query = route.query?.safeParse(request.query);
+  if (query && !query.success) throw invalidRequest(query.error);
+  const given: unknown = request.body;
+  const body = route.body?.safeParse(given === undefined && route.bodyOptional ? {} : given);
+  if (body && !body.success) throw invalidRequest(body.error);
+  return { params: params?.data, query: query?.data, body: body?.data };
+}
+
+function hasBody(request: Request): boolean {
+  const length = request.headers['content-length'];
+  return request.headers['transfer-encoding'] !== undefined || (length !== undefined && length !== '0');
+}
+
+/** A body that is not JSON is refused; none at all is left to validation, which names what is required. */
+const requireJson: RequestHandler = (request, _response, next) => {
+  if (hasBody(request) && !request.is('application/json'))
+    throw new RemitError('unsupported_media_type', 'Send application/json in UTF-8, not compressed.');
+  next();
+};
+
+/** Reads a JSON body within the limit; refuses bytes that are no UTF-8 and amounts that JSON.parse would round. */
+function jsonReader({ config }: ApiDeps): RequestHandler {
+  return express.json({
+    limit: config.API_BODY_LIMIT_BYTES,
+    inflate: false,
+    type: 'application/json',
+    verify(_request, _response, bytes) {
+      if (!isUtf8(bytes)) throw new RemitError('invalid_json', 'The body is not valid JSON in UTF-8.');
+      if (hasRoundedAmount(bytes.toString('latin1')))
+        throw new RemitError('invalid_request', 'Some fields are not valid.', [
+          { path: 'amount', message: 'has too many digits for a JSON number; send it as a string' },
+        ]);
+    },
+  });
+}
+
+function methodNotAllowed(here: (Route | RawRoute)[]): RequestHandler {
+  const methods = new Set(here.map((route) => route.method.toUpperCase()));
+  if (methods.has('GET')) methods.add('HEAD');
+  const allow = [...methods, 'OPTIONS'].join(', ');
+  return (request: Request, response: Response) => {
+    response.setHeader('Allow', allow);
+    if (request.method === 'OPTIONS') return void response.status(204).end();
+    throw new RemitError('method_not_allowed', `${request.method} is not allowed here; ${allow} are.`);
+  };
+}
+
+function problemHandler({ log }: ApiDeps): ErrorRequestHandler {
+  return (error: unknown, request, response, _next) => {
+    const { correlationId, route } = request.remit;
+    const found = toFault(error);
+    if (found.unexpected || found.code === 'not_queued')
+      log.error({ err: error, correlationId, route, method: request.method }, 'request failed');
+    // The rest of a body that was refused unread would be taken for the next request on this connection.
+    if (!request.complete && found.code !== 'internal') response.setHeader('Connection', 'close');
+    sendProblem(response, found, pathOf(request.originalUrl), correlationId);
+  };
+}

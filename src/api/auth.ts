@@ -1,0 +1,183 @@
+import type { Request } from 'express';
+import {
+  createRemoteJWKSet,
+  decodeProtectedHeader,
+  errors,
+  jwtVerify,
+  type JWTPayload,
+  type JWTVerifyGetKey,
+} from 'jose';
+import { RemitError } from '../contracts/errors';
+import { TenantId, UserId } from '../contracts/http';
+import type { Config } from '../platform/config';
+
+export const SCOPES = ['read', 'write', 'admin'] as const;
+export type Scope = (typeof SCOPES)[number];
+
+/** Who calls, as far as a bearer token says. */
+export interface Principal {
+  subject: string;
+  tenantId: string;
+  scopes: ReadonlySet<Scope>;
+}
+
+/** Who calls on one of the users' routes. */
+export interface User {
+  userId: string;
+  tenantId: string;
+}
+
+/** `iss` of tokens made by `remit token` when no AUTH_ISSUER is set. */
+export const LOCAL_ISSUER = 'remit';
+
+/** Asymmetric only: a JWKS key must never be usable as an HMAC key, nor the other way round. */
+const JWKS_ALGORITHMS = [
+  'RS256',
+  'RS384',
+  'RS512',
+  'PS256',
+  'PS384',
+  'PS512',
+  'ES256',
+  'ES384',
+  'ES512',
+  'EdDSA',
+];
+const LOCAL_ALGORITHMS = ['HS256'];
+const CLOCK_TOLERANCE_S = 5;
+const MAX_TOKEN_CHARACTERS = 8_192;
+
+export type AuthConfig = Pick<
+  Config,
+  | 'AUTH_JWT_SECRET'
+  | 'AUTH_JWKS_URL'
+  | 'AUTH_ISSUER'
+  | 'AUTH_AUDIENCE'
+  | 'DEFAULT_TENANT'
+  | 'TRUST_USER_ID_HEADER'
+>;
+
+/** Verifies bearer tokens and tells users apart. */
+export class Authenticator {
+  private readonly localKey: Uint8Array | undefined;
+  private readonly jwks: JWTVerifyGetKey | undefined;
+
+  constructor(private readonly config: AuthConfig) {
+    this.localKey = config.AUTH_JWT_SECRET ? new TextEncoder().encode(config.AUTH_JWT_SECRET) : undefined;
+    this.jwks = config.AUTH_JWKS_URL
+      ? createRemoteJWKSet(new URL(config.AUTH_JWKS_URL), {
+          timeoutDuration: 5_000,
+          cooldownDuration: 10_000,
+        })
+      : undefined;
+  }
+
+  /**
+   * The caller of an operator's route; the token must carry the scope (`admin` includes the others).
+   * @throws RemitError unauthenticated, forbidden, or unavailable when the JWKS can't be fetched.
+   */
+  async principal(request: Request, scope: Scope): Promise<Principal> {
+    const principal = await this.verifyBearer(request);
+    if (!allows(principal, scope)) throw new RemitError('forbidden', `The token lacks the scope ${scope}.`);
+    return principal;
+  }
+
+  /**
+   * The caller of a user's route: X-User-Id where configuration says to believe it, otherwise the token's subject. A
+   * token of a user needs no scope; one that carries scopes of ours is held to them.
+   * @throws RemitError unauthenticated, forbidden, invalid_request for a malformed X-User-Id.
+   */
+  async user(request: Request, scope: Scope): Promise<User> {
+    const header = request.headers['x-user-id'];
+    if (this.config.TRUST_USER_ID_HEADER && header !== undefined) {
+      const parsed = UserId.safeParse(header);
+      if (!parsed.success)
+        throw new RemitError('invalid_request', 'X-User-Id is not valid.', [
+          { path: 'X-User-Id', message: parsed.error.issues[0]?.message ?? 'not valid' },
+        ]);
+      return { userId: parsed.data, tenantId: this.config.DEFAULT_TENANT };
+    }
+    if (this.config.TRUST_USER_ID_HEADER && request.headers.authorization === undefined)
+      throw new RemitError('unauthenticated', 'X-User-Id or a bearer token is required.');
+    const principal = await this.verifyBearer(request);
+    if (principal.scopes.size > 0 && !allows(principal, scope))
+      throw new RemitError('forbidden', `The token lacks the scope ${scope}.`);
+    return { userId: principal.subject, tenantId: principal.tenantId };
+  }
+
+  private async verifyBearer(request: Request): Promise<Principal> {
+    const match = /^Bearer +([A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+)$/i.exec(
+      request.headers.authorization ?? '',
+    );
+    const token = match?.[1];
+    if (!token || token.length > MAX_TOKEN_CHARACTERS)
+      throw new RemitError('unauthenticated', 'A bearer token is required.');
+    return this.read(await this.verify(token));
+  }
+
+  private async verify(token: string): Promise<JWTPayload> {
+    const issuer = this.config.AUTH_ISSUER;
+    const common = {
+      audience: this.config.AUTH_AUDIENCE,
+      ...(issuer ? { issuer } : {}),
+      requiredClaims: ['exp', 'sub'],
+      clockTolerance: CLOCK_TOLERANCE_S,
+    };
+    try {
+      const { alg } = decodeProtectedHeader(token);
+      if (this.localKey && alg === 'HS256') {
+        const { payload } = await jwtVerify(token, this.localKey, {
+          ...common,
+          algorithms: LOCAL_ALGORITHMS,
+        });
+        return payload;
+      }
+      if (this.jwks) {
+        const { payload } = await jwtVerify(token, this.jwks, { ...common, algorithms: JWKS_ALGORITHMS });
+        return payload;
+      }
+    } catch (error) {
+      throw refusal(error);
+    }
+    throw new RemitError('unauthenticated', 'The token is not signed with a key that is accepted here.');
+  }
+
+  private read(payload: JWTPayload): Principal {
+    const subject = UserId.safeParse(payload.sub);
+    if (!subject.success) throw new RemitError('unauthenticated', 'The token’s subject (sub) is not usable.');
+    const tenant = TenantId.safeParse(payload['tenant'] ?? this.config.DEFAULT_TENANT);
+    if (!tenant.success) throw new RemitError('unauthenticated', 'The token’s tenant is not usable.');
+    const claimed = typeof payload['scope'] === 'string' ? payload['scope'].split(' ') : [];
+    const scopes = new Set(SCOPES.filter((scope) => claimed.includes(scope)));
+    return { subject: subject.data, tenantId: tenant.data, scopes };
+  }
+}
+
+function allows(principal: Principal, scope: Scope): boolean {
+  return principal.scopes.has(scope) || principal.scopes.has('admin');
+}
+
+/** What of a failed verification the caller may know: which rule, never key material. */
+function refusal(error: unknown): RemitError {
+  if (error instanceof errors.JWTExpired) return new RemitError('unauthenticated', 'The token has expired.');
+  if (error instanceof errors.JWTClaimValidationFailed)
+    return new RemitError('unauthenticated', `The token’s claim ${error.claim} is not accepted.`);
+  const keysUnreachable =
+    error instanceof errors.JWKSTimeout ||
+    error instanceof errors.JWKSInvalid ||
+    (error instanceof errors.JOSEError && error.code === 'ERR_JOSE_GENERIC');
+  if (keysUnreachable || isFetchFailure(error))
+    return new RemitError('unavailable', 'The keys of the token issuer can’t be fetched; try again.');
+  return new RemitError('unauthenticated', 'The token is not valid.');
+}
+
+/** jose fetches the JWKS with node:http: an unreachable issuer shows as a system or TLS error with a code. */
+function isFetchFailure(error: unknown): boolean {
+  return (
+    error instanceof Error &&
+    !(error instanceof errors.JOSEError) &&
+    !(error instanceof TypeError) &&
+    'code' in error &&
+    typeof error.code === 'string'
+  );
+}

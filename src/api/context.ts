@@ -1,0 +1,74 @@
+import { randomUUID } from 'node:crypto';
+import type { RequestHandler } from 'express';
+import { CORRELATION_ID } from '../contracts/http';
+import type { Config } from '../platform/config';
+import type { Logger } from '../platform/logging';
+import { metrics } from '../platform/metrics';
+import { sendProblem } from './problem';
+
+/** What belongs to one request. Handed on explicitly; async-local storage would cost every request of the busy path. */
+export interface RequestContext {
+  /** From X-Correlation-Id, or made here; it goes into logs, Kafka headers, workflows and audit rows. */
+  correlationId: string;
+  /** The route's template, for metrics: never the path itself, which has no bound on its values. */
+  route: string;
+}
+
+declare module 'express-serve-static-core' {
+  interface Request {
+    remit: RequestContext;
+  }
+}
+
+/** The request's path without its query, which may hold what should not be repeated. */
+export function pathOf(url: string): string {
+  const query = url.indexOf('?');
+  return query === -1 ? url : url.slice(0, query);
+}
+
+/**
+ * First of all handlers: correlation id, measurement, the log line, and the limit on time. A body that is still
+ * arriving when the time is up is the client's doing (408); a handler that is still working is ours (503).
+ */
+export function beginRequest(config: Pick<Config, 'API_REQUEST_TIMEOUT_MS'>, log: Logger): RequestHandler {
+  const timeoutMs = config.API_REQUEST_TIMEOUT_MS;
+  return (request, response, next) => {
+    const startedAt = process.hrtime.bigint();
+    const given = request.headers['x-correlation-id'];
+    const correlationId = typeof given === 'string' && CORRELATION_ID.test(given) ? given : randomUUID();
+    const path = pathOf(request.originalUrl);
+    const context: RequestContext = { correlationId, route: 'unmatched' };
+    request.remit = context;
+    response.setHeader('X-Correlation-Id', correlationId);
+
+    const timer = setTimeout(() => {
+      if (response.headersSent) return;
+      response.setHeader('Connection', 'close');
+      const late = request.complete
+        ? { code: 'unavailable' as const, detail: `The request was not answered within ${timeoutMs} ms.` }
+        : { code: 'request_timeout' as const, detail: `The body did not arrive within ${timeoutMs} ms.` };
+      sendProblem(response, { ...late, errors: [], unexpected: false }, path, correlationId);
+    }, timeoutMs);
+
+    response.once('close', () => {
+      clearTimeout(timer);
+      const durationS = Number(process.hrtime.bigint() - startedAt) / 1e9;
+      const status = response.writableFinished ? response.statusCode : 'aborted';
+      metrics.httpRequestSeconds.observe({ route: context.route, method: request.method, status }, durationS);
+      const level = status === 'aborted' || status >= 400 ? 'info' : 'debug';
+      if (log.isLevelEnabled(level))
+        log[level](
+          {
+            correlationId,
+            method: request.method,
+            path: path.slice(0, 500),
+            route: context.route,
+            status,
+            durationMs: durationS * 1e3,
+          },
+          'request',
+        );
+    });
+    next();
+  };
+}

@@ -1,0 +1,115 @@
+import { OpenAPIRegistry, OpenApiGeneratorV31, type RouteConfig } from '@asteasolutions/zod-to-openapi';
+import { PROBLEM_STATUS, type ProblemCode } from '../contracts/errors';
+import { Problem } from '../contracts/http';
+import type { RouteDoc } from './routes/route';
+
+export type OpenApiDocument = ReturnType<OpenApiGeneratorV31['generateDocument']>;
+
+const BEARER = 'bearer';
+const USER_HEADER = 'userId';
+
+/** The OpenAPI 3.1 document of routes, generated from the schemas that the server itself checks with. */
+export function openApiDocument(routes: readonly RouteDoc[]): OpenApiDocument {
+  const registry = new OpenAPIRegistry();
+  registry.registerComponent('securitySchemes', BEARER, {
+    type: 'http',
+    scheme: 'bearer',
+    bearerFormat: 'JWT',
+    description: 'Claims sub, tenant, and scope with read, write or admin',
+  });
+  registry.registerComponent('securitySchemes', USER_HEADER, {
+    type: 'apiKey',
+    in: 'header',
+    name: 'X-User-Id',
+    description: 'Believed only where TRUST_USER_ID_HEADER=true, behind a gateway that sets it',
+  });
+  for (const route of routes) registry.registerPath(pathOf(route));
+  return new OpenApiGeneratorV31(registry.definitions).generateDocument({
+    openapi: '3.1.0',
+    info: {
+      title: 'remit',
+      version: '1.0.0',
+      description:
+        'Payments, payouts and orders; signed webhooks in and out. Amounts are in major units: requests take a JSON number or a decimal string, answers are decimal strings. Errors are RFC 9457 problem documents.',
+      license: { name: 'Apache-2.0', identifier: 'Apache-2.0' },
+    },
+    servers: [{ url: '/' }],
+    tags: [...new Set(routes.map((route) => route.tag))].map((name) => ({ name })),
+  });
+}
+
+function pathOf(route: RouteDoc): RouteConfig {
+  const { method, params, query, body } = route;
+  return {
+    method,
+    path: route.path.replace(/:(\w+)/g, '{$1}'),
+    operationId: route.operationId,
+    summary: route.summary,
+    ...(route.description ? { description: route.description } : {}),
+    tags: [route.tag],
+    security: securityOf(route),
+    request: {
+      ...(params ? { params } : {}),
+      ...(query ? { query } : {}),
+      ...(body
+        ? { body: { required: !route.bodyOptional, content: { 'application/json': { schema: body } } } }
+        : {}),
+    },
+    responses: { ...successes(route), ...problems(route) },
+  };
+}
+
+function securityOf(route: RouteDoc): Record<string, string[]>[] {
+  if (route.access === 'public') return [];
+  return route.access === 'user' ? [{ [USER_HEADER]: [] }, { [BEARER]: [] }] : [{ [BEARER]: [] }];
+}
+
+function successes(route: RouteDoc): RouteConfig['responses'] {
+  return Object.fromEntries(
+    Object.entries(route.responses).map(([status, { description, schema, headers }]) => [
+      status,
+      {
+        description,
+        headers: Object.fromEntries(
+          Object.entries({ 'X-Correlation-Id': 'the request’s, or one made for it', ...headers }).map(
+            ([name, text]) => [name, { description: text, schema: { type: 'string' as const } }],
+          ),
+        ),
+        ...(schema ? { content: { 'application/json': { schema } } } : {}),
+      },
+    ]),
+  );
+}
+
+/** The codes that a route can answer with, from what it takes. */
+export function problemCodes(route: RouteDoc): ProblemCode[] {
+  const secured = route.access !== 'public';
+  const takesInput = secured || route.params || route.query || route.body;
+  return [
+    ...(takesInput ? (['invalid_request'] as const) : []),
+    ...(secured ? (['unauthenticated', 'forbidden'] as const) : []),
+    ...(route.body
+      ? (['invalid_json', 'request_timeout', 'body_too_large', 'unsupported_media_type'] as const)
+      : []),
+    ...(route.problems ?? []),
+    ...(takesInput ? (['internal', 'unavailable'] as const) : []),
+  ];
+}
+
+/** One response a status; its description lists the codes that come with it. */
+function problems(route: RouteDoc): RouteConfig['responses'] {
+  const byStatus = new Map<number, Set<ProblemCode>>();
+  for (const code of problemCodes(route)) {
+    const status = PROBLEM_STATUS[code];
+    byStatus.set(status, (byStatus.get(status) ?? new Set<ProblemCode>()).add(code));
+  }
+  return Object.fromEntries(
+    [...byStatus].map(([status, codes]) => [
+      status,
+      {
+        description: [...codes].join(', '),
+        content: { 'application/problem+json': { schema: Problem } },
+      },
+    ]),
+  );
+}

@@ -1,0 +1,147 @@
+import type { Request, RequestHandler } from 'express';
+import type { z } from 'zod';
+import { RemitError, type ProblemCode } from '../../contracts/errors';
+import { decodeCursor } from '../../domain/pages';
+import type { Config } from '../../platform/config';
+import type { Lifecycle } from '../../platform/lifecycle';
+import type { Logger } from '../../platform/logging';
+import type { OutgoingMessage } from '../../platform/kafka';
+import type { Database } from '../../platform/postgres';
+import type { Authenticator, Scope } from '../auth';
+import type { Keyring } from '../../platform/secrets';
+
+/** What the routes work with. */
+export interface ApiDeps {
+  config: Config;
+  log: Logger;
+  database: Database;
+  /** Resolves when all in-sync replicas have the message; rejects with NotQueuedError. */
+  producer: { send(message: OutgoingMessage): Promise<void> };
+  /** Encrypts subscribers' secrets. */
+  keyring: Keyring;
+  lifecycle: Lifecycle;
+}
+
+/** `user`: X-User-Id or a token's subject. `token`: a bearer token with the scope. `public`: nobody in particular. */
+export type Access = 'public' | 'user' | 'token';
+
+/** What is said of a response in the OpenAPI document. */
+export interface ResponseDoc {
+  description: string;
+  schema?: z.ZodType;
+  headers?: Record<string, string>;
+}
+
+/** What the OpenAPI document needs to know of a route; the server is built from the same object. */
+export interface RouteDoc {
+  method: 'get' | 'post' | 'delete';
+  /** In Express form: `/orders/:orderId`. */
+  path: string;
+  operationId: string;
+  tag: string;
+  summary: string;
+  description?: string;
+  access: Access;
+  params?: z.ZodObject;
+  query?: z.ZodObject;
+  body?: z.ZodType;
+  /** An absent body counts as `{}`. */
+  bodyOptional?: boolean;
+  responses: Record<number, ResponseDoc>;
+  /** Problems beyond those that every route of its kind can answer. */
+  problems?: readonly ProblemCode[];
+}
+
+export interface Caller {
+  tenantId: string;
+  /** The user (`user` routes) or the token's subject. */
+  id: string;
+  /** For the audit log: `user:<id>` or `token:<subject>`. */
+  actor: string;
+}
+
+export interface Answer {
+  status: number;
+  body?: unknown;
+  headers?: Record<string, string>;
+}
+
+type Parsed<T> = T extends z.ZodType ? z.output<T> : undefined;
+
+export interface Call<P, Q, B> {
+  deps: ApiDeps;
+  caller: Caller;
+  correlationId: string;
+  params: P;
+  query: Q;
+  body: B;
+}
+
+/** A route of which everything around the handler is uniform: authenticate, read and check the input, answer. */
+export interface Route extends RouteDoc {
+  access: 'user' | 'token';
+  handle: (call: Call<never, never, never>) => Promise<Answer>;
+}
+
+/** A route with Express handlers of its own: health, the OpenAPI document, providers' webhooks. */
+export interface RawRoute extends RouteDoc {
+  handlers: (deps: ApiDeps) => RequestHandler[];
+  /** Without the security headers for browsers and other shared handlers: the busy path. */
+  lean?: boolean;
+}
+
+/** Ties the types of a handler's input to the schemas that check it. */
+export function defineRoute<
+  P extends z.ZodObject | undefined = undefined,
+  Q extends z.ZodObject | undefined = undefined,
+  B extends z.ZodType | undefined = undefined,
+>(
+  route: Omit<Route, 'handle' | 'params' | 'query' | 'body'> & {
+    params?: P;
+    query?: Q;
+    body?: B;
+    handle: (call: Call<Parsed<P>, Parsed<Q>, Parsed<B>>) => Promise<Answer>;
+  },
+): Route {
+  return route as unknown as Route;
+}
+
+/** Authenticates the caller of a route. Reading needs the scope `read`, everything else `write`. */
+export async function authenticate(
+  route: Route,
+  authenticator: Authenticator,
+  request: Request,
+): Promise<Caller> {
+  const scope: Scope = route.method === 'get' ? 'read' : 'write';
+  if (route.access === 'user') {
+    const { userId, tenantId } = await authenticator.user(request, scope);
+    return { tenantId, id: userId, actor: `user:${userId}` };
+  }
+  const { subject, tenantId } = await authenticator.principal(request, scope);
+  return { tenantId, id: subject, actor: `token:${subject}` };
+}
+
+/** What ids of a list's rows are: a cursor with another kind of id was not made by that list. */
+export type IdKind = 'uuid' | 'text';
+const UUID = /^[0-9a-f]{8}-(?:[0-9a-f]{4}-){3}[0-9a-f]{12}$/;
+
+/**
+ * The limits of a page: the asked-for rows, at most what configuration allows, and a cursor that the database can
+ * compare with (a forged one could hold an id of the wrong type or a year that PostgreSQL has not).
+ * @throws RemitError invalid_request on a malformed cursor.
+ */
+export function pageLimits(
+  query: { limit: string; cursor?: string | undefined },
+  config: Pick<Config, 'API_PAGE_SIZE_MAX_ROWS'>,
+  ids: IdKind,
+): { limit: number; cursor?: string } {
+  const limit = Math.min(Number(query.limit), config.API_PAGE_SIZE_MAX_ROWS);
+  if (query.cursor === undefined) return { limit };
+  const { createdAt, id } = decodeCursor(query.cursor);
+  const year = createdAt.getUTCFullYear();
+  if (year < 1970 || year > 9999 || (ids === 'uuid' && !UUID.test(id)))
+    throw new RemitError('invalid_request', 'The cursor is not one that this list returned.', [
+      { path: 'cursor', message: 'not a cursor that this list returned' },
+    ]);
+  return { limit, cursor: query.cursor };
+}

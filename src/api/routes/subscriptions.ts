@@ -1,0 +1,224 @@
+import { z } from 'zod';
+import { RemitError } from '../../contracts/errors';
+import {
+  CreateSubscriptionBody,
+  DeliveriesQuery,
+  Delivery,
+  DeliveryAttempts,
+  DeliveryPage,
+  IdParams,
+  PageQuery,
+  Subscription,
+  SubscriptionCreated,
+  SubscriptionPage,
+  uuidOrUndefined,
+} from '../../contracts/http';
+import {
+  getDelivery,
+  listAttempts,
+  listDeliveries,
+  type AttemptView,
+  type DeliveryView,
+} from '../../domain/deliveries';
+import {
+  createSubscription,
+  deleteSubscription,
+  getSubscription,
+  listSubscriptions,
+  type SubscriptionView,
+} from '../../domain/subscriptions';
+import { defineRoute, pageLimits, type Route } from './route';
+
+/** Field by field: what the domain adds to a row later does not leave by itself. */
+function subscriptionOf(subscription: SubscriptionView): z.output<typeof Subscription> {
+  const { id, url, eventTypes, description, state, createdAt, updatedAt } = subscription;
+  return {
+    id,
+    url,
+    eventTypes,
+    description,
+    state,
+    createdAt: createdAt.toISOString(),
+    updatedAt: updatedAt.toISOString(),
+  };
+}
+
+function deliveryOf(delivery: DeliveryView): z.output<typeof Delivery> {
+  const { id, eventId, subscriptionId, eventType, status, attempts, lastStatusCode, lastError } = delivery;
+  return {
+    id,
+    eventId,
+    subscriptionId,
+    eventType,
+    status,
+    attempts,
+    lastStatusCode,
+    lastError,
+    createdAt: delivery.createdAt.toISOString(),
+    finishedAt: delivery.finishedAt?.toISOString() ?? null,
+  };
+}
+
+function attemptOf({ attempt, startedAt, durationMs, result, statusCode, error, responseBody }: AttemptView) {
+  return {
+    attempt,
+    startedAt: startedAt.toISOString(),
+    durationMs,
+    result,
+    statusCode,
+    error,
+    responseBody,
+  };
+}
+
+/** Ids of subscriptions are text: one with characters that no id has can't exist. */
+function subscriptionId(text: string): string {
+  if (!/^[\w-]{1,64}$/.test(text)) throw new RemitError('not_found', 'There is no such subscription.');
+  return text;
+}
+
+function deliveryId(text: string): string {
+  const id = uuidOrUndefined(text);
+  if (id === undefined) throw new RemitError('not_found', 'There is no such delivery.');
+  return id;
+}
+
+const manage: Route[] = [
+  defineRoute({
+    method: 'post',
+    path: '/api/v1/subscriptions',
+    operationId: 'createSubscription',
+    tag: 'Subscriptions',
+    summary: 'Subscribe a URL to event types',
+    description: 'The secret that signs the webhooks is in this answer and never shown again.',
+    access: 'token',
+    body: CreateSubscriptionBody,
+    responses: {
+      201: {
+        description: 'The subscription and its secret',
+        schema: SubscriptionCreated,
+        headers: { Location: 'where it is' },
+      },
+    },
+    problems: ['unprocessable', 'conflict'],
+    async handle({ deps, caller, body }) {
+      const { subscription, secret } = await createSubscription(deps.database, deps.keyring, {
+        tenantId: caller.tenantId,
+        ...body,
+      });
+      return {
+        status: 201,
+        body: { ...subscriptionOf(subscription), secret },
+        headers: { Location: `/api/v1/subscriptions/${subscription.id}` },
+      };
+    },
+  }),
+  defineRoute({
+    method: 'get',
+    path: '/api/v1/subscriptions',
+    operationId: 'listSubscriptions',
+    tag: 'Subscriptions',
+    summary: 'List subscriptions, newest first',
+    access: 'token',
+    query: PageQuery,
+    responses: { 200: { description: 'A page of subscriptions', schema: SubscriptionPage } },
+    async handle({ deps, caller, query }) {
+      const page = await listSubscriptions(deps.database, {
+        tenantId: caller.tenantId,
+        ...pageLimits(query, deps.config, 'text'),
+      });
+      return { status: 200, body: { items: page.items.map(subscriptionOf), nextCursor: page.nextCursor } };
+    },
+  }),
+  defineRoute({
+    method: 'get',
+    path: '/api/v1/subscriptions/:id',
+    operationId: 'getSubscription',
+    tag: 'Subscriptions',
+    summary: 'Read a subscription',
+    access: 'token',
+    params: IdParams,
+    responses: { 200: { description: 'The subscription', schema: Subscription } },
+    problems: ['not_found'],
+    async handle({ deps, caller, params }) {
+      const id = subscriptionId(params.id);
+      const subscription = await getSubscription(deps.database, { tenantId: caller.tenantId, id });
+      return { status: 200, body: subscriptionOf(subscription) };
+    },
+  }),
+  defineRoute({
+    method: 'delete',
+    path: '/api/v1/subscriptions/:id',
+    operationId: 'deleteSubscription',
+    tag: 'Subscriptions',
+    summary: 'Delete a subscription; nothing more is delivered to it',
+    access: 'token',
+    params: IdParams,
+    responses: { 204: { description: 'Deleted' } },
+    problems: ['not_found'],
+    async handle({ deps, caller, params }) {
+      const id = subscriptionId(params.id);
+      await deleteSubscription(deps.database, { tenantId: caller.tenantId, id });
+      return { status: 204 };
+    },
+  }),
+];
+
+const deliveries: Route[] = [
+  defineRoute({
+    method: 'get',
+    path: '/api/v1/deliveries',
+    operationId: 'listDeliveries',
+    tag: 'Deliveries',
+    summary: 'List deliveries, newest first',
+    access: 'token',
+    query: DeliveriesQuery,
+    responses: { 200: { description: 'A page of deliveries', schema: DeliveryPage } },
+    async handle({ deps, caller, query }) {
+      const page = await listDeliveries(deps.database, {
+        tenantId: caller.tenantId,
+        subscriptionId: query.subscriptionId,
+        eventId: query.eventId,
+        eventType: query.eventType,
+        status: query.status,
+        ...pageLimits(query, deps.config, 'uuid'),
+      });
+      return { status: 200, body: { items: page.items.map(deliveryOf), nextCursor: page.nextCursor } };
+    },
+  }),
+  defineRoute({
+    method: 'get',
+    path: '/api/v1/deliveries/:id',
+    operationId: 'getDelivery',
+    tag: 'Deliveries',
+    summary: 'Read a delivery',
+    access: 'token',
+    params: IdParams,
+    responses: { 200: { description: 'The delivery', schema: Delivery } },
+    problems: ['not_found'],
+    async handle({ deps, caller, params }) {
+      const id = deliveryId(params.id);
+      const delivery = await getDelivery(deps.database, { tenantId: caller.tenantId, id });
+      return { status: 200, body: deliveryOf(delivery) };
+    },
+  }),
+  defineRoute({
+    method: 'get',
+    path: '/api/v1/deliveries/:id/attempts',
+    operationId: 'listAttempts',
+    tag: 'Deliveries',
+    summary: 'Every attempt of a delivery: when, how long, what was answered',
+    access: 'token',
+    params: IdParams,
+    responses: { 200: { description: 'The attempts, first to last', schema: DeliveryAttempts } },
+    problems: ['not_found'],
+    async handle({ deps, caller, params }) {
+      const id = deliveryId(params.id);
+      const attempts = await listAttempts(deps.database, { tenantId: caller.tenantId, id });
+      return { status: 200, body: { items: attempts.map(attemptOf) } };
+    },
+  }),
+];
+
+/** Webhooks out: who gets what, and what became of it. */
+export const subscriptionRoutes: Route[] = [...manage, ...deliveries];

@@ -1,0 +1,278 @@
+import { z } from 'zod';
+import { PROBLEM_STATUS, type ProblemCode } from './errors';
+import { Currency, MajorAmount } from './money';
+import { PaymentType } from './messages';
+import { DeliveryStatus, EventTypePattern } from './webhooks';
+
+/**
+ * What the HTTP API takes and answers. The OpenAPI document is generated from these schemas, so that it can't differ
+ * from what the server checks. Requests are strict: an unknown field is a mistake and is named.
+ */
+
+/** No control characters (PostgreSQL stores no NUL) and no lone surrogates (they have no UTF-8 form). */
+const CLEAN_TEXT = /^[^\p{Cc}\p{Surrogate}]*$/u;
+const cleanText = (maxLength: number) =>
+  z
+    .string()
+    .max(maxLength)
+    .regex(CLEAN_TEXT, { error: 'must not contain control characters or lone surrogates' });
+
+/** A user's id as the gateway, the token or the caller names it: 1 to 128 printable ASCII characters. */
+export const UserId = z
+  .string()
+  .regex(/^[\x21-\x7e](?:[\x20-\x7e]{0,126}[\x21-\x7e])?$/, {
+    error: 'must be 1 to 128 printable ASCII characters without spaces around them',
+  })
+  .meta({ description: 'User id, 1 to 128 printable ASCII characters', example: 'user123' });
+
+/** A tenant's name, as tokens carry it. */
+export const TenantId = z
+  .string()
+  .regex(/^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$/, { error: 'must be 1 to 64 of A-Z a-z 0-9 . _ -' });
+
+/** What a caller may send as X-Correlation-Id. Anything else is replaced by an id of our own. */
+export const CORRELATION_ID = /^[A-Za-z0-9][A-Za-z0-9._:-]{0,127}$/;
+
+/** Providers whose webhooks are taken and whose payments can be created. */
+export const ProviderName = z.enum(['decard']);
+
+const Uuid = z.guid({ error: 'not a UUID' }).transform((value) => value.toLowerCase());
+const Instant = z.iso.datetime({ offset: true });
+const DecimalAmount = z
+  .string()
+  .regex(/^-?\d+(\.\d+)?$/)
+  .meta({ description: 'Major units, with exactly the decimals of the currency', example: '100.00' });
+
+// ---------------------------------------------------------------------------------------------------- pages
+
+const PAGE_ROWS = 50;
+
+export const PageQuery = z.strictObject({
+  limit: z
+    .string()
+    .regex(/^[1-9]\d{0,5}$/, { error: 'must be a whole number from 1' })
+    .default(String(PAGE_ROWS))
+    .meta({ description: 'Rows on the page; more than the server allows is lowered to that', example: '50' }),
+  cursor: z
+    .string()
+    .regex(/^[A-Za-z0-9_-]{1,200}$/, { error: 'not a cursor that a list returned' })
+    .optional()
+    .meta({ description: 'nextCursor of the page before' }),
+});
+
+const page = <T extends z.ZodType>(item: T, id: string) =>
+  z
+    .object({
+      items: z.array(item),
+      nextCursor: z
+        .string()
+        .nullable()
+        .meta({ description: 'cursor of the next page; null on the last one' }),
+    })
+    .meta({ id });
+
+// ---------------------------------------------------------------------------------------------------- problems
+
+export const Problem = z
+  .object({
+    type: z
+      .string()
+      .meta({ description: 'urn:remit:error:<code>', example: 'urn:remit:error:invalid_request' }),
+    title: z.string(),
+    status: z.int().min(400).max(599),
+    detail: z.string(),
+    instance: z.string().meta({ description: 'path of the request' }),
+    code: z.enum(Object.keys(PROBLEM_STATUS) as [ProblemCode, ...ProblemCode[]]),
+    errors: z
+      .array(z.object({ path: z.string(), message: z.string() }))
+      .meta({ description: 'every field that is wrong, where fields are' }),
+    correlationId: z.string(),
+  })
+  .meta({ id: 'Problem', description: 'RFC 9457 problem document' });
+export type Problem = z.infer<typeof Problem>;
+
+// ---------------------------------------------------------------------------------------------------- accounts
+
+export const CreateAccountBody = z
+  .strictObject({ currency: Currency.optional() })
+  .meta({ id: 'CreateAccount' });
+export const TopUpBody = z
+  .strictObject({ amount: MajorAmount, currency: Currency.optional() })
+  .meta({ id: 'TopUp' });
+export const BalanceQuery = z.strictObject({ currency: Currency.optional() });
+
+export const AccountBalance = z
+  .object({
+    userId: z.string(),
+    currency: Currency,
+    balance: DecimalAmount,
+    available: DecimalAmount.meta({ description: 'balance without what is held for payouts' }),
+    held: DecimalAmount,
+  })
+  .meta({ id: 'AccountBalance' });
+
+export const Account = AccountBalance.extend({ id: z.string(), createdAt: Instant }).meta({ id: 'Account' });
+
+// ---------------------------------------------------------------------------------------------------- orders
+
+export const CreateOrderBody = z
+  .strictObject({
+    amount: MajorAmount,
+    description: cleanText(1_000).default(''),
+    currency: Currency.optional(),
+  })
+  .meta({ id: 'CreateOrder' });
+export const OrderParams = z.strictObject({ orderId: z.string().max(200) });
+
+export const Order = z
+  .object({
+    id: z.string(),
+    userId: z.string(),
+    amount: DecimalAmount,
+    currency: Currency,
+    description: z.string(),
+    status: z.enum(['NEW', 'FINISHED', 'CANCELLED', 'CHARGED_BACK']),
+    failureCode: z.string().nullable(),
+    createdAt: Instant,
+    decidedAt: Instant.nullable(),
+  })
+  .meta({ id: 'Order' });
+export const OrderPage = page(Order, 'OrderPage');
+
+// ---------------------------------------------------------------------------------------------------- payments and payouts
+
+const newPayment = {
+  userId: UserId,
+  amount: MajorAmount,
+  currency: Currency,
+  provider: ProviderName.default('decard'),
+};
+export const CreatePaymentBody = z.strictObject(newPayment).meta({ id: 'CreatePayment' });
+export const CreatePayoutBody = z
+  .strictObject({
+    ...newPayment,
+    reserve: z.boolean().default(true).meta({
+      description: 'hold the amount now; without it, funds are checked when the provider reports success',
+    }),
+  })
+  .meta({ id: 'CreatePayout' });
+
+const PaymentStatus = z.enum(['pending', 'succeeded', 'failed', 'expired']);
+export const PaymentsQuery = PageQuery.extend({
+  userId: UserId.optional(),
+  status: PaymentStatus.optional(),
+});
+export const IdParams = z.strictObject({ id: z.string().max(200) });
+
+export const Payment = z
+  .object({
+    id: z.string().meta({ description: 'the transactionId that the provider reports on' }),
+    type: PaymentType,
+    provider: z.string(),
+    userId: z.string(),
+    amount: DecimalAmount,
+    currency: Currency,
+    status: PaymentStatus,
+    failureCode: z.string().nullable(),
+    createdAt: Instant,
+    expiresAt: Instant,
+    settledAt: Instant.nullable(),
+  })
+  .meta({ id: 'Payment' });
+export const PaymentPage = page(Payment, 'PaymentPage');
+
+// ---------------------------------------------------------------------------------------------------- webhooks out
+
+export const CreateSubscriptionBody = z
+  .strictObject({
+    url: z
+      .url({ protocol: /^https?$/, error: 'must be an http or https URL' })
+      .max(2_048)
+      .regex(CLEAN_TEXT, { error: 'must not contain control characters' }),
+    eventTypes: z.array(EventTypePattern).min(1).max(50),
+    description: cleanText(500).default(''),
+  })
+  .meta({ id: 'CreateSubscription' });
+
+export const Subscription = z
+  .object({
+    id: z.string(),
+    url: z.string(),
+    eventTypes: z.array(z.string()),
+    description: z.string(),
+    state: z.enum(['active', 'paused', 'disabled', 'deleted']),
+    createdAt: Instant,
+    updatedAt: Instant,
+  })
+  .meta({ id: 'Subscription' });
+export const SubscriptionCreated = Subscription.extend({
+  secret: z
+    .string()
+    .meta({ description: 'signs the webhooks (Standard Webhooks, whsec_...); shown only here' }),
+}).meta({ id: 'SubscriptionCreated' });
+export const SubscriptionPage = page(Subscription, 'SubscriptionPage');
+
+export const DeliveriesQuery = PageQuery.extend({
+  subscriptionId: cleanText(64).optional(),
+  eventId: cleanText(128).optional(),
+  eventType: cleanText(128).optional(),
+  status: DeliveryStatus.optional(),
+});
+
+export const Delivery = z
+  .object({
+    id: z.string(),
+    eventId: z.string().meta({ description: 'the webhook-id header' }),
+    subscriptionId: z.string(),
+    eventType: z.string(),
+    status: DeliveryStatus,
+    attempts: z.int(),
+    lastStatusCode: z.int().nullable(),
+    lastError: z.string().nullable(),
+    createdAt: Instant,
+    finishedAt: Instant.nullable(),
+  })
+  .meta({ id: 'Delivery' });
+export const DeliveryPage = page(Delivery, 'DeliveryPage');
+
+export const DeliveryAttempt = z
+  .object({
+    attempt: z.int(),
+    startedAt: Instant,
+    durationMs: z.int(),
+    result: z.string(),
+    statusCode: z.int().nullable(),
+    error: z.string().nullable(),
+    responseBody: z.string().nullable(),
+  })
+  .meta({ id: 'DeliveryAttempt' });
+export const DeliveryAttempts = z
+  .object({ items: z.array(DeliveryAttempt) })
+  .meta({ id: 'DeliveryAttempts' });
+
+// ---------------------------------------------------------------------------------------------------- provider webhooks, health
+
+export const Accepted = z
+  .object({ accepted: z.literal(true), correlationId: z.string() })
+  .meta({ id: 'Accepted', description: 'Kafka has the event on all in-sync replicas' });
+
+export const Alive = z.object({ alive: z.literal(true) }).meta({ id: 'Alive' });
+export const Readiness = z
+  .object({ ready: z.boolean(), dependencies: z.record(z.string(), z.string()) })
+  .meta({ id: 'Readiness', description: 'each dependency: ok, or what is wrong with it' });
+
+/** A UUID in a path, in lower case; undefined when it is none, which a route answers like an id that does not exist. */
+export function uuidOrUndefined(text: string): string | undefined {
+  const parsed = Uuid.safeParse(text);
+  return parsed.success ? parsed.data : undefined;
+}
+
+const AMOUNT_AS_LONG_NUMBER = /"amount"\s*:\s*-?[\d.eE+-]{17,}/;
+
+/**
+ * Whether a JSON text gives an amount as a number with more digits than a double holds exactly: JSON.parse would have
+ * rounded it before parseMajorAmount could refuse it. Such an amount has to be sent as a string.
+ */
+export function hasRoundedAmount(json: string): boolean {
+  return AMOUNT_AS_LONG_NUMBER.test(json);
+}

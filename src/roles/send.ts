@@ -1,0 +1,70 @@
+import { randomUUID } from 'node:crypto';
+import { Webhook } from 'standardwebhooks';
+import { request } from 'undici';
+
+export interface ProviderWebhook {
+  /** Base URL of the API. */
+  url: string;
+  /** `whsec_…`; unsigned without it, which an API refuses unless told otherwise. */
+  secret?: string | undefined;
+  provider: string;
+  transactionId: string;
+  status: string;
+  /** Major units; text that is a JSON number is sent as one, as providers do. */
+  amount: string;
+  currency: string;
+  type: string;
+  /** `webhook-id`: the same id again is the same event. A fresh one when left out. */
+  id?: string | undefined;
+  correlationId?: string | undefined;
+  timeoutMs: number;
+}
+
+export interface WebhookAnswer {
+  id: string;
+  status: number;
+  correlationId: string | undefined;
+  body: string;
+}
+
+const ANSWER_MAX_CHARACTERS = 16_384;
+
+/**
+ * Signs and posts a provider's webhook as the provider would (with the `standardwebhooks` package, not with our own
+ * code). Whatever the API answers is returned; it rejects only when there is no answer.
+ */
+export async function sendProviderWebhook(webhook: ProviderWebhook): Promise<WebhookAnswer> {
+  const { url, secret, provider, transactionId, status, amount, currency, type } = webhook;
+  const id = webhook.id ?? `msg_${randomUUID().replaceAll('-', '')}`;
+  const exactAsNumber = /^(0|[1-9]\d{0,11})(\.\d{1,3})?$/.test(amount);
+  const body = JSON.stringify({
+    provider,
+    transactionId,
+    status,
+    amount: exactAsNumber ? Number(amount) : amount,
+    currency,
+    type,
+  });
+  const now = new Date();
+  const answer = await request(new URL(`/webhooks/providers/${encodeURIComponent(provider)}`, url), {
+    method: 'POST',
+    headers: {
+      'content-type': 'application/json',
+      'webhook-id': id,
+      'webhook-timestamp': String(Math.floor(now.getTime() / 1_000)),
+      ...(secret ? { 'webhook-signature': new Webhook(secret).sign(id, now, body) } : {}),
+      ...(webhook.correlationId ? { 'x-correlation-id': webhook.correlationId } : {}),
+    },
+    body,
+    headersTimeout: webhook.timeoutMs,
+    bodyTimeout: webhook.timeoutMs,
+    signal: AbortSignal.timeout(webhook.timeoutMs),
+  });
+  const correlationId = answer.headers['x-correlation-id'];
+  return {
+    id,
+    status: answer.statusCode,
+    correlationId: typeof correlationId === 'string' ? correlationId : undefined,
+    body: (await answer.body.text()).slice(0, ANSWER_MAX_CHARACTERS),
+  };
+}

@@ -1,8 +1,16 @@
 import { existsSync } from 'node:fs';
-import { DefaultLogger, makeTelemetryFilterString, Runtime, Worker, type LogLevel, type NativeConnection } from '@temporalio/worker';
+import {
+  DefaultLogger,
+  makeTelemetryFilterString,
+  Runtime,
+  Worker,
+  type LogLevel,
+  type NativeConnection,
+} from '@temporalio/worker';
 import { createActivities } from '../activities';
 import { TASK_QUEUES, type TaskQueue } from '../contracts/workflows';
 import { sendDeadLetter } from '../bridges/dead-letters';
+import type { Config } from '../platform/config';
 import { buildWorkflowBundle, WORKFLOW_BUNDLE_PATH } from '../platform/build-workflow-bundle';
 import type { Logger } from '../platform/logging';
 import { createKeyring } from '../platform/secrets';
@@ -19,11 +27,19 @@ let runtimeInstalled = false;
 function installRuntime(log: Logger): void {
   if (runtimeInstalled) return;
   runtimeInstalled = true;
-  const levels: Partial<Record<LogLevel, 'debug' | 'info' | 'warn' | 'error'>> = { WARN: 'warn', ERROR: 'error', INFO: 'debug' };
+  const levels: Partial<Record<LogLevel, 'debug' | 'info' | 'warn' | 'error'>> = {
+    WARN: 'warn',
+    ERROR: 'error',
+    INFO: 'debug',
+  };
   Runtime.install({
     shutdownSignals: [],
-    logger: new DefaultLogger('INFO', ({ level, message, meta }) => log[levels[level] ?? 'debug']({ temporal: meta }, message)),
-    telemetryOptions: { logging: { filter: makeTelemetryFilterString({ core: 'WARN', other: 'ERROR' }), forward: {} } },
+    logger: new DefaultLogger('INFO', ({ level, message, meta }) =>
+      log[levels[level] ?? 'debug']({ temporal: meta }, message),
+    ),
+    telemetryOptions: {
+      logging: { filter: makeTelemetryFilterString({ core: 'WARN', other: 'ERROR' }), forward: {} },
+    },
   });
 }
 
@@ -31,13 +47,17 @@ function installRuntime(log: Logger): void {
  * Runs workflows and activities of the given task queues. Stops by refusing new tasks and finishing those in flight.
  * A worker that fails ends the process: Temporal gives its tasks to another.
  */
-export async function startWorker(context: RoleContext, queues: readonly TaskQueue[] = ALL_QUEUES): Promise<void> {
+export async function startWorker(
+  context: RoleContext,
+  queues: readonly TaskQueue[] = ALL_QUEUES,
+): Promise<void> {
   const { config, log, lifecycle } = context;
   installRuntime(log);
   const db = context.database();
   const producer = await context.producer();
   const activities = createActivities({
     db,
+    log,
     producer,
     config,
     keyring: createKeyring(config),
@@ -54,7 +74,9 @@ export async function startWorker(context: RoleContext, queues: readonly TaskQue
   if (!existsSync(WORKFLOW_BUNDLE_PATH)) await buildWorkflowBundle();
 
   const connection = await connectTemporalWorker(config);
-  const running = await Promise.all(queues.map((queue) => startQueue(context, connection, queue, activities)));
+  const running = await Promise.all(
+    queues.map((queue) => startQueue(context, connection, queue, activities)),
+  );
 
   lifecycle.addCheck('postgres', () => db.check());
   lifecycle.addCheck('temporal worker', async () => {
@@ -70,6 +92,20 @@ export async function startWorker(context: RoleContext, queues: readonly TaskQue
   log.info({ queues }, 'worker is polling');
 }
 
+/** How a worker of remit polls and how much it takes on; the benchmarks measure their ceiling with the same. */
+export function workerSettings(config: Config, queue: TaskQueue) {
+  return {
+    shutdownGraceTime: '10s' as const,
+    maxCachedWorkflows: config.WORKER_CACHED_WORKFLOWS,
+    maxConcurrentWorkflowTaskExecutions: config.WORKER_WORKFLOW_SLOTS,
+    maxConcurrentActivityTaskExecutions:
+      queue === 'deliveries' ? config.WEBHOOK_CONCURRENT_ATTEMPTS : config.WORKER_ACTIVITY_SLOTS,
+    maxConcurrentLocalActivityExecutions: config.WORKER_ACTIVITY_SLOTS,
+    // Short workflows live on the normal queue: most of their tasks are the first one.
+    nonStickyToStickyPollRatio: 0.5,
+  };
+}
+
 async function startQueue(
   { config, log, lifecycle }: RoleContext,
   connection: NativeConnection,
@@ -77,18 +113,12 @@ async function startQueue(
   activities: object,
 ) {
   const worker = await Worker.create({
+    ...workerSettings(config, queue),
     connection,
     namespace: config.TEMPORAL_NAMESPACE,
     taskQueue: TASK_QUEUES[queue],
     workflowBundle: { codePath: WORKFLOW_BUNDLE_PATH },
     activities,
-    shutdownGraceTime: '10s',
-    maxCachedWorkflows: config.WORKER_CACHED_WORKFLOWS,
-    maxConcurrentWorkflowTaskExecutions: config.WORKER_WORKFLOW_SLOTS,
-    maxConcurrentActivityTaskExecutions: queue === 'deliveries' ? config.WEBHOOK_CONCURRENT_ATTEMPTS : config.WORKER_ACTIVITY_SLOTS,
-    maxConcurrentLocalActivityExecutions: config.WORKER_ACTIVITY_SLOTS,
-    // Short workflows live on the normal queue: most of their tasks are the first one.
-    nonStickyToStickyPollRatio: 0.5,
   });
   const finished = worker.run().catch((error: unknown) => {
     if (lifecycle.isStopping) return;

@@ -330,7 +330,7 @@ BEGIN
     ELSIF v_posted <> 'ok' THEN
       RAISE EXCEPTION 'payment % can not be posted: %', v_payment.id, v_posted;
     END IF;
-    UPDATE payments SET status = v_status, failure_code = v_failure, settled_at = now()
+    UPDATE payments SET status = v_status, failure_code = v_failure, settled_at = clock_timestamp()
      WHERE id = v_payment.id RETURNING * INTO v_payment;
     v_deliveries := emit_event(v_event_id, v_payment.tenant_id,
       CASE WHEN v_payment.type = 'payout' AND v_status = 'expired' THEN 'payout.failed'

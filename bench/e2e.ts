@@ -1,0 +1,158 @@
+import { randomUUID } from 'node:crypto';
+import { setTimeout as sleep } from 'node:timers/promises';
+import type { Client, Connection } from '@temporalio/client';
+import { request } from 'undici';
+import { connectTemporal } from '../src/platform/temporal';
+import { median, percentile, round, type Benchmark, type BenchOptions, type BenchRow } from './report';
+import { startRole, startScript, type Child } from './support/processes';
+import { freePort, openStage, postAll, seedPayments, signedWebhook, type Stage } from './support/stage';
+
+const CONNECTIONS = 32;
+const STARTS_IN_FLIGHT = 64;
+const USERS = 200;
+const LATENCY_BOUND_MS = 300;
+
+/**
+ * Signed webhooks over HTTP to settled payments through api, Kafka, bridge, Temporal and PostgreSQL, each role a
+ * process of its own: completed workflows per second at saturation beside the same Temporal server's rate of empty
+ * one-activity workflows with the same worker settings; and the latency at ten payments a second.
+ */
+export const run: Benchmark = async (options) => {
+  const stage = await openStage(options.progress);
+  const client = await connectTemporal(stage.config);
+  let roles: Child[] = [];
+  try {
+    const [size, rounds] = options.quick ? [150, 1] : [1_000, 3];
+    const figures = { ours: [] as number[], ceiling: [] as number[] };
+    for (let i = 1; i <= rounds; i++) {
+      figures.ceiling.push(await ceilingRate(stage, client, size));
+      roles = await startRoles(stage);
+      await settleAll(stage, client, Math.ceil(size / 10));
+      figures.ours.push(await settleAll(stage, client, size));
+      options.progress(
+        `round ${i}/${rounds}: remit ${figures.ours.at(-1)!.toFixed(1)}/s, ceiling ${figures.ceiling.at(-1)!.toFixed(1)}/s`,
+      );
+      if (i < rounds) await stopAll(roles);
+    }
+    const value = median(figures.ours);
+    const reference = median(figures.ceiling);
+    const rate: BenchRow = {
+      bench: 'e2e payments settled',
+      value: round(value),
+      unit: 'payments/s',
+      reference: round(reference),
+      ratio: value / reference,
+      atLeast: 0.8,
+      note: `median of ${rounds} rounds of ${size}; reference: empty one-activity workflows, same server and worker settings`,
+    };
+    return [rate, ...(await latency(stage, options))];
+  } finally {
+    await stopAll(roles);
+    await (client.connection as Connection).close();
+    await stage.close();
+  }
+};
+
+async function startRoles(stage: Stage): Promise<Child[]> {
+  const names = ['api', 'bridge', 'worker', 'relay'];
+  const ports = [stage.config.METRICS_PORT, await freePort(), await freePort(), await freePort()];
+  return Promise.all(names.map((name, i) => startRole([name], stage.env, ports[i]!)));
+}
+
+async function stopAll(roles: Child[]): Promise<void> {
+  await Promise.all(roles.map((role) => role.stop()));
+}
+
+/** Workflows that completed since, when none is left running. Visibility lags a little, on both sides alike. */
+async function untilCompleted(client: Client, type: string, target: number): Promise<void> {
+  const deadline = Date.now() + 300_000;
+  for (;;) {
+    const { count } = await client.workflow.count(
+      `WorkflowType = '${type}' AND ExecutionStatus = 'Completed'`,
+    );
+    if (count >= target) return;
+    if (Date.now() > deadline) throw new Error(`${count} of ${target} ${type} completed within 300 s`);
+    await sleep(100);
+  }
+}
+
+async function completed(client: Client, type: string): Promise<number> {
+  return (await client.workflow.count(`WorkflowType = '${type}' AND ExecutionStatus = 'Completed'`)).count;
+}
+
+async function ceilingRate(stage: Stage, client: Client, size: number): Promise<number> {
+  const worker = await startScript('ceiling-worker.ts', stage.env);
+  try {
+    await startEmpty(client, Math.ceil(size / 10));
+    const startedAt = performance.now();
+    await startEmpty(client, size);
+    return size / ((performance.now() - startedAt) / 1_000);
+  } finally {
+    await worker.stop();
+  }
+}
+
+async function startEmpty(client: Client, count: number): Promise<void> {
+  const before = await completed(client, 'emptyWorkflow');
+  let left = count;
+  const lane = async (): Promise<void> => {
+    while (left-- > 0)
+      await client.workflow.start('emptyWorkflow', { workflowId: randomUUID(), taskQueue: 'ceiling' });
+  };
+  await Promise.all(Array.from({ length: STARTS_IN_FLIGHT }, lane));
+  await untilCompleted(client, 'emptyWorkflow', before + count);
+}
+
+async function settleAll(stage: Stage, client: Client, size: number): Promise<number> {
+  const ids = await seedPayments(stage.db, size, USERS);
+  const webhooks = ids.map((id) => signedWebhook(stage.config.PROVIDER_SECRET_DECARD!, id));
+  const before = await completed(client, 'paymentWorkflow');
+  const startedAt = performance.now();
+  await postAll(stage.endpoints.api, '/webhooks/providers/decard', webhooks, CONNECTIONS);
+  await untilCompleted(client, 'paymentWorkflow', before + size);
+  const seconds = (performance.now() - startedAt) / 1_000;
+  const settled = await stage.db.prisma.payment.count({ where: { id: { in: ids }, status: 'succeeded' } });
+  if (settled !== size) throw new Error(`${settled} of ${size} payments are settled`);
+  return size / seconds;
+}
+
+/** From sending the webhook to the commit's timestamp in PostgreSQL (same clock), at ten payments a second. */
+async function latency(stage: Stage, { quick, progress }: BenchOptions): Promise<BenchRow[]> {
+  const seconds = quick ? 5 : 60;
+  progress(`latency at 10 payments a second for ${seconds} s`);
+  const ids = await seedPayments(stage.db, seconds * 10, USERS);
+  const sentAt = new Map<string, number>();
+  const posts: Promise<unknown>[] = [];
+  const startedAt = performance.now();
+  for (const [i, id] of ids.entries()) {
+    await sleep(Math.max(0, startedAt + i * 100 - performance.now()));
+    const { headers, body } = signedWebhook(stage.config.PROVIDER_SECRET_DECARD!, id);
+    sentAt.set(id, Date.now());
+    const post = request(`${stage.endpoints.api}/webhooks/providers/decard`, {
+      method: 'POST',
+      headers,
+      body,
+    });
+    posts.push(post.then(({ body: answer }) => answer.dump()));
+  }
+  await Promise.all(posts);
+  const deadline = Date.now() + 30_000;
+  while ((await stage.db.prisma.payment.count({ where: { id: { in: ids }, status: 'pending' } })) > 0) {
+    if (Date.now() > deadline) throw new Error('payments are still pending after 30 s');
+    await sleep(200);
+  }
+  const payments = await stage.db.prisma.payment.findMany({
+    where: { id: { in: ids } },
+    select: { id: true, settledAt: true },
+  });
+  const durations = payments.map(({ id, settledAt }) => settledAt!.getTime() - sentAt.get(id)!);
+  const row = (name: string, value: number, bound: boolean): BenchRow => ({
+    bench: `e2e webhook to settled, ${name}`,
+    value: round(value),
+    unit: 'ms',
+    reference: LATENCY_BOUND_MS,
+    ratio: value / LATENCY_BOUND_MS,
+    ...(bound ? { atMost: 1, note: `${ids.length} payments at 10 a second; reference: the bound` } : {}),
+  });
+  return [row('p50', percentile(durations, 0.5), false), row('p99', percentile(durations, 0.99), true)];
+}

@@ -1,0 +1,70 @@
+import { spawn, type ChildProcess } from 'node:child_process';
+import { once } from 'node:events';
+import path from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { PROJECT_ROOT } from '../../src/platform/project';
+
+export interface Child {
+  process: ChildProcess;
+  stop(): Promise<void>;
+}
+
+const STOP_MS = 20_000;
+
+function child(process: ChildProcess): Child {
+  return {
+    process,
+    async stop() {
+      if (process.exitCode !== null || process.signalCode !== null) return;
+      const gone = once(process, 'exit');
+      process.kill('SIGTERM');
+      const timer = setTimeout(() => process.kill('SIGKILL'), STOP_MS);
+      await gone;
+      clearTimeout(timer);
+    },
+  };
+}
+
+/** One role as production runs it: compiled, in a process of its own. Resolves when it is ready. */
+export async function startRole(args: string[], env: NodeJS.ProcessEnv, metricsPort: number): Promise<Child> {
+  const spawned = spawn(process.execPath, [path.join(PROJECT_ROOT, 'dist', 'cli.js'), ...args], {
+    env: {
+      ...process.env,
+      ...env,
+      NODE_ENV: 'production',
+      LOG_LEVEL: 'warn',
+      METRICS_PORT: String(metricsPort),
+    },
+    stdio: ['ignore', 'inherit', 'inherit'],
+  });
+  const running = child(spawned);
+  await untilReady(`http://127.0.0.1:${metricsPort}/readyz`, spawned);
+  return running;
+}
+
+/** A TypeScript file of the benchmark's own as a process; it is ready when it sends a message. */
+export async function startScript(file: string, env: NodeJS.ProcessEnv): Promise<Child> {
+  const spawned = spawn(process.execPath, ['--import', 'tsx', path.join(__dirname, file)], {
+    env: { ...process.env, ...env },
+    stdio: ['ignore', 'inherit', 'inherit', 'ipc'],
+  });
+  await Promise.race([
+    once(spawned, 'message'),
+    once(spawned, 'exit').then(() => {
+      throw new Error(`${file} ended before it was ready`);
+    }),
+  ]);
+  return child(spawned);
+}
+
+async function untilReady(url: string, spawned: ChildProcess): Promise<void> {
+  const deadline = Date.now() + 60_000;
+  while (Date.now() < deadline) {
+    if (spawned.exitCode !== null)
+      throw new Error(`the role ended with code ${spawned.exitCode} before it was ready`);
+    const answer = await fetch(url).catch(() => undefined);
+    if (answer?.ok) return;
+    await sleep(100);
+  }
+  throw new Error(`${url} was not ready within 60 s`);
+}

@@ -1,4 +1,5 @@
 import { z } from 'zod';
+import { isCidr } from './addresses';
 
 /**
  * The one configuration schema. Every variable is named with its unit, described, and listed in `.env.example`
@@ -118,11 +119,18 @@ const shape = {
   ),
   KAFKA_TOPIC_PARTITIONS: int(6, 1, 1_000).describe('of the topics that `remit migrate` creates'),
   KAFKA_PRODUCER_BATCH_MESSAGES: int(500, 1, 10_000).describe('largest number of messages in one request'),
+  KAFKA_PRODUCER_BATCH_BYTES: int(800_000, 1_024, 16_777_216).describe(
+    'largest sum of messages in one request; less than the brokers’ message.max.bytes',
+  ),
   KAFKA_PRODUCER_QUEUE_MESSAGES: int(20_000, 1, 1_000_000).describe(
     'messages waiting in memory; more are refused',
   ),
   KAFKA_PRODUCE_TIMEOUT_MS: int(10_000, 100, 300_000).describe('longest wait for the brokers to acknowledge'),
   KAFKA_MESSAGE_MAX_BYTES: int(262_144, 1_024, 10_485_760).describe('larger messages are dead-lettered'),
+  KAFKA_SESSION_TIMEOUT_MS: int(10_000, 6_000, 1_800_000).describe(
+    'a consumer that is silent for this long loses its partitions',
+  ),
+  KAFKA_LAG_INTERVAL_MS: int(5_000, 100, 600_000).describe('how often consumer lag is measured'),
   KAFKA_GROUP_PREFIX: text().default('remit').describe('prefix of the consumer groups'),
   TOPIC_PAYMENT_WEBHOOK_PREFIX: text()
     .default('payment.webhook.')
@@ -141,12 +149,30 @@ const shape = {
 
   // Bridge and relay
   BRIDGE_CONCURRENT_KEYS: int(64, 1, 1_000).describe(
-    'keys of one partition batch that are worked on at a time',
+    'messages, each of another key, that one stream hands on at a time',
   ),
+  BRIDGE_BUFFER_MESSAGES: int(2_000, 1, 100_000).describe(
+    'messages of one partition held in memory; then it is paused',
+  ),
+  BRIDGE_BUFFER_BYTES: int(4_194_304, 1_024, 1_073_741_824).describe(
+    'bytes of one partition held in memory; then it is paused',
+  ),
+  BRIDGE_START_TIMEOUT_MS: int(10_000, 100, 60_000).describe('longest wait for Temporal to take one event'),
+  BRIDGE_COMMIT_INTERVAL_MS: int(50, 1, 10_000).describe('pause between two commits of offsets'),
+  BRIDGE_FETCH_WAIT_MS: int(100, 1, 5_000).describe('longest time a broker holds back an empty answer'),
   BRIDGE_RETRY_BASE_MS: int(200, 1, 60_000).describe('first pause when Temporal does not take an event'),
   BRIDGE_RETRY_CAP_MS: int(10_000, 1, 600_000).describe('longest such pause'),
   RELAY_POLL_INTERVAL_MS: int(25, 1, 60_000).describe('pause of the relay when the outbox is empty'),
   RELAY_BATCH_ROWS: int(500, 1, 10_000).describe('outbox rows in one round of the relay'),
+  RELAY_BATCH_BYTES: int(800_000, 1_024, 10_485_760).describe(
+    'bytes in one round; less than the brokers’ message.max.bytes',
+  ),
+  RELAY_RETRY_BASE_MS: int(100, 1, 60_000).describe('first pause when PostgreSQL or Kafka is not there'),
+  RELAY_RETRY_CAP_MS: int(5_000, 1, 600_000).describe('longest such pause'),
+  RELAY_TURN_TIMEOUT_MS: int(120_000, 1_000, 3_600_000).describe(
+    'a relay that is silent for this long inside a round loses its turn to another',
+  ),
+  RELAY_METRICS_INTERVAL_MS: int(5_000, 100, 600_000).describe('how often the outbox is counted for metrics'),
 
   // Temporal
   TEMPORAL_ADDRESS: text().describe('host:port of the Temporal frontend'),
@@ -193,13 +219,22 @@ const shape = {
     .describe('pause before each delivery attempt; its length is the number of attempts'),
   WEBHOOK_TIMEOUT_MS: int(15_000, 100, 60_000).describe('longest delivery attempt'),
   WEBHOOK_RESPONSE_MAX_BYTES: int(16_384, 0, 1_048_576).describe('how much of a subscriber’s answer is kept'),
+  WEBHOOK_CONNECT_TIMEOUT_MS: int(5_000, 100, 60_000).describe('longest TCP and TLS handshake of an attempt'),
+  WEBHOOK_RETRY_AFTER_MAX_MS: int(24 * HOUR, 0, 7 * 24 * HOUR).describe(
+    'a subscriber’s Retry-After lengthens a pause up to this',
+  ),
   WEBHOOK_ALLOWED_PRIVATE_CIDRS: list()
+    .pipe(z.array(z.string().refine(isCidr, { error: 'must be CIDRs such as 127.0.0.1/32 or fd00::/8' })))
     .default([])
     .describe('private targets that webhooks may reach, e.g. 127.0.0.1/32; none by default'),
   WEBHOOK_CONCURRENT_ATTEMPTS: int(64, 1, 10_000).describe('delivery attempts in flight in one worker'),
+  WEBHOOK_CONNECTIONS_PER_ORIGIN: int(64, 1, 1_000).describe(
+    'connections to one subscriber; waiting for one counts as part of the attempt',
+  ),
+  WEBHOOK_ORIGINS_MAX: int(1_000, 1, 100_000).describe('subscribers whose connections are kept open'),
   SUBSCRIPTIONS_MAX_PER_TENANT: int(1_000, 1, 100_000).describe('subscriptions of one tenant'),
   ENCRYPTION_KEY: base64Key(32).optional().describe('AES-256-GCM key of secrets at rest, 32 bytes in base64'),
-  ENCRYPTION_KEYS_OLD: list().default([]).describe('earlier keys, still able to decrypt'),
+  ENCRYPTION_KEYS_OLD: list().pipe(z.array(base64Key(32))).default([]).describe('earlier keys, still able to decrypt'),
 
   // ClickHouse ingest
   CLICKHOUSE_URL: z.url().describe('http(s)://host:8123'),

@@ -100,11 +100,13 @@ const manage: Route[] = [
         headers: { Location: 'where it is' },
       },
     },
-    problems: ['unprocessable', 'conflict'],
+    problems: ['unprocessable'],
     async handle({ deps, caller, body }) {
       const { subscription, secret } = await createSubscription(deps.database, deps.keyring, {
         tenantId: caller.tenantId,
         ...body,
+        allowedPrivateCidrs: deps.config.WEBHOOK_ALLOWED_PRIVATE_CIDRS,
+        maxPerTenant: deps.config.SUBSCRIPTIONS_MAX_PER_TENANT,
       });
       return {
         status: 201,

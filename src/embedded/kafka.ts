@@ -125,8 +125,8 @@ function serverProperties({ dir, port, controllerPort }: KafkaPlace): string {
     'num.io.threads': 4,
     'num.recovery.threads.per.data.dir': 2,
     // A restarted broker is the same one: its former self, killed, must not be waited for.
-    'broker.session.timeout.ms': 6_000,
-    'broker.heartbeat.interval.ms': 1_000,
+    'broker.session.timeout.ms': 3_000,
+    'broker.heartbeat.interval.ms': 500,
   };
   return `${Object.entries(settings)
     .map(([name, value]) => `${name}=${value}`)

@@ -7,6 +7,7 @@ import { createClient, ClickHouseLogLevel } from '@clickhouse/client';
 import { Client as TemporalClient, Connection } from '@temporalio/client';
 import { Kafka, logLevel, Partitioners } from 'kafkajs';
 import { Client } from 'pg';
+import { processIdentity } from '../../../src/embedded/processes';
 import { resetDataDir } from '../../../src/embedded/reset';
 import {
   startEmbeddedStack,
@@ -26,14 +27,8 @@ const options = (name: string, more: Partial<EmbeddedOptions> = {}): EmbeddedOpt
   ...more,
 });
 
-const isAlive = (pid: number): boolean => {
-  try {
-    process.kill(pid, 0);
-    return true;
-  } catch {
-    return false;
-  }
-};
+// A process that nobody has reaped yet still answers to signal 0: look at its state instead.
+const isAlive = (pid: number): boolean => processIdentity(pid) !== undefined;
 
 async function sql<T>(url: string, text: string): Promise<T[]> {
   const client = new Client({ connectionString: url });
@@ -45,7 +40,8 @@ async function sql<T>(url: string, text: string): Promise<T[]> {
   }
 }
 
-const kafka = (brokers: string): Kafka => new Kafka({ brokers: [brokers], logLevel: logLevel.NOTHING });
+const kafka = (brokers: string): Kafka =>
+  new Kafka({ brokers: [brokers], logLevel: logLevel.NOTHING, retry: { retries: 1 } });
 
 async function produce(brokers: string, topic: string, value: string): Promise<void> {
   const producer = kafka(brokers).producer({ createPartitioner: Partitioners.DefaultPartitioner });
@@ -222,17 +218,18 @@ describe('a stack whose process was killed', () => {
   /** A process of its own starts PostgreSQL and ClickHouse and is killed with SIGKILL. */
   async function startAndKill(dataDir: string): Promise<number[]> {
     const code = `
-      import { startEmbeddedStack } from ${JSON.stringify(path.resolve(__dirname, '../../../src/embedded/stack.ts'))};
+      const { startEmbeddedStack } = require(${JSON.stringify(path.resolve(__dirname, '../../../src/embedded/stack.ts'))});
       const run = async () => {
         const stack = await startEmbeddedStack({ dataDir: ${JSON.stringify(dataDir)}, outside: {}, parts: ['postgres', 'clickhouse'],
           ports: 'free', searchAttributes: {}, report: () => undefined });
         console.log(JSON.stringify(stack.processes.map(({ pid }) => pid)));
       };
       void run();`;
-    const child = spawn(process.execPath, ['--import', 'tsx', '--eval', code], {
+    const child = spawn(process.execPath, ['--require', 'tsx/cjs', '--eval', code], {
       cwd: path.resolve(__dirname, '../../..'),
       stdio: ['ignore', 'pipe', 'inherit'],
     });
+    const ended = new Promise((resolve) => child.once('exit', resolve));
     const text = await new Promise<string>((resolve) => {
       let output = '';
       child.stdout.on('data', (chunk: Buffer) => {
@@ -241,7 +238,6 @@ describe('a stack whose process was killed', () => {
       });
       child.once('exit', () => resolve(output));
     });
-    const ended = new Promise((resolve) => child.once('exit', resolve));
     child.kill('SIGKILL');
     await ended;
     return JSON.parse(text) as number[];

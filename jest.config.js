@@ -13,7 +13,6 @@ const base = {
   },
   // Dynamic imports carry the .js that Node needs of the compiled code.
   moduleNameMapper: { '^(\\.{1,2}/.*)\\.js$': '$1' },
-  testTimeout: 60_000,
 };
 const kind = (name, extra = {}) => ({
   ...base,
@@ -35,6 +34,7 @@ module.exports = {
     kind('faults', withStack),
   ],
   reporters: ['default', '<rootDir>/test/support/closing-line-reporter.js'],
+  testTimeout: 60_000,
   maxWorkers: 2,
   forceExit: true,
 };

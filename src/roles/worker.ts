@@ -60,6 +60,7 @@ export async function startWorker(
     log,
     producer,
     config,
+    log,
     keyring: createKeyring(config),
     webhooks: createWebhookClient(config),
     unknownTransactionWaitMs: config.UNKNOWN_TRANSACTION_WAIT_MS,

@@ -1,0 +1,13 @@
+import { createDeliveryActivities, type DeliveryDeps } from './deliveries';
+import type { ActivityDeps } from './deps';
+import { createOrderActivities } from './orders';
+import { createPaymentActivities } from './payments';
+
+/** Every activity of remit, over one set of dependencies; each worker runs those that its queue's workflows call. */
+export function createActivities(deps: ActivityDeps & DeliveryDeps) {
+  return {
+    ...createPaymentActivities(deps),
+    ...createOrderActivities(deps),
+    ...createDeliveryActivities(deps),
+  };
+}

@@ -1,0 +1,117 @@
+import { randomUUID } from 'node:crypto';
+import type { TestWorkflowEnvironment } from '@temporalio/testing';
+import {
+  TASK_QUEUES,
+  workflowId,
+  WORKFLOWS,
+  type OrderWorkflowInput,
+  type PayOrderResult,
+} from '../../src/contracts/workflows';
+import {
+  createTimeSkippingEnvironment,
+  keyword,
+  startPlayedWorkers,
+  type PlayedWorkers,
+} from '../support/workflow-env';
+
+let environment: TestWorkflowEnvironment;
+let workers: PlayedWorkers;
+beforeAll(async () => {
+  environment = await createTimeSkippingEnvironment();
+  workers = await startPlayedWorkers(environment, ['payOrder', 'deadLetterRequest']);
+});
+afterAll(async () => {
+  await workers.stop();
+  await environment.teardown();
+});
+
+function request(): OrderWorkflowInput {
+  const orderId = randomUUID();
+  return {
+    orderId,
+    userId: 'user-1',
+    amountMinor: '5000',
+    currency: 'TRY',
+    correlationId: 'correlation',
+    source: {
+      topic: 'payment-request',
+      partition: 0,
+      offset: '0',
+      key: orderId,
+      valueBase64: '',
+      headers: {},
+    },
+  };
+}
+
+function played(answers: (PayOrderResult | Error)[]) {
+  const calls = { paid: [] as OrderWorkflowInput[], dead: [] as { code: string }[] };
+  const activities = {
+    payOrder: (input: OrderWorkflowInput): Promise<PayOrderResult> => {
+      calls.paid.push(input);
+      const next = answers.length > 1 ? answers.shift()! : answers[0]!;
+      return next instanceof Error ? Promise.reject(next) : Promise.resolve(next);
+    },
+    deadLetterRequest: (input: { code: string }): Promise<void> => {
+      calls.dead.push(input);
+      return Promise.resolve();
+    },
+  };
+  return { calls, activities };
+}
+
+function start(input: OrderWorkflowInput) {
+  return environment.client.workflow.start(WORKFLOWS.order, {
+    workflowId: workflowId.order(input.orderId),
+    taskQueue: TASK_QUEUES.orders,
+    args: [input],
+  });
+}
+
+const answer = (result: Partial<PayOrderResult>): PayOrderResult => ({
+  outcome: 'applied',
+  status: 'FINISHED',
+  failureCode: null,
+  deliveries: [],
+  ...result,
+});
+
+describe('the order workflow', () => {
+  it('finishes an order that could be paid', async () => {
+    const { calls, activities } = played([answer({})]);
+    workers.play(activities);
+    const handle = await start(request());
+    expect(await handle.result()).toEqual({ outcome: 'applied', status: 'FINISHED', failureCode: null });
+    expect(calls.paid).toHaveLength(1);
+    const { typedSearchAttributes } = await handle.describe();
+    expect(keyword(typedSearchAttributes, 'RemitStatus')).toBe('FINISHED');
+  });
+
+  it('ends with a result, not a failure, when there is no money', async () => {
+    const { activities } = played([answer({ status: 'CANCELLED', failureCode: 'insufficient_funds' })]);
+    workers.play(activities);
+    const handle = await start(request());
+    expect(await handle.result()).toEqual({
+      outcome: 'applied',
+      status: 'CANCELLED',
+      failureCode: 'insufficient_funds',
+    });
+  });
+
+  it('keeps trying while the database is down', async () => {
+    const { calls, activities } = played([new Error('connect ECONNREFUSED'), answer({})]);
+    workers.play(activities);
+    expect(await (await start(request())).result()).toMatchObject({ status: 'FINISHED' });
+    expect(calls.paid).toHaveLength(2);
+  });
+
+  it.each(['unknown_order', 'event_conflict'] as const)(
+    'dead-letters a request that is refused as %s',
+    async (outcome) => {
+      const { calls, activities } = played([answer({ outcome, status: null })]);
+      workers.play(activities);
+      await (await start(request())).result();
+      expect(calls.dead).toMatchObject([{ code: outcome }]);
+    },
+  );
+});

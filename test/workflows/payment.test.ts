@@ -1,0 +1,250 @@
+import { randomUUID } from 'node:crypto';
+import type { TestWorkflowEnvironment } from '@temporalio/testing';
+import type { DeadLetterInput } from '../../src/activities/payments';
+import {
+  QUERIES,
+  SIGNALS,
+  TASK_QUEUES,
+  workflowId,
+  WORKFLOWS,
+  type DeliveryRef,
+  type ExpirePaymentInput,
+  type PaymentWorkflowResult,
+  type ProviderEvent,
+  type SettleResult,
+} from '../../src/contracts/workflows';
+import {
+  createTimeSkippingEnvironment,
+  keyword,
+  startPlayedWorkers,
+  type PlayedWorkers,
+} from '../support/workflow-env';
+
+const HOUR = 3_600_000;
+let environment: TestWorkflowEnvironment;
+let workers: PlayedWorkers;
+beforeAll(async () => {
+  environment = await createTimeSkippingEnvironment();
+  workers = await startPlayedWorkers(environment, [
+    'settlePayment',
+    'expirePayment',
+    'deadLetterEvent',
+    'attemptDelivery',
+    'finishDelivery',
+    'deadLetterDelivery',
+  ]);
+});
+afterAll(async () => {
+  await workers.stop();
+  await environment.teardown();
+});
+
+function providerEvent(
+  transactionId: string,
+  status: ProviderEvent['status'],
+  id = randomUUID(),
+): ProviderEvent {
+  return {
+    provider: 'decard',
+    providerEventId: id,
+    transactionId,
+    type: 'payment',
+    status,
+    amountMinor: '10000',
+    currency: 'TRY',
+    payloadHash: 'hash',
+    receivedAt: new Date().toISOString(),
+    correlationId: 'correlation',
+    source: {
+      topic: 'payment.webhook.decard',
+      partition: 0,
+      offset: '0',
+      key: transactionId,
+      valueBase64: '',
+      headers: {},
+    },
+  };
+}
+
+const answer = (result: Partial<SettleResult>): SettleResult => ({
+  outcome: 'applied',
+  status: 'succeeded',
+  failureCode: null,
+  userId: 'user-1',
+  expiresAt: null,
+  waitUntil: null,
+  deliveries: [],
+  ...result,
+});
+
+/** Plays the database: each settle call takes the next answer; the last one repeats. */
+function played(answers: (SettleResult | Error)[]) {
+  const calls = {
+    settled: [] as ProviderEvent[],
+    expired: [] as ExpirePaymentInput[],
+    dead: [] as DeadLetterInput[],
+    delivered: [] as string[],
+  };
+  const activities = {
+    settlePayment: (event: ProviderEvent): Promise<SettleResult> => {
+      calls.settled.push(event);
+      const next = answers.length > 1 ? answers.shift()! : answers[0]!;
+      return next instanceof Error ? Promise.reject(next) : Promise.resolve(next);
+    },
+    expirePayment: (input: ExpirePaymentInput): Promise<SettleResult> => {
+      calls.expired.push(input);
+      return Promise.resolve(answer({ status: 'expired', failureCode: 'expired' }));
+    },
+    deadLetterEvent: (input: DeadLetterInput): Promise<void> => {
+      calls.dead.push(input);
+      return Promise.resolve();
+    },
+    attemptDelivery: ({ deliveryId }: { deliveryId: string }) => {
+      calls.delivered.push(deliveryId);
+      return Promise.resolve({
+        verdict: 'delivered',
+        status: 'delivered',
+        result: 'delivered',
+        retryAfterMs: null,
+      });
+    },
+    finishDelivery: () => Promise.resolve(),
+    deadLetterDelivery: () => Promise.resolve(),
+  };
+  return { calls, activities };
+}
+
+function begin(event: ProviderEvent) {
+  return environment.client.workflow.signalWithStart(WORKFLOWS.payment, {
+    workflowId: workflowId.payment(event.provider, event.transactionId),
+    taskQueue: TASK_QUEUES.payments,
+    args: [{ provider: event.provider, transactionId: event.transactionId }],
+    signal: SIGNALS.providerEvent,
+    signalArgs: [event],
+  });
+}
+
+describe('the payment workflow', () => {
+  it('settles a success event and ends', async () => {
+    const { calls, activities } = played([answer({})]);
+    workers.play(activities);
+    const handle = await begin(providerEvent(randomUUID(), 'success'));
+    const result = (await handle.result()) as PaymentWorkflowResult;
+    expect(result).toEqual({ status: 'succeeded', outcomes: ['applied'] });
+    expect(calls.settled).toHaveLength(1);
+    const description = await handle.describe();
+    expect(keyword(description.typedSearchAttributes, 'RemitStatus')).toBe('succeeded');
+    expect(keyword(description.typedSearchAttributes, 'RemitUserId')).toBe('user-1');
+  });
+
+  it('stays open on a pending event and settles the next one in the same run', async () => {
+    const expiresAt = new Date((await environment.currentTimeMs()) + 72 * HOUR).toISOString();
+    const { calls, activities } = played([
+      answer({ outcome: 'noted', status: 'pending', expiresAt }),
+      answer({}),
+    ]);
+    workers.play(activities);
+    const transactionId = randomUUID();
+    const handle = await begin(providerEvent(transactionId, 'pending'));
+    await environment.sleep('1h');
+    expect(await handle.query(QUERIES.state)).toMatchObject({ status: 'pending', outcomes: ['noted'] });
+    const again = await begin(providerEvent(transactionId, 'success'));
+    expect(again.signaledRunId).toBe(handle.signaledRunId);
+    expect(await handle.result()).toEqual({ status: 'succeeded', outcomes: ['noted', 'applied'] });
+    expect(calls.expired).toHaveLength(0);
+  });
+
+  it('expires a payment that stays pending for three days', async () => {
+    const startedAt = await environment.currentTimeMs();
+    const expiresAt = new Date(startedAt + 72 * HOUR).toISOString();
+    const { calls, activities } = played([answer({ outcome: 'noted', status: 'pending', expiresAt })]);
+    workers.play(activities);
+    const handle = await begin(providerEvent(randomUUID(), 'pending'));
+    expect(await handle.result()).toEqual({ status: 'expired', outcomes: ['noted', 'applied'] });
+    expect(calls.expired).toMatchObject([
+      { provider: 'decard', type: 'payment', amountMinor: '10000', currency: 'TRY' },
+    ]);
+    expect(await environment.currentTimeMs()).toBeGreaterThanOrEqual(startedAt + 72 * HOUR);
+  });
+
+  it('waits for a transaction that is not known yet and then settles it', async () => {
+    const waitUntil = new Date((await environment.currentTimeMs()) + HOUR).toISOString();
+    const unknown = answer({ outcome: 'unknown_transaction', status: null, userId: null, waitUntil });
+    const { calls, activities } = played([unknown, unknown, unknown, answer({})]);
+    workers.play(activities);
+    const handle = await begin(providerEvent(randomUUID(), 'success'));
+    expect(await handle.result()).toEqual({ status: 'succeeded', outcomes: ['applied'] });
+    expect(calls.settled).toHaveLength(4);
+    expect(calls.dead).toHaveLength(0);
+  });
+
+  it('dead-letters an event whose transaction never appears, with the original message', async () => {
+    const waitUntil = new Date((await environment.currentTimeMs()) + HOUR).toISOString();
+    const { calls, activities } = played([
+      answer({ outcome: 'unknown_transaction', status: null, userId: null, waitUntil }),
+    ]);
+    workers.play(activities);
+    const event = providerEvent(randomUUID(), 'success');
+    const handle = await begin(event);
+    expect(await handle.result()).toEqual({ status: null, outcomes: ['unknown_transaction'] });
+    expect(calls.dead).toMatchObject([{ code: 'unknown_transaction', event: { source: event.source } }]);
+    expect(await environment.currentTimeMs()).toBeGreaterThanOrEqual(Date.parse(waitUntil));
+  });
+
+  it.each(['amount_mismatch', 'type_mismatch', 'event_conflict'] as const)(
+    'dead-letters an event that is refused as %s',
+    async (outcome) => {
+      const { calls, activities } = played([answer({ outcome, status: 'pending' })]);
+      workers.play(activities);
+      const handle = await begin(providerEvent(randomUUID(), 'success'));
+      expect(await handle.result()).toMatchObject({ outcomes: [outcome] });
+      expect(calls.dead).toMatchObject([{ code: outcome }]);
+    },
+  );
+
+  it('keeps trying while the database is down, without failing', async () => {
+    const { calls, activities } = played([
+      new Error('connect ECONNREFUSED'),
+      new Error('connect ECONNREFUSED'),
+      answer({}),
+    ]);
+    workers.play(activities);
+    const handle = await begin(providerEvent(randomUUID(), 'success'));
+    expect(await handle.result()).toEqual({ status: 'succeeded', outcomes: ['applied'] });
+    expect(calls.settled).toHaveLength(3);
+  });
+
+  it('opens a short run for an event that comes after the end, and ends again', async () => {
+    const { activities } = played([answer({}), answer({ outcome: 'duplicate' })]);
+    workers.play(activities);
+    const event = providerEvent(randomUUID(), 'success');
+    await (await begin(event)).result();
+    const late = await begin(event);
+    expect(await late.result()).toEqual({ status: 'succeeded', outcomes: ['duplicate'] });
+  });
+
+  it('starts one delivery workflow for each delivery, also when the event is settled again after a crash', async () => {
+    const delivery: DeliveryRef = {
+      deliveryId: randomUUID(),
+      eventId: `evt_${randomUUID()}`,
+      subscriptionId: `sub_${randomUUID()}`,
+      eventType: 'payment.succeeded',
+      scheduleMs: [0, 5_000],
+      timeoutMs: 15_000,
+      correlationId: 'correlation',
+    };
+    const { calls, activities } = played([
+      answer({ deliveries: [delivery] }),
+      answer({ outcome: 'duplicate', deliveries: [delivery] }),
+    ]);
+    workers.play(activities);
+    const event = providerEvent(randomUUID(), 'success');
+    await (await begin(event)).result();
+    await (await begin(event)).result();
+    const child = environment.client.workflow.getHandle(
+      workflowId.delivery(delivery.eventId, delivery.subscriptionId),
+    );
+    await child.result();
+    expect(calls.delivered).toEqual([delivery.deliveryId]);
+  });
+});

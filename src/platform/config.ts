@@ -234,7 +234,10 @@ const shape = {
   WEBHOOK_ORIGINS_MAX: int(1_000, 1, 100_000).describe('subscribers whose connections are kept open'),
   SUBSCRIPTIONS_MAX_PER_TENANT: int(1_000, 1, 100_000).describe('subscriptions of one tenant'),
   ENCRYPTION_KEY: base64Key(32).optional().describe('AES-256-GCM key of secrets at rest, 32 bytes in base64'),
-  ENCRYPTION_KEYS_OLD: list().pipe(z.array(base64Key(32))).default([]).describe('earlier keys, still able to decrypt'),
+  ENCRYPTION_KEYS_OLD: list()
+    .pipe(z.array(base64Key(32)))
+    .default([])
+    .describe('earlier keys, still able to decrypt'),
 
   // ClickHouse ingest
   CLICKHOUSE_URL: z.url().describe('http(s)://host:8123'),

@@ -1,5 +1,14 @@
 import { readFileSync } from 'node:fs';
-import { Kafka, logLevel, Partitioners, type IHeaders, type KafkaConfig, type Producer } from 'kafkajs';
+import { setTimeout as sleep } from 'node:timers/promises';
+import {
+  Kafka,
+  logLevel,
+  Partitioners,
+  type Admin,
+  type IHeaders,
+  type KafkaConfig,
+  type Producer,
+} from 'kafkajs';
 import type { Config } from './config';
 import type { Logger } from './logging';
 import { metrics } from './metrics';
@@ -47,9 +56,9 @@ export function createKafka(config: KafkaSettings, log: Logger): Kafka {
 
 export interface OutgoingMessage {
   topic: string;
-  key: string | null;
-  value: Buffer | string;
-  headers?: Record<string, string>;
+  key: Buffer | string | null;
+  value: Buffer | string | null;
+  headers?: IHeaders;
 }
 
 /** Thrown when a message was not acknowledged; it may still have been stored, so consumers must be idempotent. */
@@ -71,6 +80,7 @@ class Lane {
     private readonly topic: string,
     private readonly producer: Producer,
     private readonly batchMessages: number,
+    private readonly batchBytes: number,
     private readonly queueMessages: number,
   ) {}
 
@@ -94,9 +104,21 @@ class Lane {
     return this.running ? new Promise((resolve) => this.idle.push(resolve)) : Promise.resolve();
   }
 
+  /** At least one message; more while they fit the brokers' limit for what one request puts on one partition. */
+  private batchLength(): number {
+    let bytes = 0;
+    let length = 0;
+    for (const { message } of this.waiting) {
+      bytes += (message.value?.length ?? 0) + (message.key?.length ?? 0) + 200;
+      if (length === this.batchMessages || (length > 0 && bytes > this.batchBytes)) break;
+      length += 1;
+    }
+    return length;
+  }
+
   private async run(): Promise<void> {
     while (this.waiting.length > 0) {
-      const batch = this.waiting.splice(0, this.batchMessages);
+      const batch = this.waiting.splice(0, this.batchLength());
       try {
         await this.producer.send({
           topic: this.topic,
@@ -124,7 +146,10 @@ class Lane {
 
 type ProducerSettings = Pick<
   Config,
-  'KAFKA_PRODUCER_BATCH_MESSAGES' | 'KAFKA_PRODUCER_QUEUE_MESSAGES' | 'KAFKA_PRODUCE_TIMEOUT_MS'
+  | 'KAFKA_PRODUCER_BATCH_MESSAGES'
+  | 'KAFKA_PRODUCER_BATCH_BYTES'
+  | 'KAFKA_PRODUCER_QUEUE_MESSAGES'
+  | 'KAFKA_PRODUCE_TIMEOUT_MS'
 >;
 
 /**
@@ -184,6 +209,7 @@ export class MessageProducer {
         topic,
         this.producer,
         this.settings.KAFKA_PRODUCER_BATCH_MESSAGES,
+        this.settings.KAFKA_PRODUCER_BATCH_BYTES,
         this.settings.KAFKA_PRODUCER_QUEUE_MESSAGES,
       );
       this.lanes.set(topic, lane);
@@ -202,6 +228,9 @@ export function headersToStrings(headers: IHeaders | undefined): Record<string, 
   return result;
 }
 
+/** A dead letter is its message and some headers, so that it may be larger than the largest message. */
+const DEAD_LETTER_TOPIC_CONFIG = [{ name: 'max.message.bytes', value: String(16 * 1_048_576) }];
+
 /**
  * Creates missing topics; topics that exist are left as they are. Idempotent.
  * @returns the names it created.
@@ -216,17 +245,41 @@ export async function ensureTopics(
   try {
     const existing = new Set(await admin.listTopics());
     const missing = topics.filter((topic) => !existing.has(topic));
-    if (missing.length > 0)
+    if (missing.length > 0) {
       await admin.createTopics({
-        waitForLeaders: true,
+        waitForLeaders: false,
         topics: missing.map((topic) => ({
           topic,
           numPartitions: settings.KAFKA_TOPIC_PARTITIONS,
           replicationFactor: settings.KAFKA_REPLICATION_FACTOR,
+          ...(topic.endsWith('.dlq') ? { configEntries: DEAD_LETTER_TOPIC_CONFIG } : {}),
         })),
       });
+      await waitForLeaders(admin, missing);
+    }
     return missing;
   } finally {
     await admin.disconnect();
+  }
+}
+
+const LEADERS_TIMEOUT_MS = 15_000;
+const LEADERS_POLL_MS = 50;
+
+/**
+ * Waits until every partition of new topics has a leader. For a moment after creating a topic a broker may answer that
+ * it does not know it, which kafkajs's own `waitForLeaders` takes for an error.
+ */
+async function waitForLeaders(admin: Admin, topics: string[]): Promise<void> {
+  const deadline = Date.now() + LEADERS_TIMEOUT_MS;
+  for (;;) {
+    try {
+      const metadata = await admin.fetchTopicMetadata({ topics });
+      if (metadata.topics.every(({ partitions }) => partitions.every(({ leader }) => leader >= 0))) return;
+    } catch (error) {
+      if (Date.now() > deadline) throw error;
+    }
+    if (Date.now() > deadline) throw new Error(`some of the topics ${topics.join(', ')} have no leader yet`);
+    await sleep(LEADERS_POLL_MS);
   }
 }

@@ -33,7 +33,11 @@ async function connectionOptions(config: TemporalConfig) {
 
 /** Connects a client; the caller closes its `connection`. Rejects when the frontend can't be reached. */
 export async function connectTemporal(config: TemporalConfig): Promise<Client> {
-  const connection = await Connection.connect(await connectionOptions(config));
+  const connection = await Connection.connect({
+    ...(await connectionOptions(config)),
+    // gRPC would wait up to two minutes before it looks whether a server is back.
+    channelArgs: { 'grpc.initial_reconnect_backoff_ms': 200, 'grpc.max_reconnect_backoff_ms': 2_000 },
+  });
   return new Client({ connection, namespace: config.TEMPORAL_NAMESPACE });
 }
 

@@ -1,0 +1,70 @@
+import type { IHeaders } from 'kafkajs';
+import type { z } from 'zod';
+import type { DeadLetterCode } from '../contracts/errors';
+import type { SourceMessage } from '../contracts/workflows';
+import { headersToStrings } from '../platform/kafka';
+
+/** A Kafka message as a stream's handler gets it: raw, so that a dead letter can repeat it byte for byte. */
+export interface IncomingMessage {
+  topic: string;
+  partition: number;
+  offset: string;
+  key: Buffer | null;
+  value: Buffer | null;
+  headers: IHeaders;
+  /** The producer's or broker's time, milliseconds since 1970. */
+  timestampMs: number;
+}
+
+/** Thrown by a handler for a message that will never be right: it goes to the DLQ and the partition goes on. */
+export class PoisonMessage extends Error {
+  constructor(
+    readonly code: DeadLetterCode,
+    message: string,
+  ) {
+    super(message);
+    this.name = 'PoisonMessage';
+  }
+}
+
+/** The message in the form that workflows carry. A key that is not UTF-8 loses its exact bytes there. */
+export function toSourceMessage(message: IncomingMessage): SourceMessage {
+  return {
+    topic: message.topic,
+    partition: message.partition,
+    offset: message.offset,
+    key: message.key?.toString('utf8') ?? null,
+    valueBase64: message.value?.toString('base64') ?? '',
+    headers: headersToStrings(message.headers),
+  };
+}
+
+/** Bytes that a message takes on the wire, near enough for limits. */
+export function messageBytes({ key, value, headers }: IncomingMessage): number {
+  let bytes = (key?.length ?? 0) + (value?.length ?? 0);
+  for (const [name, given] of Object.entries(headers))
+    for (const each of Array.isArray(given) ? given : [given])
+      bytes += Buffer.byteLength(name) + (each === undefined ? 0 : Buffer.byteLength(each));
+  return bytes;
+}
+
+const utf8 = new TextDecoder('utf-8', { fatal: true });
+
+/** @throws PoisonMessage invalid_json when the value is missing, not UTF-8 or not JSON. */
+export function parseJson({ value }: IncomingMessage): { text: string; json: unknown } {
+  if (value === null) throw new PoisonMessage('invalid_json', 'the message has no value');
+  try {
+    const text = utf8.decode(value);
+    return { text, json: JSON.parse(text) as unknown };
+  } catch (error) {
+    throw new PoisonMessage('invalid_json', error instanceof Error ? error.message : String(error));
+  }
+}
+
+/** @throws PoisonMessage invalid_message that names every field that is wrong. */
+export function parseWith<T extends z.ZodType>(schema: T, json: unknown): z.output<T> {
+  const parsed = schema.safeParse(json);
+  if (parsed.success) return parsed.data;
+  const mistakes = parsed.error.issues.map((issue) => `${issue.path.join('.') || 'value'}: ${issue.message}`);
+  throw new PoisonMessage('invalid_message', mistakes.join('; '));
+}

@@ -1,0 +1,120 @@
+import { Partitioners, type Kafka, type Message, type Producer, type TopicMessages } from 'kafkajs';
+import type { Config } from '../platform/config';
+import { metrics } from '../platform/metrics';
+
+export interface OutboxRow {
+  /** bigint as text. */
+  id: string;
+  /** Logical name, see `outboxTopics`. */
+  topic: string;
+  key: string;
+  value: string;
+  headers: Record<string, unknown>;
+}
+
+/** A row that Kafka will never take, and why. */
+export interface RefusedRow {
+  row: OutboxRow;
+  reason: string;
+}
+
+/** What the outbox calls its topics, and what they are called here. */
+export function outboxTopics(config: Config): ReadonlyMap<string, string> {
+  return new Map([
+    ['payment-request', config.TOPIC_PAYMENT_REQUEST],
+    ['payment-status', config.TOPIC_PAYMENT_STATUS],
+    ['domain.events', config.TOPIC_DOMAIN_EVENTS],
+    ['events', config.TOPIC_EVENTS],
+  ]);
+}
+
+/** Protocol errors that no repetition mends: they are about the row. */
+const LASTING = new Set(['MESSAGE_TOO_LARGE', 'RECORD_LIST_TOO_LARGE', 'INVALID_RECORD']);
+
+/** Produces outbox rows in their order, with `acks=all`. */
+export class OutboxPublisher {
+  private readonly producer: Producer;
+  private readonly topics: ReadonlyMap<string, string>;
+  private connected = false;
+
+  constructor(
+    kafka: Kafka,
+    private readonly config: Config,
+  ) {
+    this.topics = outboxTopics(config);
+    // Few retries here: the relay's own loop goes on for ever, says so in the log, and rolls back in between.
+    this.producer = kafka.producer({
+      createPartitioner: Partitioners.DefaultPartitioner,
+      allowAutoTopicCreation: false,
+      maxInFlightRequests: 1,
+      retry: { retries: 3 },
+    });
+  }
+
+  /**
+   * Resolves when all in-sync replicas have every row except those returned. Rejects when that is not certain; rows
+   * may then be stored all the same, and publishing them again repeats them.
+   */
+  async publish(rows: readonly OutboxRow[]): Promise<RefusedRow[]> {
+    if (!this.connected) {
+      await this.producer.connect();
+      this.connected = true;
+    }
+    const unknown = rows.filter((row) => !this.topics.has(row.topic));
+    const refused = unknown.map((row) => ({ row, reason: `no topic is known as ${row.topic}` }));
+    const known = unknown.length === 0 ? rows : rows.filter((row) => this.topics.has(row.topic));
+    if (known.length === 0) return refused;
+    try {
+      await this.send(known);
+      return refused;
+    } catch (error) {
+      if (lastingReason(error) === undefined) throw error;
+    }
+    // One of them is to blame. One by one it is found, and the others stay in order.
+    for (const row of known) {
+      try {
+        await this.send([row]);
+      } catch (error) {
+        const reason = lastingReason(error);
+        if (reason === undefined) throw error;
+        refused.push({ row, reason });
+      }
+    }
+    return refused;
+  }
+
+  async stop(): Promise<void> {
+    if (this.connected) await this.producer.disconnect();
+  }
+
+  private async send(rows: readonly OutboxRow[]): Promise<void> {
+    const byTopic = new Map<string, Message[]>();
+    for (const row of rows) {
+      const topic = this.topics.get(row.topic) ?? row.topic;
+      const messages = byTopic.get(topic) ?? [];
+      if (messages.length === 0) byTopic.set(topic, messages);
+      messages.push({ key: row.key, value: row.value, headers: headersOf(row) });
+    }
+    const topicMessages: TopicMessages[] = [...byTopic].map(([topic, messages]) => ({ topic, messages }));
+    await this.producer.sendBatch({ topicMessages, acks: -1, timeout: this.config.KAFKA_PRODUCE_TIMEOUT_MS });
+    for (const { topic, messages } of topicMessages) metrics.outboxPublished.inc({ topic }, messages.length);
+  }
+}
+
+function headersOf({ headers }: OutboxRow): Record<string, string> {
+  const result: Record<string, string> = {};
+  for (const [name, value] of Object.entries(headers ?? {}))
+    if (value !== null && value !== undefined)
+      result[name] = typeof value === 'string' ? value : JSON.stringify(value);
+  return result;
+}
+
+/** Why the brokers will never take it; undefined when they may later. kafkajs wraps protocol errors a few deep. */
+function lastingReason(error: unknown): string | undefined {
+  let current = error as { type?: string; message?: string; cause?: unknown } | undefined;
+  for (let depth = 0; current && depth < 5; depth += 1) {
+    if (current.type !== undefined && LASTING.has(current.type)) return `${current.type}: ${current.message}`;
+    current = current.cause as typeof current;
+  }
+  return undefined;
+}

@@ -1,0 +1,56 @@
+import type { Client } from '@temporalio/client';
+import { defineSearchAttributeKey, TypedSearchAttributes } from '@temporalio/common';
+import { PaymentRequestEvent } from '../contracts/messages';
+import { TASK_QUEUES, workflowId, WORKFLOWS, type OrderWorkflowInput } from '../contracts/workflows';
+import type { Config } from '../platform/config';
+import { parseJson, parseWith, toSourceMessage, type IncomingMessage } from './message';
+import { correlationId, exactAmount } from './payments';
+import { takenByTemporal } from './temporal-start';
+
+const RemitOrderId = defineSearchAttributeKey('RemitOrderId', 'KEYWORD');
+const RemitUserId = defineSearchAttributeKey('RemitUserId', 'KEYWORD');
+
+/** @throws PoisonMessage invalid_json, invalid_message, amount_invalid. */
+export function parsePaymentRequest(message: IncomingMessage): OrderWorkflowInput {
+  const { text, json } = parseJson(message);
+  const { orderId, userId, amount, currency } = parseWith(PaymentRequestEvent, json);
+  const source = toSourceMessage(message);
+  return {
+    orderId,
+    userId,
+    amountMinor: exactAmount(text, amount, currency),
+    currency,
+    correlationId: correlationId(source.headers),
+    source,
+  };
+}
+
+/**
+ * The handler of `payment-request`: starts the order's workflow. While it runs, a repeated request joins it.
+ *
+ * After it closed, a repeated request may run again (ALLOW_DUPLICATE) rather than be turned away as a duplicate: a
+ * request that was dead-lettered (`unknown_order`) has a closed workflow too, and to redrive it must do something. The
+ * price is a short run for each true duplicate, which finds the order's one payment attempt made and changes nothing.
+ */
+export function paymentRequestHandler(
+  client: Client,
+  config: Pick<Config, 'BRIDGE_START_TIMEOUT_MS'>,
+): (message: IncomingMessage) => Promise<void> {
+  return async (message) => {
+    const input = parsePaymentRequest(message);
+    await takenByTemporal(client, config.BRIDGE_START_TIMEOUT_MS, () =>
+      client.workflow.start(WORKFLOWS.order, {
+        workflowId: workflowId.order(input.orderId),
+        taskQueue: TASK_QUEUES.orders,
+        args: [input],
+        workflowIdConflictPolicy: 'USE_EXISTING',
+        workflowIdReusePolicy: 'ALLOW_DUPLICATE',
+        typedSearchAttributes: new TypedSearchAttributes([
+          { key: RemitOrderId, value: input.orderId },
+          { key: RemitUserId, value: input.userId },
+        ]),
+        memo: { correlationId: input.correlationId },
+      }),
+    );
+  };
+}

@@ -1,0 +1,140 @@
+import { createHash, randomUUID } from 'node:crypto';
+import type { Client } from '@temporalio/client';
+import { defineSearchAttributeKey, TypedSearchAttributes } from '@temporalio/common';
+import stringify from 'safe-stable-stringify';
+import { CORRELATION_ID, hasRoundedAmount } from '../contracts/http';
+import { DecardEvent, HEADERS } from '../contracts/messages';
+import { AmountError, parseMajorAmount } from '../contracts/money';
+import {
+  SIGNALS,
+  TASK_QUEUES,
+  workflowId,
+  WORKFLOWS,
+  type PaymentWorkflowInput,
+  type ProviderEvent,
+} from '../contracts/workflows';
+import type { Config } from '../platform/config';
+import type { Provider } from '../platform/topics';
+import { parseJson, parseWith, PoisonMessage, toSourceMessage, type IncomingMessage } from './message';
+import { takenByTemporal } from './temporal-start';
+
+/** What each provider's events look like; a new provider is a line here. */
+const EVENT = { decard: DecardEvent } as const satisfies Record<Provider, unknown>;
+
+/** Ids that providers send are stored and indexed: anything longer or unprintable is no id. */
+const PROVIDER_EVENT_ID = /^[\x21-\x7e]{1,256}$/;
+const RemitProvider = defineSearchAttributeKey('RemitProvider', 'KEYWORD');
+
+/**
+ * Reads an event from a provider's topic, whoever produced it: the API or the provider's own worker.
+ * @throws PoisonMessage invalid_json, invalid_message, unknown_provider (the event names another one than the topic),
+ * amount_invalid.
+ */
+export function parseProviderEvent(provider: Provider, message: IncomingMessage): ProviderEvent {
+  const { text, json } = parseJson(message);
+  const named = (json as { provider?: unknown } | null)?.provider;
+  if (typeof named === 'string' && named !== provider)
+    throw new PoisonMessage(
+      'unknown_provider',
+      `the event is of ${named.slice(0, 100)}, the topic of ${provider}`,
+    );
+  const event = parseWith(EVENT[provider], json);
+  const amountMinor = exactAmount(text, event.amount, event.currency);
+  const source = toSourceMessage(message);
+  const { transactionId, type, status, currency } = event;
+  return {
+    provider,
+    providerEventId: eventId(source.headers) ?? `${transactionId}:${type}:${status}`,
+    transactionId,
+    type,
+    status,
+    amountMinor,
+    currency,
+    payloadHash: payloadHash({ ...event, amount: amountMinor }),
+    receivedAt: receivedAt(message, source.headers),
+    correlationId: correlationId(source.headers),
+    source,
+  };
+}
+
+/** @throws PoisonMessage amount_invalid. @returns minor units as a decimal string. */
+export function exactAmount(text: string, amount: number | string, currency: string): string {
+  try {
+    if (hasRoundedAmount(text))
+      throw new AmountError('amount has too many digits for a JSON number; it must be a string');
+    return parseMajorAmount(amount, currency).toString();
+  } catch (error) {
+    if (error instanceof AmountError) throw new PoisonMessage('amount_invalid', error.message);
+    throw error;
+  }
+}
+
+/** The caller's correlation id, or a new one where there is none that we accept. */
+export function correlationId(headers: Record<string, string>): string {
+  const given = headers[HEADERS.correlationId];
+  return given !== undefined && CORRELATION_ID.test(given) ? given : randomUUID();
+}
+
+/** @throws PoisonMessage when there is an id that can't be one: ignoring it could let a duplicate through. */
+function eventId(headers: Record<string, string>): string | undefined {
+  const given = headers[HEADERS.providerEventId];
+  if (given === undefined || PROVIDER_EVENT_ID.test(given)) return given;
+  throw new PoisonMessage(
+    'invalid_message',
+    `${HEADERS.providerEventId} must be 1 to 256 printable ASCII characters`,
+  );
+}
+
+/** When remit first had the event: the API says so in a header; otherwise it is the time of the Kafka message. */
+function receivedAt({ timestampMs }: IncomingMessage, headers: Record<string, string>): string {
+  const given = new Date(headers[HEADERS.receivedAt] ?? timestampMs);
+  const usable =
+    Math.abs(given.getTime()) < 8.64e15 && given.getUTCFullYear() >= 1970 && given.getUTCFullYear() < 10_000;
+  return (usable ? given : new Date()).toISOString();
+}
+
+/**
+ * SHA-256, hex, of the event in canonical JSON (sorted keys), its amount in minor units: the same event written
+ * otherwise (100, "100.00", other white space) is a duplicate, one that says something else a conflict.
+ */
+function payloadHash(event: Record<string, unknown>): string {
+  try {
+    return createHash('sha256')
+      .update(stringify(event) ?? '')
+      .digest('hex');
+  } catch (error) {
+    // Nested so deep that it can't be walked; JSON.parse itself has no such limit.
+    if (error instanceof RangeError)
+      throw new PoisonMessage('invalid_message', 'the event is nested too deeply');
+    throw error;
+  }
+}
+
+/**
+ * The handler of a provider's topic: every event of a payment reaches that payment's one workflow. An id may be used
+ * again after its workflow closed, so that a late or repeated event opens a short run; whether it changes anything is
+ * the database's to judge. Repeating it (a redelivery after a crash) signals once more and is a duplicate there.
+ */
+export function paymentHandler(
+  client: Client,
+  provider: Provider,
+  config: Pick<Config, 'BRIDGE_START_TIMEOUT_MS'>,
+): (message: IncomingMessage) => Promise<void> {
+  return async (message) => {
+    const event = parseProviderEvent(provider, message);
+    const { transactionId } = event;
+    const input: PaymentWorkflowInput = { provider, transactionId };
+    await takenByTemporal(client, config.BRIDGE_START_TIMEOUT_MS, () =>
+      client.workflow.signalWithStart(WORKFLOWS.payment, {
+        workflowId: workflowId.payment(provider, transactionId),
+        taskQueue: TASK_QUEUES.payments,
+        args: [input],
+        signal: SIGNALS.providerEvent,
+        signalArgs: [event],
+        workflowIdReusePolicy: 'ALLOW_DUPLICATE',
+        typedSearchAttributes: new TypedSearchAttributes([{ key: RemitProvider, value: provider }]),
+        memo: { correlationId: event.correlationId },
+      }),
+    );
+  };
+}

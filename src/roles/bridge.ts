@@ -1,0 +1,44 @@
+import { startConsumer } from '../bridges/consumer';
+import type { IncomingMessage } from '../bridges/message';
+import { paymentRequestHandler } from '../bridges/payment-requests';
+import { paymentHandler } from '../bridges/payments';
+import { checkTemporal } from '../platform/temporal';
+import { paymentWebhookTopic, PROVIDERS } from '../platform/topics';
+import type { RoleContext } from './context';
+
+/**
+ * Starts the bridges, Kafka to Temporal: one stream for each provider and one for payment requests, each a consumer
+ * group of its own, so that a flood in one does not delay another.
+ */
+export async function startBridge(context: RoleContext): Promise<void> {
+  const { config, kafka, lifecycle } = context;
+  const [client, producer] = await Promise.all([context.temporal(), context.producer()]);
+  lifecycle.addCheck('temporal', () => checkTemporal(client));
+
+  const streams: { name: string; topic: string; handle: (message: IncomingMessage) => Promise<void> }[] = [
+    ...PROVIDERS.map((provider) => ({
+      name: `payments.${provider}`,
+      topic: paymentWebhookTopic(config, provider),
+      handle: paymentHandler(client, provider, config),
+    })),
+    {
+      name: 'payment-requests',
+      topic: config.TOPIC_PAYMENT_REQUEST,
+      handle: paymentRequestHandler(client, config),
+    },
+  ];
+  await Promise.all(
+    streams.map(({ name, topic, handle }) =>
+      startConsumer({
+        kafka,
+        producer,
+        config,
+        log: context.log.child({ stream: name }),
+        lifecycle,
+        topics: [topic],
+        groupName: name,
+        handle,
+      }),
+    ),
+  );
+}

@@ -173,11 +173,6 @@ function refusal(error: unknown): RemitError {
 
 /** jose fetches the JWKS with node:http: an unreachable issuer shows as a system or TLS error with a code. */
 function isFetchFailure(error: unknown): boolean {
-  return (
-    error instanceof Error &&
-    !(error instanceof errors.JOSEError) &&
-    !(error instanceof TypeError) &&
-    'code' in error &&
-    typeof error.code === 'string'
-  );
+  const code = typeof error === 'object' && error !== null && 'code' in error ? error.code : undefined;
+  return typeof code === 'string' && !/^ERR_(?!TLS)/.test(code);
 }

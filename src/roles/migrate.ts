@@ -47,7 +47,9 @@ export async function migratePostgres(databaseUrl: string): Promise<string[]> {
       const before = applied.get(name);
       if (before === checksum) continue;
       if (before !== undefined)
-        throw new Error(`migration ${name} was changed after it was applied; undo the change and add a new migration`);
+        throw new Error(
+          `migration ${name} was changed after it was applied; undo the change and add a new migration`,
+        );
       await applyMigration(client, name, sql, checksum);
       names.push(name);
     }
@@ -81,14 +83,18 @@ async function applyMigration(client: PgClient, name: string, sql: string, check
     await client.query('COMMIT');
   } catch (error) {
     await client.query('ROLLBACK');
-    throw new Error(`migration ${name} failed, nothing of it was applied: ${String(error)}`, { cause: error });
+    throw new Error(`migration ${name} failed, nothing of it was applied: ${String(error)}`, {
+      cause: error,
+    });
   }
 }
 
 /** Brings PostgreSQL, Kafka, Temporal and ClickHouse to what this version needs. Idempotent. */
 export async function migrate(config: Config, log: Logger): Promise<void> {
   await Promise.all([
-    migratePostgres(config.DATABASE_URL).then((names) => log.info({ applied: names }, 'PostgreSQL is migrated')),
+    migratePostgres(config.DATABASE_URL).then((names) =>
+      log.info({ applied: names }, 'PostgreSQL is migrated'),
+    ),
     ensureTopics(createKafka(config, log), allTopics(config), config).then((created) =>
       log.info({ created }, 'Kafka topics are there'),
     ),

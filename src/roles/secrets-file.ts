@@ -3,7 +3,11 @@ import { mkdir, readFile, writeFile } from 'node:fs/promises';
 import path from 'node:path';
 import { z } from 'zod';
 
-const Secrets = z.object({ AUTH_JWT_SECRET: z.string(), PROVIDER_SECRET_DECARD: z.string(), ENCRYPTION_KEY: z.string() });
+const Secrets = z.object({
+  AUTH_JWT_SECRET: z.string(),
+  PROVIDER_SECRET_DECARD: z.string(),
+  ENCRYPTION_KEY: z.string(),
+});
 export type LocalSecrets = z.infer<typeof Secrets>;
 
 /**
@@ -16,7 +20,9 @@ export async function localSecrets(dataDir: string): Promise<LocalSecrets> {
     return Secrets.parse(JSON.parse(await readFile(file, 'utf8')));
   } catch (error) {
     if ((error as NodeJS.ErrnoException).code !== 'ENOENT')
-      throw new Error(`${file} is not readable as secrets; mend it or run "npm run remit -- reset"`, { cause: error });
+      throw new Error(`${file} is not readable as secrets; mend it or run "npm run remit -- reset"`, {
+        cause: error,
+      });
   }
   const secrets: LocalSecrets = {
     AUTH_JWT_SECRET: randomBytes(32).toString('base64url'),

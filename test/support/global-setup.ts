@@ -1,7 +1,7 @@
 import { mkdtemp } from 'node:fs/promises';
 import os from 'node:os';
 import path from 'node:path';
-import { migratePostgres } from '../../src/roles/migrate';
+import { migratePostgres } from '../../src/platform/postgres-migrations';
 import { SEARCH_ATTRIBUTES } from '../../src/contracts/workflows';
 import { startEmbeddedStack, type EmbeddedStack } from '../../src/embedded/stack';
 import { TEMPLATE_DATABASE, withDatabase, type SharedStack } from './shared-stack';

@@ -1,0 +1,109 @@
+import { randomUUID } from 'node:crypto';
+import { createAccount, topUp } from '../../src/domain/accounts';
+import {
+  createPayment,
+  settleProviderEvent,
+  type PaymentView,
+  type SettleInput,
+} from '../../src/domain/payments';
+import type { PaymentType, ProviderStatus } from '../../src/contracts/messages';
+import type { Database } from '../../src/platform/postgres';
+
+export const TENANT = 'default';
+export const CURRENCY = 'TRY';
+const DAY_MS = 86_400_000;
+
+/** A fresh user with an account and, when given, money in it (minor units). */
+export async function userWith(db: Database, balanceMinor = 0n, currency = CURRENCY): Promise<string> {
+  const userId = `user-${randomUUID()}`;
+  const key = { tenantId: TENANT, userId, currency };
+  await createAccount(db, key);
+  if (balanceMinor > 0n)
+    await topUp(db, { ...key, amountMinor: balanceMinor, correlationId: 'test', actor: 'test' });
+  return userId;
+}
+
+/** A pending payment or payout; payouts are reserved unless told otherwise. */
+export function newTransaction(
+  db: Database,
+  userId: string,
+  type: PaymentType,
+  amountMinor: bigint,
+  options: { reserve?: boolean; currency?: string } = {},
+): Promise<PaymentView> {
+  return createPayment(db, {
+    tenantId: TENANT,
+    type,
+    provider: 'decard',
+    userId,
+    amountMinor,
+    currency: options.currency ?? CURRENCY,
+    reserve: options.reserve ?? true,
+    expiresAfterMs: DAY_MS,
+    correlationId: 'test',
+    actor: 'test',
+  });
+}
+
+/** What the provider says of a transaction, as the bridge hands it on. */
+export function eventOf(
+  payment: PaymentView,
+  status: ProviderStatus,
+  changes: Partial<SettleInput> = {},
+): SettleInput {
+  return {
+    provider: payment.provider,
+    providerEventId: `${payment.id}:${status}`,
+    transactionId: payment.id,
+    type: payment.type,
+    status,
+    amountMinor: payment.amountMinor.toString(),
+    currency: payment.currency,
+    payloadHash: `${payment.id}:${status}:${payment.amountMinor}`,
+    receivedAt: new Date().toISOString(),
+    correlationId: 'test',
+    ...changes,
+  };
+}
+
+export const settle = (
+  db: Database,
+  payment: PaymentView,
+  status: ProviderStatus,
+  changes: Partial<SettleInput> = {},
+) => settleProviderEvent(db, eventOf(payment, status, changes));
+
+export interface LedgerReport {
+  /** Currencies whose entries do not sum to zero. */
+  unbalanced: string[];
+  /** Accounts whose balance differs from the sum of their entries. */
+  wrongBalances: string[];
+  /** Accounts whose held amount differs from the sum of their open holds. */
+  wrongHolds: string[];
+  /** Accounts whose version is not the number of their balance operations. */
+  wrongVersions: string[];
+}
+
+/** Checks the whole ledger of a database against itself. */
+export async function inspectLedger(db: Database): Promise<LedgerReport> {
+  const ids = async (sql: string) => (await db.pool.query<{ id: string }>(sql)).rows.map(({ id }) => id);
+  return {
+    unbalanced: await ids(
+      'SELECT currency || journal_id AS id FROM ledger_entries GROUP BY currency, journal_id HAVING sum(amount_minor) <> 0',
+    ),
+    wrongBalances: await ids(
+      `SELECT a.id FROM accounts a WHERE a.balance_minor <>
+         (SELECT coalesce(sum(e.amount_minor), 0) FROM ledger_entries e WHERE e.account_id = a.id)`,
+    ),
+    wrongHolds: await ids(
+      `SELECT a.id FROM accounts a WHERE a.held_minor <>
+         (SELECT coalesce(sum(h.amount_minor), 0) FROM holds h WHERE h.account_id = a.id AND h.status = 'held')`,
+    ),
+    wrongVersions: await ids(
+      `SELECT a.id FROM accounts a WHERE a.version <>
+         (SELECT count(*) FROM audit_log l WHERE l.account_id = a.id AND l.balance_after_minor IS NOT NULL)`,
+    ),
+  };
+}
+
+export const SOUND: LedgerReport = { unbalanced: [], wrongBalances: [], wrongHolds: [], wrongVersions: [] };

@@ -1,10 +1,11 @@
 import { randomUUID } from 'node:crypto';
+import path from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Client, Connection } from '@temporalio/client';
 import { request } from 'undici';
 import { connectTemporal } from '../src/platform/temporal';
 import { median, percentile, round, type Benchmark, type BenchOptions, type BenchRow } from './report';
-import { startRole, startScript, type Child } from './support/processes';
+import { startRole, startScript, type Child } from '../test/support/processes';
 import { freePort, openStage, postAll, seedPayments, signedWebhook, type Stage } from './support/stage';
 
 const CONNECTIONS = 32;
@@ -81,7 +82,7 @@ async function completed(client: Client, type: string): Promise<number> {
 }
 
 async function ceilingRate(stage: Stage, client: Client, size: number): Promise<number> {
-  const worker = await startScript('ceiling-worker.ts', stage.env);
+  const worker = await startScript(path.join(__dirname, 'support', 'ceiling-worker.ts'), stage.env);
   try {
     await startEmpty(client, Math.ceil(size / 10));
     const startedAt = performance.now();

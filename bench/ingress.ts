@@ -1,7 +1,8 @@
 import { randomUUID } from 'node:crypto';
+import path from 'node:path';
 import { paymentWebhookTopic } from '../src/platform/topics';
 import { median, round, type Benchmark } from './report';
-import { startRole, startScript } from './support/processes';
+import { startRole, startScript } from '../test/support/processes';
 import { freePort, openStage, postAll, signedWebhook } from './support/stage';
 
 const CONNECTIONS = 64;
@@ -15,7 +16,7 @@ export const run: Benchmark = async ({ quick, progress }) => {
   const secret = stage.config.PROVIDER_SECRET_DECARD!;
   const barePort = await freePort();
   const api = await startRole(['api'], stage.env, Number(stage.config.METRICS_PORT));
-  const bare = await startScript('bare-ingress.ts', {
+  const bare = await startScript(path.join(__dirname, 'support', 'bare-ingress.ts'), {
     KAFKA_BROKERS: stage.endpoints.kafka,
     BARE_TOPIC: paymentWebhookTopic(stage.config, 'decard'),
     BARE_PORT: String(barePort),

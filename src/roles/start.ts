@@ -1,24 +1,19 @@
 import { startOpsServer } from '../platform/ops-server';
 import { Lifecycle } from '../platform/lifecycle';
 import { createLogger, type Logger } from '../platform/logging';
-import { startApi } from './api';
-import { startBridge } from './bridge';
 import { createRoleContext, type RoleContext } from './context';
-import { startIngest } from './ingest';
 import { startLocalStack, type LocalStack, type LocalStackOptions } from './local-stack';
-import { migrate } from './migrate';
-import { startRelay } from './relay';
-import { startWorker } from './worker';
 
 export const ROLES = ['api', 'bridge', 'worker', 'relay', 'ingest'] as const;
 export type Role = (typeof ROLES)[number];
 
+/** Each role is loaded when it is started: the API has no use for Temporal's native worker, nor the relay for Express. */
 const START: Record<Role, (context: RoleContext) => Promise<unknown>> = {
-  api: startApi,
-  bridge: startBridge,
-  worker: (context) => startWorker(context),
-  relay: startRelay,
-  ingest: startIngest,
+  api: async (context) => (await import('./api.js')).startApi(context),
+  bridge: async (context) => (await import('./bridge.js')).startBridge(context),
+  worker: async (context) => (await import('./worker.js')).startWorker(context),
+  relay: async (context) => (await import('./relay.js')).startRelay(context),
+  ingest: async (context) => (await import('./ingest.js')).startIngest(context),
 };
 
 export interface LocalRemit extends LocalStack {
@@ -40,11 +35,11 @@ export async function startLocalRemit(
   lifecycle.onStop('parts', 'embedded stack', () => stack.stop());
   try {
     options.report('migrating PostgreSQL, Kafka, Temporal and ClickHouse');
-    await migrate(stack.config, log);
+    await (await import('./migrate.js')).migrate(stack.config, log);
     const context = createRoleContext(stack.config, log, lifecycle);
     options.report(`starting ${(options.roles ?? ROLES).join(', ')}`);
     await startOpsServer(stack.config, lifecycle);
-    for (const role of options.roles ?? ROLES) await START[role](context);
+    for (const role of options.roles ?? ROLES) await started(role, lifecycle, START[role](context));
     void stack.embedded?.exited.then(({ part, code }) => {
       if (lifecycle.isStopping) return;
       log.fatal({ part, code }, 'a part of the embedded stack died; its log is under .remit/logs');
@@ -57,9 +52,17 @@ export async function startLocalRemit(
   }
 }
 
+/** Until its start is through, a role is a dependency that `/readyz` names as starting. */
+async function started(role: Role, lifecycle: Lifecycle, starting: Promise<unknown>): Promise<void> {
+  let done = false;
+  lifecycle.addCheck(role, () => (done ? Promise.resolve() : Promise.reject(new Error('starting'))));
+  await starting;
+  done = true;
+}
+
 /** Runs one role as this process: ops server, role, ordered shutdown. */
 export async function runRole(role: Role, context: RoleContext, start = START[role]): Promise<void> {
   const url = await startOpsServer(context.config, context.lifecycle);
-  await start(context);
+  await started(role, context.lifecycle, start(context));
   context.log.info({ ops: url }, `${role} is ready`);
 }

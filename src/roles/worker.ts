@@ -60,7 +60,6 @@ export async function startWorker(
     log,
     producer,
     config,
-    log,
     keyring: createKeyring(config),
     webhooks: createWebhookClient(config),
     unknownTransactionWaitMs: config.UNKNOWN_TRANSACTION_WAIT_MS,

@@ -6,16 +6,26 @@ import { PROJECT_ROOT } from '../../src/platform/project';
 
 export interface Child {
   process: ChildProcess;
+  /** SIGTERM, and SIGKILL when that is not enough. Idempotent. */
   stop(): Promise<void>;
+  /** SIGKILL: no goodbye. Resolves when it is gone. */
+  kill(): Promise<void>;
 }
 
 const STOP_MS = 20_000;
 
 function child(process: ChildProcess): Child {
+  const ended = () => process.exitCode !== null || process.signalCode !== null;
   return {
     process,
+    async kill() {
+      if (ended()) return;
+      const gone = once(process, 'exit');
+      process.kill('SIGKILL');
+      await gone;
+    },
     async stop() {
-      if (process.exitCode !== null || process.signalCode !== null) return;
+      if (ended()) return;
       const gone = once(process, 'exit');
       process.kill('SIGTERM');
       const timer = setTimeout(() => process.kill('SIGKILL'), STOP_MS);
@@ -42,9 +52,9 @@ export async function startRole(args: string[], env: NodeJS.ProcessEnv, metricsP
   return running;
 }
 
-/** A TypeScript file of the benchmark's own as a process; it is ready when it sends a message. */
+/** A TypeScript file as a process; it is ready when it sends a message. */
 export async function startScript(file: string, env: NodeJS.ProcessEnv): Promise<Child> {
-  const spawned = spawn(process.execPath, ['--import', 'tsx', path.join(__dirname, file)], {
+  const spawned = spawn(process.execPath, ['--import', 'tsx', file], {
     env: { ...process.env, ...env },
     stdio: ['ignore', 'inherit', 'inherit', 'ipc'],
   });

@@ -1,0 +1,197 @@
+import { randomUUID } from 'node:crypto';
+import { setTimeout as sleep } from 'node:timers/promises';
+import type { Client, Connection } from '@temporalio/client';
+import { WebhookReceiver } from '../../src/demo/receiver';
+import { getAccount } from '../../src/domain/accounts';
+import type { Database } from '../../src/platform/postgres';
+import { connectTemporal } from '../../src/platform/temporal';
+import { mintToken } from '../../src/roles/token';
+import { sendProviderWebhook } from '../../src/roles/send';
+import { createTestSpace, eventually, freePort, openTestDatabase, type TestSpace } from '../support/harness';
+import { CURRENCY, inspectLedger, newTransaction, SOUND, TENANT, userWith } from '../support/money';
+import { startRole, type Child } from '../support/processes';
+
+const USERS = 8;
+const PAYMENTS = 120;
+const ORDERS = 40;
+const KILLS = 4;
+
+let space: TestSpace;
+let db: Database;
+let temporal: Client;
+let api: string;
+const receiver = new WebhookReceiver();
+const running = new Map<string, Child>();
+
+async function start(role: string): Promise<void> {
+  running.set(role, await startRole([role], space.env, await freePort()));
+}
+
+async function call(
+  method: string,
+  path: string,
+  userId: string,
+  body: unknown,
+): Promise<Record<string, unknown>> {
+  const token = await mintToken(space.config, {
+    subject: userId,
+    scopes: ['read', 'write'],
+    expiresInS: 600,
+  });
+  const response = await fetch(api + path, {
+    method,
+    headers: { authorization: `Bearer ${token}`, 'x-user-id': userId, 'content-type': 'application/json' },
+    body: JSON.stringify(body),
+  });
+  expect(response.status).toBe(201);
+  return (await response.json()) as Record<string, unknown>;
+}
+
+beforeAll(async () => {
+  const apiPort = await freePort();
+  space = await createTestSpace({ topics: true, temporal: true, env: { API_PORT: String(apiPort) } });
+  api = `http://127.0.0.1:${apiPort}`;
+  db = openTestDatabase(space);
+  temporal = await connectTemporal(space.config);
+  await Promise.all(['api', 'bridge', 'worker', 'relay'].map(start));
+  const url = await receiver.listen();
+  const { secret } = await call('POST', '/api/v1/subscriptions', 'client', { url, eventTypes: ['*'] });
+  receiver.verifyWith(String(secret));
+}, 120_000);
+
+afterAll(async () => {
+  await Promise.all([...running.values()].map((child) => child.stop()));
+  await receiver.close();
+  await (temporal.connection as Connection).close();
+  await db.close();
+}, 60_000);
+
+describe('when worker and bridge are killed with SIGKILL in the middle of a flow', () => {
+  it('settles every accepted payment and order once, and every subscriber hears of each', async () => {
+    const users = await Promise.all(Array.from({ length: USERS }, () => userWith(db, 100_000n)));
+    const payments = await Promise.all(
+      Array.from({ length: PAYMENTS }, (_, i) => newTransaction(db, users[i % USERS]!, 'payment', 1_000n)),
+    );
+
+    const traffic = async (): Promise<string[]> => {
+      const orders: string[] = [];
+      for (const [i, payment] of payments.entries()) {
+        const send = () =>
+          sendProviderWebhook({
+            url: api,
+            secret: space.config.PROVIDER_SECRET_DECARD,
+            provider: 'decard',
+            transactionId: payment.id,
+            status: 'success',
+            amount: '10',
+            currency: CURRENCY,
+            type: 'payment',
+            id: `msg-${payment.id}`,
+            timeoutMs: 15_000,
+          });
+        expect((await send()).status).toBe(202);
+        // Providers resend what they are not sure of.
+        if (i % 5 === 0) expect((await send()).status).toBe(202);
+        if (i % 3 === 0 && orders.length < ORDERS) {
+          const order = await call('POST', '/orders', users[i % USERS]!, {
+            amount: '1.50',
+            description: `order ${i}`,
+          });
+          orders.push(String(order['id']));
+        }
+        await sleep(50);
+      }
+      return orders;
+    };
+
+    const violence = async (): Promise<void> => {
+      for (let i = 0; i < KILLS; i++) {
+        await sleep(1_200);
+        const victim = i % 2 === 0 ? 'worker' : 'bridge';
+        await running.get(victim)!.kill();
+        await start(victim);
+      }
+    };
+
+    const [orders] = await Promise.all([traffic(), violence()]);
+
+    await eventually(
+      async () => {
+        expect(await db.prisma.payment.count({ where: { status: 'pending' } })).toBe(0);
+        expect(await db.prisma.order.count({ where: { status: 'NEW' } })).toBe(0);
+      },
+      120_000,
+      500,
+    );
+
+    // Nothing lost, nothing twice: every user has exactly what was accepted.
+    for (const [i, userId] of users.entries()) {
+      const paid = payments.filter((_, n) => n % USERS === i).length;
+      const bought = await db.prisma.order.count({ where: { userId, status: 'FINISHED' } });
+      const { balanceMinor } = await getAccount(db, { tenantId: TENANT, userId, currency: CURRENCY });
+      expect(balanceMinor).toBe(100_000n + BigInt(paid) * 1_000n - BigInt(bought) * 150n);
+    }
+    expect(await db.prisma.payment.count({ where: { status: 'succeeded' } })).toBe(PAYMENTS);
+    expect(await db.prisma.order.count({ where: { status: 'FINISHED' } })).toBe(orders.length);
+    expect(await db.prisma.paymentAttempt.count()).toBe(orders.length);
+    expect(await inspectLedger(db)).toEqual(SOUND);
+
+    // Every subscriber hears of each at least once, signed, under one webhook-id.
+    const subjects = [...payments.map(({ id }) => id), ...orders];
+    await eventually(
+      () => {
+        for (const subject of subjects) expect(receiver.of(subject).length).toBeGreaterThanOrEqual(1);
+      },
+      90_000,
+      500,
+    );
+    for (const subject of subjects) {
+      const heard = receiver.of(subject);
+      expect(heard.every(({ verified }) => verified)).toBe(true);
+      expect(new Set(heard.map(({ id }) => id)).size).toBe(1);
+    }
+
+    // No workflow failed, and none is left behind.
+    await eventually(
+      async () => {
+        expect((await temporal.workflow.count("ExecutionStatus = 'Running'")).count).toBe(0);
+      },
+      60_000,
+      500,
+    );
+    expect(
+      (await temporal.workflow.count("ExecutionStatus != 'Completed' AND ExecutionStatus != 'Running'"))
+        .count,
+    ).toBe(0);
+  }, 300_000);
+
+  it('answers an event that comes again much later as a duplicate', async () => {
+    const userId = await userWith(db);
+    const payment = await newTransaction(db, userId, 'payment', 500n);
+    const send = () =>
+      sendProviderWebhook({
+        url: api,
+        secret: space.config.PROVIDER_SECRET_DECARD,
+        provider: 'decard',
+        transactionId: payment.id,
+        status: 'success',
+        amount: '5',
+        currency: CURRENCY,
+        type: 'payment',
+        id: `msg-${randomUUID()}`,
+        timeoutMs: 15_000,
+      });
+    await send();
+    await eventually(async () => {
+      const { balanceMinor } = await getAccount(db, { tenantId: TENANT, userId, currency: CURRENCY });
+      expect(balanceMinor).toBe(500n);
+    });
+    await send();
+    await eventually(async () => {
+      const events = await db.prisma.providerEvent.findMany({ where: { transactionId: payment.id } });
+      expect(events.map(({ outcome }) => outcome).sort()).toEqual(['applied', 'duplicate']);
+    });
+    const { balanceMinor } = await getAccount(db, { tenantId: TENANT, userId, currency: CURRENCY });
+    expect(balanceMinor).toBe(500n);
+  });
+});

@@ -1,0 +1,176 @@
+import { readFileSync, writeFileSync } from 'node:fs';
+import path from 'node:path';
+import { CONFIG_FIELDS } from '../src/platform/config';
+import { COMPOSE_FIELDS } from './lib/compose-fields';
+
+/**
+ * `npm run generate`: writes what follows from the configuration schema, so that it can't fall behind: `.env.example`,
+ * docs/configuration.md, and the blocks of docker-compose.yml that hand variables on. `--check` writes nothing and fails
+ * when something is out of date.
+ */
+
+const root = path.resolve(__dirname, '..');
+const read = (file: string) => readFileSync(path.join(root, file), 'utf8');
+
+interface Variable {
+  name: string;
+  description: string;
+  /** As it is written in an environment; undefined when there is no default. */
+  fallback: string | undefined;
+}
+interface Section {
+  title: string;
+  variables: Variable[];
+}
+
+/** The sections of the schema's source, which are comments there, filled with what the schema says. */
+export function configSections(): Section[] {
+  const source =
+    /^const shape = \{$([\s\S]*?)^\} as const;$/m.exec(read('src/platform/config.ts'))?.[1] ?? '';
+  const fields = new Map(CONFIG_FIELDS.map((field) => [field.name, field]));
+  const sections: Section[] = [];
+  for (const [, title, name] of source.matchAll(/^ {2}(?:\/\/ (\S.*)|([A-Z][A-Z0-9_]*):)/gm)) {
+    if (title !== undefined) {
+      sections.push({ title, variables: [] });
+      continue;
+    }
+    const field = fields.get(name ?? '');
+    const section = sections.at(-1);
+    if (!field || !section)
+      throw new Error(`${name} in config.ts belongs to no section or is not in the schema`);
+    fields.delete(field.name);
+    section.variables.push({
+      name: field.name,
+      description: field.description,
+      fallback: written(field.fallback),
+    });
+  }
+  if (fields.size > 0)
+    throw new Error(`not found in the source of config.ts: ${[...fields.keys()].join(', ')}`);
+  return sections.filter(({ variables }) => variables.length > 0);
+}
+
+function written(value: unknown): string | undefined {
+  if (value === undefined) return undefined;
+  if (Array.isArray(value)) return value.map(String).join(',');
+  if (typeof value === 'string' || typeof value === 'number' || typeof value === 'boolean')
+    return String(value);
+  throw new Error(`a default of type ${typeof value} can't be written to an environment`);
+}
+
+/** Parameters of docker-compose.yml that are not remit's own, with the default that stands there. */
+export function composeVariables(): Variable[] {
+  const compose = read('docker-compose.yml');
+  return COMPOSE_FIELDS.map(({ name, description }) => {
+    const [, fallback] = new RegExp(`\\$\\{${name}:-([^}]*)\\}`).exec(compose) ?? [];
+    return { name, description, fallback };
+  });
+}
+
+const rule = (title: string) => `# --- ${title} ${'-'.repeat(Math.max(3, 114 - title.length))}`;
+
+export function renderEnvExample(): string {
+  const block = ({ title, variables }: Section) =>
+    [
+      rule(title),
+      ...variables.map(({ name, description, fallback }) => `# ${description}\n#${name}=${fallback ?? ''}`),
+    ].join('\n\n');
+  return [
+    `# Every variable of remit, with its default. Generated from src/platform/config.ts by \`npm run generate\`: do not edit.
+#
+# A variable that is not set, or set to nothing, has its default; one without a default is needed only by the roles that
+# use it, and a role that misses one says so and exits with 78. Docker Compose reads .env by itself; for a role started
+# by hand: node --env-file=.env dist/cli.js api
+#
+# Names end in their unit: _MS milliseconds, _S seconds, _BYTES, _ROWS, _MESSAGES. Lists are comma separated.`,
+    ...configSections().map(block),
+    block({ title: 'Docker Compose only (docker-compose.yml)', variables: composeVariables() }),
+    `${rule('Not configuration of a role')}
+
+# folder of the local stack's data, for npm start and the commands that find it (default: .remit in the project)
+#REMIT_DATA_DIR=
+
+# folder below which the embedded servers are kept, in remit/ (default: .cache in the home folder)
+#XDG_CACHE_HOME=
+`,
+  ].join('\n\n');
+}
+
+export function renderConfigurationDoc(): string {
+  const cell = (text: string) => text.replaceAll('|', '\\|');
+  const table = ({ title, variables }: Section) =>
+    [
+      `## ${title}\n`,
+      '| variable | default | meaning |',
+      '|---|---|---|',
+      ...variables.map(
+        ({ name, description, fallback }) =>
+          `| \`${name}\` | ${fallback ? `\`${cell(fallback)}\`` : ''} | ${cell(description)} |`,
+      ),
+    ].join('\n');
+  return [
+    `# Configuration
+
+Generated from \`src/platform/config.ts\` by \`npm run generate\`: do not edit.
+
+Everything comes from the environment. A variable set to nothing counts as not set. Each role checks what it reads before
+it opens a port or a connection: every mistake is listed at once and the process exits with 78 (EX_CONFIG). The unit is in
+the name: \`_MS\` milliseconds, \`_S\` seconds, \`_BYTES\`, \`_ROWS\`, \`_MESSAGES\`; lists are comma separated.
+
+\`.env.example\` has the same variables, ready to copy. Docker Compose reads \`.env\` by itself; for a role started by hand:
+\`node --env-file=.env dist/cli.js api\`.`,
+    ...configSections().map(table),
+    table({ title: 'Docker Compose only', variables: composeVariables() }),
+  ]
+    .join('\n\n')
+    .concat('\n');
+}
+
+/** `Providers' webhooks` → `env-providers-webhooks`: the anchor of a section in docker-compose.yml. */
+export const anchorOf = (title: string) =>
+  `env-${title
+    .toLowerCase()
+    .replaceAll(/['’]/g, '')
+    .replaceAll(/[^a-z0-9]+/g, '-')}`;
+
+const MARKED = /^# <generated>$[\s\S]*?^# <\/generated>$/m;
+
+export function renderCompose(): string {
+  const blocks = configSections().map(({ title, variables }) =>
+    [
+      `x-${anchorOf(title)}: &${anchorOf(title)}`,
+      ...variables.map(({ name }) => `  ${name}: \${${name}:-}`),
+    ].join('\n'),
+  );
+  const compose = read('docker-compose.yml');
+  if (!MARKED.test(compose)) throw new Error('docker-compose.yml has lost its <generated> markers');
+  return compose.replace(MARKED, () => `# <generated>\n${blocks.join('\n')}\n# </generated>`);
+}
+
+export const GENERATED: Record<string, () => string> = {
+  '.env.example': renderEnvExample,
+  'docs/configuration.md': renderConfigurationDoc,
+  'docker-compose.yml': renderCompose,
+};
+
+function main(check: boolean): void {
+  for (const [file, render] of Object.entries(GENERATED)) {
+    const wanted = render();
+    let now = '';
+    try {
+      now = read(file);
+    } catch (error) {
+      if ((error as NodeJS.ErrnoException).code !== 'ENOENT') throw error;
+    }
+    if (now === wanted) continue;
+    if (check) {
+      process.stderr.write(`${file} is out of date: npm run generate\n`);
+      process.exitCode = 1;
+    } else {
+      writeFileSync(path.join(root, file), wanted);
+      process.stdout.write(`wrote ${file}\n`);
+    }
+  }
+}
+
+if (require.main === module) main(process.argv.includes('--check'));

@@ -1,0 +1,26 @@
+import { CONFIG_FIELDS, loadConfig } from '../../../src/platform/config';
+import { configSections, GENERATED, renderEnvExample } from '../../../scripts/generate-env-example';
+import { readText } from './project-files';
+
+describe('what npm run generate writes', () => {
+  it.each(Object.keys(GENERATED))('%s is what the configuration schema says now', (file) => {
+    // When this fails: npm run generate
+    expect(readText(file) === GENERATED[file]?.()).toBe(true);
+  });
+
+  it('has every variable once, in the order of the schema, each with a description', () => {
+    const variables = configSections().flatMap((section) => section.variables);
+    expect(variables.map(({ name }) => name)).toEqual(CONFIG_FIELDS.map(({ name }) => name));
+    expect(variables.filter(({ description }) => description === '')).toEqual([]);
+  });
+
+  it('shows defaults that the configuration reads as its defaults', () => {
+    const shown = [...renderEnvExample().matchAll(/^#([A-Z][A-Z0-9_]*)=(.*)$/gm)].map(([, name, value]) => [
+      name,
+      value,
+    ]);
+    const names = new Set(CONFIG_FIELDS.map(({ name }) => name));
+    const env = Object.fromEntries(shown.filter(([name]) => names.has(name ?? ''))) as Record<string, string>;
+    expect(loadConfig(env, [])).toEqual(loadConfig({}, []));
+  });
+});

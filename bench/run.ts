@@ -1,7 +1,7 @@
 import { readdirSync } from 'node:fs';
 import path from 'node:path';
 import { parseArgs } from 'node:util';
-import Table from 'cli-table3';
+import { createTable } from '../src/platform/table';
 import { withinBound, type Benchmark, type BenchRow } from './report';
 
 const names = readdirSync(__dirname)
@@ -18,12 +18,12 @@ Benchmarks: ${names.join(', ')}
 Each starts its own throw-away stack and measures its reference in the same run. Run it on a quiet machine.`;
 
 function print(rows: readonly BenchRow[]): void {
-  const table = new Table({ head: ['benchmark', 'value', 'unit', 'reference', 'ratio', 'bound', ''] });
+  const table = createTable(['benchmark', 'value', 'unit', 'reference', 'ratio', 'bound', '']);
   for (const row of rows) {
     const bound =
       row.atLeast !== undefined ? `>= ${row.atLeast}` : row.atMost !== undefined ? `<= ${row.atMost}` : '';
     table.push([
-      row.bench + (row.note ? `\n  ${row.note}` : ''),
+      row.bench,
       row.value,
       row.unit,
       row.reference,
@@ -32,7 +32,8 @@ function print(rows: readonly BenchRow[]): void {
       bound === '' ? '' : withinBound(row) ? 'ok' : 'MISSED',
     ]);
   }
-  process.stdout.write(`${table.toString()}\n`);
+  const notes = rows.flatMap(({ bench, note }) => (note ? [`${bench}: ${note}`] : []));
+  process.stdout.write(`${table.toString()}\n${notes.join('\n')}\n`);
 }
 
 async function main(): Promise<number> {

@@ -45,11 +45,14 @@ export function createKafka(config: KafkaSettings, log: Logger): Kafka {
     requestTimeout: 30_000,
     retry: { initialRetryTime: 100, maxRetryTime: 5_000, retries: 8 },
     logLevel: logLevel.WARN,
-    // kafkajs reports every retriable condition (rebalance, coordinator moving) as an error; those are ours to retry.
+    // kafkajs reports every answer that it retries (rebalance, coordinator moving) as an error: those are routine.
     logCreator: () => (entry) => {
       const { message, ...details } = entry.log;
       delete (details as Record<string, unknown>)['timestamp'];
-      log[entry.level === logLevel.ERROR ? 'warn' : 'debug']({ kafka: details }, `kafka: ${message}`);
+      log[entry.level === logLevel.ERROR && !message.startsWith('Response ') ? 'warn' : 'debug'](
+        { kafka: details },
+        `kafka: ${message}`,
+      );
     },
   });
 }

@@ -2,13 +2,13 @@ import { randomBytes } from 'node:crypto';
 import { mkdtemp, rm } from 'node:fs/promises';
 import os from 'node:os';
 import path from 'node:path';
-import Table from 'cli-table3';
 import { Player, type Row } from '../demo/player';
 import { readSamples } from '../demo/samples';
 import { WebhookReceiver } from '../demo/receiver';
 import { Lifecycle } from '../platform/lifecycle';
 import { createLogger } from '../platform/logging';
 import { PROJECT_ROOT } from '../platform/project';
+import { createTable } from '../platform/table';
 import { loadConfig, type Config } from '../platform/config';
 import { createRoleContext } from './context';
 import { localAccess } from './local-access';
@@ -122,13 +122,9 @@ async function playAll({ endpoints, config }: Target, say: (line: string) => voi
 }
 
 function table(rows: Row[], { endpoints, config }: Target): string {
-  const grid = new Table({
-    head: ['sample', 'answer', 'status', 'balance', 'webhooks received', 'workflow in the Temporal UI', ''],
-  });
+  const columns = ['sample', 'answer', 'status', 'balance', 'webhooks received', ''];
+  const grid = createTable(columns);
   for (const row of rows) {
-    const link = row.workflowId
-      ? `${endpoints.temporalUi}/namespaces/${config.TEMPORAL_NAMESPACE}/workflows/${encodeURIComponent(row.workflowId)}`
-      : '';
     grid.push([
       row.title,
       row.answers.join(', '),
@@ -137,9 +133,12 @@ function table(rows: Row[], { endpoints, config }: Target): string {
       row.webhooks
         .map(({ type, verified }) => `${type} ${verified ? '(verified)' : '(BAD SIGNATURE)'}`)
         .join('\n'),
-      row.workflowId ? `${row.workflowId}\n${link}` : '',
       row.mistakes.length === 0 ? 'ok' : 'WRONG',
     ]);
+    if (row.workflowId) {
+      const link = `${endpoints.temporalUi}/namespaces/${config.TEMPORAL_NAMESPACE}/workflows/${encodeURIComponent(row.workflowId)}`;
+      grid.push([{ colSpan: columns.length, content: `  ${row.workflowId}\n  ${link}` }]);
+    }
   }
   return grid.toString();
 }

@@ -2,7 +2,6 @@ import { createSocket, type Socket } from 'node:dgram';
 import { subscribe, unsubscribe } from 'node:diagnostics_channel';
 import { Resolver } from 'node:dns';
 import http from 'node:http';
-import type { AddressInfo } from 'node:net';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { AddressRules, isCidr, literalAddress } from '../../../src/platform/addresses';
 import { createWebhookClient, type ResolveAll, type WebhookClient } from '../../../src/platform/webhook-http';
@@ -156,7 +155,7 @@ async function dnsServer(answers: string[]): Promise<{ port: number; questions()
   });
   await new Promise<void>((resolve) => socket.bind(0, '127.0.0.1', resolve));
   return {
-    port: (socket.address()).port,
+    port: socket.address().port,
     questions: () => questions,
     close: () => socket.close(),
   };

@@ -1,0 +1,344 @@
+import { randomUUID } from 'node:crypto';
+import { MockActivityEnvironment } from '@temporalio/testing';
+import { Webhook } from 'standardwebhooks';
+import {
+  createDeliveryActivities,
+  type AttemptInput,
+  type AttemptResult,
+} from '../../../src/activities/deliveries';
+import { DeliveryDeadLetter } from '../../../src/contracts/webhooks';
+import { getDelivery, listAttempts, listDeliveries, recordAttempt } from '../../../src/domain/deliveries';
+import { createSubscription, deleteSubscription, getSubscription } from '../../../src/domain/subscriptions';
+import type { OutgoingMessage } from '../../../src/platform/kafka';
+import type { Database } from '../../../src/platform/postgres';
+import { createKeyring, Keyring } from '../../../src/platform/secrets';
+import { createWebhookClient, type WebhookClient } from '../../../src/platform/webhook-http';
+import { createTestSpace, openTestDatabase, type TestSpace } from '../../support/harness';
+import { subscriber, type Subscriber } from '../../unit/webhooks/subscriber';
+
+let space: TestSpace;
+let db: Database;
+let webhooks: WebhookClient;
+beforeAll(async () => {
+  space = await createTestSpace();
+  db = openTestDatabase(space);
+  webhooks = createWebhookClient(space.config);
+});
+afterAll(async () => {
+  await webhooks.close();
+  await db.close();
+});
+
+const open: Subscriber[] = [];
+afterEach(async () => {
+  for (const each of open.splice(0)) await each.close();
+});
+const answering = async (...args: Parameters<typeof subscriber>) => {
+  const server = await subscriber(...args);
+  open.push(server);
+  return server;
+};
+
+/** An event that the database announces, and the one delivery that it writes with it. */
+async function announce(url: string, data: Record<string, unknown> = { id: 'p1' }) {
+  const tenantId = `tenant-${randomUUID()}`;
+  const keyring = createKeyring(space.config);
+  const { subscription, secret } = await createSubscription(db, keyring, {
+    tenantId,
+    url,
+    eventTypes: ['payment.*'],
+    description: '',
+    allowedPrivateCidrs: space.config.WEBHOOK_ALLOWED_PRIVATE_CIDRS,
+    maxPerTenant: 10,
+  });
+  const eventId = `evt_${randomUUID().replaceAll('-', '')}`;
+  const { rows } = await db.pool.query<{ deliveries: { deliveryId: string }[] }>(
+    `SELECT emit_event($1, $2, 'payment.succeeded', 'payment', 'p1', $3::jsonb, 'correlation') AS deliveries`,
+    [eventId, tenantId, JSON.stringify(data)],
+  );
+  const deliveryId = rows[0]?.deliveries[0]?.deliveryId ?? '';
+  return { tenantId, subscription, secret, eventId, deliveryId };
+}
+
+const sent: OutgoingMessage[] = [];
+
+/** The activities over the real database, keyring and HTTP client; one of them replaced where a test says so. */
+function activities(changes: Partial<Parameters<typeof createDeliveryActivities>[0]> = {}) {
+  return createDeliveryActivities({
+    db,
+    keyring: createKeyring(space.config),
+    webhooks,
+    producer: { send: (message) => Promise.resolve(void sent.push(message)) },
+    config: space.config,
+    log: space.log,
+    ...changes,
+  });
+}
+
+function attempt(
+  deliveryId: string,
+  input: Partial<AttemptInput> = {},
+  using = activities(),
+): Promise<AttemptResult> {
+  return new MockActivityEnvironment().run(using.attemptDelivery, {
+    deliveryId,
+    attempt: 1,
+    maxAttempts: 3,
+    timeoutMs: 2_000,
+    correlationId: 'correlation',
+    ...input,
+  });
+}
+
+describe('an attempt', () => {
+  it('delivers exactly the stored body, signed so that the standardwebhooks package verifies it', async () => {
+    const server = await answering((response) => response.end('ok'));
+    const { deliveryId, eventId, secret, tenantId } = await announce(server.url, { name: 'Zoë 💸' });
+    expect(await attempt(deliveryId)).toEqual({
+      verdict: 'delivered',
+      result: 'delivered',
+      statusCode: 200,
+      attempts: 1,
+      retryAfterMs: null,
+    });
+    const [received] = server.received;
+    const body = received?.body ?? '';
+    expect(new Webhook(secret).verify(body, received?.headers as Record<string, string>)).toMatchObject({
+      type: 'payment.succeeded',
+      data: { name: 'Zoë 💸' },
+    });
+    expect(received?.headers['webhook-id']).toBe(eventId);
+    const { rows } = await db.pool.query<{ body: string }>('SELECT body FROM webhook_events WHERE id = $1', [
+      eventId,
+    ]);
+    expect(rows[0]?.body).toBe(body);
+    expect(await getDelivery(db, { tenantId, id: deliveryId })).toMatchObject({
+      status: 'delivered',
+      attempts: 1,
+      lastStatusCode: 200,
+      lastError: null,
+      finishedAt: expect.any(Date) as Date,
+    });
+  });
+
+  it('is made once: repeating it hands back what is stored and sends nothing', async () => {
+    const server = await answering((response) => void response.writeHead(500).end());
+    const { deliveryId } = await announce(server.url);
+    const first = await attempt(deliveryId);
+    expect(await attempt(deliveryId)).toEqual(first);
+    expect(first).toMatchObject({ verdict: 'retry', result: 'http_error', statusCode: 500, attempts: 1 });
+    expect(server.received).toHaveLength(1);
+  });
+
+  it('after a delivered one sends nothing', async () => {
+    const server = await answering((response) => response.end());
+    const { deliveryId } = await announce(server.url);
+    await attempt(deliveryId);
+    expect(await attempt(deliveryId, { attempt: 2 })).toMatchObject({ verdict: 'delivered', attempts: 1 });
+    expect(server.received).toHaveLength(1);
+  });
+
+  it('keeps one row for each, with the answer that PostgreSQL can store', async () => {
+    const answers = [Buffer.from('busy'), Buffer.from([0x61, 0, 0xff]), Buffer.alloc(40_000, 'ä')];
+    const server = await answering((response) => void response.writeHead(500).end(answers.shift()));
+    const { deliveryId, tenantId } = await announce(server.url);
+    for (const number of [1, 2, 3]) await attempt(deliveryId, { attempt: number });
+    const attempts = await listAttempts(db, { tenantId, id: deliveryId });
+    expect(
+      attempts.map(({ attempt: number, result, statusCode, error }) => [number, result, statusCode, error]),
+    ).toEqual([1, 2, 3].map((number) => [number, 'http_error', 500, 'HTTP 500']));
+    expect(attempts.map(({ responseBody }) => responseBody)).toEqual([
+      'busy',
+      'a\uFFFD\uFFFD',
+      'ä'.repeat(8_192),
+    ]);
+  });
+
+  it('that fails as the last one exhausts the delivery, also when it is repeated', async () => {
+    const server = await answering((response) => void response.writeHead(500).end());
+    const { deliveryId, tenantId } = await announce(server.url);
+    await attempt(deliveryId, { maxAttempts: 2 });
+    for (let repeated = 0; repeated < 2; repeated++)
+      expect(await attempt(deliveryId, { attempt: 2, maxAttempts: 2 })).toMatchObject({
+        verdict: 'exhausted',
+        attempts: 2,
+      });
+    expect(server.received).toHaveLength(2);
+    expect((await getDelivery(db, { tenantId, id: deliveryId })).status).toBe('exhausted');
+  });
+
+  it('disables the subscription when the subscriber says 410, also when it is repeated', async () => {
+    const server = await answering((response) => void response.writeHead(410).end());
+    const { deliveryId, tenantId, subscription } = await announce(server.url);
+    expect(await attempt(deliveryId)).toMatchObject({ verdict: 'gone', statusCode: 410 });
+    expect(await attempt(deliveryId)).toMatchObject({ verdict: 'gone', statusCode: 410 });
+    expect((await getSubscription(db, { tenantId, id: subscription.id })).state).toBe('disabled');
+    expect((await getDelivery(db, { tenantId, id: deliveryId })).status).toBe('exhausted');
+    expect(server.received).toHaveLength(1);
+  });
+
+  it.each([429, 502, 503, 504])('hands on the Retry-After of a %i', async (status) => {
+    const server = await answering(
+      (response) => void response.writeHead(status, { 'retry-after': '7' }).end(),
+    );
+    const { deliveryId } = await announce(server.url);
+    expect((await attempt(deliveryId)).retryAfterMs).toBe(7_000);
+  });
+
+  it.each([301, 400, 500])('does not heed the Retry-After of a %i', async (status) => {
+    const server = await answering(
+      (response) => void response.writeHead(status, { 'retry-after': '7' }).end(),
+    );
+    const { deliveryId } = await announce(server.url);
+    expect((await attempt(deliveryId)).retryAfterMs).toBeNull();
+  });
+
+  it.each(['deleted', 'paused', 'disabled'])('is not made for a subscription that is %s', async (state) => {
+    const server = await answering((response) => response.end());
+    const { deliveryId, tenantId, subscription } = await announce(server.url);
+    if (state === 'deleted') await deleteSubscription(db, { tenantId, id: subscription.id });
+    else await db.prisma.subscription.update({ where: { id: subscription.id }, data: { state } });
+    expect(await attempt(deliveryId)).toMatchObject({
+      verdict: 'cancelled',
+      result: 'not_attempted',
+      attempts: 0,
+    });
+    expect(server.connections()).toBe(0);
+    expect(await getDelivery(db, { tenantId, id: deliveryId })).toMatchObject({
+      status: 'cancelled',
+      lastError: `the subscription is ${state}`,
+    });
+  });
+
+  it('is not made for a delivery that does not exist, or whose event is no longer kept', async () => {
+    expect(await attempt(randomUUID())).toMatchObject({ verdict: 'cancelled', result: 'not_attempted' });
+    const server = await answering((response) => response.end());
+    const { deliveryId, eventId } = await announce(server.url);
+    await db.pool.query('DELETE FROM webhook_events WHERE id = $1', [eventId]);
+    expect((await attempt(deliveryId)).verdict).toBe('cancelled');
+    expect(server.connections()).toBe(0);
+  });
+
+  it('to a refused address is stored as a failure of the subscriber', async () => {
+    const strict = createWebhookClient({ ...space.config, WEBHOOK_ALLOWED_PRIVATE_CIDRS: [] });
+    const server = await answering((response) => response.end());
+    const { deliveryId, tenantId } = await announce(server.url);
+    expect(await attempt(deliveryId, {}, activities({ webhooks: strict }))).toMatchObject({
+      verdict: 'retry',
+      result: 'refused_address',
+    });
+    expect(server.connections()).toBe(0);
+    expect((await listAttempts(db, { tenantId, id: deliveryId }))[0]).toMatchObject({
+      result: 'refused_address',
+    });
+    await strict.close();
+  });
+
+  it('is not made without the key of the secret: that is an outage of ours', async () => {
+    const server = await answering((response) => response.end());
+    const { deliveryId, tenantId } = await announce(server.url);
+    const keyless = activities({ keyring: new Keyring(Buffer.alloc(32, 1)) });
+    await expect(attempt(deliveryId, {}, keyless)).rejects.toThrow('ENCRYPTION_KEYS_OLD');
+    expect(server.connections()).toBe(0);
+    expect(await getDelivery(db, { tenantId, id: deliveryId })).toMatchObject({
+      status: 'pending',
+      attempts: 0,
+    });
+  });
+});
+
+describe('what is stored of attempts', () => {
+  const record = (deliveryId: string, changes = {}) =>
+    recordAttempt(db, {
+      deliveryId,
+      attempt: 1,
+      startedAt: new Date(),
+      durationMs: 5,
+      result: 'http_error',
+      statusCode: 500,
+      error: 'HTTP 500',
+      responseBody: '',
+      status: 'pending',
+      disableSubscription: false,
+      ...changes,
+    });
+
+  it('is written once, however many workers report the same attempt at the same time', async () => {
+    const { deliveryId, tenantId } = await announce('http://127.0.0.1:9/');
+    await Promise.all(
+      Array.from({ length: 10 }, (_, index) =>
+        record(deliveryId, index === 0 ? {} : { status: 'delivered', result: 'delivered', statusCode: 200 }),
+      ),
+    );
+    const [attempts, delivery] = [
+      await listAttempts(db, { tenantId, id: deliveryId }),
+      await getDelivery(db, { tenantId, id: deliveryId }),
+    ];
+    expect(attempts).toHaveLength(1);
+    expect(delivery.attempts).toBe(1);
+    expect(delivery.status === 'delivered').toBe(attempts[0]?.result === 'delivered');
+  });
+
+  it('never reopens a finished delivery', async () => {
+    const { deliveryId, tenantId } = await announce('http://127.0.0.1:9/');
+    const { finishDelivery } = activities();
+    expect(await finishDelivery({ deliveryId, status: 'cancelled', reason: 'no more' })).toBe('cancelled');
+    const before = await getDelivery(db, { tenantId, id: deliveryId });
+    await record(deliveryId, { status: 'delivered', result: 'delivered', statusCode: 200 });
+    expect(await finishDelivery({ deliveryId, status: 'exhausted', reason: 'later' })).toBe('cancelled');
+    expect(await getDelivery(db, { tenantId, id: deliveryId })).toMatchObject({
+      status: 'cancelled',
+      attempts: 1,
+      finishedAt: before.finishedAt,
+    });
+    expect(await finishDelivery({ deliveryId: randomUUID(), status: 'cancelled', reason: '' })).toBeNull();
+  });
+
+  it('is listed by filter and page, and only to its tenant', async () => {
+    const { deliveryId, tenantId, eventId, subscription } = await announce('http://127.0.0.1:9/');
+    const list = (filter = {}) => listDeliveries(db, { tenantId, limit: 10, ...filter });
+    const mine = { items: [{ id: deliveryId, eventId, subscriptionId: subscription.id, status: 'pending' }] };
+    for (const filter of [{}, { eventId }, { subscriptionId: subscription.id }, { status: 'pending' }])
+      expect(await list(filter)).toMatchObject(mine);
+    for (const filter of [{ eventId: 'evt_x' }, { status: 'delivered' }, { eventType: 'order.finished' }])
+      expect((await list(filter)).items).toEqual([]);
+    expect((await list({ tenantId: 'other' })).items).toEqual([]);
+    for (const read of [getDelivery, listAttempts])
+      await expect(read(db, { tenantId: 'other', id: deliveryId })).rejects.toMatchObject({
+        code: 'not_found',
+      });
+  });
+});
+
+describe('a dead letter', () => {
+  it('carries the delivery, the event as it was sent and the last attempt, keyed by subscription', async () => {
+    const server = await answering((response) => void response.writeHead(500).end('no'));
+    const { deliveryId, subscription, eventId, tenantId } = await announce(server.url);
+    await attempt(deliveryId, { maxAttempts: 1 });
+    sent.length = 0;
+    await activities().deadLetterDelivery({ deliveryId, correlationId: 'correlation' });
+    const [message] = sent;
+    expect(message).toMatchObject({
+      topic: space.config.TOPIC_WEBHOOK_DELIVERY_DLQ,
+      key: subscription.id,
+      headers: {
+        'remit-error-code': 'delivery_exhausted',
+        'remit-error-message': 'HTTP 500',
+        'remit-attempts': '1',
+        'remit-correlation-id': 'correlation',
+      },
+    });
+    const letter = DeliveryDeadLetter.parse(JSON.parse(String(message?.value)));
+    expect(letter).toMatchObject({
+      delivery: { id: deliveryId, tenantId, subscriptionId: subscription.id, attempts: 1, url: server.url },
+      event: { id: eventId, body: server.received[0]?.body },
+      lastAttempt: { attempt: 1, statusCode: 500, responseBody: 'no' },
+    });
+  });
+
+  it('is not acknowledged while Kafka does not take it', async () => {
+    const { deliveryId } = await announce('http://127.0.0.1:9/');
+    const down = activities({ producer: { send: () => Promise.reject(new Error('Kafka did not take it')) } });
+    await expect(down.deadLetterDelivery({ deliveryId, correlationId: 'c' })).rejects.toThrow('Kafka');
+  });
+});

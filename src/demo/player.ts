@@ -6,7 +6,7 @@ import { workflowId } from '../contracts/workflows';
 import type { Config } from '../platform/config';
 import { headersToStrings, type MessageProducer } from '../platform/kafka';
 import { deadLetterTopic, paymentWebhookTopic } from '../platform/topics';
-import { sendProviderWebhook } from '../roles/send';
+import { postSigned } from '../roles/send';
 import { mintToken } from '../roles/token';
 import type { WebhookReceiver } from './receiver';
 import type { Sample } from './samples';
@@ -71,16 +71,11 @@ export class Player {
     const { id } = (await this.call('POST', path, user, request)).body as { id: string };
     const answers: number[] = [];
     for (const webhook of sample.webhooks) {
-      const body = webhook.body as { status: string; amount: unknown; currency: string; type: string };
-      const answer = await sendProviderWebhook({
+      const answer = await postSigned({
         url: this.stage.api,
         secret: this.stage.config.PROVIDER_SECRET_DECARD,
         provider: 'decard',
-        transactionId: id,
-        status: body.status,
-        amount: String(body.amount),
-        currency: body.currency,
-        type: body.type,
+        body: JSON.stringify(webhook.body).replaceAll('{{transactionId}}', id),
         id: `${webhook.id}-${id}`,
         timeoutMs: WAIT_MS,
       });

@@ -29,22 +29,41 @@ export interface WebhookAnswer {
 
 const ANSWER_MAX_CHARACTERS = 16_384;
 
-/**
- * Signs and posts a provider's webhook as the provider would (with the `standardwebhooks` package, not with our own
- * code). Whatever the API answers is returned; it rejects only when there is no answer.
- */
+export interface SignedPost {
+  /** Base URL of the API. */
+  url: string;
+  /** `whsec_…`; unsigned without it. */
+  secret: string | undefined;
+  provider: string;
+  /** The exact text that is signed and sent. */
+  body: string;
+  /** `webhook-id`; a fresh one when left out. */
+  id?: string | undefined;
+  correlationId?: string | undefined;
+  timeoutMs: number;
+}
+
+/** Describes a webhook in words and posts it: see postSigned. */
 export async function sendProviderWebhook(webhook: ProviderWebhook): Promise<WebhookAnswer> {
-  const { url, secret, provider, transactionId, status, amount, currency, type } = webhook;
-  const id = webhook.id ?? `msg_${randomUUID().replaceAll('-', '')}`;
+  const { provider, transactionId, status, amount, currency, type, ...post } = webhook;
   const exactAsNumber = /^(0|[1-9]\d{0,11})(\.\d{1,3})?$/.test(amount);
-  const body = JSON.stringify({
+  const body = {
     provider,
     transactionId,
     status,
     amount: exactAsNumber ? Number(amount) : amount,
     currency,
     type,
-  });
+  };
+  return postSigned({ ...post, secret: post.secret, provider, body: JSON.stringify(body) });
+}
+
+/**
+ * Signs and posts a body as a provider would (with the `standardwebhooks` package, not with our own code). Whatever
+ * the API answers is returned; it rejects only when there is no answer.
+ */
+export async function postSigned(post: SignedPost): Promise<WebhookAnswer> {
+  const { url, secret, provider, body, id = `msg_${randomUUID().replaceAll('-', '')}`, timeoutMs } = post;
   const now = new Date();
   const answer = await request(new URL(`/webhooks/providers/${encodeURIComponent(provider)}`, url), {
     method: 'POST',
@@ -53,12 +72,12 @@ export async function sendProviderWebhook(webhook: ProviderWebhook): Promise<Web
       'webhook-id': id,
       'webhook-timestamp': String(Math.floor(now.getTime() / 1_000)),
       ...(secret ? { 'webhook-signature': new Webhook(secret).sign(id, now, body) } : {}),
-      ...(webhook.correlationId ? { 'x-correlation-id': webhook.correlationId } : {}),
+      ...(post.correlationId ? { 'x-correlation-id': post.correlationId } : {}),
     },
     body,
-    headersTimeout: webhook.timeoutMs,
-    bodyTimeout: webhook.timeoutMs,
-    signal: AbortSignal.timeout(webhook.timeoutMs),
+    headersTimeout: timeoutMs,
+    bodyTimeout: timeoutMs,
+    signal: AbortSignal.timeout(timeoutMs),
   });
   const correlationId = answer.headers['x-correlation-id'];
   return {

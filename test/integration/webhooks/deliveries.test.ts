@@ -80,7 +80,7 @@ function attempt(
   input: Partial<AttemptInput> = {},
   using = activities(),
 ): Promise<AttemptResult> {
-  return new MockActivityEnvironment().run(using.attemptDelivery, {
+  return new MockActivityEnvironment().run((given: AttemptInput) => using.attemptDelivery(given), {
     deliveryId,
     attempt: 1,
     maxAttempts: 3,
@@ -281,17 +281,23 @@ describe('what is stored of attempts', () => {
 
   it('never reopens a finished delivery', async () => {
     const { deliveryId, tenantId } = await announce('http://127.0.0.1:9/');
-    const { finishDelivery } = activities();
-    expect(await finishDelivery({ deliveryId, status: 'cancelled', reason: 'no more' })).toBe('cancelled');
+    const delivery = activities();
+    expect(await delivery.finishDelivery({ deliveryId, status: 'cancelled', reason: 'no more' })).toBe(
+      'cancelled',
+    );
     const before = await getDelivery(db, { tenantId, id: deliveryId });
     await record(deliveryId, { status: 'delivered', result: 'delivered', statusCode: 200 });
-    expect(await finishDelivery({ deliveryId, status: 'exhausted', reason: 'later' })).toBe('cancelled');
+    expect(await delivery.finishDelivery({ deliveryId, status: 'exhausted', reason: 'later' })).toBe(
+      'cancelled',
+    );
     expect(await getDelivery(db, { tenantId, id: deliveryId })).toMatchObject({
       status: 'cancelled',
       attempts: 1,
       finishedAt: before.finishedAt,
     });
-    expect(await finishDelivery({ deliveryId: randomUUID(), status: 'cancelled', reason: '' })).toBeNull();
+    expect(
+      await delivery.finishDelivery({ deliveryId: randomUUID(), status: 'cancelled', reason: '' }),
+    ).toBeNull();
   });
 
   it('is listed by filter and page, and only to its tenant', async () => {

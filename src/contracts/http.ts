@@ -9,13 +9,16 @@ import { DeliveryStatus, EventTypePattern } from './webhooks';
  * from what the server checks. Requests are strict: an unknown field is a mistake and is named.
  */
 
-/** No control characters (PostgreSQL stores no NUL) and no lone surrogates (they have no UTF-8 form). */
-const CLEAN_TEXT = /^[^\p{Cc}\p{Surrogate}]*$/u;
+/** No control characters: PostgreSQL stores no NUL, and the others have no place in a line of text. */
+const NO_CONTROLS = /^[^\u0000-\u001f\u007f-\u009f]*$/;
+/** Half a surrogate pair has no UTF-8 form. */
+const isWellFormed = (text: string) => !/\p{Surrogate}/u.test(text);
 const cleanText = (maxLength: number) =>
   z
     .string()
     .max(maxLength)
-    .regex(CLEAN_TEXT, { error: 'must not contain control characters or lone surrogates' });
+    .regex(NO_CONTROLS, { error: 'must not contain control characters' })
+    .refine(isWellFormed, { error: 'must not contain lone surrogates' });
 
 /** A user's id as the gateway, the token or the caller names it: 1 to 128 printable ASCII characters. */
 export const UserId = z
@@ -52,7 +55,14 @@ export const PageQuery = z.strictObject({
     .string()
     .regex(/^[1-9]\d{0,5}$/, { error: 'must be a whole number from 1' })
     .default(String(PAGE_ROWS))
-    .meta({ description: 'Rows on the page; more than the server allows is lowered to that', example: '50' }),
+    .meta({
+      // On the wire it is text; in the document it is what it means.
+      type: 'integer',
+      minimum: 1,
+      maximum: 999_999,
+      default: PAGE_ROWS,
+      description: 'Rows on the page; more than the server allows is lowered to that',
+    }),
   cursor: z
     .string()
     .regex(/^[A-Za-z0-9_-]{1,200}$/, { error: 'not a cursor that a list returned' })
@@ -188,7 +198,8 @@ export const CreateSubscriptionBody = z
     url: z
       .url({ protocol: /^https?$/, error: 'must be an http or https URL' })
       .max(2_048)
-      .regex(CLEAN_TEXT, { error: 'must not contain control characters' }),
+      .regex(NO_CONTROLS, { error: 'must not contain control characters' })
+      .refine(isWellFormed, { error: 'must not contain lone surrogates' }),
     eventTypes: z.array(EventTypePattern).min(1).max(50),
     description: cleanText(500).default(''),
   })

@@ -77,21 +77,24 @@ function kafkaCheck(kafka: Kafka, lifecycle: Lifecycle): ReadinessCheck {
   lifecycle.onStop('close', 'kafka readiness client', async () => {
     await (await connected?.catch(() => undefined))?.disconnect();
   });
-  return async () => {
-    connected ??= (async () => {
-      const admin = kafka.admin({ retry: { retries: 1 } });
-      await admin.connect();
-      return admin;
-    })();
+  const connect = async (): Promise<Admin> => {
+    const admin = kafka.admin({ retry: { retries: 1 } });
+    await admin.connect();
+    return admin;
+  };
+  const check = async (): Promise<void> => {
+    const current = (connected ??= connect());
     try {
-      await (await connected).describeCluster();
+      await (await current).describeCluster();
     } catch (error) {
-      const broken = connected;
       connected = undefined;
-      void broken.then((admin) => admin.disconnect()).catch(() => undefined);
+      void current.then((admin) => admin.disconnect()).catch(() => undefined);
       throw error;
     }
   };
+  // kafkajs retries for seconds while brokers are away: probes that come meanwhile share one check.
+  let running: Promise<void> | undefined;
+  return () => (running ??= check().finally(() => (running = undefined)));
 }
 
 /** `intake` stops accepting; `drain` waits for the answers, closing each connection as it falls idle. */

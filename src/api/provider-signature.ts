@@ -6,8 +6,8 @@ import type { IncomingHttpHeaders } from 'node:http';
  *
  * Our own forty lines instead of the `standardwebhooks` package, which is used to sign and to check us in the tests:
  * its tolerance is fixed at five minutes, it decodes the body before it hashes (bytes that are no UTF-8 then verify as
- * something else), it reads `123abc` as a timestamp, and its SHA-256 is plain JavaScript, fifteen times slower than
- * node:crypto on the busiest path there is.
+ * something else), it reads `123abc` as a timestamp, and its SHA-256 is plain JavaScript, 17 to 22 µs a
+ * webhook where node:crypto takes 3 to 4, on the busiest path there is.
  */
 
 const MAX_SIGNATURES = 16;

@@ -26,6 +26,8 @@ export interface StreamOptions {
   handle(message: IncomingMessage): Promise<void>;
 }
 
+const HEARTBEAT_INTERVAL_MS = 1_000;
+const COMMIT_RETRY_MS = 1_000;
 /** Without an acknowledged heartbeat for this many session timeouts the consumer is not ready. */
 const STALLED_SESSIONS = 2;
 
@@ -60,7 +62,8 @@ export class StreamConsumer {
     this.consumer = kafka.consumer({
       groupId: this.group,
       sessionTimeout: config.KAFKA_SESSION_TIMEOUT_MS,
-      heartbeatInterval: Math.min(3_000, Math.floor(config.KAFKA_SESSION_TIMEOUT_MS / 4)),
+      // Also how soon a member learns of a rebalance, for which those that join have to wait.
+      heartbeatInterval: HEARTBEAT_INTERVAL_MS,
       maxWaitTimeInMs: config.BRIDGE_FETCH_WAIT_MS,
       minBytes: 1,
       allowAutoTopicCreation: false,
@@ -120,6 +123,7 @@ export class StreamConsumer {
     await this.committing;
     await this.commit();
     await this.consumer.disconnect();
+    this.joined = false;
     await this.lag.stop();
   }
 
@@ -219,10 +223,14 @@ export class StreamConsumer {
 
   private onSettled(work: PartitionWork): void {
     if (work.paused && work.hasRoom) this.resume(work);
+    this.commitSoon(this.options.config.BRIDGE_COMMIT_INTERVAL_MS);
+  }
+
+  private commitSoon(delayMs: number): void {
     this.commitTimer ??= setTimeout(() => {
       this.commitTimer = undefined;
       this.committing = this.commit();
-    }, this.options.config.BRIDGE_COMMIT_INTERVAL_MS);
+    }, delayMs);
   }
 
   private resume(work: PartitionWork): void {
@@ -253,7 +261,7 @@ export class StreamConsumer {
       }
     } catch (error) {
       this.options.log.debug({ err: error }, 'offsets were not committed');
-      if (!this.stopping && due[0]) this.onSettled(due[0].work);
+      if (!this.stopping) this.commitSoon(COMMIT_RETRY_MS);
     }
   }
 

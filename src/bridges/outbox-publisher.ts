@@ -31,24 +31,21 @@ export function outboxTopics(config: Config): ReadonlyMap<string, string> {
 /** Protocol errors that no repetition mends: they are about the row. */
 const LASTING = new Set(['MESSAGE_TOO_LARGE', 'RECORD_LIST_TOO_LARGE', 'INVALID_RECORD']);
 
-/** Produces outbox rows in their order, with `acks=all`. */
+/**
+ * Produces outbox rows in their order, with `acks=all`. The producer is idempotent: where the brokers stored a part of
+ * a request (a partition's leader was moving), kafkajs sends all of it again, and the brokers drop what they have.
+ * That holds within one call. After a failed call the producer is replaced: kafkajs would give the next rows the
+ * sequence numbers of the failed ones, and the brokers could take them for repetitions and drop them.
+ */
 export class OutboxPublisher {
-  private readonly producer: Producer;
+  private producer: Promise<Producer> | undefined;
   private readonly topics: ReadonlyMap<string, string>;
-  private connected = false;
 
   constructor(
-    kafka: Kafka,
+    private readonly kafka: Kafka,
     private readonly config: Config,
   ) {
     this.topics = outboxTopics(config);
-    // Few retries here: the relay's own loop goes on for ever, says so in the log, and rolls back in between.
-    this.producer = kafka.producer({
-      createPartitioner: Partitioners.DefaultPartitioner,
-      allowAutoTopicCreation: false,
-      maxInFlightRequests: 1,
-      retry: { retries: 3 },
-    });
   }
 
   /**
@@ -56,10 +53,6 @@ export class OutboxPublisher {
    * may then be stored all the same, and publishing them again repeats them.
    */
   async publish(rows: readonly OutboxRow[]): Promise<RefusedRow[]> {
-    if (!this.connected) {
-      await this.producer.connect();
-      this.connected = true;
-    }
     const unknown = rows.filter((row) => !this.topics.has(row.topic));
     const refused = unknown.map((row) => ({ row, reason: `no topic is known as ${row.topic}` }));
     const known = unknown.length === 0 ? rows : rows.filter((row) => this.topics.has(row.topic));
@@ -84,7 +77,22 @@ export class OutboxPublisher {
   }
 
   async stop(): Promise<void> {
-    if (this.connected) await this.producer.disconnect();
+    const producer = this.producer;
+    this.producer = undefined;
+    await (await producer?.catch(() => undefined))?.disconnect();
+  }
+
+  private async connect(): Promise<Producer> {
+    const producer = this.kafka.producer({
+      createPartitioner: Partitioners.DefaultPartitioner,
+      allowAutoTopicCreation: false,
+      idempotent: true,
+      maxInFlightRequests: 1,
+      // Few retries here: the relay's own loop goes on for ever, says so in the log, and rolls back in between.
+      retry: { retries: 5 },
+    });
+    await producer.connect();
+    return producer;
   }
 
   private async send(rows: readonly OutboxRow[]): Promise<void> {
@@ -96,7 +104,14 @@ export class OutboxPublisher {
       messages.push({ key: row.key, value: row.value, headers: headersOf(row) });
     }
     const topicMessages: TopicMessages[] = [...byTopic].map(([topic, messages]) => ({ topic, messages }));
-    await this.producer.sendBatch({ topicMessages, acks: -1, timeout: this.config.KAFKA_PRODUCE_TIMEOUT_MS });
+    this.producer ??= this.connect();
+    try {
+      const producer = await this.producer;
+      await producer.sendBatch({ topicMessages, acks: -1, timeout: this.config.KAFKA_PRODUCE_TIMEOUT_MS });
+    } catch (error) {
+      await this.stop();
+      throw error;
+    }
     for (const { topic, messages } of topicMessages) metrics.outboxPublished.inc({ topic }, messages.length);
   }
 }

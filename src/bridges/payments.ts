@@ -85,12 +85,15 @@ function eventId(headers: Record<string, string>): string | undefined {
   );
 }
 
-/** When remit first had the event: the API says so in a header; otherwise it is the time of the Kafka message. */
+/**
+ * When remit first had the event: the API says so in a header; otherwise it is the time of the Kafka message. Never in
+ * the future: how long an event waits for its transaction counts from here.
+ */
 function receivedAt({ timestampMs }: IncomingMessage, headers: Record<string, string>): string {
-  const given = new Date(headers[HEADERS.receivedAt] ?? timestampMs);
-  const usable =
-    Math.abs(given.getTime()) < 8.64e15 && given.getUTCFullYear() >= 1970 && given.getUTCFullYear() < 10_000;
-  return (usable ? given : new Date()).toISOString();
+  const givenMs = Date.parse(headers[HEADERS.receivedAt] ?? '');
+  const atMs = Number.isNaN(givenMs) ? timestampMs : givenMs;
+  const nowMs = Date.now();
+  return new Date(atMs >= 0 && atMs < nowMs ? atMs : nowMs).toISOString();
 }
 
 /**

@@ -14,7 +14,8 @@ const GRPC: Record<'INVALID_ARGUMENT' | 'RESOURCE_EXHAUSTED' | 'OUT_OF_RANGE', n
  */
 const DEPLOYMENT_FAULT =
   /search attribute .*(is not defined|not found|no mapping)|no mapping defined for search attribute/i;
-const TOO_LARGE = /larger than max|exceeds (?:size )?limit|blob ?size/i;
+/** A payload over the server's limit, or a request over gRPC's. */
+const TOO_LARGE = { [GRPC.INVALID_ARGUMENT]: /blob ?size/i, [GRPC.RESOURCE_EXHAUSTED]: /larger than max/i };
 
 /**
  * Whether Temporal will never take this message, whatever happens, and why. Undefined for everything that may pass:
@@ -25,7 +26,7 @@ export function lastingRefusal(error: unknown): PoisonMessage | undefined {
   if (!isGrpcServiceError(cause)) return undefined;
   const { details } = cause;
   const code = Number(cause.code);
-  if (TOO_LARGE.test(details) && (code === GRPC.RESOURCE_EXHAUSTED || code === GRPC.INVALID_ARGUMENT))
+  if (TOO_LARGE[code]?.test(details))
     return new PoisonMessage('message_too_large', `Temporal refuses it: ${details}`);
   const lasting = code === GRPC.INVALID_ARGUMENT || code === GRPC.OUT_OF_RANGE;
   if (!lasting || DEPLOYMENT_FAULT.test(details)) return undefined;

@@ -1,0 +1,271 @@
+import type { IHeaders } from 'kafkajs';
+import type { DeadLetterCode } from '../../contracts/errors';
+import type { IncomingMessage } from '../message';
+import { ByteLog, type ChunkPool } from './chunks';
+import type { SourceRecord } from './source';
+
+const MIDDLE = Buffer.from(',"queuedAt":');
+const NEWLINE = 10;
+const COMMA = 44;
+const OPENING_BRACE = 123;
+const ZERO = 48;
+const TWO_TO_32 = 4_294_967_296;
+
+/** What closed a batch. */
+export type ClosedBy = 'rows' | 'bytes' | 'time' | 'pressure' | 'recovered' | 'shutdown';
+
+export interface Poison {
+  message: IncomingMessage;
+  code: DeadLetterCode;
+  reason: string;
+}
+
+/** What can't be found again in a row's bytes. */
+interface Extra {
+  headers?: IHeaders;
+  original?: Buffer;
+}
+
+/**
+ * Contiguous offsets of one partition as they go into ClickHouse: one JSON object a line, the message's own bytes with
+ * our columns put in front. Beside them it keeps what a dead letter of a row needs: offset, key, headers, original.
+ */
+export class Batch {
+  /** Rows that were appended; some may have been taken out again. */
+  rows = 0;
+  /** Last offset that belongs to the batch; set when it is closed. */
+  last: number;
+  closedBy: ClosedBy | undefined;
+  /** Dead letters that are not acknowledged yet. */
+  readonly poison: Poison[] = [];
+  /** Set when its partition is no longer ours: what is done for it no longer counts. */
+  abandoned = false;
+  /** A request may still be reading from memory that it holds. */
+  tainted = false;
+  readonly openedAtMs = Date.now();
+
+  private readonly lines: ByteLog;
+  private readonly keys: ByteLog;
+  private readonly keyAt: number[] = [];
+  private readonly keyLength: number[] = [];
+  private readonly runRow: number[] = [];
+  private readonly runOffset: number[] = [];
+  private nextOffset = -1;
+  private readonly chunkFirstRow: number[] = [];
+  private readonly extras = new Map<number, Extra>();
+  private readonly removed = new Set<number>();
+
+  /**
+   * @param first the first offset that belongs to the batch, with or without a message.
+   * @param head bytes of a row up to the offset's digits, from `rowHead`.
+   */
+  constructor(
+    readonly topic: string,
+    readonly partition: number,
+    readonly first: number,
+    private readonly head: Buffer,
+    pool: ChunkPool,
+  ) {
+    this.last = first - 1;
+    this.lines = new ByteLog(pool);
+    this.keys = new ByteLog(pool);
+  }
+
+  /** The insert deduplication token: the same for every attempt, whatever became a dead letter. */
+  get token(): string {
+    return `${this.topic}:${this.partition}:${this.first}-${this.last}`;
+  }
+
+  /** Rows that go into ClickHouse. */
+  get liveRows(): number {
+    return this.rows - this.removed.size;
+  }
+
+  get bytes(): number {
+    return this.lines.bytes;
+  }
+
+  /**
+   * Appends a message. `object` is one JSON object on one line, without space before its brace: the message's own
+   * bytes, or (with `original`) what they were rewritten to.
+   */
+  append(record: SourceRecord, object: Buffer, original?: Buffer): void {
+    const { lines, head } = this;
+    const { offset } = record;
+    const timestamp = record.timestamp.charCodeAt(0) >= ZERO ? record.timestamp : '0';
+    const prefixLength = head.length + offset.length + MIDDLE.length + timestamp.length + 1;
+    const size = prefixLength + object.length;
+    lines.reserve(size);
+    const { chunk } = lines;
+    const start = lines.end;
+    if (start === 0) this.chunkFirstRow.push(this.rows);
+    // The object first: its brace lies where the prefix ends, and becomes the prefix's last comma.
+    chunk.set(object, start + prefixLength - 1);
+    chunk.set(head, start);
+    let at = putDigits(chunk, start + head.length, offset);
+    chunk.set(MIDDLE, at);
+    at = putDigits(chunk, at + MIDDLE.length, timestamp);
+    chunk[at] = COMMA;
+    chunk[start + size - 1] = NEWLINE;
+    lines.end = start + size;
+    this.remember(record, original);
+    this.rows += 1;
+  }
+
+  private remember({ offset, key, headers }: SourceRecord, original: Buffer | undefined): void {
+    const at = Number(offset);
+    if (at !== this.nextOffset) {
+      this.runRow.push(this.rows);
+      this.runOffset.push(at);
+    }
+    this.nextOffset = at + 1;
+    if (key === null) {
+      this.keyAt.push(0);
+      this.keyLength.push(-1);
+    } else {
+      this.keys.reserve(key.length);
+      this.keys.chunk.set(key, this.keys.end);
+      this.keyAt.push(this.keys.chunkIndex * TWO_TO_32 + this.keys.end);
+      this.keyLength.push(key.length);
+      this.keys.end += key.length;
+    }
+    if (original === undefined && !hasHeaders(headers)) return;
+    this.extras.set(this.rows, {
+      ...(hasHeaders(headers) ? { headers: copyHeaders(headers) } : {}),
+      ...(original ? { original: Buffer.from(original) } : {}),
+    });
+  }
+
+  /** Sets a message aside for the DLQ, with copies of its bytes. */
+  addPoison(record: SourceRecord, code: DeadLetterCode, reason: string): void {
+    this.poison.push({
+      code,
+      reason,
+      message: {
+        topic: this.topic,
+        partition: this.partition,
+        offset: record.offset,
+        key: record.key && Buffer.from(record.key),
+        value: record.value && Buffer.from(record.value),
+        headers: hasHeaders(record.headers) ? copyHeaders(record.headers) : {},
+        timestampMs: Number(record.timestamp),
+      },
+    });
+  }
+
+  /** Numbers of the rows that go into ClickHouse, in order: ClickHouse's row N is the (N-1)th of them. */
+  liveRowNumbers(): number[] {
+    const numbers: number[] = [];
+    for (let row = 0; row < this.rows; row++) if (!this.removed.has(row)) numbers.push(row);
+    return numbers;
+  }
+
+  /** Takes a row out of the batch and sets its message aside for the DLQ. */
+  reject(row: number, code: DeadLetterCode, reason: string): void {
+    this.poison.push({ code, reason, message: this.messageOf(row) });
+    this.removed.add(row);
+  }
+
+  /** The message of a row, byte for byte. */
+  messageOf(row: number): IncomingMessage {
+    const offset = this.offsetOf(row);
+    const extra = this.extras.get(row);
+    const line = this.lineOf(row);
+    const timestampAt = this.head.length + String(offset).length + MIDDLE.length;
+    const prefixEnd = line.indexOf(COMMA, timestampAt);
+    let value = extra?.original;
+    if (value === undefined) {
+      value = Buffer.from(line.subarray(prefixEnd, line.length - 1));
+      value[0] = OPENING_BRACE;
+    }
+    return {
+      topic: this.topic,
+      partition: this.partition,
+      offset: String(offset),
+      key: this.keyOf(row),
+      value,
+      headers: extra?.headers ?? {},
+      timestampMs: Number(line.toString('latin1', timestampAt, prefixEnd)),
+    };
+  }
+
+  offsetOf(row: number): number {
+    let run = this.runRow.length - 1;
+    while (this.runRow[run]! > row) run -= 1;
+    return this.runOffset[run]! + row - this.runRow[run]!;
+  }
+
+  private keyOf(row: number): Buffer | null {
+    const length = this.keyLength[row]!;
+    if (length < 0) return null;
+    const at = this.keyAt[row]!;
+    const start = at % TWO_TO_32;
+    const chunk = this.keys.chunkAt(Math.floor(at / TWO_TO_32));
+    return Buffer.from(chunk.subarray(start, start + length));
+  }
+
+  private lineOf(row: number): Buffer {
+    let found: Buffer | undefined;
+    this.eachLine(row, row + 1, (line) => (found = line));
+    return found!;
+  }
+
+  /** The rows' bytes from row `from` up to `to`, without what was rejected; lines share memory with the batch. */
+  body(from = 0, to = this.rows): Buffer[] {
+    if (from === 0 && to === this.rows && this.removed.size === 0) return this.lines.parts();
+    const pieces: Buffer[] = [];
+    this.eachLine(from, to, (line, row) => {
+      if (!this.removed.has(row)) pieces.push(line);
+    });
+    return pieces;
+  }
+
+  /** Rows hold no newline but the one at their end, so they can be told apart without having noted where they are. */
+  private eachLine(from: number, to: number, visit: (line: Buffer, row: number) => void): void {
+    const parts = this.lines.parts();
+    for (const [index, part] of parts.entries()) {
+      let row = this.chunkFirstRow[index]!;
+      const nextChunkRow = this.chunkFirstRow[index + 1] ?? this.rows;
+      if (nextChunkRow <= from) continue;
+      for (let start = 0; start < part.length && row < to; row++) {
+        const end = part.indexOf(NEWLINE, start) + 1;
+        if (row >= from) visit(part.subarray(start, end), row);
+        start = end;
+      }
+      if (row >= to) return;
+    }
+  }
+
+  /** Gives its memory back. The batch holds nothing afterwards. */
+  release(): void {
+    this.lines.release(!this.tainted);
+    this.keys.release(true);
+  }
+}
+
+/** Bytes of every row of a partition up to the digits of its offset. */
+export function rowHead(topic: string, partition: number): Buffer {
+  return Buffer.from(`{"kafkaTopic":${JSON.stringify(topic)},"kafkaPartition":${partition},"kafkaOffset":`);
+}
+
+function putDigits(target: Buffer, start: number, digits: string): number {
+  for (let i = 0; i < digits.length; i++) target[start + i] = digits.charCodeAt(i);
+  return start + digits.length;
+}
+
+function hasHeaders(headers: IHeaders | undefined): headers is IHeaders {
+  if (headers === undefined) return false;
+  for (const _ in headers) return true;
+  return false;
+}
+
+/** Header values are views into what a fetch brought; kept as they are, they would keep all of it in memory. */
+function copyHeaders(headers: IHeaders): IHeaders {
+  const copy = (value: Buffer | string) => (typeof value === 'string' ? value : Buffer.from(value));
+  return Object.fromEntries(
+    Object.entries(headers).map(([name, value]) => [
+      name,
+      value === undefined ? value : Array.isArray(value) ? value.map(copy) : copy(value),
+    ]),
+  );
+}

@@ -1,0 +1,142 @@
+import { Batch, rowHead, type ClosedBy } from './batch';
+import type { ChunkPool } from './chunks';
+import { decodePending, encodePending } from './pending';
+import type { Committed } from './source';
+
+export interface LaneLimits {
+  batchRows: number;
+  batchBytes: number;
+  /** Closed batches that wait or are being stored. */
+  batchesAhead: number;
+}
+
+type Stage = 'closed' | 'announced' | 'settled';
+
+interface Entry {
+  batch: Batch;
+  stage: Stage;
+}
+
+/** At most so many batches are announced at a time, so that the metadata stays small. */
+const ANNOUNCED_MAX = 64;
+
+/**
+ * One partition of this member: where reading stands, the batch that is being filled, the closed ones in order, and
+ * what of it all is to be committed. A batch is announced (its range is in the committed metadata) before it is sent,
+ * and a range that a predecessor announced is cut out again exactly, whatever the limits say.
+ */
+export class Lane {
+  /** The next offset to read; unknown until the first fetch when nothing is committed. */
+  position: number | undefined;
+  filling: Batch | undefined;
+  paused = false;
+  /** The last fetch that began elsewhere than at `position`. */
+  strayFrom: number | undefined;
+  private readonly entries: Entry[] = [];
+  /** Ends of announced ranges that are not read again yet. */
+  private readonly recovered: number[];
+  private committed: Committed | undefined;
+  private readonly head: Buffer;
+
+  constructor(
+    readonly topic: string,
+    readonly partition: number,
+    committed: Committed | undefined,
+    private readonly limits: LaneLimits,
+    private readonly pool: ChunkPool,
+  ) {
+    this.head = rowHead(topic, partition);
+    this.position = committed?.offset;
+    this.recovered = committed ? decodePending(committed.offset, committed.metadata) : [];
+    this.committed = committed;
+  }
+
+  /** The batch for the next message; a fresh one begins where the last one ended. */
+  open(): Batch {
+    this.filling ??= new Batch(this.topic, this.partition, this.position!, this.head, this.pool);
+    return this.filling;
+  }
+
+  /** The offset that must be the last of the batch being filled, because a predecessor announced so. */
+  get mustEndAt(): number | undefined {
+    return this.recovered[0];
+  }
+
+  /** Why the batch that is being filled has to be closed now, if so. `position` is past its last message. */
+  get closeReason(): ClosedBy | undefined {
+    const { filling, position } = this;
+    const end = this.recovered[0];
+    if (end !== undefined) return position! > end ? 'recovered' : undefined;
+    if (!filling) return undefined;
+    if (filling.rows >= this.limits.batchRows) return 'rows';
+    return filling.bytes >= this.limits.batchBytes ? 'bytes' : undefined;
+  }
+
+  /** Closes the batch at `last`. A range that turned out to be empty (its messages are gone) is closed as well. */
+  close(last: number, closedBy: ClosedBy): Batch {
+    const batch = this.open();
+    this.filling = undefined;
+    batch.last = last;
+    batch.closedBy = closedBy;
+    const announced = this.recovered[0] === last;
+    if (announced) this.recovered.shift();
+    this.entries.push({ batch, stage: announced ? 'announced' : 'closed' });
+    return batch;
+  }
+
+  /** Closed batches that are not settled. */
+  get ahead(): number {
+    return this.entries.length;
+  }
+
+  get hasRoom(): boolean {
+    return this.entries.length < this.limits.batchesAhead;
+  }
+
+  /** Batches closed but not announced, as many as may be announced next. */
+  announceable(): Batch[] {
+    const due = this.entries.slice(0, ANNOUNCED_MAX).filter(({ stage }) => stage === 'closed');
+    return due.map(({ batch }) => batch);
+  }
+
+  markAnnounced(batches: readonly Batch[]): void {
+    for (const entry of this.entries) if (batches.includes(entry.batch)) entry.stage = 'announced';
+  }
+
+  /** Settled batches at the front leave; the others wait for those before them. */
+  settle(batch: Batch): void {
+    for (const entry of this.entries) if (entry.batch === batch) entry.stage = 'settled';
+    while (this.entries[0]?.stage === 'settled') this.entries.shift();
+  }
+
+  /**
+   * What is to be committed, when that differs from what is: everything before the offset is stored or dead-lettered,
+   * and the metadata holds the ranges of all batches from there on that may have been sent, or will be next.
+   */
+  due(announcing: readonly Batch[]): Committed | undefined {
+    const { position, partition } = this;
+    if (position === undefined) return undefined;
+    const offset = this.entries[0]?.batch.first ?? this.filling?.first ?? position;
+    const ends = this.entries
+      .filter(({ batch, stage }) => stage !== 'closed' || announcing.includes(batch))
+      .map(({ batch }) => batch.last);
+    // While announced ranges are still to be read, nothing was closed behind them.
+    const metadata = encodePending(offset, [...ends, ...this.recovered]);
+    const { committed } = this;
+    if (committed?.offset === offset && committed.metadata === metadata) return undefined;
+    return { partition, offset, metadata };
+  }
+
+  markCommitted(committed: Committed): void {
+    this.committed = committed;
+  }
+
+  /** Forgets everything: the partition went to another member, or comes again in a new generation. */
+  abandon(): void {
+    this.filling?.release();
+    for (const { batch, stage } of this.entries) {
+      batch.abandoned = true;
+      if (stage === 'closed') batch.release();
+    }
+  }
+}

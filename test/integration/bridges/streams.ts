@@ -1,0 +1,132 @@
+import { randomBytes } from 'node:crypto';
+import type { IHeaders, Kafka, KafkaMessage } from 'kafkajs';
+import { StreamConsumer, type StreamOptions } from '../../../src/bridges/consumer';
+import {
+  createKafka,
+  ensureTopics,
+  MessageProducer,
+  type OutgoingMessage,
+} from '../../../src/platform/kafka';
+import { Lifecycle } from '../../../src/platform/lifecycle';
+import { deadLetterTopic } from '../../../src/platform/topics';
+import { createTestSpace, eventually, type TestSpace } from '../../support/harness';
+
+export interface Stream {
+  topic: string;
+  dlq: string;
+  group: string;
+  /** Starts one more member of the group; a member is stopped or killed by the test, or at the end. */
+  member(handle: StreamOptions['handle'], options?: Partial<StreamOptions>): Promise<StreamConsumer>;
+  send(messages: Omit<OutgoingMessage, 'topic'>[]): Promise<void>;
+}
+
+/** Kafka for the tests of one file: topics and groups that nobody else uses. */
+export class StreamBench {
+  private readonly members: StreamConsumer[] = [];
+
+  private constructor(
+    readonly space: TestSpace,
+    readonly kafka: Kafka,
+    readonly producer: MessageProducer,
+  ) {}
+
+  static async open(env: Record<string, string> = {}): Promise<StreamBench> {
+    const space = await createTestSpace({
+      env: { BRIDGE_RETRY_BASE_MS: '20', BRIDGE_RETRY_CAP_MS: '200', KAFKA_LAG_INTERVAL_MS: '200', ...env },
+    });
+    const kafka = createKafka(space.config, space.log);
+    const producer = new MessageProducer(kafka, space.config);
+    await producer.connect();
+    return new StreamBench(space, kafka, producer);
+  }
+
+  async stream(partitions = 3): Promise<Stream> {
+    const { kafka, space, producer } = this;
+    const name = `s${randomBytes(4).toString('hex')}`;
+    const topic = `${space.name}.${name}`;
+    const dlq = deadLetterTopic(space.config, topic);
+    await ensureTopics(kafka, [topic, dlq], { ...space.config, KAFKA_TOPIC_PARTITIONS: partitions });
+    return {
+      topic,
+      dlq,
+      group: `${space.name}.${name}`,
+      member: async (handle, options = {}) => {
+        const { config, log } = space;
+        const stream = new StreamConsumer({
+          kafka,
+          producer,
+          config,
+          log,
+          lifecycle: new Lifecycle(log, 30_000),
+          topics: [topic],
+          groupName: name,
+          handle,
+          ...options,
+        });
+        this.members.push(stream);
+        await stream.start();
+        return stream;
+      },
+      send: async (messages) => {
+        await Promise.all(messages.map((message) => producer.send({ ...message, topic })));
+      },
+    };
+  }
+
+  async admin<T>(run: (admin: ReturnType<Kafka['admin']>) => Promise<T>): Promise<T> {
+    const admin = this.kafka.admin();
+    await admin.connect();
+    try {
+      return await run(admin);
+    } finally {
+      await admin.disconnect();
+    }
+  }
+
+  /** Committed offsets of a stream's group by partition; -1 where there is none. */
+  committed({ group, topic }: Stream): Promise<number[]> {
+    return this.admin(async (admin) => {
+      const [offsets] = await admin.fetchOffsets({ groupId: group, topics: [topic] });
+      return (offsets?.partitions ?? [])
+        .sort((a, b) => a.partition - b.partition)
+        .map(({ offset }) => Number(offset));
+    });
+  }
+
+  /** Reads a topic from its beginning until it has `count` different values (repetitions are returned too). */
+  async read(topic: string, count: number): Promise<KafkaMessage[]> {
+    const consumer = this.kafka.consumer({
+      groupId: `${topic}.reader.${randomBytes(4).toString('hex')}`,
+      maxWaitTimeInMs: 100,
+    });
+    const messages: KafkaMessage[] = [];
+    const values = new Set<string>();
+    await consumer.connect();
+    await consumer.subscribe({ topic, fromBeginning: true });
+    try {
+      await consumer.run({
+        eachMessage: ({ message }) => {
+          messages.push(message);
+          values.add(String(message.value?.toString('latin1')));
+          return Promise.resolve();
+        },
+      });
+      await eventually(() => {
+        if (values.size < count) throw new Error(`${values.size} of ${count} messages on ${topic}`);
+      }, 30_000);
+      return messages;
+    } finally {
+      await consumer.disconnect();
+    }
+  }
+
+  async close(): Promise<void> {
+    await Promise.all(this.members.map((member) => member.stop().catch(() => undefined)));
+    await this.producer.stop();
+  }
+}
+
+/** Headers with every value as text. */
+export function headerTexts(headers: IHeaders | undefined): Record<string, string> {
+  return Object.fromEntries(Object.entries(headers ?? {}).map(([name, value]) => [name, String(value)]));
+}

@@ -84,9 +84,9 @@ export class StreamConsumer {
 
   /** Joins the group and starts to read. Rejects when the brokers or a topic can't be reached. */
   async start(): Promise<void> {
-    const { topics, config } = this.options;
+    const { config } = this.options;
     await this.consumer.connect();
-    await this.consumer.subscribe({ topics: [...topics], fromBeginning: true });
+    await this.subscribe();
     await this.consumer.run({
       autoCommit: false,
       eachBatchAutoResolve: false,
@@ -98,6 +98,19 @@ export class StreamConsumer {
       },
     });
     this.lag.start();
+  }
+
+  private async subscribe(): Promise<void> {
+    const topics = [...this.options.topics];
+    try {
+      // A group without offsets starts with what is there already: the topic may have been written to before.
+      await this.consumer.subscribe({ topics, fromBeginning: true });
+    } catch (error) {
+      await this.consumer.disconnect();
+      throw new Error(`can't subscribe to ${topics.join(', ')}; has \`remit migrate\` created the topics?`, {
+        cause: error,
+      });
+    }
   }
 
   /** Rejects unless the group is joined and the fetch loop turns: heartbeats are sent from it alone. */

@@ -278,4 +278,10 @@ describe('what operators see', () => {
     const member = await stream.member(() => Promise.resolve());
     await eventually(() => member.check());
   });
+
+  it('is what to do when a topic is not there', async () => {
+    const stream = await bench.stream();
+    const starting = stream.member(() => Promise.resolve(), { topics: [`${stream.topic}.missing`] });
+    await expect(starting).rejects.toThrow('remit migrate');
+  });
 });

@@ -55,13 +55,15 @@ export async function startWorker(
   installRuntime(log);
   const db = context.database();
   const producer = await context.producer();
+  const webhooks = createWebhookClient(config);
+  lifecycle.onStop('close', 'webhook connections', () => webhooks.close());
   const activities = createActivities({
     db,
     log,
     producer,
     config,
     keyring: createKeyring(config),
-    webhooks: createWebhookClient(config),
+    webhooks,
     unknownTransactionWaitMs: config.UNKNOWN_TRANSACTION_WAIT_MS,
     sendDeadLetter: (source, code, message) => sendDeadLetter(producer, config, source, code, message),
     deliveryPolicy: (row, correlationId) => ({

@@ -80,7 +80,7 @@ async function run(ref: DeliveryRef, wishes: Wishes, state: DeliveryState): Prom
     state.attempts = attempts;
     state.lastResult = result;
     if (verdict === 'gone' || verdict === 'exhausted') {
-      await deadLetterDelivery({ deliveryId, correlationId });
+      await CancellationScope.nonCancellable(() => deadLetterDelivery({ deliveryId, correlationId }));
       return conclude('exhausted', state);
     }
     if (verdict !== 'retry') return conclude(verdict, state);

@@ -4,6 +4,7 @@ import { Resolver } from 'node:dns';
 import http from 'node:http';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { AddressRules, isCidr, literalAddress } from '../../../src/platform/addresses';
+import { loadConfig } from '../../../src/platform/config';
 import { createWebhookClient, type ResolveAll, type WebhookClient } from '../../../src/platform/webhook-http';
 import table from './ssrf-addresses.json';
 import { clientSettings, listen, LOOPBACK, subscriber } from './subscriber';
@@ -227,6 +228,8 @@ describe('the list of allowed private networks', () => {
   ])('%j is none and refused', (cidr) => {
     expect(isCidr(cidr)).toBe(false);
     expect(() => new AddressRules([cidr])).toThrow('CIDR');
+    const env = { WEBHOOK_ALLOWED_PRIVATE_CIDRS: cidr || 'none' };
+    expect(() => loadConfig(env, [])).toThrow('WEBHOOK_ALLOWED_PRIVATE_CIDRS: must be CIDRs');
   });
   test('allows an IPv6 network', () => {
     const rules = new AddressRules(['fd00:1::/32']);

@@ -203,6 +203,15 @@ describe('a subscriber that does not answer as it should', () => {
     expect((await post(client(), server.url.replace('http', 'https'))).result).toBe('tls_error');
   });
 
+  test('has timed out when it takes the connection but never finishes the TLS handshake', async () => {
+    const server = closing(await listen(net.createServer(() => undefined)));
+    const to = client({ WEBHOOK_CONNECT_TIMEOUT_MS: 200 });
+    expect(await post(to, server.url.replace('http', 'https'))).toMatchObject({
+      result: 'timeout',
+      error: 'no connection in time',
+    });
+  });
+
   test('has failed when its name does not exist', async () => {
     const resolve: ResolveAll = (_hostname, _options, callback) =>
       callback(

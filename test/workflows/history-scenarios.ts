@@ -2,6 +2,7 @@ import type { WorkflowHandle } from '@temporalio/client';
 import type { AttemptInput, AttemptResult } from '../../src/activities/deliveries';
 import { SIGNALS, TASK_QUEUES, workflowId, WORKFLOWS, type DeliveryRef } from '../../src/contracts/workflows';
 import { loadConfig } from '../../src/platform/config';
+import { ORDER_SCENARIOS, PAYMENT_SCENARIOS } from './payment-scenarios';
 
 /** A workflow's life worth keeping: its history must replay on every later version of the workflow's code. */
 export interface Scenario {
@@ -11,6 +12,8 @@ export interface Scenario {
   workflowId: string;
   taskQueue: string;
   input: unknown;
+  /** The signal that it is started with. */
+  signal?: { name: string; input: unknown };
   /** What its activities answer. Failures would put stack traces with paths into the history: leave them out. */
   activities: Record<string, (input: never) => Promise<unknown>>;
   /** What happens from outside before the end is awaited. */
@@ -59,6 +62,8 @@ const DELIVERED: Partial<AttemptResult> = { verdict: 'delivered', result: 'deliv
 
 /** The histories of this version. A later version that changes a workflow adds its own beside these. */
 export const SCENARIOS: readonly Scenario[] = [
+  ...PAYMENT_SCENARIOS,
+  ...ORDER_SCENARIOS,
   delivery('delivery-at-once', [DELIVERED]),
   delivery('delivery-after-retry-after', [{ statusCode: 503, retryAfterMs: 3_600_000 }, {}, DELIVERED]),
   delivery('delivery-exhausted', []),

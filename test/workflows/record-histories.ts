@@ -19,11 +19,15 @@ const FOLDER = path.join(__dirname, 'histories');
 const SETTLE_MS = 500;
 
 async function record(environment: TestWorkflowEnvironment, scenario: Scenario): Promise<object> {
-  const handle = await environment.client.workflow.start(scenario.workflowType, {
-    workflowId: scenario.workflowId,
-    taskQueue: scenario.taskQueue,
-    args: [scenario.input],
-  });
+  const { workflow } = environment.client;
+  const options = { workflowId: scenario.workflowId, taskQueue: scenario.taskQueue, args: [scenario.input] };
+  const handle = scenario.signal
+    ? await workflow.signalWithStart(scenario.workflowType, {
+        ...options,
+        signal: scenario.signal.name,
+        signalArgs: [scenario.signal.input],
+      })
+    : await workflow.start(scenario.workflowType, options);
   if (scenario.meanwhile) {
     await sleep(SETTLE_MS);
     await scenario.meanwhile(handle);

@@ -1,0 +1,167 @@
+import type { WorkflowHandle } from '@temporalio/client';
+import {
+  SIGNALS,
+  TASK_QUEUES,
+  workflowId,
+  WORKFLOWS,
+  type DeliveryRef,
+  type OrderWorkflowInput,
+  type PayOrderResult,
+  type ProviderEvent,
+  type SettleResult,
+  type SourceMessage,
+} from '../../src/contracts/workflows';
+import type { Scenario } from './history-scenarios';
+
+const source = (topic: string, key: string): SourceMessage => ({
+  topic,
+  partition: 0,
+  offset: '0',
+  key,
+  valueBase64: '',
+  headers: {},
+});
+
+const delivery = (name: string): DeliveryRef => ({
+  deliveryId: '00000000-0000-4000-8000-000000000001',
+  eventId: `evt_${name}`,
+  subscriptionId: 'sub_1',
+  eventType: 'payment.succeeded',
+  scheduleMs: [0, 5_000],
+  timeoutMs: 15_000,
+  correlationId: 'correlation',
+});
+
+/** What a child delivery meets: its subscriber takes the first attempt. */
+const DELIVERED = {
+  attemptDelivery: () =>
+    Promise.resolve({
+      verdict: 'delivered',
+      result: 'delivered',
+      statusCode: 200,
+      attempts: 1,
+      retryAfterMs: null,
+    }),
+};
+
+function settled(changes: Partial<SettleResult>): SettleResult {
+  return {
+    outcome: 'applied',
+    status: 'succeeded',
+    failureCode: null,
+    userId: 'user-1',
+    expiresAt: null,
+    waitUntil: null,
+    deliveries: [],
+    ...changes,
+  };
+}
+
+/** The payment `name`, whose events are answered in turn; the last answer repeats. */
+function payment(
+  name: string,
+  statuses: ProviderEvent['status'][],
+  answers: Partial<SettleResult>[],
+  meanwhile?: (handle: WorkflowHandle) => Promise<void>,
+): Scenario {
+  const event = (status: ProviderEvent['status']): ProviderEvent => ({
+    provider: 'decard',
+    providerEventId: `${name}:${status}`,
+    transactionId: name,
+    type: 'payment',
+    status,
+    amountMinor: '10000',
+    currency: 'TRY',
+    payloadHash: 'hash',
+    receivedAt: '2026-11-21T00:00:00.000Z',
+    correlationId: 'correlation',
+    source: source('payment.webhook.decard', name),
+  });
+  const [first, ...later] = statuses.map(event);
+  const left = answers.map(settled);
+  return {
+    name,
+    workflowType: WORKFLOWS.payment,
+    workflowId: workflowId.payment('decard', name),
+    taskQueue: TASK_QUEUES.payments,
+    input: { provider: 'decard', transactionId: name },
+    signal: { name: SIGNALS.providerEvent, input: first },
+    activities: {
+      settlePayment: () => Promise.resolve(left.length > 1 ? left.shift() : left[0]),
+      expirePayment: () => Promise.resolve(settled({ status: 'expired', failureCode: 'expired' })),
+      deadLetterEvent: () => Promise.resolve(),
+      ...DELIVERED,
+    },
+    meanwhile: async (handle) => {
+      await meanwhile?.(handle);
+      for (const each of later) await handle.signal(SIGNALS.providerEvent, each);
+    },
+  };
+}
+
+function order(name: string, answer: Partial<PayOrderResult>): Scenario {
+  const input: OrderWorkflowInput = {
+    orderId: name,
+    userId: 'user-1',
+    amountMinor: '5000',
+    currency: 'TRY',
+    correlationId: 'correlation',
+    source: source('payment-request', name),
+  };
+  return {
+    name,
+    workflowType: WORKFLOWS.order,
+    workflowId: workflowId.order(name),
+    taskQueue: TASK_QUEUES.orders,
+    input,
+    activities: {
+      payOrder: () =>
+        Promise.resolve({
+          outcome: 'applied',
+          status: 'FINISHED',
+          failureCode: null,
+          deliveries: [],
+          ...answer,
+        }),
+      deadLetterRequest: () => Promise.resolve(),
+      ...DELIVERED,
+    },
+  };
+}
+
+const FAR = '2099-01-01T00:00:00.000Z';
+const PAST = '2020-01-01T00:00:00.000Z';
+
+export const PAYMENT_SCENARIOS: readonly Scenario[] = [
+  payment('payment-success', ['success'], [{}]),
+  payment(
+    'payment-success-delivered',
+    ['success'],
+    [{ deliveries: [delivery('payment-success-delivered')] }],
+  ),
+  payment(
+    'payment-pending-then-success',
+    ['pending', 'success'],
+    [{ outcome: 'noted', status: 'pending', expiresAt: FAR }, {}],
+  ),
+  payment('payment-expires', ['pending'], [{ outcome: 'noted', status: 'pending', expiresAt: PAST }]),
+  payment(
+    'payment-unknown-then-known',
+    ['success'],
+    [{ outcome: 'unknown_transaction', status: null, userId: null, waitUntil: FAR }, {}],
+  ),
+  payment(
+    'payment-never-known',
+    ['success'],
+    [{ outcome: 'unknown_transaction', status: null, userId: null, waitUntil: PAST }],
+  ),
+  payment('payment-amount-mismatch', ['success'], [{ outcome: 'amount_mismatch', status: 'pending' }]),
+  payment('payment-duplicate', ['success'], [{ outcome: 'duplicate' }]),
+];
+
+export const ORDER_SCENARIOS: readonly Scenario[] = [
+  order('order-finished', {}),
+  order('order-finished-delivered', { deliveries: [delivery('order-finished-delivered')] }),
+  order('order-cancelled', { status: 'CANCELLED', failureCode: 'insufficient_funds' }),
+  order('order-unknown', { outcome: 'unknown_order', status: null }),
+];

@@ -1,4 +1,9 @@
-import { createClient, type ClickHouseClient } from '@clickhouse/client';
+import {
+  ClickHouseLogLevel,
+  createClient,
+  type ClickHouseClient,
+  type ClickHouseClientConfigOptions,
+} from '@clickhouse/client';
 import type { Config } from './config';
 
 type ClickHouseConfig = Pick<
@@ -7,8 +12,15 @@ type ClickHouseConfig = Pick<
 >;
 
 /** A ClickHouse client over HTTP; connects lazily. `database` is left out when it may not exist yet. */
-export function createClickHouse(config: ClickHouseConfig, withDatabase = true): ClickHouseClient {
+export function createClickHouse(
+  config: ClickHouseConfig,
+  withDatabase = true,
+  options: ClickHouseClientConfigOptions = {},
+): ClickHouseClient {
   return createClient({
+    // What fails is thrown, and logged once by whoever handles it.
+    log: { level: ClickHouseLogLevel.OFF },
+    ...options,
     url: config.CLICKHOUSE_URL,
     username: config.CLICKHOUSE_USER,
     password: config.CLICKHOUSE_PASSWORD,

@@ -77,6 +77,9 @@ const shape = {
   PROVIDER_SECRET_DECARD: webhookSecret()
     .optional()
     .describe('secret that DeCard signs with (Standard Webhooks, whsec_...)'),
+  PROVIDER_SECRET_PAYMENTS: webhookSecret()
+    .optional()
+    .describe('secret that order and chargeback webhooks are signed with (Standard Webhooks, whsec_...)'),
   PROVIDER_SIGNATURES_REQUIRED: flag(true).describe(
     'refuse unsigned provider webhooks; false only for local experiments',
   ),
@@ -99,9 +102,31 @@ const shape = {
   ),
   MONEY_RETRY_BASE_MS: int(2, 1, 1_000).describe('base of the full-jitter back-off between these tries'),
   MONEY_RETRY_CAP_MS: int(200, 1, 60_000).describe('cap of that back-off'),
+  MONEY_QUEUE_CALLS: int(10_000, 1, 1_000_000).describe(
+    'movements of one account that may wait for each other in one process; more are refused',
+  ),
+  MONEY_BATCH_CALLS: int(16, 1, 100).describe('waiting movements of one account that share a transaction'),
   PAYMENT_EXPIRES_AFTER_MS: int(72 * HOUR, 1_000, 365 * 24 * HOUR).describe(
     'a payment or payout without a terminal event expires after this long',
   ),
+  PAYMENT_SWEEP_INTERVAL_MS: int(MINUTE, 1_000, 24 * HOUR).describe(
+    'how often the schedule looks for payments that no workflow expired, and purges idempotency keys',
+  ),
+  PAYMENT_SWEEP_GRACE_MS: int(2 * MINUTE, 0, 24 * HOUR).describe(
+    'how long after its time a payment is left to its own workflow',
+  ),
+  PAYMENT_SWEEP_BATCH_ROWS: int(200, 1, 10_000).describe('payments in one step of that'),
+  IDEMPOTENCY_KEY_TTL_MS: int(24 * HOUR, MINUTE, 30 * 24 * HOUR).describe(
+    'how long an Idempotency-Key and its answer are kept',
+  ),
+  IDEMPOTENCY_LEASE_MS: int(5_000, 100, 600_000).describe(
+    'a request that has not answered for this long may be executed again under its key',
+  ),
+  IDEMPOTENCY_PURGE_ROWS: int(5_000, 1, 100_000).describe('expired keys deleted in one statement'),
+  RECONCILIATION_INTERVAL_MS: int(HOUR, MINUTE, 30 * 24 * HOUR).describe('how often the schedule reconciles'),
+  RECONCILIATION_TIMEOUT_MS: int(10 * MINUTE, 1_000, 24 * HOUR).describe('longest reconciliation'),
+  RECONCILIATION_FINDINGS_MAX: int(20, 1, 1_000).describe('findings listed of one check; all are counted'),
+  RECONCILIATION_DAYS: int(31, 1, 3_660).describe('days of the providers’ totals in a reconciliation'),
 
   // Kafka
   KAFKA_BROKERS: list().describe('host:port, comma separated (KAFKA_BROKER is accepted too)'),
@@ -183,11 +208,14 @@ const shape = {
   TEMPORAL_TLS_CERT_FILE: text().optional().describe('PEM file of the client certificate (mTLS)'),
   TEMPORAL_TLS_KEY_FILE: text().optional().describe('PEM file of the client key (mTLS)'),
   TEMPORAL_UI_URL: z.url().optional().describe('base of the links to workflows that the CLI prints'),
-  WORKER_WORKFLOW_SLOTS: int(100, 1, 10_000).describe('workflow tasks in flight in one worker'),
+  WORKER_WORKFLOW_SLOTS: int(40, 1, 10_000).describe('workflow tasks in flight in one worker'),
   WORKER_ACTIVITY_SLOTS: int(100, 1, 10_000).describe('activities in flight in one worker'),
   WORKER_CACHED_WORKFLOWS: int(2_000, 0, 100_000).describe('workflows kept in memory between their tasks'),
   UNKNOWN_TRANSACTION_WAIT_MS: int(10 * MINUTE, 0, 30 * 24 * HOUR).describe(
     'how long an event of an unknown transaction waits for it',
+  ),
+  DISPUTE_EVIDENCE_DUE_MS: int(7 * 24 * HOUR, 1_000, 365 * 24 * HOUR).describe(
+    'how long evidence for a dispute may take when the chargeback names no time',
   ),
 
   // Webhooks out
@@ -244,6 +272,36 @@ const shape = {
   CLICKHOUSE_USER: text().default('default').describe('user'),
   CLICKHOUSE_PASSWORD: z.string().default('').describe('password'),
   CLICKHOUSE_DATABASE: text().default('remit').describe('database, created by `remit migrate`'),
+  CLICKHOUSE_REQUEST_TIMEOUT_MS: int(60_000, 1_000, 600_000).describe('longest insert or query'),
+  CLICKHOUSE_COMPRESS_REQUESTS: flag(false).describe(
+    'gzip inserts; worth it across a network, not on one machine',
+  ),
+  INGEST_VALIDATION: z
+    .enum(['full', 'pass-through'])
+    .default('full')
+    .describe('full checks every message; pass-through trusts the producer and leaves checks to ClickHouse'),
+  INGEST_BATCH_ROWS: int(50_000, 1, 1_000_000).describe(
+    'rows of one insert; less than the 1,048,449 up to which a batch is one block',
+  ),
+  INGEST_BATCH_BYTES: int(16_777_216, 1_024, 268_435_456).describe('bytes of one insert'),
+  INGEST_FLUSH_MS: int(1_000, 10, 600_000).describe('a batch is stored at the latest after this long'),
+  INGEST_WRITERS: int(3, 1, 64).describe('inserts in flight at a time'),
+  INGEST_BATCHES_AHEAD: int(4, 1, 32).describe(
+    'closed batches of one partition that wait or are being stored; then it is paused',
+  ),
+  INGEST_IN_FLIGHT_BYTES: int(134_217_728, 1_048_576, 17_179_869_184).describe(
+    'memory of all batches; then all partitions are paused',
+  ),
+  INGEST_FETCH_BYTES: int(1_048_576, 16_384, 67_108_864).describe('bytes of one partition in one fetch'),
+  INGEST_FETCH_WAIT_MS: int(50, 1, 5_000).describe('longest time a broker holds back an empty answer'),
+  INGEST_COMMIT_INTERVAL_MS: int(200, 1, 60_000).describe(
+    'offsets of stored batches are committed this often',
+  ),
+  INGEST_RETRY_BASE_MS: int(200, 1, 60_000).describe('first pause when ClickHouse or Kafka is down or full'),
+  INGEST_RETRY_CAP_MS: int(10_000, 1, 600_000).describe('longest such pause'),
+  INGEST_REFUSED_ROWS_MAX: int(1_000, 1, 100_000).describe(
+    'rows of one batch that ClickHouse refuses one by one; when there are more, the table is at fault, and it waits',
+  ),
 } as const;
 
 export type Config = z.infer<z.ZodObject<typeof shape>>;

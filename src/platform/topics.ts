@@ -23,11 +23,11 @@ export function allTopics(config: Config): string[] {
     config.TOPIC_PAYMENT_REQUEST,
     config.TOPIC_EVENTS,
     config.TOPIC_PURCHASES,
+    config.TOPIC_DOMAIN_EVENTS,
   ];
   return [
     ...read.flatMap((topic) => [topic, deadLetterTopic(config, topic)]),
     config.TOPIC_PAYMENT_STATUS,
-    config.TOPIC_DOMAIN_EVENTS,
     config.TOPIC_WEBHOOK_DELIVERY_DLQ,
   ];
 }

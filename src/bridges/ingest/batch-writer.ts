@@ -27,7 +27,7 @@ const INSERT_SETTINGS: ClickHouseSettings = {
   max_insert_block_size: String(BLOCK_ROWS),
   min_insert_block_size_rows: String(BLOCK_ROWS),
   min_insert_block_size_bytes: '0',
-  max_partitions_per_insert_block: 0,
+  max_partitions_per_insert_block: '0',
   // Writers run side by side already, and a row's number is then the row's number.
   input_format_parallel_parsing: 0,
   input_format_skip_unknown_fields: 0,
@@ -197,7 +197,10 @@ export class BatchWriter {
       batch.poison.splice(0, batch.poison.length, ...left);
       const failure = results.find((result) => result.status === 'rejected');
       if (failure === undefined) continue;
-      log.warn({ err: failure.reason as Error }, 'the dead letter queue did not take a message; trying again');
+      log.warn(
+        { err: failure.reason as Error },
+        'the dead letter queue did not take a message; trying again',
+      );
       await this.wait(batch, backoff, 'dead_letter_queue');
     }
   }

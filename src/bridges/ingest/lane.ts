@@ -12,6 +12,12 @@ export interface LaneLimits {
 
 type Stage = 'closed' | 'announced' | 'settled';
 
+/** A commit to be made, and the batches that may be sent once it is durable. */
+export interface Due {
+  committed: Committed;
+  announces: Batch[];
+}
+
 interface Entry {
   batch: Batch;
   stage: Stage;
@@ -32,6 +38,9 @@ export class Lane {
   paused = false;
   /** The last fetch that began elsewhere than at `position`. */
   strayFrom: number | undefined;
+  lastFetchAtMs = Date.now();
+  /** Where the next batch begins: batches leave no offset out, also where offsets have no message. */
+  private nextFirst: number | undefined;
   private readonly entries: Entry[] = [];
   /** Ends of announced ranges that are not read again yet. */
   private readonly recovered: number[];
@@ -46,14 +55,20 @@ export class Lane {
     private readonly pool: ChunkPool,
   ) {
     this.head = rowHead(topic, partition);
-    this.position = committed?.offset;
+    if (committed) this.startAt(committed.offset);
     this.recovered = committed ? decodePending(committed.offset, committed.metadata) : [];
     this.committed = committed;
   }
 
+  /** Reading begins here; nothing of the partition is in memory. */
+  startAt(offset: number): void {
+    this.position = offset;
+    this.nextFirst = offset;
+  }
+
   /** The batch for the next message; a fresh one begins where the last one ended. */
   open(): Batch {
-    this.filling ??= new Batch(this.topic, this.partition, this.position!, this.head, this.pool);
+    this.filling ??= new Batch(this.topic, this.partition, this.nextFirst!, this.head, this.pool);
     return this.filling;
   }
 
@@ -77,11 +92,17 @@ export class Lane {
     const batch = this.open();
     this.filling = undefined;
     batch.last = last;
+    this.nextFirst = last + 1;
     batch.closedBy = closedBy;
     const announced = this.recovered[0] === last;
     if (announced) this.recovered.shift();
     this.entries.push({ batch, stage: announced ? 'announced' : 'closed' });
     return batch;
+  }
+
+  /** Forgets what a predecessor announced: the messages it announced do not exist any more. */
+  forgetRecovered(): void {
+    this.recovered.length = 0;
   }
 
   /** Closed batches that are not settled. */
@@ -93,16 +114,6 @@ export class Lane {
     return this.entries.length < this.limits.batchesAhead;
   }
 
-  /** Batches closed but not announced, as many as may be announced next. */
-  announceable(): Batch[] {
-    const due = this.entries.slice(0, ANNOUNCED_MAX).filter(({ stage }) => stage === 'closed');
-    return due.map(({ batch }) => batch);
-  }
-
-  markAnnounced(batches: readonly Batch[]): void {
-    for (const entry of this.entries) if (batches.includes(entry.batch)) entry.stage = 'announced';
-  }
-
   /** Settled batches at the front leave; the others wait for those before them. */
   settle(batch: Batch): void {
     for (const entry of this.entries) if (entry.batch === batch) entry.stage = 'settled';
@@ -111,24 +122,31 @@ export class Lane {
 
   /**
    * What is to be committed, when that differs from what is: everything before the offset is stored or dead-lettered,
-   * and the metadata holds the ranges of all batches from there on that may have been sent, or will be next.
+   * and the metadata holds the ranges of the batches from there on. A closed batch keeps its range for good, so every
+   * commit announces all of them, sent or not.
    */
-  due(announcing: readonly Batch[]): Committed | undefined {
+  due(): Due | undefined {
     const { position, partition } = this;
     if (position === undefined) return undefined;
-    const offset = this.entries[0]?.batch.first ?? this.filling?.first ?? position;
-    const ends = this.entries
-      .filter(({ batch, stage }) => stage !== 'closed' || announcing.includes(batch))
-      .map(({ batch }) => batch.last);
+    // Offsets without a message need no batch when nothing is waiting before them.
+    if (this.entries.length === 0 && !this.filling && this.recovered.length === 0) this.nextFirst = position;
+    const offset = this.entries[0]?.batch.first ?? this.filling?.first ?? this.nextFirst!;
+    const included = this.entries.slice(0, ANNOUNCED_MAX);
     // While announced ranges are still to be read, nothing was closed behind them.
-    const metadata = encodePending(offset, [...ends, ...this.recovered]);
-    const { committed } = this;
-    if (committed?.offset === offset && committed.metadata === metadata) return undefined;
-    return { partition, offset, metadata };
+    const metadata = encodePending(offset, [...included.map(({ batch }) => batch.last), ...this.recovered]);
+    if (this.committed?.offset === offset && this.committed.metadata === metadata) return undefined;
+    const announces = included.filter(({ stage }) => stage === 'closed').map(({ batch }) => batch);
+    return { committed: { partition, offset, metadata }, announces };
   }
 
-  markCommitted(committed: Committed): void {
+  /** The commit is durable. @returns the batches that it announced and that may be sent now. */
+  markCommitted({ committed, announces }: Due): Batch[] {
     this.committed = committed;
+    return this.entries.flatMap((entry) => {
+      if (entry.stage !== 'closed' || !announces.includes(entry.batch)) return [];
+      entry.stage = 'announced';
+      return [entry.batch];
+    });
   }
 
   /** Forgets everything: the partition went to another member, or comes again in a new generation. */

@@ -1,0 +1,380 @@
+import { setTimeout as sleep } from 'node:timers/promises';
+import type { Config } from '../../platform/config';
+import type { Logger } from '../../platform/logging';
+import { metrics } from '../../platform/metrics';
+import { PoisonMessage } from '../message';
+import { Backoff } from './backoff';
+import type { Batch, ClosedBy } from './batch';
+import { Abandoned, type BatchWriter } from './batch-writer';
+import { ChunkPool } from './chunks';
+import { Lane } from './lane';
+import type { RowFormat } from './row-format';
+import type { Committed, Fetched, MessageSource, SourceListener, SourceRecord } from './source';
+
+export interface PipelineOptions {
+  source: MessageSource;
+  writer: Pick<BatchWriter, 'store'>;
+  format: RowFormat;
+  config: Config;
+  log: Logger;
+  /** Aborted when what can't be stored at the next try is to be given up. */
+  stopping: AbortController;
+}
+
+/** How often batches are looked at for their age; a batch is late by at most this. */
+const TICKS_PER_FLUSH = 20;
+const TICK_MIN_MS = 5;
+/** Reading goes on when memory in use has fallen to this share of its limit. */
+const RESUME_SHARE = 0.75;
+/** An announced range of which nothing more comes for so long has lost its messages (a broker lost its log). */
+const RECOVERY_STALL_MS = 60_000;
+
+/**
+ * From fetched messages to stored batches and committed offsets. One event loop turn does one thing to this state, and
+ * only here; writers work on closed batches alone.
+ *
+ * fetched → batch of its partition → closed (rows, bytes, time) → announced (its range is in the group's committed
+ * metadata) → stored and dead-lettered → committed. A repetition of a batch therefore always has the range and the
+ * token of the first attempt, whoever makes it.
+ */
+export class IngestPipeline implements SourceListener {
+  private lanes = new Map<number, Lane>();
+  private readonly pool: ChunkPool;
+  private readonly queue: Batch[] = [];
+  private readonly running = new Set<Promise<void>>();
+  private readonly laneOf = new WeakMap<Batch, Lane>();
+  private stopped = false;
+  private tickTimer: NodeJS.Timeout | undefined;
+  private commitTimer: NodeJS.Timeout | undefined;
+  private committing: Promise<void> | undefined;
+  private commitWanted = false;
+  private readonly commitBackoff: Backoff;
+  private lastCommitAtMs = Date.now();
+  /** No commit between the end of one generation of the group and the beginning of the next. */
+  private inGroup = false;
+
+  constructor(private readonly options: PipelineOptions) {
+    const { config } = options;
+    this.pool = new ChunkPool(config.INGEST_IN_FLIGHT_BYTES);
+    this.commitBackoff = new Backoff(config.INGEST_RETRY_BASE_MS, config.INGEST_RETRY_CAP_MS);
+  }
+
+  /** Memory of all batches. */
+  get inFlightBytes(): number {
+    return this.pool.usedBytes;
+  }
+
+  async start(): Promise<void> {
+    const { INGEST_FLUSH_MS: flushMs } = this.options.config;
+    this.tickTimer = setInterval(() => this.tick(), Math.max(TICK_MIN_MS, flushMs / TICKS_PER_FLUSH));
+    await this.options.source.start(this);
+  }
+
+  onAssigned(partitions: readonly number[], committed: ReadonlyMap<number, Committed>): void {
+    this.abandonAll();
+    this.lanes = new Map(
+      partitions.map((partition) => [partition, this.newLane(partition, committed.get(partition))]),
+    );
+    this.inGroup = true;
+    this.lastCommitAtMs = Date.now();
+    // The client remembers pauses of an earlier generation.
+    if (this.stopped) this.options.source.pause(partitions);
+    else this.options.source.resume(partitions);
+  }
+
+  onRebalancing(): void {
+    // What is stored by now need not be read again by whoever gets the partition.
+    void this.commitNow();
+    this.inGroup = false;
+  }
+
+  onLost(): void {
+    this.inGroup = false;
+    this.abandonAll();
+  }
+
+  onFetched(fetched: Fetched): boolean {
+    const lane = this.lanes.get(fetched.partition);
+    if (!lane || this.stopped || !this.continues(lane, fetched)) return false;
+    lane.lastFetchAtMs = Date.now();
+    for (const record of fetched.records) this.take(lane, record);
+    lane.position = fetched.nextOffset;
+    this.closeWhenDue(lane);
+    this.balance();
+    return true;
+  }
+
+  /**
+   * A fetch that does not begin where the lane stands was made for an earlier generation, or the messages in between
+   * are gone (retention). Which of both, a second look tells.
+   */
+  private continues(lane: Lane, { fromOffset, partition }: Fetched): boolean {
+    if (lane.position === undefined) lane.startAt(fromOffset);
+    if (lane.position === fromOffset) return true;
+    if (lane.strayFrom !== fromOffset) {
+      lane.strayFrom = fromOffset;
+      this.options.source.seek(partition, lane.position!);
+      return false;
+    }
+    const { log, source } = this.options;
+    log.warn(
+      { topic: source.topic, partition, expected: lane.position, found: fromOffset },
+      'offsets were skipped: their messages are no longer in the topic',
+    );
+    lane.strayFrom = undefined;
+    if (fromOffset > lane.position!) return true;
+    // The log was cut and begins anew: what was read of it does not count.
+    lane.abandon();
+    const fresh = this.newLane(partition, undefined);
+    fresh.startAt(fromOffset);
+    this.lanes.set(partition, fresh);
+    return false;
+  }
+
+  private newLane(partition: number, committed: Committed | undefined): Lane {
+    const { config, source } = this.options;
+    const limits = {
+      batchRows: config.INGEST_BATCH_ROWS,
+      batchBytes: config.INGEST_BATCH_BYTES,
+      batchesAhead: config.INGEST_BATCHES_AHEAD,
+    };
+    return new Lane(source.topic, partition, committed, limits, this.pool);
+  }
+
+  private take(lane: Lane, record: SourceRecord): void {
+    const offset = Number(record.offset);
+    for (let end = lane.mustEndAt; end !== undefined && offset > end; end = lane.mustEndAt)
+      this.close(lane, end, 'recovered');
+    const batch = lane.open();
+    this.addTo(batch, record);
+    lane.position = offset + 1;
+    this.closeWhenDue(lane);
+  }
+
+  private addTo(batch: Batch, record: SourceRecord): void {
+    const { format, config, source } = this.options;
+    const { value } = record;
+    if (value !== null && value.length <= config.KAFKA_MESSAGE_MAX_BYTES) {
+      if (format.takesBytes(value)) return batch.append(record, value);
+      metrics.ingestSlowPath.inc({ topic: source.topic });
+      try {
+        return batch.append(record, Buffer.from(format.rewrite(value)), value);
+      } catch (error) {
+        if (!(error instanceof PoisonMessage)) throw error;
+        return batch.addPoison(record, error.code, error.message);
+      }
+    }
+    if (value === null) return batch.addPoison(record, 'invalid_json', 'the message has no value');
+    batch.addPoison(
+      record,
+      'message_too_large',
+      `${value.length} bytes, more than ${config.KAFKA_MESSAGE_MAX_BYTES} (KAFKA_MESSAGE_MAX_BYTES)`,
+    );
+  }
+
+  private closeWhenDue(lane: Lane): void {
+    for (let reason = lane.closeReason; reason !== undefined; reason = lane.closeReason)
+      this.close(lane, lane.mustEndAt ?? lane.position! - 1, reason);
+  }
+
+  private close(lane: Lane, last: number, reason: ClosedBy): void {
+    const announced = lane.mustEndAt === last;
+    const batch = lane.close(last, reason);
+    this.laneOf.set(batch, lane);
+    if (announced) this.enqueue(batch);
+    else this.wantCommit();
+  }
+
+  private enqueue(batch: Batch): void {
+    this.queue.push(batch);
+    this.pump();
+  }
+
+  private pump(): void {
+    while (this.running.size < this.options.config.INGEST_WRITERS) {
+      const batch = this.queue.shift();
+      if (!batch) return;
+      if (batch.abandoned) {
+        batch.release();
+        continue;
+      }
+      const work = this.store(batch).finally(() => {
+        this.running.delete(work);
+        this.pump();
+        this.balance();
+      });
+      this.running.add(work);
+    }
+  }
+
+  private async store(batch: Batch): Promise<void> {
+    const { topic } = batch;
+    const deadLetters = batch.poison.length;
+    try {
+      await this.options.writer.store(batch);
+    } catch (error) {
+      batch.release();
+      if (error instanceof Abandoned) return;
+      throw error;
+    }
+    metrics.ingestRows.inc({ topic }, batch.liveRows);
+    metrics.ingestBytes.inc({ topic }, batch.bytes);
+    metrics.ingestBatchRows.observe({ topic }, batch.liveRows + deadLetters);
+    metrics.ingestBatches.inc({ topic, closed_by: batch.closedBy ?? 'rows' });
+    batch.release();
+    if (batch.abandoned) return;
+    this.laneOf.get(batch)?.settle(batch);
+    this.commitTimer ??= setTimeout(() => {
+      this.commitTimer = undefined;
+      this.wantCommit();
+    }, this.options.config.INGEST_COMMIT_INTERVAL_MS);
+  }
+
+  /** Closes what is old enough, and shows how things stand. */
+  private tick(): void {
+    const { config, source, log } = this.options;
+    const now = Date.now();
+    for (const lane of this.lanes.values()) {
+      const { filling } = lane;
+      if (lane.mustEndAt !== undefined) {
+        if (lane.paused || now - lane.lastFetchAtMs < RECOVERY_STALL_MS || !filling) continue;
+        log.warn(
+          { topic: source.topic, partition: lane.partition },
+          'an announced batch is no longer complete',
+        );
+        lane.forgetRecovered();
+      }
+      if (filling && now - filling.openedAtMs >= config.INGEST_FLUSH_MS && lane.hasRoom)
+        this.close(lane, lane.position! - 1, 'time');
+    }
+    this.balance();
+    this.showGauges(now);
+  }
+
+  private showGauges(now: number): void {
+    const { topic } = this.options.source;
+    const lanes = [...this.lanes.values()];
+    metrics.ingestInFlightBytes.set({ topic }, this.pool.usedBytes);
+    metrics.ingestPausedPartitions.set({ topic }, lanes.filter((lane) => lane.paused).length);
+    const uncommitted = lanes.some((lane) => lane.filling !== undefined || lane.ahead > 0);
+    if (!uncommitted) this.lastCommitAtMs = now;
+    metrics.ingestLastCommitAge.set({ topic }, (now - this.lastCommitAtMs) / 1_000);
+  }
+
+  /** Pauses what may not grow, resumes what may, and makes sure that full memory empties again. */
+  private balance(): void {
+    if (this.stopped) return;
+    const { config, source } = this.options;
+    const limit = config.INGEST_IN_FLIGHT_BYTES;
+    const full = this.pool.usedBytes >= limit;
+    const roomy = this.pool.usedBytes < limit * RESUME_SHARE;
+    if (full && this.queue.length === 0 && this.running.size === 0) this.closeLargest();
+    const pause: number[] = [];
+    const resume: number[] = [];
+    for (const lane of this.lanes.values()) {
+      // An announced range has to be read to its end: only then can it be stored and make room.
+      const completing = lane.mustEndAt !== undefined && lane.filling !== undefined;
+      const stop = !completing && (full || !lane.hasRoom);
+      if (stop && !lane.paused) pause.push(lane.partition);
+      const go = completing || (roomy && lane.hasRoom);
+      if (go && lane.paused) resume.push(lane.partition);
+      lane.paused = stop || (lane.paused && !go);
+    }
+    if (pause.length > 0) source.pause(pause);
+    if (resume.length > 0) source.resume(resume);
+  }
+
+  private closeLargest(): void {
+    let largest: Lane | undefined;
+    for (const lane of this.lanes.values())
+      if (lane.filling && lane.mustEndAt === undefined && lane.hasRoom)
+        if (!largest || lane.filling.bytes > largest.filling!.bytes) largest = lane;
+    if (largest) this.close(largest, largest.position! - 1, 'pressure');
+  }
+
+  /** Commits as soon as the turn is over; what is wanted meanwhile shares the request, or the next one. */
+  private wantCommit(): void {
+    this.commitWanted = true;
+    this.committing ??= new Promise<void>((resolve) => setImmediate(resolve))
+      .then(() => this.commitWhileWanted())
+      .finally(() => {
+        this.committing = undefined;
+        if (this.commitWanted && this.inGroup && !this.options.stopping.signal.aborted) this.wantCommit();
+      });
+  }
+
+  private async commitWhileWanted(): Promise<void> {
+    while (this.commitWanted && this.inGroup) {
+      this.commitWanted = false;
+      if (await this.commitNow()) {
+        this.commitBackoff.reset();
+        continue;
+      }
+      this.commitWanted = true;
+      await this.commitBackoff.pause(this.options.stopping.signal);
+      if (this.options.stopping.signal.aborted) return;
+    }
+  }
+
+  /** @returns false when it has to be tried again. */
+  private async commitNow(): Promise<boolean> {
+    if (!this.inGroup) return true;
+    const lanes = this.lanes;
+    const due = [...lanes.values()].flatMap((lane) => {
+      const commit = lane.due();
+      return commit ? [{ lane, commit }] : [];
+    });
+    if (due.length === 0) return true;
+    try {
+      await this.options.source.commit(due.map(({ commit }) => commit.committed));
+    } catch (error) {
+      this.options.log.debug({ err: error }, 'offsets were not committed');
+      return false;
+    }
+    // A generation that ended meanwhile had its lanes taken away; its batches are read again.
+    if (lanes !== this.lanes) return true;
+    this.lastCommitAtMs = Date.now();
+    for (const { lane, commit } of due) for (const batch of lane.markCommitted(commit)) this.enqueue(batch);
+    return true;
+  }
+
+  private abandonAll(): void {
+    for (const lane of this.lanes.values()) lane.abandon();
+    this.lanes = new Map();
+  }
+
+  /** First half of stopping: takes nothing more in, and closes what is there. */
+  stopTaking(): void {
+    if (this.stopped) return;
+    this.options.source.pause([...this.lanes.keys()]);
+    this.stopped = true;
+    for (const lane of this.lanes.values())
+      if (lane.filling && lane.mustEndAt === undefined) this.close(lane, lane.position! - 1, 'shutdown');
+  }
+
+  /**
+   * Second half: what can be stored at the first try is stored and committed; the rest is given up, to be read again by
+   * whoever gets the partition. Then leaves the group. Takes at most `limitMs`, and what the brokers take to answer.
+   */
+  async stop(limitMs: number): Promise<void> {
+    this.stopTaking();
+    this.options.stopping.abort();
+    const limit = new AbortController();
+    const late = sleep(limitMs, undefined, { signal: limit.signal }).catch(() => undefined);
+    await Promise.race([this.drain(), late]);
+    limit.abort();
+    clearTimeout(this.commitTimer);
+    clearInterval(this.tickTimer);
+    await this.commitNow();
+    this.abandonAll();
+    await this.options.source.stop();
+  }
+
+  private async drain(): Promise<void> {
+    while (this.inGroup && [...this.lanes.values()].some((lane) => lane.ahead > 0)) {
+      await this.committing;
+      if (this.running.size === 0) return;
+      await Promise.race(this.running);
+    }
+  }
+}

@@ -1,0 +1,92 @@
+import type { Config } from '../platform/config';
+import { checkClickHouse, createClickHouse } from '../platform/clickhouse';
+import { ConsumerLag } from '../bridges/consumer-lag';
+import { BatchWriter } from '../bridges/ingest/batch-writer';
+import { KafkaJsSource } from '../bridges/ingest/kafkajs-source';
+import { IngestPipeline } from '../bridges/ingest/pipeline';
+import { checkedPurchases, domainEvents, trustedObjects, type RowFormat } from '../bridges/ingest/row-format';
+import type { RoleContext } from './context';
+
+interface Stream {
+  topic: string;
+  groupName: string;
+  table: string;
+  format: RowFormat;
+  strictFormat: RowFormat;
+}
+
+function streams(config: Config): Stream[] {
+  return [
+    {
+      topic: config.TOPIC_PURCHASES,
+      groupName: 'ingest.purchases',
+      table: 'purchases',
+      format: config.INGEST_VALIDATION === 'full' ? checkedPurchases : trustedObjects,
+      strictFormat: checkedPurchases,
+    },
+    {
+      topic: config.TOPIC_DOMAIN_EVENTS,
+      groupName: 'ingest.domain-events',
+      table: 'domain_events',
+      format: domainEvents,
+      strictFormat: domainEvents,
+    },
+  ];
+}
+
+/** Of the time that the whole shutdown may take, the share in which batches in memory are stored. */
+const DRAIN_SHARE = 0.6;
+
+/**
+ * Starts to stream purchases and domain events into ClickHouse. Stops in order: `intake` takes nothing more, `drain`
+ * stores and commits what is in memory and leaves the group.
+ *
+ * Resolves when the groups are joined; ClickHouse need not be there yet. Rejects when Kafka can't be reached.
+ */
+export async function startIngest(context: RoleContext): Promise<{ pipelines: IngestPipeline[] }> {
+  const { config, log, lifecycle, kafka } = context;
+  const clickhouse = createClickHouse(config, true, {
+    request_timeout: config.CLICKHOUSE_REQUEST_TIMEOUT_MS,
+    max_open_connections: 2 * config.INGEST_WRITERS + 2,
+    compression: { request: config.CLICKHOUSE_COMPRESS_REQUESTS, response: false },
+  });
+  lifecycle.addCheck('clickhouse', () => checkClickHouse(clickhouse));
+  lifecycle.onStop('close', 'clickhouse client', () => clickhouse.close());
+  const producer = await context.producer();
+
+  const pipelines = await Promise.all(
+    streams(config).map(async ({ topic, groupName, table, format, strictFormat }) => {
+      const streamLog = log.child({ topic });
+      const source = new KafkaJsSource({
+        kafka,
+        config,
+        log: streamLog,
+        topic,
+        groupName,
+        onFatal: () => lifecycle.crash(),
+      });
+      const stopping = new AbortController();
+      const writer = new BatchWriter({
+        clickhouse,
+        producer,
+        config,
+        log: streamLog,
+        table,
+        format,
+        strictFormat,
+        stopping: stopping.signal,
+      });
+      const pipeline = new IngestPipeline({ source, writer, format, config, log: streamLog, stopping });
+      const lag = new ConsumerLag(kafka, source.group, [topic], config.KAFKA_LAG_INTERVAL_MS, streamLog);
+      const name = `consumer ${source.group}`;
+      lifecycle.addCheck(name, () => source.check());
+      lifecycle.onStop('intake', name, () => pipeline.stopTaking());
+      lifecycle.onStop('drain', name, () => pipeline.stop(config.SHUTDOWN_TIMEOUT_MS * DRAIN_SHARE));
+      lifecycle.onStop('drain', `lag ${source.group}`, () => lag.stop());
+      await pipeline.start();
+      lag.start();
+      return pipeline;
+    }),
+  );
+  return { pipelines };
+}

@@ -1,0 +1,180 @@
+import { setTimeout as sleep } from 'node:timers/promises';
+import { IngestPipeline } from '../../../src/bridges/ingest/pipeline';
+import { checkedPurchases } from '../../../src/bridges/ingest/row-format';
+import { decodePending } from '../../../src/bridges/ingest/pending';
+import type { SourceRecord } from '../../../src/bridges/ingest/source';
+import { loadConfig } from '../../../src/platform/config';
+import { createLogger } from '../../../src/platform/logging';
+import { PlayedCluster, PlayedSource, PlayedTable, randomOf } from './played-log';
+import { bytesOf, purchase, record } from './purchase';
+
+const log = createLogger({ LOG_LEVEL: 'silent', NODE_ENV: 'test' }, 'test');
+const good = bytesOf(purchase());
+const bad = Buffer.from('{"id":"abc}');
+
+/** Records with gaps between their offsets (compaction, control records) and every 50th broken. */
+function partition(count: number, random: (below: number) => number): SourceRecord[] {
+  let offset = random(5);
+  return Array.from({ length: count }, (_, i) => {
+    offset += random(15) === 0 ? 1 + random(40) : 1;
+    return record(offset, i % 50 === 7 ? bad : good);
+  });
+}
+
+function start(cluster: PlayedCluster, table: PlayedTable, random: (below: number) => number, env = {}) {
+  let alive = true;
+  const config = loadConfig(
+    {
+      INGEST_BATCH_ROWS: '60',
+      INGEST_FLUSH_MS: '10',
+      INGEST_COMMIT_INTERVAL_MS: '3',
+      INGEST_RETRY_BASE_MS: '1',
+      INGEST_RETRY_CAP_MS: '3',
+      ...env,
+    },
+    [],
+  );
+  const source = new PlayedSource(cluster, random);
+  const pipeline = new IngestPipeline({
+    source,
+    writer: table.writer(() => alive),
+    format: checkedPurchases,
+    config,
+    log,
+    stopping: new AbortController(),
+  });
+  return {
+    source,
+    pipeline,
+    kill() {
+      alive = false;
+      source.die();
+      pipeline.onLost();
+      void pipeline.stop(0);
+    },
+  };
+}
+
+const ids = (cluster: PlayedCluster, value: Buffer) =>
+  [...cluster.records].flatMap(([number, records]) =>
+    records.filter((each) => each.value === value).map(({ offset }) => `${number}/${offset}`),
+  );
+const allCommitted = (cluster: PlayedCluster) =>
+  [...cluster.records].every(([number, records]) => {
+    const committed = cluster.committed.get(number);
+    return committed?.metadata === '' && committed.offset > Number(records.at(-1)!.offset);
+  });
+async function until(done: () => boolean, limitMs = 20_000): Promise<void> {
+  for (const deadline = Date.now() + limitMs; !done(); await sleep(2))
+    if (Date.now() > deadline) throw new Error('did not come to an end');
+}
+
+describe('the ingest pipeline', () => {
+  // The table tells repetitions by the token alone: one batch that a successor cuts elsewhere, and rows appear twice.
+  it.each(Array.from({ length: 25 }, (_, seed) => [seed + 1]))(
+    'stores every message once, whenever it is killed or rebalanced and whatever commits fail (seed %i)',
+    async (seed) => {
+      const random = randomOf(seed * 7_919);
+      const cluster = new PlayedCluster(
+        new Map([0, 1, 2].map((number) => [number, partition(400 + random(400), random)])),
+      );
+      const table = new PlayedTable(random);
+      const env = { INGEST_BATCH_ROWS: String(20 + random(150)), INGEST_FLUSH_MS: String(10 + random(20)) };
+      for (let life = 0; life < 6; life++) {
+        const member = start(cluster, table, random, env);
+        await member.pipeline.start();
+        for (let i = random(3); i > 0; i--) {
+          await sleep(random(15));
+          member.source.rebalance();
+        }
+        await sleep(random(25));
+        member.kill();
+      }
+      const last = start(cluster, table, random, env);
+      await last.pipeline.start();
+      await until(() => allCommitted(cluster));
+      await last.pipeline.stop(1_000);
+      expect(table.rows.sort()).toEqual(ids(cluster, good).sort());
+      expect([...table.dead].sort()).toEqual(ids(cluster, bad).sort());
+    },
+  );
+
+  it('hands on everything at an orderly stop, and holds nothing back', async () => {
+    const random = randomOf(3);
+    const cluster = new PlayedCluster(new Map([[0, partition(2_000, random)]]));
+    const table = new PlayedTable(random);
+    const member = start(cluster, table, random, { INGEST_FLUSH_MS: '60000', INGEST_BATCH_ROWS: '100000' });
+    await member.pipeline.start();
+    await sleep(40);
+    await member.pipeline.stop(1_000);
+    const committed = cluster.committed.get(0)!;
+    expect(committed.metadata).toBe('');
+    expect(table.rows.length).toBeGreaterThan(0);
+    expect(table.rows.length + table.dead.size).toBe(
+      cluster.records.get(0)!.filter(({ offset }) => Number(offset) < committed.offset).length,
+    );
+  });
+
+  it('announces a batch before it is sent', async () => {
+    const random = randomOf(5);
+    const cluster = new PlayedCluster(new Map([[0, partition(500, random)]]));
+    const table = new PlayedTable(random);
+    const unannounced: string[] = [];
+    const { store } = table.writer(() => true);
+    const source = new PlayedSource(cluster, random);
+    const pipeline = new IngestPipeline({
+      source,
+      writer: {
+        store(batch) {
+          const committed = cluster.committed.get(0);
+          const ends = committed ? decodePending(committed.offset, committed.metadata) : [];
+          if (!ends.includes(batch.last)) unannounced.push(batch.token);
+          return store(batch);
+        },
+      },
+      format: checkedPurchases,
+      config: loadConfig({ INGEST_BATCH_ROWS: '50', INGEST_RETRY_BASE_MS: '1' }, []),
+      log,
+      stopping: new AbortController(),
+    });
+    await pipeline.start();
+    await until(() => table.tokens.size >= 8);
+    await pipeline.stop(1_000);
+    expect(unannounced).toEqual([]);
+  });
+
+  it('stops reading while ClickHouse takes nothing, and keeps to its memory', async () => {
+    const random = randomOf(9);
+    const cluster = new PlayedCluster(new Map([0, 1].map((number) => [number, partition(60_000, random)])));
+    const source = new PlayedSource(cluster, random, 4_000);
+    let release: () => void = () => undefined;
+    const down = new Promise<void>((resolve) => (release = resolve));
+    const config = loadConfig(
+      {
+        INGEST_IN_FLIGHT_BYTES: '4194304',
+        INGEST_BATCH_ROWS: '5000',
+        INGEST_RETRY_BASE_MS: '1',
+        INGEST_FLUSH_MS: '20',
+      },
+      [],
+    );
+    const pipeline = new IngestPipeline({
+      source,
+      writer: { store: () => down },
+      format: checkedPurchases,
+      config,
+      log,
+      stopping: new AbortController(),
+    });
+    await pipeline.start();
+    await until(() => pipeline.inFlightBytes >= 4_194_304);
+    await sleep(50);
+    // One fetch may go over the limit.
+    const fetchBytes = 2 * 4_000 * 450;
+    expect(pipeline.inFlightBytes).toBeLessThan(4_194_304 + fetchBytes);
+    release();
+    await until(() => allCommitted(cluster));
+    expect(pipeline.inFlightBytes).toBe(0);
+    await pipeline.stop(1_000);
+  });
+});

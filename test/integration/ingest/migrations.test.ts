@@ -1,0 +1,87 @@
+import { cp, mkdtemp, rm, writeFile } from 'node:fs/promises';
+import os from 'node:os';
+import path from 'node:path';
+import {
+  migrateClickHouse,
+  readMigrations,
+  splitStatements,
+} from '../../../src/platform/clickhouse-migrations';
+import { PROJECT_ROOT } from '../../../src/platform/project';
+import { createTestSpace } from '../../support/harness';
+import { createIngestSpace, rows } from './support';
+
+const SHIPPED = path.join(PROJECT_ROOT, 'clickhouse');
+
+async function copyOfMigrations(): Promise<string> {
+  const folder = await mkdtemp(path.join(os.tmpdir(), 'remit-migrations-'));
+  await cp(SHIPPED, folder, { recursive: true });
+  return folder;
+}
+
+describe('ClickHouse migrations', () => {
+  it('apply once, and two at a time do no harm', async () => {
+    const space = await createTestSpace();
+    const names = (await readMigrations(SHIPPED)).map(({ name }) => name);
+    const runs = await Promise.all([
+      migrateClickHouse(space.config, space.log),
+      migrateClickHouse(space.config, space.log),
+    ]);
+    expect(runs.some((applied) => applied.join() === names.join())).toBe(true);
+    expect(await migrateClickHouse(space.config, space.log)).toEqual([]);
+  });
+
+  it('continue where a run was cut short', async () => {
+    const space = await createTestSpace();
+    const folder = await copyOfMigrations();
+    const next = path.join(folder, '0004_more.sql');
+    await writeFile(next, 'CREATE TABLE IF NOT EXISTS a (n UInt8) ENGINE = Memory; CREATE TABEL b;');
+    await expect(migrateClickHouse(space.config, space.log, folder)).rejects.toThrow(
+      /0004_more.*Syntax error/s,
+    );
+    await writeFile(next, 'CREATE TABLE IF NOT EXISTS a (n UInt8) ENGINE = Memory;\n-- mended; at last\n');
+    expect(await migrateClickHouse(space.config, space.log, folder)).toEqual(['0004_more']);
+    await rm(folder, { recursive: true });
+  });
+
+  it('refuse a file that was changed after it was applied', async () => {
+    const space = await createTestSpace();
+    const folder = await copyOfMigrations();
+    await migrateClickHouse(space.config, space.log, folder);
+    await writeFile(path.join(folder, '0003_domain_events.sql'), 'SELECT 1');
+    await expect(migrateClickHouse(space.config, space.log, folder)).rejects.toThrow(/was changed after/);
+    await rm(folder, { recursive: true });
+  });
+
+  it('refuse a gap in the numbers', async () => {
+    const folder = await copyOfMigrations();
+    await writeFile(path.join(folder, '0005_later.sql'), 'SELECT 1');
+    await expect(readMigrations(folder)).rejects.toThrow(/0004_name/);
+    await rm(folder, { recursive: true });
+  });
+
+  it('are split at semicolons that are none of a text or a comment', () => {
+    expect(splitStatements(`SELECT ';' -- a; b\n; /* c; d */ SELECT "x;\\"y", \`z;\`, 'it''s;' ;;`)).toEqual([
+      `SELECT ';'`,
+      `SELECT "x;\\"y", \`z;\`, 'it''s;'`,
+    ]);
+  });
+
+  it('leave tables that remember the tokens of batches', async () => {
+    const space = await createIngestSpace();
+    const tables = await rows<{ name: string; create_table_query: string }>(
+      space,
+      `SELECT name, create_table_query FROM system.tables WHERE database = '${space.name}' AND engine LIKE '%MergeTree'`,
+    );
+    const fed = tables.filter(({ name }) => name !== 'schema_migrations');
+    expect(fed.map(({ name }) => name).sort()).toEqual([
+      'domain_events',
+      'ingest_lag',
+      'products_daily',
+      'purchases',
+      'revenue_daily',
+    ]);
+    for (const { create_table_query: ddl } of fed)
+      expect(ddl).toContain('non_replicated_deduplication_window = 10000');
+    await space.clickhouse.close();
+  });
+});

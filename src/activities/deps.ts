@@ -8,8 +8,10 @@ export interface ActivityDeps {
   db: Database;
   /** How long an event of an unknown transaction waits for it. */
   unknownTransactionWaitMs: number;
+  /** How long evidence for a dispute may take when its provider names no time. */
+  disputeEvidenceDueMs: number;
   /** Writes a dead letter with the original key, value and headers; resolves when the brokers have it. */
-  sendDeadLetter(source: SourceMessage, code: DeadLetterCode, message: string): Promise<void>;
+  sendDeadLetter: (source: SourceMessage, code: DeadLetterCode, message: string) => Promise<void>;
   /** Completes a delivery row with the retry policy that applies to it. */
-  deliveryPolicy(row: DeliveryRow, correlationId: string): DeliveryRef;
+  deliveryPolicy: (row: DeliveryRow, correlationId: string) => DeliveryRef;
 }

@@ -1,5 +1,7 @@
 import { createDeliveryActivities, type DeliveryDeps } from './deliveries';
 import type { ActivityDeps } from './deps';
+import { createDisputeActivities } from './disputes';
+import { createOrderWebhookActivities } from './order-webhooks';
 import { createOrderActivities } from './orders';
 import { createPaymentActivities } from './payments';
 
@@ -8,6 +10,8 @@ export function createActivities(deps: ActivityDeps & DeliveryDeps) {
   return {
     ...createPaymentActivities(deps),
     ...createOrderActivities(deps),
+    ...createOrderWebhookActivities(deps),
+    ...createDisputeActivities(deps),
     ...createDeliveryActivities(deps),
   };
 }

@@ -13,11 +13,15 @@ import { Authenticator } from './auth';
 import { beginRequest, pathOf } from './context';
 import { invalidRequest, sendProblem, toFault } from './problem';
 import { accountRoutes } from './routes/accounts';
+import { chargebackRoute } from './routes/chargebacks';
+import { disputeRoutes } from './routes/disputes';
 import { healthRoutes } from './routes/health';
 import { openApiRoute } from './routes/openapi';
+import { orderWebhookRoute } from './routes/order-webhooks';
 import { orderRoutes } from './routes/orders';
 import { paymentRoutes } from './routes/payments';
 import { providerWebhookRoute } from './routes/provider-webhooks';
+import { refundRoutes } from './routes/refunds';
 import { authenticate, type ApiDeps, type Call, type RawRoute, type Route } from './routes/route';
 import { subscriptionRoutes } from './routes/subscriptions';
 
@@ -25,10 +29,14 @@ import { subscriptionRoutes } from './routes/subscriptions';
 export function allRoutes(): (Route | RawRoute)[] {
   const routes = [
     providerWebhookRoute,
+    orderWebhookRoute,
+    chargebackRoute,
     ...healthRoutes,
     ...orderRoutes,
     ...accountRoutes,
     ...paymentRoutes,
+    ...refundRoutes,
+    ...disputeRoutes,
     ...subscriptionRoutes,
   ];
   return [...routes, openApiRoute(routes)];

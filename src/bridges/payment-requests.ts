@@ -1,7 +1,14 @@
 import type { Client } from '@temporalio/client';
 import { defineSearchAttributeKey, TypedSearchAttributes } from '@temporalio/common';
 import { PaymentRequestEvent } from '../contracts/messages';
-import { TASK_QUEUES, workflowId, WORKFLOWS, type OrderWorkflowInput } from '../contracts/workflows';
+import {
+  SIGNALS,
+  TASK_QUEUES,
+  workflowId,
+  WORKFLOWS,
+  type OrderRunInput,
+  type OrderWorkflowInput,
+} from '../contracts/workflows';
 import type { Config } from '../platform/config';
 import { parseJson, parseWith, toSourceMessage, type IncomingMessage } from './message';
 import { correlationId, exactAmount } from './payments';
@@ -26,7 +33,8 @@ export function parsePaymentRequest(message: IncomingMessage): OrderWorkflowInpu
 }
 
 /**
- * The handler of `payment-request`: starts the order's workflow. While it runs, a repeated request joins it.
+ * The handler of `payment-request`: the request reaches the order's one workflow as a signal, because a provider's
+ * webhook for the order may have started it before.
  *
  * After it closed, a repeated request may run again (ALLOW_DUPLICATE) rather than be turned away as a duplicate: a
  * request that was dead-lettered (`unknown_order`) has a closed workflow too, and to redrive it must do something. The
@@ -37,19 +45,22 @@ export function paymentRequestHandler(
   config: Pick<Config, 'BRIDGE_START_TIMEOUT_MS'>,
 ): (message: IncomingMessage) => Promise<void> {
   return async (message) => {
-    const input = parsePaymentRequest(message);
+    const request = parsePaymentRequest(message);
+    const { orderId, userId, correlationId } = request;
+    const input: OrderRunInput = { orderId };
     await takenByTemporal(client, config.BRIDGE_START_TIMEOUT_MS, () =>
-      client.workflow.start(WORKFLOWS.order, {
-        workflowId: workflowId.order(input.orderId),
+      client.workflow.signalWithStart(WORKFLOWS.order, {
+        workflowId: workflowId.order(orderId),
         taskQueue: TASK_QUEUES.orders,
         args: [input],
-        workflowIdConflictPolicy: 'USE_EXISTING',
+        signal: SIGNALS.paymentRequest,
+        signalArgs: [request],
         workflowIdReusePolicy: 'ALLOW_DUPLICATE',
         typedSearchAttributes: new TypedSearchAttributes([
-          { key: RemitOrderId, value: input.orderId },
-          { key: RemitUserId, value: input.userId },
+          { key: RemitOrderId, value: orderId },
+          { key: RemitUserId, value: userId },
         ]),
-        memo: { correlationId: input.correlationId },
+        memo: { correlationId },
       }),
     );
   };

@@ -89,7 +89,7 @@ function eventId(headers: Record<string, string>): string | undefined {
  * When remit first had the event: the API says so in a header; otherwise it is the time of the Kafka message. Never in
  * the future: how long an event waits for its transaction counts from here.
  */
-function receivedAt({ timestampMs }: IncomingMessage, headers: Record<string, string>): string {
+export function receivedAt({ timestampMs }: IncomingMessage, headers: Record<string, string>): string {
   const givenMs = Date.parse(headers[HEADERS.receivedAt] ?? '');
   const atMs = Number.isNaN(givenMs) ? timestampMs : givenMs;
   const nowMs = Date.now();
@@ -100,7 +100,7 @@ function receivedAt({ timestampMs }: IncomingMessage, headers: Record<string, st
  * SHA-256, hex, of the event in canonical JSON (sorted keys), its amount in minor units: the same event written
  * otherwise (100, "100.00", other white space) is a duplicate, one that says something else a conflict.
  */
-function payloadHash(event: Record<string, unknown>): string {
+export function payloadHash(event: Record<string, unknown>): string {
   try {
     return createHash('sha256')
       .update(stringify(event) ?? '')

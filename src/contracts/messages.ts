@@ -25,12 +25,84 @@ export const DecardEvent = z
   .meta({ id: 'DecardEvent' });
 export type DecardEvent = z.infer<typeof DecardEvent>;
 
+/** A line of a provider's text: PostgreSQL stores no NUL, and lone surrogates have no UTF-8 form. */
+const line = (maxLength: number) =>
+  z
+    .string()
+    .max(maxLength)
+    .regex(/^[^\u0000-\u001f\u007f-\u009f]*$/, { error: 'must not contain control characters' })
+    .refine((text) => !/\p{Surrogate}/u.test(text), { error: 'must not contain lone surrogates' });
+
+const ProviderEventId = z
+  .string()
+  .regex(/^[\x21-\x7e]{1,256}$/, { error: 'must be 1 to 256 printable ASCII characters without spaces' })
+  .meta({ description: 'The provider’s id of this event: the same again is a duplicate' });
+
+/** A provider's word on an order: it collected the money for it, or could not. */
+export const OrderWebhook = z
+  .looseObject({
+    provider_event_id: ProviderEventId,
+    order_id: Uuid.meta({ format: 'uuid' }),
+    user_id: line(128).min(1),
+    status: ProviderStatus,
+    amount: MajorAmount,
+    currency: Currency,
+  })
+  .meta({ id: 'OrderWebhook' });
+export type OrderWebhook = z.infer<typeof OrderWebhook>;
+
+/** What a provider says of a dispute. Terminal: won (the money stays here), lost, expired. */
+export const DisputeStatus = z.enum(['opened', 'under_review', 'won', 'lost', 'expired']);
+export type DisputeStatus = z.infer<typeof DisputeStatus>;
+
+/** Ids of disputes are also ids of workflows and parts of paths. */
+export const DisputeId = z
+  .string()
+  .regex(/^[A-Za-z0-9_-]{1,64}$/, { error: 'must be 1 to 64 of A-Z a-z 0-9 _ -' });
+
+/** A provider's chargeback of an order. */
+export const ChargebackWebhook = z
+  .looseObject({
+    provider_event_id: ProviderEventId,
+    order_id: Uuid.meta({ format: 'uuid' }),
+    dispute_id: DisputeId.nullish().meta({
+      description:
+        'Without one, all chargebacks of the order that have none are one dispute, order-<order_id>',
+    }),
+    status: DisputeStatus,
+    amount: MajorAmount.nullish().meta({ description: 'The whole order when left out' }),
+    currency: Currency.nullish().meta({ description: 'Required with amount' }),
+    reason: line(500).nullish(),
+    evidence_due_by: z.iso
+      .datetime({ offset: true })
+      .refine((text) => /^(19[7-9]|[2-9]\d\d)\d-/.test(text), { error: 'must be a year from 1970' })
+      .nullish(),
+  })
+  .refine(({ amount, currency }) => !amount || Boolean(currency), {
+    path: ['currency'],
+    error: 'is required with amount',
+  })
+  .meta({ id: 'ChargebackWebhook' });
+export type ChargebackWebhook = z.infer<typeof ChargebackWebhook>;
+
+/** What order and chargeback webhooks travel in. `payload` is the webhook as it came. */
+export const Envelope = z
+  .object({
+    event_id: z.guid().meta({ description: 'of this message, for tracing', format: 'uuid' }),
+    key: Uuid.meta({ description: 'the order id', format: 'uuid' }),
+    type: z.enum(['order.webhook', 'dispute.webhook']),
+    payload: z.record(z.string(), z.unknown()),
+    timestamp: z.iso.datetime({ offset: true }).meta({ description: 'when remit got the webhook' }),
+  })
+  .meta({ id: 'Envelope' });
+export type Envelope = z.infer<typeof Envelope>;
+
 /** Asks the order bridge to pay an order from its user's balance; produced through the outbox. */
 export const PaymentRequestEvent = z
   .object({
     event: z.literal('payment-request'),
     orderId: Uuid,
-    userId: z.string().min(1),
+    userId: line(128).min(1),
     amount: z.string(),
     currency: Currency,
     requestedAt: z.iso.datetime(),

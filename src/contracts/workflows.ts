@@ -2,15 +2,17 @@
  * What bridges, API, workflows and operators agree on about Temporal: workflow names, ids, task queues, signals,
  * queries, search attributes and inputs. Plain types only (no zod): workflow code bundles this file.
  */
-import type { PaymentType, ProviderStatus } from './messages';
+import type { DisputeStatus, PaymentType, ProviderStatus } from './messages';
 import type { DeadLetterCode } from './errors';
 
 export const WORKFLOWS = {
   payment: 'paymentWorkflow',
   order: 'orderWorkflow',
   delivery: 'deliveryWorkflow',
+  dispute: 'disputeWorkflow',
 } as const;
 
+/** Disputes run on the queue of the orders: they are rare, and change the same rows. */
 export const TASK_QUEUES = { payments: 'payments', orders: 'orders', deliveries: 'deliveries' } as const;
 export type TaskQueue = keyof typeof TASK_QUEUES;
 
@@ -18,10 +20,19 @@ export type TaskQueue = keyof typeof TASK_QUEUES;
 export const workflowId = {
   payment: (provider: string, transactionId: string) => `payment/${provider}/${transactionId}`,
   order: (orderId: string) => `order/${orderId}`,
+  dispute: (disputeId: string) => `dispute/${disputeId}`,
   delivery: (eventId: string, subscriptionId: string) => `delivery/${eventId}/${subscriptionId}`,
 } as const;
 
-export const SIGNALS = { providerEvent: 'providerEvent', tryNow: 'tryNow', cancel: 'cancel' } as const;
+export const SIGNALS = {
+  providerEvent: 'providerEvent',
+  paymentRequest: 'paymentRequest',
+  orderEvent: 'orderEvent',
+  disputeEvent: 'disputeEvent',
+  tryNow: 'tryNow',
+  cancel: 'cancel',
+} as const;
+export const UPDATES = { refund: 'refund', submitEvidence: 'submitEvidence' } as const;
 export const QUERIES = { state: 'state' } as const;
 
 /** Keyword search attributes; plain text in Temporal, so nothing secret goes in. */
@@ -90,6 +101,138 @@ export interface OrderWorkflowInput {
   currency: string;
   correlationId: string;
   source: SourceMessage;
+}
+
+/** Starts an order's workflow for what reaches it by signals and updates. */
+export interface OrderRunInput {
+  orderId: string;
+}
+
+/** What of every event that a provider reports on an order is the same. */
+interface WebhookEvent {
+  /** Whose clearing account the money is in. */
+  provider: string;
+  providerEventId: string;
+  orderId: string;
+  payloadHash: string;
+  receivedAt: string;
+  correlationId: string;
+  source: SourceMessage;
+}
+
+/** An order webhook after parsing at the bridge. */
+export interface OrderEvent extends WebhookEvent {
+  userId: string;
+  status: ProviderStatus;
+  /** Minor units as a decimal string. */
+  amountMinor: string;
+  currency: string;
+}
+
+/**
+ * What became of an order webhook.
+ * - `applied`: it decided the order. - `noted`, `duplicate`, `contradiction`: as for payments; nothing changed.
+ * - `credited`: the order was decided without it; the money went to the user's account.
+ * - the others: refused, to be dead-lettered, no money moved.
+ */
+export type OrderEventOutcome =
+  | 'applied'
+  | 'credited'
+  | 'noted'
+  | 'duplicate'
+  | 'contradiction'
+  | Extract<DeadLetterCode, 'unknown_order' | 'user_mismatch' | 'amount_mismatch' | 'event_conflict'>;
+
+export interface OrderEventResult {
+  outcome: OrderEventOutcome;
+  status: OrderStatus | null;
+  failureCode: string | null;
+  /** Until when an event of an unknown order waits for it (ISO 8601). */
+  waitUntil: string | null;
+  deliveries: DeliveryRef[];
+}
+
+/** What an order's workflow came to: its last decision, when there was one. */
+export interface OrderWorkflowResult {
+  outcome: OrderEventOutcome | PayOrderResult['outcome'] | null;
+  status: OrderStatus | null;
+  failureCode: string | null;
+}
+
+export interface RefundInput {
+  /** Makes a repeated refund one refund. */
+  refundId: string;
+  tenantId: string;
+  orderId: string;
+  /** Minor units as a decimal string; all that is left when null. */
+  amountMinor: string | null;
+  reason: string | null;
+  actor: string;
+  correlationId: string;
+}
+
+export interface RefundResult {
+  outcome: 'ok' | 'duplicate' | 'unknown_order' | 'not_paid' | 'exceeds';
+  refundId: string | null;
+  /** What can still be refunded, in minor units as a decimal string; null when the order is unknown. */
+  refundableMinor: string | null;
+}
+
+export interface DisputeWorkflowInput {
+  disputeId: string;
+}
+
+/** A chargeback webhook after parsing at the bridge. */
+export interface DisputeEvent extends WebhookEvent {
+  disputeId: string;
+  status: DisputeStatus;
+  /** Minor units as a decimal string; the whole order when null. */
+  amountMinor: string | null;
+  currency: string | null;
+  reason: string | null;
+  evidenceDueBy: string | null;
+}
+
+export type DisputeEventOutcome =
+  | 'applied'
+  | 'noted'
+  | 'duplicate'
+  | 'contradiction'
+  | 'unknown_dispute'
+  | Extract<
+      DeadLetterCode,
+      'unknown_order' | 'order_not_paid' | 'amount_mismatch' | 'dispute_mismatch' | 'event_conflict'
+    >;
+
+export interface DisputeResult {
+  outcome: DisputeEventOutcome;
+  /** The dispute's status afterwards; null when there is none. */
+  status: DisputeStatus | null;
+  userId: string | null;
+  /** While it waits for evidence: until when (ISO 8601). */
+  evidenceDueAt: string | null;
+  /** Until when an event of an order that is unknown or not paid waits (ISO 8601). */
+  waitUntil: string | null;
+  deliveries: DeliveryRef[];
+}
+
+export interface DisputeWorkflowResult {
+  status: DisputeStatus | null;
+  outcomes: DisputeEventOutcome[];
+}
+
+export interface EvidenceInput {
+  disputeId: string;
+  /** SHA-256, hex, of the evidence in canonical JSON: the same evidence again is no second submission. */
+  hash: string;
+  evidence: Record<string, unknown>;
+  actor: string;
+  correlationId: string;
+}
+
+export interface EvidenceResult {
+  outcome: 'ok' | 'duplicate' | 'already_submitted' | 'too_late' | 'unknown_dispute';
+  status: DisputeStatus | null;
 }
 
 /** A delivery row that a state change wrote in its own transaction, to be carried out by a delivery workflow. */

@@ -28,7 +28,16 @@ function asRecord(value: unknown): Record<string, unknown> | undefined {
 /** Thrown when a money transaction kept losing; an outage to try again later, never a business failure. */
 export class ConflictsExhaustedError extends Error {}
 
-export type MoneyFunction = 'top_up' | 'reserve_payout' | 'settle_provider_event' | 'pay_order';
+export type MoneyFunction =
+  | 'top_up'
+  | 'reserve_payout'
+  | 'settle_provider_event'
+  | 'pay_order'
+  | 'settle_order_event'
+  | 'refund_order'
+  | 'settle_dispute_event'
+  | 'expire_dispute'
+  | 'submit_evidence';
 
 /**
  * Calls one of the database's money functions: one statement, which is one SERIALIZABLE transaction. Conflicts are

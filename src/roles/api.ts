@@ -35,7 +35,8 @@ export async function startApi(context: RoleContext): Promise<{ url: string }> {
   lifecycle.addCheck('postgres', () => database.check());
   lifecycle.addCheck('kafka', kafkaCheck(context.kafka, lifecycle));
 
-  const app = createApp({ config, log, database, producer, keyring, lifecycle });
+  const temporal = () => context.temporal();
+  const app = createApp({ config, log, database, producer, temporal, keyring, lifecycle });
   const server = http.createServer(
     {
       requestTimeout: config.API_REQUEST_TIMEOUT_MS + CONNECTIONS_CHECK_MS,

@@ -1,5 +1,7 @@
 import { startConsumer } from '../bridges/consumer';
+import { chargebackHandler } from '../bridges/disputes';
 import type { IncomingMessage } from '../bridges/message';
+import { orderWebhookHandler } from '../bridges/order-webhooks';
 import { paymentRequestHandler } from '../bridges/payment-requests';
 import { paymentHandler } from '../bridges/payments';
 import { checkTemporal } from '../platform/temporal';
@@ -7,8 +9,8 @@ import { paymentWebhookTopic, PROVIDERS } from '../platform/topics';
 import type { RoleContext } from './context';
 
 /**
- * Starts the bridges, Kafka to Temporal: one stream for each provider and one for payment requests, each a consumer
- * group of its own, so that a flood in one does not delay another.
+ * Starts the bridges, Kafka to Temporal: one stream for each provider, one for payment requests, one for order webhooks
+ * and one for chargebacks, each a consumer group of its own, so that a flood in one does not delay another.
  */
 export async function startBridge(context: RoleContext): Promise<void> {
   const { config, kafka, lifecycle } = context;
@@ -26,6 +28,12 @@ export async function startBridge(context: RoleContext): Promise<void> {
       topic: config.TOPIC_PAYMENT_REQUEST,
       handle: paymentRequestHandler(client, config),
     },
+    {
+      name: 'order-webhooks',
+      topic: config.TOPIC_WEBHOOKS_ORDERS,
+      handle: orderWebhookHandler(client, config),
+    },
+    { name: 'disputes', topic: config.TOPIC_WEBHOOKS_DISPUTES, handle: chargebackHandler(client, config) },
   ];
   await Promise.all(
     streams.map(({ name, topic, handle }) =>

@@ -3,9 +3,13 @@ import { mkdir, readFile, writeFile } from 'node:fs/promises';
 import path from 'node:path';
 import { z } from 'zod';
 
+const webhookSecret = () => `whsec_${randomBytes(32).toString('base64')}`;
+
 const Secrets = z.object({
   AUTH_JWT_SECRET: z.string(),
   PROVIDER_SECRET_DECARD: z.string(),
+  // Files of before there were order webhooks have none.
+  PROVIDER_SECRET_PAYMENTS: z.string().default(webhookSecret),
   ENCRYPTION_KEY: z.string(),
 });
 export type LocalSecrets = z.infer<typeof Secrets>;
@@ -17,7 +21,10 @@ export type LocalSecrets = z.infer<typeof Secrets>;
 export async function localSecrets(dataDir: string): Promise<LocalSecrets> {
   const file = path.join(dataDir, 'secrets.json');
   try {
-    return Secrets.parse(JSON.parse(await readFile(file, 'utf8')));
+    const given: unknown = JSON.parse(await readFile(file, 'utf8'));
+    const secrets = Secrets.parse(given);
+    if (Object.keys(secrets).some((name) => !(name in (given as object)))) await writeSecrets(file, secrets);
+    return secrets;
   } catch (error) {
     if ((error as NodeJS.ErrnoException).code !== 'ENOENT')
       throw new Error(`${file} is not readable as secrets; mend it or run "npm run remit -- reset"`, {
@@ -26,10 +33,15 @@ export async function localSecrets(dataDir: string): Promise<LocalSecrets> {
   }
   const secrets: LocalSecrets = {
     AUTH_JWT_SECRET: randomBytes(32).toString('base64url'),
-    PROVIDER_SECRET_DECARD: `whsec_${randomBytes(32).toString('base64')}`,
+    PROVIDER_SECRET_DECARD: webhookSecret(),
+    PROVIDER_SECRET_PAYMENTS: webhookSecret(),
     ENCRYPTION_KEY: randomBytes(32).toString('base64'),
   };
   await mkdir(dataDir, { recursive: true, mode: 0o700 });
-  await writeFile(file, `${JSON.stringify(secrets, null, 2)}\n`, { mode: 0o600 });
+  await writeSecrets(file, secrets);
   return secrets;
+}
+
+function writeSecrets(file: string, secrets: LocalSecrets): Promise<void> {
+  return writeFile(file, `${JSON.stringify(secrets, null, 2)}\n`, { mode: 0o600 });
 }

@@ -65,6 +65,7 @@ export async function startWorker(
     keyring: createKeyring(config),
     webhooks,
     unknownTransactionWaitMs: config.UNKNOWN_TRANSACTION_WAIT_MS,
+    disputeEvidenceDueMs: config.DISPUTE_EVIDENCE_DUE_MS,
     sendDeadLetter: (source, code, message) => sendDeadLetter(producer, config, source, code, message),
     deliveryPolicy: (row, correlationId) => ({
       ...row,

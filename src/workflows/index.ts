@@ -2,3 +2,4 @@
 export { paymentWorkflow } from './payment';
 export { orderWorkflow } from './order';
 export { deliveryWorkflow } from './delivery';
+export { disputeWorkflow } from './dispute';

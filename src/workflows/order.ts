@@ -1,36 +1,114 @@
-import { proxyActivities, proxyLocalActivities } from '@temporalio/workflow';
+import {
+  allHandlersFinished,
+  condition,
+  defineSignal,
+  defineUpdate,
+  proxyActivities,
+  proxyLocalActivities,
+  setHandler,
+  sleep,
+} from '@temporalio/workflow';
+import type { OrderWebhookActivities } from '../activities/order-webhooks';
 import type { OrderActivities } from '../activities/orders';
-import type { OrderWorkflowInput, PayOrderResult } from '../contracts/workflows';
+import {
+  SIGNALS,
+  UPDATES,
+  type OrderEvent,
+  type OrderEventResult,
+  type OrderRunInput,
+  type OrderWorkflowInput,
+  type OrderWorkflowResult,
+  type RefundInput,
+  type RefundResult,
+} from '../contracts/workflows';
 import { markStatus } from './search-attributes';
 import { startDeliveries } from './start-deliveries';
 
-/** A local activity for the same reason as in payment.ts (docs/adr/0003). */
-const { payOrder } = proxyLocalActivities<OrderActivities>({
-  startToCloseTimeout: '20s',
-  retry: { initialInterval: '100ms', maximumInterval: '15s' },
-  localRetryThreshold: '10s',
-});
+/** Local activities for the same reason as in payment.ts (docs/adr/0003). */
+const { payOrder, settleOrder, refundOrder } = proxyLocalActivities<OrderActivities & OrderWebhookActivities>(
+  {
+    startToCloseTimeout: '20s',
+    retry: { initialInterval: '100ms', maximumInterval: '15s' },
+    localRetryThreshold: '10s',
+  },
+);
 
-const { deadLetterRequest } = proxyActivities<OrderActivities>({
+const { deadLetterRequest, deadLetterOrder } = proxyActivities<OrderActivities & OrderWebhookActivities>({
   startToCloseTimeout: '30s',
   retry: { initialInterval: '500ms', maximumInterval: '1m' },
 });
 
-/** Why a payment request can't be applied, for the dead letter. */
+/** Why a payment request or an order webhook can't be applied, for the dead letter. */
 const REFUSALS = {
-  unknown_order: 'no order with this orderId exists',
-  event_conflict: 'user, amount or currency differ from the order',
+  unknown_order: 'no order with this id exists',
+  user_mismatch: 'the user differs from the order’s',
+  amount_mismatch: 'amount or currency differ from the order',
+  event_conflict: 'it was said before with another user, amount, currency or body',
 } as const;
 
+const UNKNOWN_RETRY_FIRST_MS = 1_000;
+const UNKNOWN_RETRY_CAP_MS = 60_000;
+
+type Message = { request: OrderWorkflowInput } | { event: OrderEvent };
+
 /**
- * Pays one order from its user's balance, exactly once: FINISHED when the debit went through, CANCELLED when there
- * was no money. The decision, its `payment-status` event and the deliveries are one database transaction.
+ * Everything that happens to one order, in the order in which it comes: it is paid from its user's balance (exactly
+ * once: FINISHED when the debit went through, CANCELLED when there was no money), or by a provider's webhook, and
+ * refunded. Each decision is one database transaction; a repeated or late message finds it made.
+ *
+ * Started with a payment request, as it was before there were order webhooks, it handles that request first.
  */
-export async function orderWorkflow(input: OrderWorkflowInput): Promise<Omit<PayOrderResult, 'deliveries'>> {
-  const { deliveries, ...result } = await payOrder(input);
+export async function orderWorkflow(input: OrderWorkflowInput | OrderRunInput): Promise<OrderWorkflowResult> {
+  const inbox: Message[] = 'source' in input ? [{ request: input }] : [];
+  const state: OrderWorkflowResult = { outcome: null, status: null, failureCode: null };
+  setHandler(
+    defineSignal<[OrderWorkflowInput]>(SIGNALS.paymentRequest),
+    (request) => void inbox.push({ request }),
+  );
+  setHandler(defineSignal<[OrderEvent]>(SIGNALS.orderEvent), (event) => void inbox.push({ event }));
+  setHandler(defineUpdate<RefundResult, [RefundInput]>(UPDATES.refund), refund);
+  do {
+    for (let next = inbox.shift(); next; next = inbox.shift())
+      Object.assign(state, 'request' in next ? await pay(next.request) : await settle(next.event));
+    await condition(allHandlersFinished);
+  } while (inbox.length > 0);
+  return state;
+}
+
+async function pay(request: OrderWorkflowInput): Promise<OrderWorkflowResult> {
+  const { deliveries, ...result } = await payOrder(request);
   if (result.outcome === 'applied') markStatus(result.status);
   await startDeliveries(deliveries);
   if (result.outcome === 'unknown_order' || result.outcome === 'event_conflict')
-    await deadLetterRequest({ request: input, code: result.outcome, message: REFUSALS[result.outcome] });
+    await deadLetterRequest({ request, code: result.outcome, message: REFUSALS[result.outcome] });
+  return result;
+}
+
+async function settle(event: OrderEvent): Promise<OrderWorkflowResult> {
+  const { outcome, status, failureCode, deliveries } = await settleWhenKnown(event);
+  if (outcome === 'applied') markStatus(status, event.userId);
+  await startDeliveries(deliveries);
+  if (outcome in REFUSALS) {
+    const code = outcome as keyof typeof REFUSALS;
+    await deadLetterOrder({ event, code, message: REFUSALS[code] });
+  }
+  return { outcome, status, failureCode };
+}
+
+/** Webhooks overtake commits: an event of an unknown order is tried again, durably, until its time is up. */
+async function settleWhenKnown(event: OrderEvent): Promise<OrderEventResult> {
+  for (let pauseMs = UNKNOWN_RETRY_FIRST_MS; ; pauseMs = Math.min(pauseMs * 2, UNKNOWN_RETRY_CAP_MS)) {
+    const result = await settleOrder(event);
+    if (result.outcome !== 'unknown_order') return result;
+    const leftMs = Date.parse(result.waitUntil ?? '') - Date.now();
+    if (!(leftMs > 0)) return result;
+    await sleep(Math.min(pauseMs, leftMs));
+  }
+}
+
+/** A refund is whoever asked for it waiting; it goes past what waits in the inbox. */
+async function refund(input: RefundInput): Promise<RefundResult> {
+  const { deliveries, ...result } = await refundOrder(input);
+  await startDeliveries(deliveries);
   return result;
 }

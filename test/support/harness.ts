@@ -2,6 +2,7 @@ import { randomBytes } from 'node:crypto';
 import net from 'node:net';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Connection } from '@temporalio/client';
+import type { Client as PgClient } from 'pg';
 import { loadConfig, type Config } from '../../src/platform/config';
 import { createKafka, ensureTopics } from '../../src/platform/kafka';
 import { Lifecycle } from '../../src/platform/lifecycle';
@@ -66,6 +67,7 @@ export async function createTestSpace(options: SpaceOptions = {}): Promise<TestS
     WEBHOOK_ALLOWED_PRIVATE_CIDRS: '127.0.0.1/32,::1/128',
     AUTH_JWT_SECRET: 'a key for tests only, 32 characters or more',
     PROVIDER_SECRET_DECARD: `whsec_${Buffer.alloc(32, 7).toString('base64')}`,
+    PROVIDER_SECRET_PAYMENTS: `whsec_${Buffer.alloc(32, 8).toString('base64')}`,
     ENCRYPTION_KEY: Buffer.alloc(32, 9).toString('base64'),
     TOPIC_PAYMENT_WEBHOOK_PREFIX: `${name}.${defaults.TOPIC_PAYMENT_WEBHOOK_PREFIX}`,
     ...Object.fromEntries(TOPIC_KEYS.map((key) => [key, `${name}.${defaults[key]}`])),
@@ -81,7 +83,7 @@ export async function createTestSpace(options: SpaceOptions = {}): Promise<TestS
 }
 
 /** CREATE DATABASE … TEMPLATE fails while another clone of the template is being made: wait for one's turn. */
-async function cloneTemplate(client: import('pg').Client, name: string): Promise<void> {
+async function cloneTemplate(client: PgClient, name: string): Promise<void> {
   await client.query('SELECT pg_advisory_lock(1)');
   await client.query(`CREATE DATABASE ${name} TEMPLATE ${TEMPLATE_DATABASE}`);
 }

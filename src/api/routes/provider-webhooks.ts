@@ -28,10 +28,15 @@ interface Endpoint {
 
 /**
  * What is configured for each provider.
- * @throws ConfigError that lists every provider without a secret, unless unsigned webhooks are allowed.
+ * @throws ConfigError that lists every missing secret, that of order and chargeback webhooks too, unless unsigned
+ * webhooks are allowed.
  */
 export function providerEndpoints(config: Config): Map<string, Endpoint> {
-  const missing = PROVIDERS.map((provider) => SECRET_VARIABLE[provider]).filter((name) => !config[name]);
+  const names: (keyof Config)[] = [
+    ...PROVIDERS.map((provider) => SECRET_VARIABLE[provider]),
+    'PROVIDER_SECRET_PAYMENTS',
+  ];
+  const missing = names.filter((name) => !config[name]);
   if (config.PROVIDER_SIGNATURES_REQUIRED && missing.length > 0)
     throw new ConfigError(
       `The configuration has ${missing.length} mistake${missing.length > 1 ? 's' : ''}:\n` +
@@ -59,8 +64,29 @@ export function providerEndpoints(config: Config): Map<string, Endpoint> {
 }
 
 /** Kafka refuses longer values, so that a larger body could never be queued. */
-function bodyLimit(config: Pick<Config, 'API_BODY_LIMIT_BYTES' | 'KAFKA_MESSAGE_MAX_BYTES'>): number {
+export function bodyLimit(config: Pick<Config, 'API_BODY_LIMIT_BYTES' | 'KAFKA_MESSAGE_MAX_BYTES'>): number {
   return Math.min(config.API_BODY_LIMIT_BYTES, config.KAFKA_MESSAGE_MAX_BYTES);
+}
+
+/**
+ * Checks who sent a webhook, by its signature over the raw bytes.
+ * @returns its webhook-id; undefined when it is unsigned, which configuration allows, and has none that can be one.
+ * @throws RemitError signature_invalid.
+ */
+export function verifySender(
+  config: Pick<Config, 'PROVIDER_SIGNATURES_REQUIRED' | 'PROVIDER_SIGNATURE_TOLERANCE_S'>,
+  key: Buffer | undefined,
+  request: Request,
+  body: Buffer,
+): string | undefined {
+  const id = request.headers['webhook-id'];
+  const unsigned = request.headers['webhook-signature'] === undefined;
+  if (!key || (unsigned && !config.PROVIDER_SIGNATURES_REQUIRED))
+    return typeof id === 'string' && /^[\x21-\x7e]{1,256}$/.test(id) ? id : undefined;
+  const tolerance = config.PROVIDER_SIGNATURE_TOLERANCE_S;
+  const verdict = verifySignature(key, request.headers, body, tolerance, Date.now());
+  if (verdict.valid) return verdict.id;
+  throw new RemitError('signature_invalid', `The signature is not valid: ${verdict.reason}.`);
 }
 
 /**
@@ -70,7 +96,6 @@ function bodyLimit(config: Pick<Config, 'API_BODY_LIMIT_BYTES' | 'KAFKA_MESSAGE_
 function receive(deps: ApiDeps): RequestHandler[] {
   const { config, producer } = deps;
   const endpoints = providerEndpoints(config);
-  const tolerance = config.PROVIDER_SIGNATURE_TOLERANCE_S;
 
   const find: RequestHandler = (request, response, next) => {
     const endpoint = endpoints.get(String(request.params['provider']));
@@ -81,23 +106,13 @@ function receive(deps: ApiDeps): RequestHandler[] {
     next();
   };
 
-  const verify = (endpoint: Endpoint, request: Request, body: Buffer): string | undefined => {
-    const id = request.headers['webhook-id'];
-    const unsigned = request.headers['webhook-signature'] === undefined;
-    if (!endpoint.key || (unsigned && !config.PROVIDER_SIGNATURES_REQUIRED))
-      return typeof id === 'string' && /^[\x21-\x7e]{1,256}$/.test(id) ? id : undefined;
-    const verdict = verifySignature(endpoint.key, request.headers, body, tolerance, Date.now());
-    if (verdict.valid) return verdict.id;
-    throw new RemitError('signature_invalid', `The signature is not valid: ${verdict.reason}.`);
-  };
-
   const publish = async (request: Request, response: Response): Promise<void> => {
     const endpoint = response.locals['endpoint'] as Endpoint;
     const body: unknown = request.body;
     const bytes = Buffer.isBuffer(body) ? body : Buffer.alloc(0);
     const { correlationId } = request.remit;
     try {
-      const eventId = verify(endpoint, request, bytes);
+      const eventId = verifySender(config, endpoint.key, request, bytes);
       const key = readEvent(endpoint.provider, bytes);
       await producer.send({
         topic: endpoint.topic,
@@ -123,9 +138,35 @@ function receive(deps: ApiDeps): RequestHandler[] {
   return [find, express.raw({ type: () => true, limit: bodyLimit(config), inflate: false }), publish];
 }
 
-function resultOf(error: unknown): string {
+/** How a webhook that was not taken counts in the metrics. */
+export function resultOf(error: unknown): string {
   if (error instanceof NotQueuedError) return 'not_queued';
   return error instanceof RemitError && error.code === 'signature_invalid' ? 'signature_invalid' : 'invalid';
+}
+
+/** @throws RemitError invalid_json. */
+export function readJson(bytes: Buffer): { text: string; json: unknown } {
+  try {
+    if (!isUtf8(bytes)) throw new SyntaxError('not UTF-8');
+    const text = bytes.toString('utf8');
+    return { text, json: JSON.parse(text) as unknown };
+  } catch {
+    throw new RemitError('invalid_json', 'The body is not valid JSON in UTF-8.');
+  }
+}
+
+/** Checks that an amount can be read exactly. @throws RemitError invalid_request that names it. */
+export function requireExactAmount(text: string, amount: number | string, currency: string): void {
+  try {
+    if (hasRoundedAmount(text))
+      throw new AmountError('has too many digits for a JSON number; send it as a string');
+    parseMajorAmount(amount, currency);
+  } catch (error) {
+    if (!(error instanceof AmountError)) throw error;
+    throw new RemitError('invalid_request', 'The event is not valid.', [
+      { path: 'amount', message: error.message },
+    ]);
+  }
 }
 
 /**
@@ -134,27 +175,11 @@ function resultOf(error: unknown): string {
  * @throws RemitError invalid_json, invalid_request that names each field.
  */
 function readEvent(provider: Provider, bytes: Buffer): string {
-  const text = isUtf8(bytes) ? bytes.toString('utf8') : undefined;
-  let json: unknown;
-  try {
-    if (text === undefined) throw new SyntaxError('not UTF-8');
-    json = JSON.parse(text);
-  } catch {
-    throw new RemitError('invalid_json', 'The body is not valid JSON in UTF-8.');
-  }
+  const { text, json } = readJson(bytes);
   const parsed = EVENT[provider].safeParse(json);
   if (!parsed.success) throw invalidRequest(parsed.error, 'The event is not valid.');
   const event = parsed.data;
-  try {
-    if (text && hasRoundedAmount(text))
-      throw new AmountError('has too many digits for a JSON number; send it as a string');
-    parseMajorAmount(event.amount, event.currency);
-  } catch (error) {
-    if (!(error instanceof AmountError)) throw error;
-    throw new RemitError('invalid_request', 'The event is not valid.', [
-      { path: 'amount', message: error.message },
-    ]);
-  }
+  requireExactAmount(text, event.amount, event.currency);
   return event.transactionId;
 }
 

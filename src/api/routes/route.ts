@@ -1,3 +1,4 @@
+import type { Client } from '@temporalio/client';
 import type { Request, RequestHandler } from 'express';
 import type { z } from 'zod';
 import { RemitError, type ProblemCode } from '../../contracts/errors';
@@ -17,6 +18,8 @@ export interface ApiDeps {
   database: Database;
   /** Resolves when all in-sync replicas have the message; rejects with NotQueuedError. */
   producer: { send(message: OutgoingMessage): Promise<void> };
+  /** The Temporal client, connected on first use: for what answers with a workflow's decision. */
+  temporal(): Promise<Client>;
   /** Encrypts subscribers' secrets. */
   keyring: Keyring;
   lifecycle: Lifecycle;

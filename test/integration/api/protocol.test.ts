@@ -173,6 +173,7 @@ describe('the OpenAPI document', () => {
     const producer = { send: () => Promise.reject(new Error('not used')) };
     const app = createApp({
       ...{ config, log, lifecycle, producer },
+      temporal: () => context.temporal(),
       database: context.database(),
       keyring: createKeyring(config),
     });

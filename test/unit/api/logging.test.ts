@@ -42,6 +42,7 @@ const app = createApp({
   log,
   database: openDatabase(config, log),
   producer: { send: () => Promise.reject(new NotQueuedError('broker 10.1.2.3 is away')) },
+  temporal: () => Promise.reject(new Error('not used')),
   keyring: createKeyring(config),
   lifecycle: new Lifecycle(log, 1_000),
 });

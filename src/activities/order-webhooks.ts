@@ -1,0 +1,49 @@
+import type { DeadLetterCode } from '../contracts/errors';
+import type {
+  DeliveryRef,
+  OrderEvent,
+  OrderEventResult,
+  RefundInput,
+  RefundResult,
+} from '../contracts/workflows';
+import { settleOrderEvent } from '../domain/order-webhooks';
+import { refundOrder } from '../domain/refunds';
+import type { ActivityDeps } from './deps';
+
+/** Durable steps of the order workflow beyond paying from the balance: a provider's word on it, and refunds. */
+export function createOrderWebhookActivities({
+  db,
+  sendDeadLetter,
+  deliveryPolicy,
+  unknownTransactionWaitMs,
+}: ActivityDeps) {
+  return {
+    /** Applies an order webhook. Idempotent by the provider's event id. */
+    async settleOrder({ source: _, ...event }: OrderEvent): Promise<OrderEventResult> {
+      const { deliveries, ...result } = await settleOrderEvent(db, event);
+      const until = Date.parse(event.receivedAt) + unknownTransactionWaitMs;
+      return {
+        ...result,
+        waitUntil: result.outcome === 'unknown_order' ? new Date(until).toISOString() : null,
+        deliveries: deliveries.map((row) => deliveryPolicy(row, event.correlationId)),
+      };
+    },
+
+    /** Refunds an order. Idempotent by the refund's id. */
+    async refundOrder(input: RefundInput): Promise<RefundResult & { deliveries: DeliveryRef[] }> {
+      const { deliveries, ...result } = await refundOrder(db, input);
+      return { ...result, deliveries: deliveries.map((row) => deliveryPolicy(row, input.correlationId)) };
+    },
+
+    /** Puts an order webhook that can't be applied on its topic's DLQ. Repeating it may repeat the dead letter. */
+    async deadLetterOrder(input: {
+      event: OrderEvent;
+      code: DeadLetterCode;
+      message: string;
+    }): Promise<void> {
+      await sendDeadLetter(input.event.source, input.code, input.message);
+    },
+  };
+}
+
+export type OrderWebhookActivities = ReturnType<typeof createOrderWebhookActivities>;

@@ -1,0 +1,57 @@
+import { WithStartWorkflowOperation, type Client } from '@temporalio/client';
+import { defineSearchAttributeKey, TypedSearchAttributes } from '@temporalio/common';
+import { RemitError } from '../contracts/errors';
+import { TASK_QUEUES, type UPDATES, type WORKFLOWS } from '../contracts/workflows';
+import type { ApiDeps } from './routes/route';
+
+const RemitOrderId = defineSearchAttributeKey('RemitOrderId', 'KEYWORD');
+
+export interface WorkflowUpdate {
+  workflow: (typeof WORKFLOWS)[keyof typeof WORKFLOWS];
+  workflowId: string;
+  /** What a run is started with when none is running. */
+  input: object;
+  orderId: string;
+  update: (typeof UPDATES)[keyof typeof UPDATES];
+  /** The same id again is the same update. */
+  updateId: string;
+  argument: object;
+}
+
+/**
+ * Sends an update to a workflow on the queue of the orders and waits for its answer; a run is started when none is
+ * running. Once Temporal has accepted it, it is carried out even when nobody waits for the answer any more.
+ * @throws WorkflowUpdateFailedError when the workflow refuses it; RemitError unavailable when Temporal can't be reached
+ * or does not answer within API_REQUEST_TIMEOUT_MS.
+ */
+export async function updateWorkflow<Result>(
+  { config, temporal, log }: Pick<ApiDeps, 'config' | 'temporal' | 'log'>,
+  { workflow, workflowId, input, orderId, update, updateId, argument }: WorkflowUpdate,
+): Promise<Result> {
+  const deadline = Date.now() + config.API_REQUEST_TIMEOUT_MS;
+  try {
+    const client: Client = await temporal();
+    const startWorkflowOperation = new WithStartWorkflowOperation<(input: object) => Promise<unknown>>(
+      workflow,
+      {
+        workflowId,
+        taskQueue: TASK_QUEUES.orders,
+        args: [input],
+        workflowIdConflictPolicy: 'USE_EXISTING',
+        workflowIdReusePolicy: 'ALLOW_DUPLICATE',
+        typedSearchAttributes: new TypedSearchAttributes([{ key: RemitOrderId, value: orderId }]),
+      },
+    );
+    return await client.withDeadline(deadline, () =>
+      client.workflow.executeUpdateWithStart<(input: object) => Promise<unknown>, Result, [object]>(update, {
+        args: [argument],
+        updateId,
+        startWorkflowOperation,
+      }),
+    );
+  } catch (error) {
+    if (error instanceof Error && error.name === 'WorkflowUpdateFailedError') throw error;
+    log.error({ err: error, workflowId }, 'an update could not be completed');
+    throw new RemitError('unavailable', 'The request was not decided in time; ask again what became of it.');
+  }
+}

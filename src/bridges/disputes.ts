@@ -1,0 +1,68 @@
+import type { Client } from '@temporalio/client';
+import { defineSearchAttributeKey, TypedSearchAttributes } from '@temporalio/common';
+import { ChargebackWebhook } from '../contracts/messages';
+import {
+  SIGNALS,
+  TASK_QUEUES,
+  workflowId,
+  WORKFLOWS,
+  type DisputeEvent,
+  type DisputeWorkflowInput,
+} from '../contracts/workflows';
+import type { Config } from '../platform/config';
+import { parseEnvelope } from './envelopes';
+import type { IncomingMessage } from './message';
+import { exactAmount, payloadHash } from './payments';
+import { takenByTemporal } from './temporal-start';
+
+const RemitOrderId = defineSearchAttributeKey('RemitOrderId', 'KEYWORD');
+const RemitProvider = defineSearchAttributeKey('RemitProvider', 'KEYWORD');
+
+/** The dispute of a chargeback that names none: all such chargebacks of one order are one dispute. */
+export function disputeIdOf(webhook: ChargebackWebhook): string {
+  return webhook.dispute_id ?? `order-${webhook.order_id}`;
+}
+
+/** @throws PoisonMessage invalid_json, invalid_message, amount_invalid. */
+export function parseChargeback(message: IncomingMessage): DisputeEvent {
+  const { text, webhook, common } = parseEnvelope('dispute.webhook', ChargebackWebhook, message);
+  const { amount, currency, evidence_due_by: dueBy } = webhook;
+  const amountMinor = amount && currency ? exactAmount(text, amount, currency) : null;
+  return {
+    ...common,
+    providerEventId: webhook.provider_event_id,
+    disputeId: disputeIdOf(webhook),
+    status: webhook.status,
+    amountMinor,
+    currency: currency ?? null,
+    reason: webhook.reason ?? null,
+    evidenceDueBy: dueBy ? new Date(dueBy).toISOString() : null,
+    payloadHash: payloadHash({ ...webhook, amount: amountMinor }),
+  };
+}
+
+/** The handler of `webhooks.disputes`: every chargeback of a dispute reaches that dispute's one workflow. */
+export function chargebackHandler(
+  client: Client,
+  config: Pick<Config, 'BRIDGE_START_TIMEOUT_MS'>,
+): (message: IncomingMessage) => Promise<void> {
+  return async (message) => {
+    const event = parseChargeback(message);
+    const input: DisputeWorkflowInput = { disputeId: event.disputeId };
+    await takenByTemporal(client, config.BRIDGE_START_TIMEOUT_MS, () =>
+      client.workflow.signalWithStart(WORKFLOWS.dispute, {
+        workflowId: workflowId.dispute(event.disputeId),
+        taskQueue: TASK_QUEUES.orders,
+        args: [input],
+        signal: SIGNALS.disputeEvent,
+        signalArgs: [event],
+        workflowIdReusePolicy: 'ALLOW_DUPLICATE',
+        typedSearchAttributes: new TypedSearchAttributes([
+          { key: RemitOrderId, value: event.orderId },
+          { key: RemitProvider, value: event.provider },
+        ]),
+        memo: { correlationId: event.correlationId },
+      }),
+    );
+  };
+}

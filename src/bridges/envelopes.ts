@@ -1,0 +1,38 @@
+import type { z } from 'zod';
+import { Envelope } from '../contracts/messages';
+import type { SourceMessage } from '../contracts/workflows';
+import { parseJson, parseWith, PoisonMessage, toSourceMessage, type IncomingMessage } from './message';
+import { correlationId, receivedAt } from './payments';
+
+/** The provider of the endpoints under /webhooks/payments; its money is in `clearing:payments`. */
+export const PAYMENTS_PROVIDER = 'payments';
+
+/**
+ * Reads an envelope of the given type and the webhook in it, whoever produced it.
+ * @throws PoisonMessage invalid_json, invalid_message: also when envelope and webhook name different orders.
+ */
+export function parseEnvelope<T extends z.ZodType<{ order_id: string }>>(
+  type: Envelope['type'],
+  schema: T,
+  message: IncomingMessage,
+) {
+  const { text, json } = parseJson(message);
+  const envelope = parseWith(Envelope, json);
+  if (envelope.type !== type)
+    throw new PoisonMessage('invalid_message', `type: is ${envelope.type}, not ${type}`);
+  const webhook = parseWith(schema, envelope.payload);
+  if (webhook.order_id !== envelope.key)
+    throw new PoisonMessage('invalid_message', 'key: is not the order_id of the payload');
+  const source: SourceMessage = toSourceMessage(message);
+  return {
+    text,
+    webhook,
+    common: {
+      provider: PAYMENTS_PROVIDER,
+      orderId: envelope.key,
+      receivedAt: receivedAt(message, source.headers),
+      correlationId: correlationId(source.headers),
+      source,
+    },
+  };
+}

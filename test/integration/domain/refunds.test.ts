@@ -1,0 +1,106 @@
+import { randomUUID } from 'node:crypto';
+import { getAccount } from '../../../src/domain/accounts';
+import { getOrderMoney, listRefunds } from '../../../src/domain/refunds';
+import type { OrderView } from '../../../src/domain/orders';
+import type { Database } from '../../../src/platform/postgres';
+import {
+  chargeback,
+  eventTypes,
+  moneyOfOrder,
+  paidOrder,
+  placeOrder,
+  refund,
+  settleOrder,
+} from '../../support/disputes';
+import { createTestSpace, openTestDatabase } from '../../support/harness';
+import { CURRENCY, inspectLedger, SOUND, TENANT, userWith } from '../../support/money';
+
+let db: Database;
+beforeAll(async () => {
+  db = openTestDatabase(await createTestSpace());
+});
+afterAll(async () => {
+  expect(await inspectLedger(db)).toEqual(SOUND);
+  await db.close();
+});
+
+const balance = async ({ userId }: OrderView) =>
+  (await getAccount(db, { tenantId: TENANT, userId, currency: CURRENCY })).balanceMinor;
+const left = async ({ id }: OrderView) =>
+  (await getOrderMoney(db, { tenantId: TENANT, orderId: id })).refundableMinor;
+
+describe('a refund', () => {
+  it('gives parts and then the rest back to the balance, and never more than was paid', async () => {
+    const order = await paidOrder(db, 5_000n);
+    expect(await refund(db, order.id, 2_000n)).toMatchObject({ outcome: 'ok', refundableMinor: '3000' });
+    expect(await refund(db, order.id, 3_001n)).toMatchObject({ outcome: 'exceeds', refundableMinor: '3000' });
+    expect(await refund(db, order.id, null)).toMatchObject({ outcome: 'ok', refundableMinor: '0' });
+    expect(await refund(db, order.id, null)).toMatchObject({ outcome: 'exceeds' });
+    expect(await balance(order)).toBe(5_000n);
+    expect(await moneyOfOrder(db, order)).toEqual({});
+    expect(await eventTypes(db, order.id)).toEqual(['order.finished', 'order.refunded', 'order.refunded']);
+    const { items } = await listRefunds(db, { tenantId: TENANT, orderId: order.id, limit: 10 });
+    expect(items.map(({ amountMinor }) => amountMinor)).toEqual([3_000n, 2_000n]);
+  });
+
+  it('is one refund, however often its id comes at the same time', async () => {
+    const order = await paidOrder(db, 5_000n);
+    const id = randomUUID();
+    const results = await Promise.all(Array.from({ length: 8 }, () => refund(db, order.id, 5_000n, id)));
+    expect(results.filter(({ outcome }) => outcome === 'ok')).toHaveLength(1);
+    expect(results.filter(({ outcome }) => outcome === 'duplicate')).toHaveLength(7);
+    expect(await balance(order)).toBe(5_000n);
+  });
+
+  it('races with others for what is left: the sum is what was paid', async () => {
+    const order = await paidOrder(db, 1_000n);
+    const results = await Promise.all(Array.from({ length: 16 }, () => refund(db, order.id, 300n)));
+    expect(results.filter(({ outcome }) => outcome === 'ok')).toHaveLength(3);
+    expect(await balance(order)).toBe(900n);
+    expect(await left(order)).toBe(100n);
+  });
+
+  it('of an order that a provider paid goes to the balance, and opens the account that is missing', async () => {
+    const order = await placeOrder(db, `new-${randomUUID()}`);
+    await settleOrder(db, order, 'success');
+    expect(await refund(db, order.id, null)).toMatchObject({ outcome: 'ok' });
+    expect(await balance(order)).toBe(5_000n);
+    expect(await moneyOfOrder(db, order)).toEqual({ 'clearing:payments': -5_000, user: 5_000 });
+  });
+
+  it('is refused for an order that is not paid, not known or another tenant’s', async () => {
+    const order = await placeOrder(db, await userWith(db));
+    expect(await refund(db, order.id, 1n)).toMatchObject({ outcome: 'not_paid', refundId: null });
+    expect(await refund(db, randomUUID(), 1n)).toMatchObject({ outcome: 'unknown_order' });
+    await expect(getOrderMoney(db, { tenantId: 'other', orderId: order.id })).rejects.toMatchObject({
+      code: 'not_found',
+    });
+  });
+
+  it('leaves alone what an open dispute holds and what a lost one took', async () => {
+    const order = await paidOrder(db, 5_000n);
+    await chargeback(db, order.id, 'opened', { amountMinor: '4000', currency: CURRENCY });
+    expect(await refund(db, order.id, 1_001n)).toMatchObject({ outcome: 'exceeds', refundableMinor: '1000' });
+    await chargeback(db, order.id, 'lost');
+    expect(await refund(db, order.id, 1_001n)).toMatchObject({ outcome: 'exceeds', refundableMinor: '1000' });
+    expect(await refund(db, order.id, null)).toMatchObject({ outcome: 'ok' });
+    expect(await balance(order)).toBe(1_000n);
+  });
+
+  it('can have what a won dispute gave back', async () => {
+    const order = await paidOrder(db, 5_000n);
+    await chargeback(db, order.id, 'opened');
+    expect(await refund(db, order.id, 1n)).toMatchObject({ outcome: 'exceeds', refundableMinor: '0' });
+    await chargeback(db, order.id, 'won');
+    expect(await refund(db, order.id, null)).toMatchObject({ outcome: 'ok' });
+    expect(await balance(order)).toBe(5_000n);
+  });
+
+  it('is never rewritten', async () => {
+    const order = await paidOrder(db);
+    await refund(db, order.id, null);
+    await expect(
+      db.pool.query('UPDATE refunds SET amount_minor = 1 WHERE order_id = $1', [order.id]),
+    ).rejects.toThrow('append-only');
+  });
+});

@@ -97,6 +97,18 @@ program
   });
 
 program
+  .command('reconcile')
+  .description(
+    'proves balances, entries, holds, orders and provider totals against each other; exits 1 when not clean',
+  )
+  .option('--tenant <id>', 'one tenant; all of them when left out')
+  .option('--json', 'one JSON document')
+  .action(async (options: { tenant?: string; json?: boolean }) => {
+    const { runReconcile } = await import('./roles/reconcile.js');
+    process.exit(await runReconcile(loadConfig(process.env, ['DATABASE_URL']), options, say));
+  });
+
+program
   .command('token')
   .description(
     'prints a bearer token for the API, signed with AUTH_JWT_SECRET (or the one of the local .remit/)',

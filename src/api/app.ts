@@ -11,18 +11,27 @@ import { RemitError } from '../contracts/errors';
 import { hasRoundedAmount } from '../contracts/http';
 import { Authenticator } from './auth';
 import { beginRequest, pathOf } from './context';
+import { once, ReplayedRefusal } from './idempotency';
 import { invalidRequest, sendProblem, toFault } from './problem';
 import { accountRoutes } from './routes/accounts';
 import { chargebackRoute } from './routes/chargebacks';
 import { disputeRoutes } from './routes/disputes';
 import { healthRoutes } from './routes/health';
+import { ledgerRoutes } from './routes/ledger';
 import { openApiRoute } from './routes/openapi';
 import { orderWebhookRoute } from './routes/order-webhooks';
 import { orderRoutes } from './routes/orders';
 import { paymentRoutes } from './routes/payments';
 import { providerWebhookRoute } from './routes/provider-webhooks';
 import { refundRoutes } from './routes/refunds';
-import { authenticate, type ApiDeps, type Call, type RawRoute, type Route } from './routes/route';
+import {
+  authenticate,
+  type ApiDeps,
+  type Call,
+  type Caller,
+  type RawRoute,
+  type Route,
+} from './routes/route';
 import { subscriptionRoutes } from './routes/subscriptions';
 
 /** Every route of the API, the busiest first: the router tries them in this order. */
@@ -34,6 +43,7 @@ export function allRoutes(): (Route | RawRoute)[] {
     ...healthRoutes,
     ...orderRoutes,
     ...accountRoutes,
+    ...ledgerRoutes,
     ...paymentRoutes,
     ...refundRoutes,
     ...disputeRoutes,
@@ -91,13 +101,13 @@ function uniform(
     next();
   };
   const run: RequestHandler = async (request, response) => {
-    const call = {
-      deps,
-      caller: response.locals['caller'] as Call<never, never, never>['caller'],
-      correlationId: request.remit.correlationId,
-      ...parseInput(route, request),
-    };
-    const answer = await route.handle(call as Call<never, never, never>);
+    const caller = response.locals['caller'] as Caller;
+    const { correlationId } = request.remit;
+    const input = parseInput(route, request);
+    const header = request.headers['idempotency-key'];
+    const answer = await once(deps, { route, header, caller, input }, (operationId) =>
+      route.handle({ deps, caller, correlationId, operationId, ...input } as Call<never, never, never>),
+    );
     if (response.headersSent) return;
     response.status(answer.status);
     for (const [name, value] of Object.entries(answer.headers ?? {})) response.setHeader(name, value);
@@ -173,6 +183,8 @@ function problemHandler({ log }: ApiDeps): ErrorRequestHandler {
       log.error({ err: error, correlationId, route, method: request.method }, 'request failed');
     // The rest of a body that was refused unread would be taken for the next request on this connection.
     if (!request.complete && found.code !== 'internal') response.setHeader('Connection', 'close');
+    if (error instanceof ReplayedRefusal && !response.headersSent)
+      response.setHeader('Idempotency-Replayed', 'true');
     sendProblem(response, found, pathOf(request.originalUrl), correlationId);
   };
 }

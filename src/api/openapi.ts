@@ -1,4 +1,5 @@
 import { OpenAPIRegistry, OpenApiGeneratorV31, type RouteConfig } from '@asteasolutions/zod-to-openapi';
+import { z } from 'zod';
 import { PROBLEM_STATUS, type ProblemCode } from '../contracts/errors';
 import { Problem } from '../contracts/http';
 import type { RouteDoc } from './routes/route';
@@ -38,6 +39,14 @@ export function openApiDocument(routes: readonly RouteDoc[]): OpenApiDocument {
   });
 }
 
+const IDEMPOTENCY_HEADERS = z.object({
+  'Idempotency-Key': z.string().min(1).max(255).optional().meta({
+    description:
+      'A repetition with the same key and the same request gets the first answer, with Idempotency-Replayed: true. Kept for 24 hours (IDEMPOTENCY_KEY_TTL_MS); scoped to the caller and the route',
+    example: '8e03978e-40d5-43e8-bc93-6894a57f9324',
+  }),
+});
+
 function pathOf(route: RouteDoc): RouteConfig {
   const { method, params, query, body } = route;
   return {
@@ -51,6 +60,7 @@ function pathOf(route: RouteDoc): RouteConfig {
     request: {
       ...(params ? { params } : {}),
       ...(query ? { query } : {}),
+      ...(route.idempotent ? { headers: IDEMPOTENCY_HEADERS } : {}),
       ...(body
         ? { body: { required: !route.bodyOptional, content: { 'application/json': { schema: body } } } }
         : {}),
@@ -71,9 +81,13 @@ function successes(route: RouteDoc): RouteConfig['responses'] {
       {
         description,
         headers: Object.fromEntries(
-          Object.entries({ 'X-Correlation-Id': 'the request’s, or one made for it', ...headers }).map(
-            ([name, text]) => [name, { description: text, schema: { type: 'string' as const } }],
-          ),
+          Object.entries({
+            'X-Correlation-Id': 'the request’s, or one made for it',
+            ...(route.idempotent
+              ? { 'Idempotency-Replayed': 'true when this is the answer of an earlier request' }
+              : {}),
+            ...headers,
+          }).map(([name, text]) => [name, { description: text, schema: { type: 'string' as const } }]),
         ),
         ...(schema ? { content: { 'application/json': { schema } } } : {}),
       },
@@ -91,6 +105,7 @@ export function problemCodes(route: RouteDoc): ProblemCode[] {
     ...(route.body
       ? (['invalid_json', 'request_timeout', 'body_too_large', 'unsupported_media_type'] as const)
       : []),
+    ...(route.idempotent ? (['idempotency_in_progress', 'idempotency_key_reused'] as const) : []),
     ...(route.problems ?? []),
     ...(takesInput ? (['internal', 'unavailable'] as const) : []),
   ];

@@ -22,6 +22,7 @@ const TITLES: Record<ProblemCode, string> = {
   precondition_failed: 'Changed in the meantime',
   body_too_large: 'The body is too large',
   unsupported_media_type: 'The content type is not supported',
+  idempotency_in_progress: 'A request with this idempotency key is being carried out',
   idempotency_key_reused: 'The idempotency key was used for another request',
   account_missing: 'The user has no account in this currency',
   unprocessable: 'The request can’t be carried out',
@@ -34,6 +35,7 @@ const TITLES: Record<ProblemCode, string> = {
 const RETRY_AFTER_S: Partial<Record<ProblemCode, number>> = {
   not_queued: 1,
   unavailable: 1,
+  idempotency_in_progress: 1,
   rate_limited: 1,
 };
 const MAX_FIELDS = 20;

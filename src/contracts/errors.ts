@@ -16,6 +16,7 @@ export const PROBLEM_STATUS = {
   precondition_failed: 412,
   body_too_large: 413,
   unsupported_media_type: 415,
+  idempotency_in_progress: 409,
   idempotency_key_reused: 422,
   account_missing: 422,
   unprocessable: 422,

@@ -3,7 +3,7 @@ import { z } from 'zod';
 import { RemitError } from '../contracts/errors';
 import type { Account } from '../generated/prisma/client';
 import type { Database } from '../platform/postgres';
-import { callMoneyFunction } from './money-transaction';
+import { accountLane, callMoneyFunction } from './money-transaction';
 
 /** A user's account; amounts in minor units of its currency. */
 export interface AccountView {
@@ -39,11 +39,19 @@ function view(account: Account): AccountView {
 }
 
 /**
- * Opens an account with a zero balance.
- * @throws RemitError account_exists when the user has one in that currency.
+ * Opens an account with a zero balance. Idempotent when it is given an id.
+ * @throws RemitError account_exists when the user has one in that currency, opened under another id.
  */
-export async function createAccount(db: Database, key: AccountKey): Promise<AccountView> {
-  const [created] = await db.prisma.account.createManyAndReturn({ data: [key], skipDuplicates: true });
+export async function createAccount(
+  db: Database,
+  { id, ...key }: AccountKey & { id?: string },
+): Promise<AccountView> {
+  const [created] = await db.prisma.account.createManyAndReturn({
+    data: [{ ...key, ...(id ? { id } : {}) }],
+    skipDuplicates: true,
+  });
+  const ours = !created && id ? await db.prisma.account.findFirst({ where: { id, ...key } }) : undefined;
+  if (ours) return view(ours);
   if (!created) throw new RemitError('account_exists', `the user already has an account in ${key.currency}`);
   return view(created);
 }
@@ -81,7 +89,7 @@ export async function topUp(db: Database, { reference, amountMinor, ...rest }: T
     amountMinor: amountMinor.toString(),
     reference: `top_up:${reference ?? randomUUID()}`,
   };
-  const { outcome } = await callMoneyFunction(db, 'top_up', input, TopUpResult);
+  const { outcome } = await callMoneyFunction(db, 'top_up', input, TopUpResult, accountLane(rest));
   if (outcome !== 'ok') throw new RemitError('not_found', `the user has no account in ${rest.currency}`);
   return getAccount(db, { tenantId: rest.tenantId, userId: rest.userId, currency: rest.currency });
 }

@@ -1,33 +1,12 @@
-import { setTimeout as sleep } from 'node:timers/promises';
 import type { z } from 'zod';
 import { metrics } from '../platform/metrics';
 import type { Database } from '../platform/postgres';
+import { AccountLanes, type MoneyCall } from './account-lanes';
+import { ConflictsExhaustedError, isTransactionConflict, pauseAfterConflict } from './conflicts';
 
-/** SQLSTATEs of a transaction that lost against another and can simply be run again. */
-const CONFLICTS = new Set(['40001', '40P01']);
+export { ConflictsExhaustedError, isTransactionConflict } from './conflicts';
 
-/**
- * Whether an error says that a transaction lost against a concurrent one. Knows every shape in which that arrives:
- * plain `pg` errors, Prisma's P2034, P2010 of raw queries, and the unmapped DriverAdapterError of a failing COMMIT.
- */
-export function isTransactionConflict(error: unknown): boolean {
-  let current = asRecord(error);
-  for (let depth = 0; current && depth < 5; depth++) {
-    const { code, originalCode, kind } = current;
-    if (code === 'P2034' || kind === 'TransactionWriteConflict') return true;
-    if (CONFLICTS.has(String(code)) || CONFLICTS.has(String(originalCode))) return true;
-    current = asRecord(current['cause']) ?? asRecord(asRecord(current['meta'])?.['driverAdapterError']);
-  }
-  return false;
-}
-
-function asRecord(value: unknown): Record<string, unknown> | undefined {
-  return typeof value === 'object' && value !== null ? (value as Record<string, unknown>) : undefined;
-}
-
-/** Thrown when a money transaction kept losing; an outage to try again later, never a business failure. */
-export class ConflictsExhaustedError extends Error {}
-
+/** The database functions that move money; a new one is added here and nowhere else. */
 export type MoneyFunction =
   | 'top_up'
   | 'reserve_payout'
@@ -39,42 +18,89 @@ export type MoneyFunction =
   | 'expire_dispute'
   | 'submit_evidence';
 
+/** What identifies an account before it is looked up. */
+export function accountLane({ userId, currency }: { userId: string; currency: string }): string {
+  return `${currency} ${userId}`;
+}
+
 /**
- * Calls one of the database's money functions: one statement, which is one SERIALIZABLE transaction. Conflicts are
- * retried with full jitter, bounded, and counted. Idempotent as far as the function's input is (see its comment).
- * @throws ConflictsExhaustedError after MONEY_RETRY_MAX_ATTEMPTS; whatever else the database throws.
+ * Whose account a call changes: its lane when the caller knows it, or how to find it out. Without one, calls only
+ * meet in the database.
+ */
+export type AccountOf = string | (() => Promise<string | undefined>);
+
+type MoneyDatabase = Pick<Database, 'moneyPool' | 'retry'>;
+
+/** One set of lanes for each pool, so that everything in a process that uses one database shares them. */
+const lanesOf = new WeakMap<object, AccountLanes>();
+
+function lanes(db: MoneyDatabase): AccountLanes {
+  let found = lanesOf.get(db.moneyPool);
+  if (!found) lanesOf.set(db.moneyPool, (found = new AccountLanes(db.retry, (batch) => execute(db, batch))));
+  return found;
+}
+
+/**
+ * Calls one of the database's money functions: one statement, which is one SERIALIZABLE transaction. Idempotent as far
+ * as the function's input is (see its comment).
+ *
+ * Calls that change one account wait for each other in its lane instead of fighting in the database, first come first
+ * served, and those that wait at the same time share a transaction. A call that knows its account joins at once; one
+ * that would have to look it up does so after its first conflict. Conflicts with other processes are retried with full
+ * jitter, bounded, and counted.
+ * @throws ConflictsExhaustedError after MONEY_RETRY_MAX_ATTEMPTS or when MONEY_QUEUE_CALLS wait for one account
+ *   already; whatever else the database throws.
  */
 export async function callMoneyFunction<T extends { outcome: string }>(
-  db: Pick<Database, 'moneyPool' | 'retry'>,
+  db: MoneyDatabase,
   fn: MoneyFunction,
   input: Record<string, unknown>,
   result: z.ZodType<T>,
+  account?: AccountOf,
 ): Promise<T> {
   const stop = metrics.moneyTransactionSeconds.startTimer({ operation: fn });
-  const parameters = [JSON.stringify(input)];
+  const call: MoneyCall = { fn, input: JSON.stringify(input) };
+  try {
+    const answer =
+      typeof account === 'string' ? await lanes(db).run(account, call) : await alone(db, call, account);
+    const parsed = result.parse(answer);
+    stop({ outcome: parsed.outcome });
+    return parsed;
+  } catch (error) {
+    stop({ outcome: error instanceof ConflictsExhaustedError ? 'conflicts_exhausted' : 'error' });
+    throw error;
+  }
+}
+
+/** Outside of any lane until the first conflict shows that the account is contended. */
+async function alone(
+  db: MoneyDatabase,
+  call: MoneyCall,
+  account: Exclude<AccountOf, string> | undefined,
+): Promise<unknown> {
   for (let attempt = 1; ; attempt++) {
     try {
-      const { rows } = await db.moneyPool.query<{ result: unknown }>({
-        name: fn,
-        text: `SELECT ${fn}($1::jsonb) AS result`,
-        values: parameters,
-      });
-      const parsed = result.parse(rows[0]?.result);
-      stop({ outcome: parsed.outcome });
-      return parsed;
+      return (await execute(db, [call]))[0];
     } catch (error) {
-      if (!isTransactionConflict(error)) {
-        stop({ outcome: 'error' });
-        throw error;
-      }
-      metrics.moneyConflicts.inc({ operation: fn });
-      if (attempt >= db.retry.maxAttempts) {
-        stop({ outcome: 'conflicts_exhausted' });
-        throw new ConflictsExhaustedError(`${fn} lost ${attempt} times against concurrent transactions`, {
-          cause: error,
-        });
-      }
-      await sleep(Math.random() * Math.min(db.retry.capMs, db.retry.baseMs * 2 ** attempt));
+      if (!isTransactionConflict(error)) throw error;
+      metrics.moneyConflicts.inc({ operation: call.fn });
+      const lane = attempt === 1 ? await account?.() : undefined;
+      if (lane !== undefined) return lanes(db).run(lane, call);
+      await pauseAfterConflict(db.retry, call.fn, attempt, error);
     }
   }
+}
+
+/** Runs calls of one function, in order, as one transaction. */
+async function execute({ moneyPool }: MoneyDatabase, batch: readonly MoneyCall[]): Promise<unknown[]> {
+  const [{ fn, input }] = batch as [MoneyCall];
+  const single = batch.length === 1;
+  const { rows } = await moneyPool.query<{ result: unknown }>({
+    name: single ? fn : `${fn} batch`,
+    text: single
+      ? `SELECT ${fn}($1::jsonb) AS result`
+      : `SELECT ${fn}(p) AS result FROM unnest($1::jsonb[]) AS p`,
+    values: [single ? input : batch.map((call) => call.input)],
+  });
+  return rows.map((row) => row.result);
 }

@@ -4,9 +4,9 @@ import { RemitError } from '../contracts/errors';
 import { HEADERS, type PaymentRequestEvent } from '../contracts/messages';
 import { formatMinor } from '../contracts/money';
 import type { OrderStatus, PayOrderResult } from '../contracts/workflows';
-import type { Order } from '../generated/prisma/client';
+import { Prisma, type Order } from '../generated/prisma/client';
 import type { Database } from '../platform/postgres';
-import { callMoneyFunction } from './money-transaction';
+import { accountLane, callMoneyFunction } from './money-transaction';
 import { afterCursor, NEWEST_FIRST, toPage, type Page } from './pages';
 import { DeliveryRows, type DeliveryRow } from './payments';
 
@@ -39,6 +39,8 @@ function view(order: Order): OrderView {
 }
 
 export interface NewOrder {
+  /** Makes the creation idempotent: an order of this id that exists already is returned. A fresh one when left out. */
+  id?: string;
   tenantId: string;
   userId: string;
   amountMinor: bigint;
@@ -47,9 +49,11 @@ export interface NewOrder {
   correlationId: string;
 }
 
-/** Saves an order as NEW together with its payment request in the outbox. Not idempotent: each call makes a new one. */
-export async function createOrder(db: Database, order: NewOrder): Promise<OrderView> {
-  const id = randomUUID();
+/** Saves an order as NEW together with its payment request in the outbox. Idempotent when it is given an id. */
+export async function createOrder(
+  db: Database,
+  { id = randomUUID(), ...order }: NewOrder,
+): Promise<OrderView> {
   const request: PaymentRequestEvent = {
     event: 'payment-request',
     orderId: id,
@@ -58,18 +62,27 @@ export async function createOrder(db: Database, order: NewOrder): Promise<OrderV
     currency: order.currency,
     requestedAt: new Date().toISOString(),
   };
-  const [created] = await db.prisma.$transaction([
-    db.prisma.order.create({ data: { id, ...order } }),
-    db.prisma.outboxMessage.create({
-      data: {
-        topic: 'payment-request',
-        key: id,
-        value: JSON.stringify(request),
-        headers: { [HEADERS.correlationId]: order.correlationId },
-      },
-    }),
-  ]);
-  return view(created);
+  try {
+    const [created] = await db.prisma.$transaction([
+      db.prisma.order.create({ data: { id, ...order } }),
+      db.prisma.outboxMessage.create({
+        data: {
+          topic: 'payment-request',
+          key: id,
+          value: JSON.stringify(request),
+          headers: { [HEADERS.correlationId]: order.correlationId },
+        },
+      }),
+    ]);
+    return view(created);
+  } catch (error) {
+    if (!isUniqueViolation(error)) throw error;
+    return getOrder(db, { tenantId: order.tenantId, userId: order.userId, id });
+  }
+}
+
+function isUniqueViolation(error: unknown): boolean {
+  return error instanceof Prisma.PrismaClientKnownRequestError && error.code === 'P2002';
 }
 
 /** @throws RemitError not_found, also for another user's order. */
@@ -125,5 +138,5 @@ export async function payOrder(
   db: Database,
   payment: OrderPayment,
 ): Promise<Omit<PayOrderResult, 'deliveries'> & { deliveries: DeliveryRow[] }> {
-  return callMoneyFunction(db, 'pay_order', { ...payment }, PayOrderRow);
+  return callMoneyFunction(db, 'pay_order', { ...payment }, PayOrderRow, accountLane(payment));
 }

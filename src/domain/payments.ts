@@ -5,7 +5,7 @@ import type { DeliveryRef, PaymentStatus, ProviderEvent, SettleResult } from '..
 import type { Payment } from '../generated/prisma/client';
 import { metrics } from '../platform/metrics';
 import type { Database } from '../platform/postgres';
-import { callMoneyFunction } from './money-transaction';
+import { accountLane, callMoneyFunction } from './money-transaction';
 import { afterCursor, NEWEST_FIRST, toPage, type Page } from './pages';
 
 /** A payment (money in) or payout (money out) that a provider reports on. */
@@ -43,6 +43,8 @@ function view(payment: Payment): PaymentView {
 }
 
 export interface NewPayment {
+  /** Makes the creation idempotent: what exists under this id already is returned. A fresh one when left out. */
+  id?: string;
   tenantId: string;
   type: PaymentType;
   provider: string;
@@ -74,7 +76,7 @@ const ReserveResult = z.object({
 
 /**
  * Creates the payment or payout that a provider will report on. A payout with `reserve` sets its money aside; without
- * funds it comes back `failed` with `insufficient_funds`. Not idempotent: each call makes a new one.
+ * funds it comes back `failed` with `insufficient_funds`. Idempotent when it is given an id.
  * @throws RemitError account_missing when the user has no account in the currency.
  */
 export async function createPayment(db: Database, payment: NewPayment): Promise<PaymentView> {
@@ -92,7 +94,7 @@ export async function createPayment(db: Database, payment: NewPayment): Promise<
       actor,
       amountMinor: amountMinor.toString(),
     };
-    const { id } = await callMoneyFunction(db, 'reserve_payout', input, ReserveResult);
+    const { id } = await callMoneyFunction(db, 'reserve_payout', input, ReserveResult, accountLane(input));
     if (id === undefined) throw missing;
     return getPayment(db, { tenantId, id });
   }
@@ -102,9 +104,11 @@ export async function createPayment(db: Database, payment: NewPayment): Promise<
   });
   if (!account) throw missing;
   const data = { ...rest, tenantId, userId, currency, amountMinor, accountId: account.id };
-  return view(
-    await db.prisma.payment.create({ data: { ...data, expiresAt: new Date(Date.now() + expiresAfterMs) } }),
-  );
+  const [created] = await db.prisma.payment.createManyAndReturn({
+    data: [{ ...data, expiresAt: new Date(Date.now() + expiresAfterMs) }],
+    skipDuplicates: true,
+  });
+  return created ? view(created) : getPayment(db, { tenantId, id: payment.id ?? '', type: payment.type });
 }
 
 /** @throws RemitError not_found, also for another tenant's. */
@@ -173,10 +177,21 @@ export async function settleProviderEvent(
   db: Database,
   event: SettleInput,
 ): Promise<Omit<SettleResult, 'deliveries' | 'waitUntil'> & { deliveries: DeliveryRow[] }> {
-  const result = await callMoneyFunction(db, 'settle_provider_event', { ...event }, SettleRow);
+  const result = await callMoneyFunction(db, 'settle_provider_event', { ...event }, SettleRow, () =>
+    laneOfPayment(db, event.transactionId),
+  );
   const { provider, type, status, currency } = event;
   metrics.providerEvents.inc({ provider, type, status, outcome: result.outcome });
   if (result.outcome === 'applied' && result.status === 'succeeded')
     metrics.providerAmount.inc({ provider, type, currency }, Number(event.amountMinor));
   return result;
+}
+
+/** The lane of a payment's account; undefined when there is no such payment. */
+async function laneOfPayment(db: Database, id: string): Promise<string | undefined> {
+  const payment = await db.prisma.payment.findUnique({
+    where: { id },
+    select: { userId: true, currency: true },
+  });
+  return payment ? accountLane(payment) : undefined;
 }

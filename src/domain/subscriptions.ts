@@ -36,6 +36,8 @@ export function secretContext(subscriptionId: string): string {
 }
 
 export interface NewSubscription {
+  /** A UUID that makes the creation idempotent. A fresh one when left out. */
+  operationId?: string;
   tenantId: string;
   url: string;
   eventTypes: string[];
@@ -47,17 +49,26 @@ export interface NewSubscription {
 }
 
 /**
- * Saves a subscription with a new secret, which is returned here and never again. Not idempotent.
+ * Saves a subscription with a new secret, which is returned here and never again. Idempotent when it is
+ * given an operationId: the subscription made under it is returned as it is, with its secret.
  * @throws RemitError invalid_request when the URL is none that webhooks may go to; unprocessable when the tenant has
  *   as many subscriptions as it may have.
  */
 export async function createSubscription(
   db: Database,
   keyring: Keyring,
-  { tenantId, url, eventTypes, description, allowedPrivateCidrs, maxPerTenant }: NewSubscription,
+  {
+    operationId = randomUUID(),
+    tenantId,
+    url,
+    eventTypes,
+    description,
+    allowedPrivateCidrs,
+    maxPerTenant,
+  }: NewSubscription,
 ): Promise<{ subscription: SubscriptionView; secret: string }> {
   requireDeliverableUrl(url, allowedPrivateCidrs);
-  const id = `sub_${randomUUID().replaceAll('-', '')}`;
+  const id = `sub_${operationId.replaceAll('-', '')}`;
   const secret = newWebhookSecret();
   const row = {
     id,
@@ -70,12 +81,17 @@ export async function createSubscription(
   const created = await db.prisma.$transaction(async (tx) => {
     // Two creations at once would both find the last free place.
     await tx.$executeRaw`SELECT pg_advisory_xact_lock(hashtextextended('subscriptions:' || ${tenantId}, 0))`;
+    const made = await tx.subscription.findFirst({ where: { id, tenantId } });
+    if (made) return made;
     const existing = await tx.subscription.count({ where: { tenantId, state: { not: 'deleted' } } });
     if (existing >= maxPerTenant)
       throw new RemitError('unprocessable', `a tenant has at most ${maxPerTenant} subscriptions`);
     return tx.subscription.create({ data: row });
   });
-  return { subscription: view(created), secret };
+  return {
+    subscription: view(created),
+    secret: keyring.decrypt(created.secretCiphertext, secretContext(id)),
+  };
 }
 
 /**

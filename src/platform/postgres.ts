@@ -12,8 +12,8 @@ export interface Database {
   pool: Pool;
   /** Connections whose every transaction is SERIALIZABLE; money functions refuse to run anywhere else. */
   moneyPool: Pool;
-  /** The settings of the conflict retry. */
-  retry: { maxAttempts: number; baseMs: number; capMs: number };
+  /** How money transactions of one account wait for each other and are tried again after conflicts. */
+  retry: { maxAttempts: number; baseMs: number; capMs: number; queueCalls: number; batchCalls: number };
   /** Rejects when the database can't be used. */
   check(): Promise<void>;
   close(): Promise<void>;
@@ -29,6 +29,8 @@ type DatabaseConfig = Pick<
   | 'MONEY_RETRY_MAX_ATTEMPTS'
   | 'MONEY_RETRY_BASE_MS'
   | 'MONEY_RETRY_CAP_MS'
+  | 'MONEY_QUEUE_CALLS'
+  | 'MONEY_BATCH_CALLS'
 >;
 
 /** Opens the pools; connects lazily. TLS comes from the URL (`?sslmode=verify-full&sslrootcert=…`). */
@@ -59,6 +61,8 @@ export function openDatabase(config: DatabaseConfig, log: Logger): Database {
       maxAttempts: config.MONEY_RETRY_MAX_ATTEMPTS,
       baseMs: config.MONEY_RETRY_BASE_MS,
       capMs: config.MONEY_RETRY_CAP_MS,
+      queueCalls: config.MONEY_QUEUE_CALLS,
+      batchCalls: config.MONEY_BATCH_CALLS,
     },
     async check() {
       await pool.query('SELECT 1');

@@ -24,6 +24,7 @@ export const accountRoutes: Route[] = [
     method: 'post',
     path: '/accounts',
     operationId: 'createAccount',
+    idempotent: true,
     tag: 'Accounts',
     summary: 'Open an account with a zero balance',
     access: 'user',
@@ -33,9 +34,10 @@ export const accountRoutes: Route[] = [
       201: { description: 'The account', schema: Account, headers: { Location: 'where its balance is' } },
     },
     problems: ['account_exists'],
-    async handle({ deps, caller, body }) {
+    async handle({ deps, caller, body, operationId }) {
       const currency = body.currency ?? deps.config.DEFAULT_CURRENCY;
       const account = await createAccount(deps.database, {
+        id: operationId,
         tenantId: caller.tenantId,
         userId: caller.id,
         currency,
@@ -51,13 +53,14 @@ export const accountRoutes: Route[] = [
     method: 'post',
     path: '/accounts/topup',
     operationId: 'topUpAccount',
+    idempotent: true,
     tag: 'Accounts',
     summary: 'Add money to an account',
     access: 'user',
     body: TopUpBody,
     responses: { 200: { description: 'The balance afterwards', schema: AccountBalance } },
     problems: ['not_found'],
-    async handle({ deps, caller, body, correlationId }) {
+    async handle({ deps, caller, body, correlationId, operationId }) {
       const currency = body.currency ?? deps.config.DEFAULT_CURRENCY;
       const account = await topUp(deps.database, {
         tenantId: caller.tenantId,
@@ -66,6 +69,7 @@ export const accountRoutes: Route[] = [
         amountMinor: parseMajorAmount(body.amount, currency),
         correlationId,
         actor: caller.actor,
+        reference: operationId,
       });
       return { status: 200, body: balanceOf(account) };
     },

@@ -26,6 +26,7 @@ export const orderRoutes: Route[] = [
     method: 'post',
     path: '/orders',
     operationId: 'createOrder',
+    idempotent: true,
     tag: 'Orders',
     summary: 'Place an order, to be paid from the user’s balance',
     description:
@@ -33,9 +34,10 @@ export const orderRoutes: Route[] = [
     access: 'user',
     body: CreateOrderBody,
     responses: { 201: { description: 'The order', schema: Order, headers: { Location: 'where it is' } } },
-    async handle({ deps, caller, body, correlationId }) {
+    async handle({ deps, caller, body, correlationId, operationId }) {
       const currency = body.currency ?? deps.config.DEFAULT_CURRENCY;
       const order = await createOrder(deps.database, {
+        id: operationId,
         tenantId: caller.tenantId,
         userId: caller.id,
         amountMinor: parseMajorAmount(body.amount, currency),

@@ -33,9 +33,10 @@ interface NewPayment {
 
 async function create(
   type: PaymentType,
-  { deps, caller, body, correlationId }: Call<undefined, undefined, NewPayment>,
+  { deps, caller, body, correlationId, operationId }: Call<undefined, undefined, NewPayment>,
 ): Promise<Answer> {
   const payment = await createPayment(deps.database, {
+    id: operationId,
     tenantId: caller.tenantId,
     type,
     provider: body.provider,
@@ -107,6 +108,7 @@ export const paymentRoutes: Route[] = [
     method: 'post',
     path: '/api/v1/payments',
     operationId: 'createPayment',
+    idempotent: true,
     tag: 'Payments',
     summary: 'Create a payment (money in) that a provider will report on',
     access: 'token',
@@ -120,6 +122,7 @@ export const paymentRoutes: Route[] = [
     method: 'post',
     path: '/api/v1/payouts',
     operationId: 'createPayout',
+    idempotent: true,
     tag: 'Payouts',
     summary: 'Create a payout (money out) that a provider will report on',
     access: 'token',

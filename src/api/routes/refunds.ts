@@ -1,4 +1,3 @@
-import { randomUUID } from 'node:crypto';
 import { RemitError } from '../../contracts/errors';
 import {
   CreateRefundBody,
@@ -55,6 +54,7 @@ export const refundRoutes: Route[] = [
     method: 'post',
     path: '/api/v1/orders/:id/refunds',
     operationId: 'createRefund',
+    idempotent: true,
     tag: 'Refunds',
     summary: 'Refund a paid order to its user’s balance, wholly or in part',
     description:
@@ -67,12 +67,12 @@ export const refundRoutes: Route[] = [
       201: { description: 'The refund', schema: Refund, headers: { Location: 'the order’s refunds' } },
     },
     problems: ['not_found', 'conflict', 'unprocessable'],
-    async handle({ deps, caller, params, body, correlationId }) {
+    async handle({ deps, caller, params, body, correlationId, operationId }) {
       const { tenantId, actor } = caller;
       const orderId = orderIdOf(params.id);
       const { currency } = await getOrderMoney(deps.database, { tenantId, orderId });
       const input: RefundInput = {
-        refundId: randomUUID(),
+        refundId: operationId,
         tenantId,
         orderId,
         amountMinor: body.amount === undefined ? null : parseMajorAmount(body.amount, currency).toString(),

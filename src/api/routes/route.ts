@@ -51,6 +51,8 @@ export interface RouteDoc {
   /** An absent body counts as `{}`. */
   bodyOptional?: boolean;
   responses: Record<number, ResponseDoc>;
+  /** Takes an Idempotency-Key: every POST that moves money or creates something. */
+  idempotent?: boolean;
   /** Problems beyond those that every route of its kind can answer. */
   problems?: readonly ProblemCode[];
 }
@@ -78,6 +80,11 @@ export interface Call<P, Q, B> {
   params: P;
   query: Q;
   body: B;
+  /**
+   * A UUID that names what this call creates, and that a repetition under the same Idempotency-Key gets again. A handler
+   * of an idempotent route must do nothing new when something of this name is there already.
+   */
+  operationId: string;
 }
 
 /** A route of which everything around the handler is uniform: authenticate, read and check the input, answer. */

@@ -88,6 +88,7 @@ const manage: Route[] = [
     method: 'post',
     path: '/api/v1/subscriptions',
     operationId: 'createSubscription',
+    idempotent: true,
     tag: 'Subscriptions',
     summary: 'Subscribe a URL to event types',
     description: 'The secret that signs the webhooks is in this answer and never shown again.',
@@ -101,8 +102,9 @@ const manage: Route[] = [
       },
     },
     problems: ['unprocessable'],
-    async handle({ deps, caller, body }) {
+    async handle({ deps, caller, body, operationId }) {
       const { subscription, secret } = await createSubscription(deps.database, deps.keyring, {
+        operationId,
         tenantId: caller.tenantId,
         ...body,
         allowedPrivateCidrs: deps.config.WEBHOOK_ALLOWED_PRIVATE_CIDRS,

@@ -1,0 +1,94 @@
+import { metrics } from '../platform/metrics';
+import type { Database } from '../platform/postgres';
+import { ConflictsExhaustedError, isTransactionConflict, pauseAfterConflict } from './conflicts';
+
+/** A call of a database function that moves money. */
+export interface MoneyCall {
+  fn: string;
+  /** JSON. */
+  input: string;
+}
+
+interface Waiting {
+  call: MoneyCall;
+  resolve: (result: unknown) => void;
+  reject: (error: unknown) => void;
+}
+
+/**
+ * One line for each account that is being changed. Under SERIALIZABLE, whoever waits for a row's lock is aborted when
+ * the first one commits: sixteen callers of one account would do their work many times over. In a line they take turns
+ * in the order they came, so that none starves, and those that have gathered meanwhile share the next transaction:
+ * one commit for many movements. Each call is still applied wholly or not at all, and its result is its own.
+ *
+ * A batch that fails is run again call by call, so that one bad call does not fail its neighbours.
+ */
+export class AccountLanes {
+  private readonly lanes = new Map<string, Waiting[]>();
+
+  constructor(
+    private readonly limits: Database['retry'],
+    private readonly execute: (batch: readonly MoneyCall[]) => Promise<unknown[]>,
+  ) {}
+
+  /**
+   * Runs a call when its turn has come.
+   * @throws ConflictsExhaustedError when too many wait already, or when it kept losing against other processes.
+   */
+  run(lane: string, call: MoneyCall): Promise<unknown> {
+    return new Promise((resolve, reject) => {
+      const waiting = this.lanes.get(lane);
+      if (waiting && waiting.length >= this.limits.queueCalls) {
+        reject(new ConflictsExhaustedError(`${waiting.length} movements wait for one account already`));
+        return;
+      }
+      const entry = { call, resolve, reject };
+      if (waiting) {
+        waiting.push(entry);
+        return;
+      }
+      const line = [entry];
+      this.lanes.set(lane, line);
+      void this.serve(lane, line);
+    });
+  }
+
+  private async serve(lane: string, line: Waiting[]): Promise<void> {
+    while (line.length > 0) {
+      const batch = line.splice(0, this.batchSize(line));
+      await this.settle(batch).catch(async (error: unknown) => {
+        if (batch.length === 1) batch[0]!.reject(error);
+        else
+          for (const entry of batch)
+            await this.settle([entry]).catch((reason: unknown) => entry.reject(reason));
+      });
+    }
+    this.lanes.delete(lane);
+  }
+
+  /** As many as call the function that is first in line. */
+  private batchSize(line: readonly Waiting[]): number {
+    const fn = line[0]!.call.fn;
+    const limit = Math.min(line.length, this.limits.batchCalls);
+    let size = 1;
+    while (size < limit && line[size]!.call.fn === fn) size++;
+    return size;
+  }
+
+  private async settle(batch: readonly Waiting[]): Promise<void> {
+    const calls = batch.map(({ call }) => call);
+    const { fn } = calls[0]!;
+    for (let attempt = 1; ; attempt++) {
+      try {
+        const results = await this.execute(calls);
+        metrics.moneyBatchCalls.observe({ operation: fn }, calls.length);
+        batch.forEach(({ resolve }, i) => resolve(results[i]));
+        return;
+      } catch (error) {
+        if (!isTransactionConflict(error)) throw error;
+        metrics.moneyConflicts.inc({ operation: fn });
+        await pauseAfterConflict(this.limits, fn, attempt, error);
+      }
+    }
+  }
+}

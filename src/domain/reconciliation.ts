@@ -1,0 +1,152 @@
+import type { PoolClient } from 'pg';
+import { formatMinor } from '../contracts/money';
+import type { Config } from '../platform/config';
+import type { Database } from '../platform/postgres';
+import { CHECKS, DAILY_TOTALS } from './reconciliation-checks';
+
+export interface Finding {
+  /** What is wrong, such as `account:<id>` or `order:<id>`. */
+  subject: string;
+  detail: string;
+}
+
+export interface CheckResult {
+  name: string;
+  /** What holds when nothing is found. */
+  rule: string;
+  found: number;
+  /** The first of them; all are counted in `found`. */
+  findings: Finding[];
+  durationMs: number;
+}
+
+/** A provider's payments or payouts of one UTC day, by when they were settled; the amount in minor units. */
+export interface DailyTotal {
+  day: string;
+  provider: string;
+  type: string;
+  currency: string;
+  succeeded: number;
+  failed: number;
+  expired: number;
+  succeededMinor: bigint;
+}
+
+export interface Reconciliation {
+  clean: boolean;
+  /** When the snapshot was taken. */
+  at: Date;
+  /** The tenant that was looked at; null for all of them. */
+  tenantId: string | null;
+  checks: CheckResult[];
+  dailyTotals: DailyTotal[];
+}
+
+export interface ReconciliationOptions {
+  /** All tenants when left out. */
+  tenantId?: string;
+  maxFindings: number;
+  /** How many days of totals. */
+  days: number;
+  /** Longest single check, in milliseconds. */
+  timeoutMs: number;
+}
+
+/**
+ * Proves the ledger against itself and against what it is said to have done. Reads only, in one snapshot: what moves
+ * meanwhile is seen wholly or not at all. A check that can't be finished fails the whole; there is no half answer.
+ * @throws what the database throws, a statement timeout included.
+ */
+export async function reconcile(
+  { pool }: Pick<Database, 'pool'>,
+  { tenantId, maxFindings, days, timeoutMs }: ReconciliationOptions,
+): Promise<Reconciliation> {
+  const client = await pool.connect();
+  try {
+    await client.query('BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY');
+    await client.query(`SET LOCAL statement_timeout = ${Math.trunc(timeoutMs)}`);
+    const at = await client.query<{ at: Date }>('SELECT now() AS at');
+    const checks: CheckResult[] = [];
+    for (const check of CHECKS) {
+      const startedAt = performance.now();
+      const { rows } = await client.query<Finding & { found: string }>(check.sql, [
+        tenantId ?? null,
+        maxFindings,
+      ]);
+      checks.push({
+        name: check.name,
+        rule: check.rule,
+        found: Number(rows[0]?.found ?? 0),
+        findings: rows.map(({ subject, detail }) => ({ subject, detail })),
+        durationMs: Math.round(performance.now() - startedAt),
+      });
+    }
+    const dailyTotals = await readDailyTotals(client, tenantId, days);
+    await client.query('COMMIT');
+    return {
+      clean: checks.every(({ found }) => found === 0),
+      at: at.rows[0]!.at,
+      tenantId: tenantId ?? null,
+      checks,
+      dailyTotals,
+    };
+  } catch (error) {
+    await client.query('ROLLBACK').catch(() => undefined);
+    throw error;
+  } finally {
+    client.release();
+  }
+}
+
+async function readDailyTotals(
+  client: PoolClient,
+  tenantId: string | undefined,
+  days: number,
+): Promise<DailyTotal[]> {
+  interface Row {
+    day: string;
+    provider: string;
+    type: string;
+    currency: string;
+    succeeded: string;
+    failed: string;
+    expired: string;
+    succeeded_minor: string;
+  }
+  const { rows } = await client.query<Row>(DAILY_TOTALS, [tenantId ?? null, days]);
+  return rows.map((row) => ({
+    day: row.day,
+    provider: row.provider,
+    type: row.type,
+    currency: row.currency,
+    succeeded: Number(row.succeeded),
+    failed: Number(row.failed),
+    expired: Number(row.expired),
+    succeededMinor: BigInt(row.succeeded_minor),
+  }));
+}
+
+/** The limits of a reconciliation, from configuration. */
+export function reconciliationOptions(
+  config: Pick<Config, 'RECONCILIATION_FINDINGS_MAX' | 'RECONCILIATION_DAYS' | 'RECONCILIATION_TIMEOUT_MS'>,
+): ReconciliationOptions {
+  return {
+    maxFindings: config.RECONCILIATION_FINDINGS_MAX,
+    days: config.RECONCILIATION_DAYS,
+    timeoutMs: config.RECONCILIATION_TIMEOUT_MS,
+  };
+}
+
+/** A reconciliation as the API and `remit reconcile --json` show it: contracts/http.ts Reconciliation. */
+export function reconciliationReport({ clean, at, tenantId, checks, dailyTotals }: Reconciliation) {
+  return {
+    clean,
+    at: at.toISOString(),
+    tenant: tenantId,
+    checks,
+    dailyTotals: dailyTotals.map(({ succeededMinor, ...total }) => ({
+      ...total,
+      succeededAmount: formatMinor(succeededMinor, total.currency),
+    })),
+  };
+}

@@ -1,0 +1,55 @@
+import { reconcile, reconciliationOptions, reconciliationReport } from '../domain/reconciliation';
+import type { Config } from '../platform/config';
+import { createLogger } from '../platform/logging';
+import { openDatabase } from '../platform/postgres';
+import { createTable } from '../platform/table';
+
+/**
+ * Reconciles and prints the result.
+ * @returns the exit code: 0 when everything agrees, 1 when something was found.
+ */
+export async function runReconcile(
+  config: Config,
+  { tenant, json }: { tenant?: string; json?: boolean },
+  say: (line: string) => void,
+): Promise<number> {
+  const database = openDatabase(config, createLogger(config, 'reconcile'));
+  try {
+    const options = {
+      ...reconciliationOptions(config),
+      ...(tenant === undefined ? {} : { tenantId: tenant }),
+    };
+    const report = reconciliationReport(await reconcile(database, options));
+    if (json) say(JSON.stringify(report));
+    else for (const line of describe(report)) say(line);
+    return report.clean ? 0 : 1;
+  } finally {
+    await database.close();
+  }
+}
+
+function* describe(report: ReturnType<typeof reconciliationReport>): Iterable<string> {
+  const checks = createTable(['check', 'found', 'what holds when nothing is found']);
+  for (const { name, found, rule } of report.checks) checks.push([name, found, rule]);
+  yield checks.toString();
+  for (const { name, found, findings } of report.checks) {
+    for (const { subject, detail } of findings) yield `${name}: ${subject}: ${detail}`;
+    if (found > findings.length) yield `${name}: and ${found - findings.length} more`;
+  }
+  if (report.dailyTotals.length > 0) {
+    const totals = createTable(['day', 'provider', 'type', 'succeeded', 'failed', 'expired', 'amount']);
+    for (const {
+      day,
+      provider,
+      type,
+      succeeded,
+      failed,
+      expired,
+      succeededAmount,
+      currency,
+    } of report.dailyTotals)
+      totals.push([day, provider, type, succeeded, failed, expired, `${succeededAmount} ${currency}`]);
+    yield totals.toString();
+  }
+  yield report.clean ? `Clean at ${report.at}.` : `NOT clean at ${report.at}.`;
+}

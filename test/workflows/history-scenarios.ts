@@ -2,6 +2,7 @@ import type { WorkflowHandle } from '@temporalio/client';
 import type { AttemptInput, AttemptResult } from '../../src/activities/deliveries';
 import { SIGNALS, TASK_QUEUES, workflowId, WORKFLOWS, type DeliveryRef } from '../../src/contracts/workflows';
 import { loadConfig } from '../../src/platform/config';
+import { DISPUTE_SCENARIOS, ORDER_WEBHOOK_SCENARIOS } from './dispute-scenarios';
 import { ORDER_SCENARIOS, PAYMENT_SCENARIOS } from './payment-scenarios';
 
 /** A workflow's life worth keeping: its history must replay on every later version of the workflow's code. */
@@ -64,6 +65,8 @@ const DELIVERED: Partial<AttemptResult> = { verdict: 'delivered', result: 'deliv
 export const SCENARIOS: readonly Scenario[] = [
   ...PAYMENT_SCENARIOS,
   ...ORDER_SCENARIOS,
+  ...ORDER_WEBHOOK_SCENARIOS,
+  ...DISPUTE_SCENARIOS,
   delivery('delivery-at-once', [DELIVERED]),
   delivery('delivery-after-retry-after', [{ statusCode: 503, retryAfterMs: 3_600_000 }, {}, DELIVERED]),
   delivery('delivery-exhausted', []),

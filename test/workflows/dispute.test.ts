@@ -1,0 +1,325 @@
+import { randomUUID } from 'node:crypto';
+import { WorkflowUpdateFailedError } from '@temporalio/client';
+import type { TestWorkflowEnvironment } from '@temporalio/testing';
+import {
+  QUERIES,
+  SIGNALS,
+  TASK_QUEUES,
+  UPDATES,
+  workflowId,
+  WORKFLOWS,
+  type DisputeEvent,
+  type DisputeResult,
+  type DisputeWorkflowResult,
+  type EvidenceInput,
+  type EvidenceResult,
+} from '../../src/contracts/workflows';
+import type { DisputeState } from '../../src/workflows/dispute';
+import {
+  createTimeSkippingEnvironment,
+  keyword,
+  startPlayedWorkers,
+  type PlayedWorkers,
+} from '../support/workflow-env';
+
+const HOUR = 3_600_000;
+const DAY = 24 * HOUR;
+let environment: TestWorkflowEnvironment;
+let workers: PlayedWorkers;
+beforeAll(async () => {
+  environment = await createTimeSkippingEnvironment();
+  workers = await startPlayedWorkers(environment, [
+    'settleDispute',
+    'expireDispute',
+    'loadDispute',
+    'submitDisputeEvidence',
+    'deadLetterDispute',
+  ]);
+});
+afterAll(async () => {
+  await workers.stop();
+  await environment.teardown();
+});
+
+const answer = (result: Partial<DisputeResult>): DisputeResult => ({
+  outcome: 'applied',
+  status: 'opened',
+  userId: 'user-1',
+  evidenceDueAt: null,
+  waitUntil: null,
+  deliveries: [],
+  ...result,
+});
+const UNKNOWN = answer({ outcome: 'unknown_dispute', status: null, userId: null });
+
+function event(disputeId: string, status: DisputeEvent['status'], receivedAt = new Date()): DisputeEvent {
+  const orderId = randomUUID();
+  return {
+    provider: 'payments',
+    providerEventId: randomUUID(),
+    orderId,
+    disputeId,
+    status,
+    amountMinor: null,
+    currency: null,
+    reason: null,
+    evidenceDueBy: null,
+    payloadHash: 'hash',
+    receivedAt: receivedAt.toISOString(),
+    correlationId: 'correlation',
+    source: {
+      topic: 'webhooks.disputes',
+      partition: 0,
+      offset: '0',
+      key: orderId,
+      valueBase64: '',
+      headers: {},
+    },
+  };
+}
+
+const evidenceOf = (disputeId: string): EvidenceInput => ({
+  disputeId,
+  hash: 'hash',
+  evidence: { text: 'They got it.' },
+  actor: 'token:operator',
+  correlationId: 'correlation',
+});
+
+interface Database {
+  /** Answers to each event in turn; the last one repeats. */
+  settle?: (DisputeResult | Error)[];
+  expire?: DisputeResult[];
+  load?: DisputeResult;
+  evidence?: EvidenceResult;
+}
+
+/** Plays the database; counts what it was asked, with the time of the test server. */
+function played({ settle = [], expire = [], load = UNKNOWN, evidence }: Database) {
+  const calls = { settled: [] as string[], expiredAt: [] as number[], submitted: 0, dead: [] as string[] };
+  const next = <T>(answers: T[]): T => (answers.length > 1 ? answers.shift()! : answers[0]!);
+  workers.play({
+    settleDispute: ({ status }: DisputeEvent) => {
+      calls.settled.push(status);
+      const result = next(settle);
+      return result instanceof Error ? Promise.reject(result) : Promise.resolve(result);
+    },
+    expireDispute: async () => {
+      calls.expiredAt.push(await environment.currentTimeMs());
+      return next(expire);
+    },
+    loadDispute: () => Promise.resolve(load),
+    submitDisputeEvidence: () => {
+      calls.submitted += 1;
+      return Promise.resolve(evidence);
+    },
+    deadLetterDispute: ({ code }: { code: string }) => {
+      calls.dead.push(code);
+      return Promise.resolve();
+    },
+  });
+  return calls;
+}
+
+const newId = () => `dp_${randomUUID()}`.slice(0, 40);
+
+function start(disputeId: string, first: DisputeEvent['status'] = 'opened') {
+  return environment.client.workflow.signalWithStart<(input: object) => Promise<DisputeWorkflowResult>>(
+    WORKFLOWS.dispute,
+    {
+      workflowId: workflowId.dispute(disputeId),
+      taskQueue: TASK_QUEUES.orders,
+      args: [{ disputeId }],
+      signal: SIGNALS.disputeEvent,
+      signalArgs: [event(disputeId, first)],
+    },
+  );
+}
+
+type Handle = Awaited<ReturnType<typeof start>>;
+const stateOf = (handle: Handle) => handle.query<DisputeState>(QUERIES.state);
+
+/** Time stands still while one waits for anything but a result: this waits for the workflow, not for its timers. */
+async function until(handle: Handle, reached: (state: DisputeState) => boolean): Promise<DisputeState> {
+  for (;;) {
+    const state = await stateOf(handle);
+    if (reached(state)) return state;
+    await new Promise((resolve) => setTimeout(resolve, 20));
+  }
+}
+
+describe('the dispute workflow', () => {
+  it('expires a dispute when its evidence was due, after days', async () => {
+    const nowMs = await environment.currentTimeMs();
+    const due = nowMs + 7 * DAY;
+    const calls = played({
+      settle: [answer({ evidenceDueAt: new Date(due).toISOString() })],
+      expire: [answer({ status: 'expired' })],
+    });
+    const handle = await start(newId());
+    expect(await handle.result()).toEqual({ status: 'expired', outcomes: ['applied'] });
+    expect(calls.expiredAt).toHaveLength(1);
+    expect(calls.expiredAt[0]! - due).toBeGreaterThanOrEqual(0);
+    expect(calls.expiredAt[0]! - due).toBeLessThan(HOUR);
+    const { typedSearchAttributes } = await handle.describe();
+    expect(keyword(typedSearchAttributes, 'RemitStatus')).toBe('expired');
+    expect(keyword(typedSearchAttributes, 'RemitUserId')).toBe('user-1');
+  });
+
+  it('waits for evidence that is due in months by several timers', async () => {
+    const due = (await environment.currentTimeMs()) + 100 * DAY;
+    const calls = played({
+      settle: [answer({ evidenceDueAt: new Date(due).toISOString() })],
+      expire: [answer({ status: 'expired' })],
+    });
+    await (await start(newId())).result();
+    expect(calls.expiredAt).toHaveLength(1);
+    expect(calls.expiredAt[0]).toBeGreaterThanOrEqual(due);
+  });
+
+  it('asks again when the database’s clock says that it is not due yet', async () => {
+    const due = new Date(await environment.currentTimeMs()).toISOString();
+    const calls = played({
+      settle: [answer({ evidenceDueAt: due })],
+      expire: [answer({ outcome: 'noted', evidenceDueAt: due }), answer({ status: 'expired' })],
+    });
+    expect(await (await start(newId())).result()).toMatchObject({ status: 'expired' });
+    expect(calls.expiredAt).toHaveLength(2);
+  });
+
+  it('takes evidence as an update, and then waits for the verdict instead of the time', async () => {
+    const due = (await environment.currentTimeMs()) + 7 * DAY;
+    const calls = played({
+      settle: [answer({ evidenceDueAt: new Date(due).toISOString() }), answer({ status: 'won' })],
+      evidence: { outcome: 'ok', status: 'under_review' },
+    });
+    const id = newId();
+    const handle = await start(id);
+    await until(handle, ({ status }) => status === 'opened');
+    expect(await handle.executeUpdate(UPDATES.submitEvidence, { args: [evidenceOf(id)] })).toEqual({
+      outcome: 'ok',
+      status: 'under_review',
+    });
+    await environment.sleep('30 days');
+    expect(await stateOf(handle)).toMatchObject({ status: 'under_review', evidenceDueAt: null });
+    await handle.signal(SIGNALS.disputeEvent, event(id, 'won'));
+    expect(await handle.result()).toEqual({ status: 'won', outcomes: ['applied', 'applied'] });
+    expect(calls.expiredAt).toEqual([]);
+  });
+
+  it('answers the same update id once', async () => {
+    const due = (await environment.currentTimeMs()) + DAY;
+    const calls = played({
+      settle: [answer({ evidenceDueAt: new Date(due).toISOString() }), answer({ status: 'lost' })],
+      evidence: { outcome: 'ok', status: 'under_review' },
+    });
+    const id = newId();
+    const handle = await start(id);
+    await until(handle, ({ status }) => status === 'opened');
+    const submit = () =>
+      handle.executeUpdate(UPDATES.submitEvidence, { args: [evidenceOf(id)], updateId: 'hash' });
+    expect(await Promise.all([submit(), submit()])).toHaveLength(2);
+    expect(calls.submitted).toBe(1);
+    await handle.signal(SIGNALS.disputeEvent, event(id, 'lost'));
+    expect(await handle.result()).toMatchObject({ status: 'lost' });
+  });
+
+  it('refuses evidence before it accepts it when it is certainly too late', async () => {
+    const due = new Date((await environment.currentTimeMs()) - HOUR).toISOString();
+    const calls = played({
+      settle: [answer({ evidenceDueAt: due }), answer({ status: 'lost' })],
+      // The database does not find it due, so that the workflow stays open.
+      expire: [answer({ outcome: 'noted', evidenceDueAt: due })],
+      evidence: { outcome: 'ok', status: 'under_review' },
+    });
+    const id = newId();
+    const handle = await start(id);
+    await until(handle, ({ status }) => status === 'opened');
+    await expect(handle.executeUpdate(UPDATES.submitEvidence, { args: [evidenceOf(id)] })).rejects.toThrow(
+      WorkflowUpdateFailedError,
+    );
+    expect(calls.submitted).toBe(0);
+    await handle.signal(SIGNALS.disputeEvent, event(id, 'lost'));
+    expect(await handle.result()).toMatchObject({ status: 'lost' });
+  });
+
+  it('applies events in the order in which they come', async () => {
+    const calls = played({
+      settle: [
+        answer({ evidenceDueAt: new Date((await environment.currentTimeMs()) + DAY).toISOString() }),
+        answer({ status: 'under_review' }),
+        answer({ status: 'lost' }),
+      ],
+    });
+    const id = newId();
+    const handle = await start(id);
+    await handle.signal(SIGNALS.disputeEvent, event(id, 'under_review'));
+    await handle.signal(SIGNALS.disputeEvent, event(id, 'lost'));
+    expect(await handle.result()).toEqual({ status: 'lost', outcomes: ['applied', 'applied', 'applied'] });
+    expect(calls.settled).toEqual(['opened', 'under_review', 'lost']);
+  });
+
+  it('finds everything done in a run that a late event opens', async () => {
+    played({
+      settle: [answer({ outcome: 'contradiction', status: 'won' })],
+      load: answer({ status: 'won' }),
+    });
+    expect(await (await start(newId(), 'lost')).result()).toEqual({
+      status: 'won',
+      outcomes: ['contradiction'],
+    });
+  });
+
+  it('goes on where a dispute stands when an update opens the run', async () => {
+    const due = (await environment.currentTimeMs()) + 3 * DAY;
+    const calls = played({
+      load: answer({ outcome: 'noted', evidenceDueAt: new Date(due).toISOString() }),
+      expire: [answer({ status: 'expired' })],
+    });
+    const disputeId = newId();
+    const handle = await environment.client.workflow.start(WORKFLOWS.dispute, {
+      workflowId: workflowId.dispute(disputeId),
+      taskQueue: TASK_QUEUES.orders,
+      args: [{ disputeId }],
+    });
+    expect(await handle.result()).toEqual({ status: 'expired', outcomes: [] });
+    expect(calls.expiredAt[0]).toBeGreaterThanOrEqual(due);
+  });
+
+  it.each(['unknown_order', 'order_not_paid'] as const)(
+    'keeps a chargeback that is told %s, and applies it when the order is there',
+    async (outcome) => {
+      const waitUntil = new Date((await environment.currentTimeMs()) + 10 * 60_000).toISOString();
+      const waiting = answer({ outcome, status: null, waitUntil });
+      const calls = played({ settle: [waiting, waiting, waiting, answer({ status: 'lost' })] });
+      expect(await (await start(newId())).result()).toEqual({ status: 'lost', outcomes: ['applied'] });
+      expect(calls.settled).toHaveLength(4);
+      expect(calls.dead).toEqual([]);
+    },
+  );
+
+  it.each(['unknown_order', 'order_not_paid'] as const)(
+    'dead-letters it as %s when the order never comes',
+    async (outcome) => {
+      const waitUntil = new Date((await environment.currentTimeMs()) + 10 * 60_000).toISOString();
+      const calls = played({ settle: [answer({ outcome, status: null, waitUntil })] });
+      expect(await (await start(newId())).result()).toEqual({ status: null, outcomes: [outcome] });
+      expect(calls.dead).toEqual([outcome]);
+    },
+  );
+
+  it.each(['amount_mismatch', 'dispute_mismatch', 'event_conflict'] as const)(
+    'dead-letters a chargeback that is refused as %s',
+    async (outcome) => {
+      const calls = played({ settle: [answer({ outcome, status: null })] });
+      expect(await (await start(newId())).result()).toEqual({ status: null, outcomes: [outcome] });
+      expect(calls.dead).toEqual([outcome]);
+    },
+  );
+
+  it('keeps trying while the database is down', async () => {
+    const calls = played({ settle: [new Error('connect ECONNREFUSED'), answer({ status: 'lost' })] });
+    expect(await (await start(newId())).result()).toMatchObject({ status: 'lost' });
+    expect(calls.settled).toHaveLength(2);
+  });
+});

@@ -1,0 +1,204 @@
+import { randomUUID } from 'node:crypto';
+import type { TestWorkflowEnvironment } from '@temporalio/testing';
+import {
+  SIGNALS,
+  TASK_QUEUES,
+  UPDATES,
+  workflowId,
+  WORKFLOWS,
+  type OrderEvent,
+  type OrderEventResult,
+  type OrderWorkflowInput,
+  type PayOrderResult,
+  type RefundInput,
+  type RefundResult,
+} from '../../src/contracts/workflows';
+import {
+  createTimeSkippingEnvironment,
+  keyword,
+  startPlayedWorkers,
+  type PlayedWorkers,
+} from '../support/workflow-env';
+
+let environment: TestWorkflowEnvironment;
+let workers: PlayedWorkers;
+beforeAll(async () => {
+  environment = await createTimeSkippingEnvironment();
+  workers = await startPlayedWorkers(environment, [
+    'payOrder',
+    'settleOrder',
+    'refundOrder',
+    'deadLetterOrder',
+    'deadLetterRequest',
+  ]);
+});
+afterAll(async () => {
+  await workers.stop();
+  await environment.teardown();
+});
+
+const source = (topic: string, key: string) => ({
+  topic,
+  partition: 0,
+  offset: '0',
+  key,
+  valueBase64: '',
+  headers: {},
+});
+
+function event(orderId: string, status: OrderEvent['status']): OrderEvent {
+  return {
+    provider: 'payments',
+    providerEventId: randomUUID(),
+    orderId,
+    userId: 'user-1',
+    status,
+    amountMinor: '5000',
+    currency: 'TRY',
+    payloadHash: 'hash',
+    receivedAt: new Date().toISOString(),
+    correlationId: 'correlation',
+    source: source('webhooks.orders', orderId),
+  };
+}
+
+function request(orderId: string): OrderWorkflowInput {
+  return {
+    orderId,
+    userId: 'user-1',
+    amountMinor: '5000',
+    currency: 'TRY',
+    correlationId: 'correlation',
+    source: source('payment-request', orderId),
+  };
+}
+
+const answer = (result: Partial<OrderEventResult>): OrderEventResult => ({
+  outcome: 'applied',
+  status: 'FINISHED',
+  failureCode: null,
+  waitUntil: null,
+  deliveries: [],
+  ...result,
+});
+
+const REFUNDED: RefundResult = { outcome: 'ok', refundId: 'r', refundableMinor: '0' };
+
+/** Plays the database: each webhook takes the next answer; the last one repeats. */
+function played(answers: OrderEventResult[], paid: Partial<PayOrderResult> = {}) {
+  const calls = { log: [] as string[], dead: [] as string[] };
+  workers.play({
+    settleOrder: ({ status }: OrderEvent) => {
+      calls.log.push(status);
+      return Promise.resolve(answers.length > 1 ? answers.shift()! : answers[0]!);
+    },
+    payOrder: () => {
+      calls.log.push('pay');
+      return Promise.resolve({
+        ...{ outcome: 'applied', status: 'FINISHED', failureCode: null },
+        deliveries: [],
+        ...paid,
+      });
+    },
+    refundOrder: ({ refundId }: RefundInput) => {
+      calls.log.push(`refund ${refundId}`);
+      return Promise.resolve({ ...REFUNDED, refundId, deliveries: [] });
+    },
+    deadLetterOrder: ({ code }: { code: string }) => {
+      calls.dead.push(code);
+      return Promise.resolve();
+    },
+  });
+  return calls;
+}
+
+function signalled(orderId: string, signal: string, argument: object) {
+  return environment.client.workflow.signalWithStart(WORKFLOWS.order, {
+    workflowId: workflowId.order(orderId),
+    taskQueue: TASK_QUEUES.orders,
+    args: [{ orderId }],
+    signal,
+    signalArgs: [argument],
+  });
+}
+
+describe('the order workflow, told by a provider', () => {
+  it('finishes the order', async () => {
+    const id = randomUUID();
+    played([answer({})]);
+    const handle = await signalled(id, SIGNALS.orderEvent, event(id, 'success'));
+    expect(await handle.result()).toEqual({ outcome: 'applied', status: 'FINISHED', failureCode: null });
+    const { typedSearchAttributes } = await handle.describe();
+    expect(keyword(typedSearchAttributes, 'RemitStatus')).toBe('FINISHED');
+    expect(keyword(typedSearchAttributes, 'RemitUserId')).toBe('user-1');
+  });
+
+  it('waits durably for an order that is not known yet, and does not lose the payment request meanwhile', async () => {
+    const id = randomUUID();
+    const waitUntil = new Date((await environment.currentTimeMs()) + 10 * 60_000).toISOString();
+    const waiting = answer({ outcome: 'unknown_order', status: null, waitUntil });
+    const calls = played([waiting, waiting, answer({})], { outcome: 'duplicate' });
+    const handle = await signalled(id, SIGNALS.orderEvent, event(id, 'success'));
+    await signalled(id, SIGNALS.paymentRequest, request(id));
+    expect(await handle.result()).toMatchObject({ outcome: 'duplicate', status: 'FINISHED' });
+    expect(calls.log).toEqual(['success', 'success', 'success', 'pay']);
+    expect(calls.dead).toEqual([]);
+  });
+
+  it('dead-letters the webhook of an order that never comes', async () => {
+    const id = randomUUID();
+    const waitUntil = new Date((await environment.currentTimeMs()) + 10 * 60_000).toISOString();
+    const calls = played([answer({ outcome: 'unknown_order', status: null, waitUntil })]);
+    await (await signalled(id, SIGNALS.orderEvent, event(id, 'success'))).result();
+    expect(calls.dead).toEqual(['unknown_order']);
+    expect(calls.log.length).toBeGreaterThan(5);
+  });
+
+  it.each(['user_mismatch', 'amount_mismatch', 'event_conflict'] as const)(
+    'dead-letters a webhook that is refused as %s',
+    async (outcome) => {
+      const id = randomUUID();
+      const calls = played([answer({ outcome, status: 'NEW' })]);
+      await (await signalled(id, SIGNALS.orderEvent, event(id, 'success'))).result();
+      expect(calls.dead).toEqual([outcome]);
+    },
+  );
+
+  it.each(['credited', 'noted', 'duplicate', 'contradiction'] as const)(
+    'ends quietly with %s',
+    async (outcome) => {
+      const id = randomUUID();
+      const calls = played([answer({ outcome })]);
+      const handle = await signalled(id, SIGNALS.orderEvent, event(id, 'success'));
+      expect(await handle.result()).toMatchObject({ outcome });
+      expect(calls.dead).toEqual([]);
+    },
+  );
+});
+
+describe('the order workflow, asked for a refund', () => {
+  it('answers the update while a webhook waits for its order, and then goes on', async () => {
+    const id = randomUUID();
+    const waitUntil = new Date((await environment.currentTimeMs()) + 10 * 60_000).toISOString();
+    const calls = played([answer({ outcome: 'unknown_order', status: null, waitUntil }), answer({})]);
+    const handle = await signalled(id, SIGNALS.orderEvent, event(id, 'success'));
+    const input: RefundInput = {
+      refundId: randomUUID(),
+      tenantId: 'default',
+      orderId: id,
+      amountMinor: '100',
+      reason: null,
+      actor: 'token:operator',
+      correlationId: 'correlation',
+    };
+    const refund = () =>
+      handle.executeUpdate<RefundResult, [RefundInput]>(UPDATES.refund, {
+        args: [input],
+        updateId: input.refundId,
+      });
+    expect(await refund()).toEqual({ ...REFUNDED, refundId: input.refundId });
+    expect(await refund()).toMatchObject({ outcome: 'ok' });
+    expect(await handle.result()).toMatchObject({ status: 'FINISHED' });
+    expect(calls.log.filter((call) => call.startsWith('refund'))).toHaveLength(1);
+  });
+});

@@ -58,6 +58,9 @@ async function main(): Promise<number> {
   return rows.every(withinBound) ? 0 : 1;
 }
 
+// Exit handlers stop the parts; a signal's default would not run them.
+for (const signal of ['SIGINT', 'SIGTERM'] as const) process.once(signal, () => process.exit(130));
+
 main().then(
   (code) => process.exit(code),
   (error: unknown) => {

@@ -8,7 +8,7 @@ import { Pool } from 'undici';
 import { createLogger } from '../../src/platform/logging';
 import { openDatabase, type Database } from '../../src/platform/postgres';
 import { createAccount } from '../../src/domain/accounts';
-import { startLocalStack, type LocalStack } from '../../src/roles/local-stack';
+import { startLocalStack, withoutAddresses, type LocalStack } from '../../src/roles/local-stack';
 import { migrate } from '../../src/roles/migrate';
 
 /** A throw-away stack with migrations applied and no role running. */
@@ -23,7 +23,7 @@ export async function openStage(
 ): Promise<Stage> {
   const dataDir = await mkdtemp(path.join(os.tmpdir(), 'remit-bench-'));
   const stack = await startLocalStack({
-    env: { LOG_LEVEL: 'error', ...process.env, ...env },
+    env: { LOG_LEVEL: 'error', ...withoutAddresses(process.env), ...env },
     dataDir,
     ports: 'free',
     report: progress,

@@ -41,7 +41,8 @@ export function createPaymentActivities({
       return settle({
         ...input,
         status: 'expired',
-        providerEventId: `expiry:${input.transactionId}`,
+        // The space keeps it apart from every id that a provider can send.
+        providerEventId: `remit expiry:${input.transactionId}`,
         payloadHash: 'expiry',
         receivedAt: new Date().toISOString(),
         actor: 'system:expiry',

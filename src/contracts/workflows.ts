@@ -77,6 +77,14 @@ export interface ProviderEvent {
 export interface PaymentWorkflowInput {
   provider: string;
   transactionId: string;
+  /** Where a run goes on that was continued as new because its history grew long. */
+  resume?: {
+    inbox: ProviderEvent[];
+    status: PaymentStatus | null;
+    expiresAt: string | null;
+    /** The last event that belonged to the transaction. */
+    known: ProviderEvent | null;
+  };
 }
 
 export interface ExpirePaymentInput {

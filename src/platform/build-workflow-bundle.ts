@@ -1,19 +1,32 @@
 import { existsSync } from 'node:fs';
 import { mkdir, writeFile } from 'node:fs/promises';
+import os from 'node:os';
 import path from 'node:path';
 import { bundleWorkflowCode, DefaultLogger } from '@temporalio/worker';
 
-/** Where the bundle of all workflows lies, next to the compiled code; built ahead, as production workers need it. */
-export const WORKFLOW_BUNDLE_PATH = path.join(__dirname, '..', 'workflow-bundle.js');
+/** Whether this runs from TypeScript (`npm run dev`), where a bundle that was built before may be out of date. */
+const FROM_SOURCES = __filename.endsWith('.ts');
+
+const BUILT_AHEAD = path.join(__dirname, '..', 'workflow-bundle.js');
 
 /** Bundles `workflows/` (TypeScript or compiled) into one file. Deterministic for the same sources. */
-export async function buildWorkflowBundle(target = WORKFLOW_BUNDLE_PATH): Promise<string> {
+export async function buildWorkflowBundle(target = BUILT_AHEAD): Promise<string> {
   const base = path.join(__dirname, '..', 'workflows', 'index');
   const workflowsPath = existsSync(`${base}.ts`) ? `${base}.ts` : `${base}.js`;
   const { code } = await bundleWorkflowCode({ workflowsPath, logger: new DefaultLogger('WARN') });
   await mkdir(path.dirname(target), { recursive: true });
   await writeFile(target, code);
   return target;
+}
+
+/**
+ * The bundle that workers load: the one that was built ahead, next to the compiled code; from TypeScript a fresh one.
+ * @throws when the code was compiled but not bundled.
+ */
+export async function workflowBundlePath(): Promise<string> {
+  if (FROM_SOURCES) return buildWorkflowBundle(path.join(os.tmpdir(), `remit-workflows-${process.pid}.js`));
+  if (existsSync(BUILT_AHEAD)) return BUILT_AHEAD;
+  throw new Error(`${BUILT_AHEAD} is missing: run "npm run build"`);
 }
 
 if (require.main === module)

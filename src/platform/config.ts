@@ -1,4 +1,6 @@
 import { z } from 'zod';
+import { Currency } from '../contracts/money';
+import { crossFieldMistakes } from './config-rules';
 import { isCidr } from './addresses';
 
 /**
@@ -56,11 +58,7 @@ const shape = {
   API_PAGE_SIZE_MAX_ROWS: int(200, 1, 1_000).describe('largest page of a list'),
   API_REQUEST_TIMEOUT_MS: int(30_000, 1_000, 300_000).describe('longest time a request may take'),
   DEFAULT_TENANT: text().default('default').describe('tenant of users and tokens that name none'),
-  DEFAULT_CURRENCY: z
-    .string()
-    .length(3)
-    .default('TRY')
-    .describe('currency of POST /accounts when it names none'),
+  DEFAULT_CURRENCY: Currency.default('TRY').describe('currency of POST /accounts when it names none'),
   TRUST_USER_ID_HEADER: flag(false).describe(
     'believe X-User-Id; only behind a gateway that sets it. Otherwise the JWT subject',
   ),
@@ -129,7 +127,9 @@ const shape = {
   RECONCILIATION_DAYS: int(31, 1, 3_660).describe('days of the providers’ totals in a reconciliation'),
 
   // Kafka
-  KAFKA_BROKERS: list().describe('host:port, comma separated (KAFKA_BROKER is accepted too)'),
+  KAFKA_BROKERS: list()
+    .pipe(z.array(z.string()).min(1, { error: 'names no broker' }))
+    .describe('host:port, comma separated (KAFKA_BROKER is accepted too)'),
   KAFKA_CLIENT_ID: text().default('remit').describe('client id at the brokers'),
   KAFKA_TLS: flag(false).describe('TLS to the brokers'),
   KAFKA_TLS_CA_FILE: text().optional().describe('PEM file of the CA, when it is not a public one'),
@@ -142,13 +142,19 @@ const shape = {
   KAFKA_REPLICATION_FACTOR: int(1, 1, 10).describe(
     'of the topics that `remit migrate` creates (3 in production)',
   ),
+  KAFKA_DEAD_LETTER_RETENTION_MS: int(90 * 24 * HOUR, HOUR, 3_650 * 24 * HOUR).describe(
+    'how long dead letters wait for an operator',
+  ),
   KAFKA_TOPIC_PARTITIONS: int(6, 1, 1_000).describe('of the topics that `remit migrate` creates'),
   KAFKA_PRODUCER_BATCH_MESSAGES: int(500, 1, 10_000).describe('largest number of messages in one request'),
   KAFKA_PRODUCER_BATCH_BYTES: int(800_000, 1_024, 16_777_216).describe(
     'largest sum of messages in one request; less than the brokers’ message.max.bytes',
   ),
   KAFKA_PRODUCER_QUEUE_MESSAGES: int(20_000, 1, 1_000_000).describe(
-    'messages waiting in memory; more are refused',
+    'messages of one topic waiting in memory; more are refused',
+  ),
+  KAFKA_PRODUCER_QUEUE_BYTES: int(67_108_864, 65_536, 4_294_967_296).describe(
+    'bytes of one topic waiting in memory; more are refused',
   ),
   KAFKA_PRODUCE_TIMEOUT_MS: int(10_000, 100, 300_000).describe('longest wait for the brokers to acknowledge'),
   KAFKA_MESSAGE_MAX_BYTES: int(262_144, 1_024, 10_485_760).describe('larger messages are dead-lettered'),
@@ -337,21 +343,16 @@ export function loadConfig(env: NodeJS.ProcessEnv, needs: readonly ConfigKey[]):
     ),
   );
   const parsed = partial.safeParse(given);
-  const mistakes = parsed.success
-    ? []
-    : parsed.error.issues.map((issue) => {
-        const name = String(issue.path[0]);
-        return given[name] === undefined
-          ? `${name} is not set (${describe(name)})`
-          : `${name}: ${issue.message}`;
-      });
-  for (const name of needed)
-    if (
-      given[name] === undefined &&
-      parsed.success &&
-      (parsed.data as Record<string, unknown>)[name] === undefined
-    )
-      mistakes.push(`${name} is not set (${describe(name)})`);
+  // A variable that is needed but optional in the schema is missed here; one that is not optional is missed by zod.
+  const missing = [...needed].filter((name) => given[name] === undefined && isMissed(name, given));
+  const invalid = (parsed.error?.issues ?? [])
+    .filter((issue) => !missing.includes(String(issue.path[0])))
+    .map((issue) => `${String(issue.path[0])}: ${issue.message}`);
+  const mistakes = [
+    ...missing.map((name) => `${name} is not set (${describe(name)})`),
+    ...invalid,
+    ...(parsed.success ? crossFieldMistakes(parsed.data) : []),
+  ];
   if (mistakes.length > 0)
     throw new ConfigError(
       `The configuration has ${mistakes.length} mistake${mistakes.length > 1 ? 's' : ''}:\n` +
@@ -361,13 +362,21 @@ export function loadConfig(env: NodeJS.ProcessEnv, needs: readonly ConfigKey[]):
   return parsed.data as Config;
 }
 
+/** Whether a needed variable that is not set has no default either. Secrets of providers may be waived. */
+function isMissed(name: string, given: Record<string, string>): boolean {
+  if (name.startsWith('PROVIDER_SECRET_') && /^(false|0)$/.test(given['PROVIDER_SIGNATURES_REQUIRED'] ?? ''))
+    return false;
+  const parsed = (shape as Record<string, z.ZodType>)[name]?.safeParse(undefined);
+  return parsed?.data === undefined;
+}
+
 function describe(name: string): string {
   return (shape as Record<string, z.ZodType>)[name]?.description ?? 'see .env.example';
 }
 
 /** Variables that each role can't do without. */
 export const ROLE_NEEDS = {
-  api: ['DATABASE_URL', 'KAFKA_BROKERS', 'TEMPORAL_ADDRESS', 'ENCRYPTION_KEY'],
+  api: ['DATABASE_URL', 'KAFKA_BROKERS', 'TEMPORAL_ADDRESS', 'ENCRYPTION_KEY', 'PROVIDER_SECRET_DECARD'],
   bridge: ['KAFKA_BROKERS', 'TEMPORAL_ADDRESS'],
   worker: ['DATABASE_URL', 'KAFKA_BROKERS', 'TEMPORAL_ADDRESS', 'ENCRYPTION_KEY'],
   relay: ['DATABASE_URL', 'KAFKA_BROKERS'],

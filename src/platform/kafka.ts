@@ -10,6 +10,7 @@ import {
   type Producer,
 } from 'kafkajs';
 import type { Config } from './config';
+import type { Lifecycle, ReadinessCheck } from './lifecycle';
 import type { Logger } from './logging';
 import { metrics } from './metrics';
 
@@ -69,13 +70,18 @@ export class NotQueuedError extends Error {}
 
 interface Waiting {
   message: OutgoingMessage;
+  bytes: number;
   resolve: () => void;
   reject: (error: Error) => void;
 }
 
+/** What a record adds to its key and value on the wire, generously. */
+const RECORD_OVERHEAD_BYTES = 200;
+
 /** One request per topic is in flight; what arrives meanwhile shares the next one. Keeps order per topic. */
 class Lane {
   private waiting: Waiting[] = [];
+  private waitingBytes = 0;
   private running = false;
   private idle: (() => void)[] = [];
 
@@ -85,15 +91,39 @@ class Lane {
     private readonly batchMessages: number,
     private readonly batchBytes: number,
     private readonly queueMessages: number,
+    private readonly queueBytes: number,
   ) {}
 
-  add(message: OutgoingMessage): Promise<void> {
-    if (this.waiting.length >= this.queueMessages)
+  /** After `timeoutMs` a message that is still waiting is dropped, so that what was answered with an error is not sent. */
+  add(message: OutgoingMessage, timeoutMs: number): Promise<void> {
+    const bytes = (message.value?.length ?? 0) + (message.key?.length ?? 0) + RECORD_OVERHEAD_BYTES;
+    if (this.waiting.length >= this.queueMessages || this.waitingBytes + bytes > this.queueBytes)
       return Promise.reject(
-        new NotQueuedError(`${this.queueMessages} messages are waiting for the brokers already`),
+        new NotQueuedError(`${this.waiting.length} messages are waiting for the brokers already`),
       );
     return new Promise<void>((resolve, reject) => {
-      this.waiting.push({ message, resolve, reject });
+      const timer = setTimeout(() => {
+        const index = this.waiting.indexOf(entry);
+        if (index >= 0) {
+          this.waiting.splice(index, 1);
+          this.waitingBytes -= bytes;
+        }
+        reject(new NotQueuedError(`Kafka did not acknowledge within ${timeoutMs} ms`));
+      }, timeoutMs);
+      const entry: Waiting = {
+        message,
+        bytes,
+        resolve: () => {
+          clearTimeout(timer);
+          resolve();
+        },
+        reject: (error) => {
+          clearTimeout(timer);
+          reject(error);
+        },
+      };
+      this.waiting.push(entry);
+      this.waitingBytes += bytes;
       if (!this.running) {
         this.running = true;
         // The rest of this tick's messages join the first request.
@@ -111,8 +141,8 @@ class Lane {
   private batchLength(): number {
     let bytes = 0;
     let length = 0;
-    for (const { message } of this.waiting) {
-      bytes += (message.value?.length ?? 0) + (message.key?.length ?? 0) + 200;
+    for (const waiting of this.waiting) {
+      bytes += waiting.bytes;
       if (length === this.batchMessages || (length > 0 && bytes > this.batchBytes)) break;
       length += 1;
     }
@@ -122,6 +152,7 @@ class Lane {
   private async run(): Promise<void> {
     while (this.waiting.length > 0) {
       const batch = this.waiting.splice(0, this.batchLength());
+      for (const { bytes } of batch) this.waitingBytes -= bytes;
       try {
         await this.producer.send({
           topic: this.topic,
@@ -152,6 +183,7 @@ type ProducerSettings = Pick<
   | 'KAFKA_PRODUCER_BATCH_MESSAGES'
   | 'KAFKA_PRODUCER_BATCH_BYTES'
   | 'KAFKA_PRODUCER_QUEUE_MESSAGES'
+  | 'KAFKA_PRODUCER_QUEUE_BYTES'
   | 'KAFKA_PRODUCE_TIMEOUT_MS'
 >;
 
@@ -183,18 +215,9 @@ export class MessageProducer {
    */
   async send(message: OutgoingMessage): Promise<void> {
     const stop = metrics.kafkaProduceSeconds.startTimer();
-    const timeoutMs = this.settings.KAFKA_PRODUCE_TIMEOUT_MS;
-    let timer: NodeJS.Timeout | undefined;
-    const late = new Promise<never>((_, reject) => {
-      timer = setTimeout(
-        () => reject(new NotQueuedError(`Kafka did not acknowledge within ${timeoutMs} ms`)),
-        timeoutMs,
-      );
-    });
     try {
-      await Promise.race([this.lane(message.topic).add(message), late]);
+      await this.lane(message.topic).add(message, this.settings.KAFKA_PRODUCE_TIMEOUT_MS);
     } finally {
-      clearTimeout(timer);
       stop();
     }
   }
@@ -214,6 +237,7 @@ export class MessageProducer {
         this.settings.KAFKA_PRODUCER_BATCH_MESSAGES,
         this.settings.KAFKA_PRODUCER_BATCH_BYTES,
         this.settings.KAFKA_PRODUCER_QUEUE_MESSAGES,
+        this.settings.KAFKA_PRODUCER_QUEUE_BYTES,
       );
       this.lanes.set(topic, lane);
     }
@@ -231,8 +255,28 @@ export function headersToStrings(headers: IHeaders | undefined): Record<string, 
   return result;
 }
 
-/** A dead letter is its message and some headers, so that it may be larger than the largest message. */
-const DEAD_LETTER_TOPIC_CONFIG = [{ name: 'max.message.bytes', value: String(16 * 1_048_576) }];
+/**
+ * `acks=all` is worth what `min.insync.replicas` says: with the brokers' default of 1 it may mean the leader alone. A
+ * dead letter is its message and some headers, so that it may be larger than the largest message, and it waits for an
+ * operator longer than the brokers' default of a week.
+ */
+function topicConfig(topic: string, settings: TopicSettings): { name: string; value: string }[] {
+  const inSync = Math.max(1, settings.KAFKA_REPLICATION_FACTOR - 1);
+  return [
+    { name: 'min.insync.replicas', value: String(inSync) },
+    ...(topic.endsWith('.dlq')
+      ? [
+          { name: 'max.message.bytes', value: String(16 * 1_048_576) },
+          { name: 'retention.ms', value: String(settings.KAFKA_DEAD_LETTER_RETENTION_MS) },
+        ]
+      : []),
+  ];
+}
+
+type TopicSettings = Pick<
+  Config,
+  'KAFKA_TOPIC_PARTITIONS' | 'KAFKA_REPLICATION_FACTOR' | 'KAFKA_DEAD_LETTER_RETENTION_MS'
+>;
 
 /**
  * Creates missing topics; topics that exist are left as they are. Idempotent.
@@ -241,7 +285,7 @@ const DEAD_LETTER_TOPIC_CONFIG = [{ name: 'max.message.bytes', value: String(16 
 export async function ensureTopics(
   kafka: Kafka,
   topics: readonly string[],
-  settings: Pick<Config, 'KAFKA_TOPIC_PARTITIONS' | 'KAFKA_REPLICATION_FACTOR'>,
+  settings: TopicSettings,
 ): Promise<string[]> {
   const admin = kafka.admin();
   await admin.connect();
@@ -255,7 +299,7 @@ export async function ensureTopics(
           topic,
           numPartitions: settings.KAFKA_TOPIC_PARTITIONS,
           replicationFactor: settings.KAFKA_REPLICATION_FACTOR,
-          ...(topic.endsWith('.dlq') ? { configEntries: DEAD_LETTER_TOPIC_CONFIG } : {}),
+          configEntries: topicConfig(topic, settings),
         })),
       });
       await waitForLeaders(admin, missing);
@@ -285,4 +329,33 @@ async function waitForLeaders(admin: Admin, topics: string[]): Promise<void> {
     if (Date.now() > deadline) throw new Error(`some of the topics ${topics.join(', ')} have no leader yet`);
     await sleep(LEADERS_POLL_MS);
   }
+}
+
+/**
+ * A readiness check that asks the brokers for the cluster's description, over a connection of its own that is opened
+ * on first use and closed with the process.
+ */
+export function kafkaReadiness(kafka: Kafka, lifecycle: Lifecycle): ReadinessCheck {
+  let connected: Promise<Admin> | undefined;
+  lifecycle.onStop('close', 'kafka readiness client', async () => {
+    await (await connected?.catch(() => undefined))?.disconnect();
+  });
+  const connect = async (): Promise<Admin> => {
+    const admin = kafka.admin({ retry: { retries: 1 } });
+    await admin.connect();
+    return admin;
+  };
+  const check = async (): Promise<void> => {
+    const current = (connected ??= connect());
+    try {
+      await (await current).describeCluster();
+    } catch (error) {
+      connected = undefined;
+      void current.then((admin) => admin.disconnect()).catch(() => undefined);
+      throw error;
+    }
+  };
+  // kafkajs retries for seconds while brokers are away: probes that come meanwhile share one check.
+  let running: Promise<void> | undefined;
+  return () => (running ??= check().finally(() => (running = undefined)));
 }

@@ -10,6 +10,8 @@ export type ShutdownPhase = (typeof SHUTDOWN_PHASES)[number];
 /** Reports whether a dependency can be used; rejects with the reason when it can't. */
 export type ReadinessCheck = () => Promise<void>;
 
+const CRASH_GRACE_MS = 5_000;
+
 interface Stopper {
   phase: ShutdownPhase;
   name: string;
@@ -24,6 +26,7 @@ export class Lifecycle {
   readonly checks = new Map<string, ReadinessCheck>();
   private readonly stoppers: Stopper[] = [];
   private stopping: Promise<void> | undefined;
+  private failed = false;
 
   constructor(
     private readonly log: Logger,
@@ -67,6 +70,7 @@ export class Lifecycle {
       await stop();
       this.log.debug({ phase, part: name, durationMs: Date.now() - startedAt }, 'stopped');
     } catch (error) {
+      this.failed = true;
       this.log.error({ err: error, phase, part: name }, 'did not stop cleanly');
     }
   }
@@ -84,13 +88,7 @@ export class Lifecycle {
         process.exit(130);
       }
       this.log.info({ signal }, 'shutting down; signal again to force');
-      this.stop().then(
-        () => process.exit(0),
-        (error: unknown) => {
-          this.log.error({ err: error }, 'forced exit');
-          process.exit(1);
-        },
-      );
+      this.exitWhenStopped();
     };
     process.on('SIGINT', onSignal);
     process.on('SIGTERM', onSignal);
@@ -104,10 +102,21 @@ export class Lifecycle {
 
   /** Ends the process with code 1 after trying to stop in order, for at most five seconds. */
   crash(): void {
-    setTimeout(() => process.exit(1), 5_000).unref();
+    this.failed = true;
+    // Also when nothing keeps the event loop alive any more, the code is not 0.
+    process.exitCode = 1;
+    setTimeout(() => process.exit(1), CRASH_GRACE_MS);
+    this.exitWhenStopped();
+  }
+
+  /** Exits 0 only when every part stopped cleanly and in time, and nothing crashed meanwhile. */
+  private exitWhenStopped(): void {
     this.stop().then(
-      () => process.exit(1),
-      () => process.exit(1),
+      () => process.exit(this.failed ? 1 : 0),
+      (error: unknown) => {
+        this.log.error({ err: error }, 'forced exit');
+        process.exit(1);
+      },
     );
   }
 }

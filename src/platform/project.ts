@@ -5,5 +5,6 @@ import path from 'node:path';
 export const PROJECT_ROOT = path.join(__dirname, '..', '..');
 
 /** The version in package.json. */
-export const VERSION = (JSON.parse(readFileSync(path.join(PROJECT_ROOT, 'package.json'), 'utf8')) as { version: string })
-  .version;
+export const VERSION = (
+  JSON.parse(readFileSync(path.join(PROJECT_ROOT, 'package.json'), 'utf8')) as { version: string }
+).version;

@@ -46,9 +46,9 @@ export async function connectTemporalWorker(config: TemporalConfig): Promise<Nat
   return NativeConnection.connect(await connectionOptions(config));
 }
 
-/** Rejects when Temporal's frontend does not serve; for readiness checks. */
+/** Rejects when Temporal's frontend does not serve the client's namespace; for readiness checks. */
 export async function checkTemporal(client: Client): Promise<void> {
-  await client.connection.workflowService.getSystemInfo({});
+  await client.workflowService.describeNamespace({ namespace: client.options.namespace });
 }
 
 /** Registers the search attributes that workflows use. Idempotent. An unregistered one would wedge a workflow. */

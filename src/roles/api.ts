@@ -1,13 +1,13 @@
 import http from 'node:http';
 import type { AddressInfo } from 'node:net';
 import type { Duplex } from 'node:stream';
-import type { Admin, Kafka } from 'kafkajs';
 import { createApp } from '../api/app';
 import { problemDocument } from '../api/problem';
 import { providerEndpoints } from '../api/routes/provider-webhooks';
 import type { ProblemCode } from '../contracts/errors';
 import type { Config } from '../platform/config';
-import type { Lifecycle, ReadinessCheck } from '../platform/lifecycle';
+import { kafkaReadiness } from '../platform/kafka';
+import type { Lifecycle } from '../platform/lifecycle';
 import type { Logger } from '../platform/logging';
 import { createKeyring } from '../platform/secrets';
 import type { RoleContext } from './context';
@@ -33,7 +33,7 @@ export async function startApi(context: RoleContext): Promise<{ url: string }> {
   const database = context.database();
   const producer = await context.producer();
   lifecycle.addCheck('postgres', () => database.check());
-  lifecycle.addCheck('kafka', kafkaCheck(context.kafka, lifecycle));
+  lifecycle.addCheck('kafka', kafkaReadiness(context.kafka, lifecycle));
 
   const temporal = () => context.temporal();
   const app = createApp({ config, log, database, producer, temporal, keyring, lifecycle });
@@ -70,32 +70,6 @@ function warnOfOpenDoors(config: Config, log: Logger): void {
     log.warn('TRUST_USER_ID_HEADER=true: whoever reaches this port can act as any user');
   if (!config.PROVIDER_SIGNATURES_REQUIRED)
     log.warn('PROVIDER_SIGNATURES_REQUIRED=false: unsigned provider webhooks are accepted');
-}
-
-/** Asks the brokers for the cluster's description over a connection of its own, opened on first use. */
-function kafkaCheck(kafka: Kafka, lifecycle: Lifecycle): ReadinessCheck {
-  let connected: Promise<Admin> | undefined;
-  lifecycle.onStop('close', 'kafka readiness client', async () => {
-    await (await connected?.catch(() => undefined))?.disconnect();
-  });
-  const connect = async (): Promise<Admin> => {
-    const admin = kafka.admin({ retry: { retries: 1 } });
-    await admin.connect();
-    return admin;
-  };
-  const check = async (): Promise<void> => {
-    const current = (connected ??= connect());
-    try {
-      await (await current).describeCluster();
-    } catch (error) {
-      connected = undefined;
-      void current.then((admin) => admin.disconnect()).catch(() => undefined);
-      throw error;
-    }
-  };
-  // kafkajs retries for seconds while brokers are away: probes that come meanwhile share one check.
-  let running: Promise<void> | undefined;
-  return () => (running ??= check().finally(() => (running = undefined)));
 }
 
 /** `intake` stops accepting; `drain` waits for the answers, closing each connection as it falls idle. */

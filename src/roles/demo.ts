@@ -12,7 +12,7 @@ import { createTable } from '../platform/table';
 import { loadConfig, type Config } from '../platform/config';
 import { createRoleContext } from './context';
 import { localAccess } from './local-access';
-import type { Endpoints } from './local-stack';
+import { withoutAddresses, type Endpoints } from './local-stack';
 
 interface Target {
   endpoints: Endpoints;
@@ -28,6 +28,8 @@ export async function runDemo(
   options: { endpoints?: string; keep?: boolean },
   say: (line: string) => void,
 ): Promise<number> {
+  // Exit handlers stop the parts; a signal's default would not run them.
+  for (const signal of ['SIGINT', 'SIGTERM'] as const) process.once(signal, () => process.exit(130));
   const target = options.endpoints
     ? await runningTarget(path.resolve(options.endpoints))
     : await throwAwayTarget(say);
@@ -53,7 +55,8 @@ async function throwAwayTarget(say: (line: string) => void): Promise<Target> {
   const dataDir = await mkdtemp(path.join(os.tmpdir(), 'remit-demo-'));
   say('starting a throw-away remit');
   const remit = await startLocalRemit({
-    env: { LOG_LEVEL: 'error', ...process.env },
+    // A throw-away remit has throw-away parts: what the environment names may be someone's production.
+    env: { LOG_LEVEL: 'error', ...withoutAddresses(process.env) },
     dataDir,
     ports: 'free',
     report: (line) => say(`  ${line}`),
@@ -146,7 +149,9 @@ function table(rows: Row[], { endpoints, config }: Target): string {
 async function untilInterrupted({ endpoints }: Target, say: (line: string) => void): Promise<void> {
   say(`The stack stays up. Temporal UI: ${endpoints.temporalUi}  API: ${endpoints.api}  Ctrl-C ends it.`);
   await new Promise<void>((resolve) => {
-    process.once('SIGINT', () => resolve());
-    process.once('SIGTERM', () => resolve());
+    for (const signal of ['SIGINT', 'SIGTERM'] as const) {
+      process.removeAllListeners(signal);
+      process.once(signal, () => resolve());
+    }
   });
 }

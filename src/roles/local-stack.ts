@@ -111,6 +111,12 @@ export async function startLocalStack(options: LocalStackOptions): Promise<Local
   return { env, config, endpoints, embedded, stop: async () => embedded?.stop() };
 }
 
+/** An environment that names no part outside, so that every part is embedded. */
+export function withoutAddresses(env: NodeJS.ProcessEnv): NodeJS.ProcessEnv {
+  const outside = new Set<string>([...Object.values(OUTSIDE), 'KAFKA_BROKER']);
+  return Object.fromEntries(Object.entries(env).filter(([name]) => !outside.has(name)));
+}
+
 function withoutEmpty(env: NodeJS.ProcessEnv): NodeJS.ProcessEnv {
   return Object.fromEntries(Object.entries(env).filter(([, value]) => value !== undefined && value !== ''));
 }

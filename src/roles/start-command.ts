@@ -32,8 +32,8 @@ remit ${VERSION} is ready after ${((Date.now() - startedAt) / 1000).toFixed(1)} 
   Temporal UI   ${temporalUi || '(outside)'}
   Temporal      ${temporal}
   Kafka         ${kafka}
-  PostgreSQL    ${postgres.replace(/:[^:@/]+@/, ':***@')}
-  ClickHouse    ${clickhouse}
+  PostgreSQL    ${withoutPassword(postgres)}
+  ClickHouse    ${withoutPassword(clickhouse)}
   Metrics       ${metrics}
 
   All addresses are in ${dataDir}/endpoints.json. Try, in another terminal:
@@ -43,4 +43,12 @@ remit ${VERSION} is ready after ${((Date.now() - startedAt) / 1000).toFixed(1)} 
 
   Ctrl-C stops everything in order; the data stays.
 `);
+}
+
+/** An address as it may be shown. */
+function withoutPassword(address: string): string {
+  const url = new URL(address);
+  if (url.password) url.password = '***';
+  if (url.searchParams.has('password')) url.searchParams.set('password', '***');
+  return url.toString();
 }

@@ -1,4 +1,3 @@
-import { existsSync } from 'node:fs';
 import {
   DefaultLogger,
   makeTelemetryFilterString,
@@ -11,7 +10,8 @@ import { createActivities } from '../activities';
 import { TASK_QUEUES, type TaskQueue } from '../contracts/workflows';
 import { sendDeadLetter } from '../bridges/dead-letters';
 import type { Config } from '../platform/config';
-import { buildWorkflowBundle, WORKFLOW_BUNDLE_PATH } from '../platform/build-workflow-bundle';
+import { workflowBundlePath } from '../platform/build-workflow-bundle';
+import { kafkaReadiness } from '../platform/kafka';
 import type { Logger } from '../platform/logging';
 import { createKeyring } from '../platform/secrets';
 import { connectTemporalWorker } from '../platform/temporal';
@@ -74,18 +74,20 @@ export async function startWorker(
       timeoutMs: config.WEBHOOK_TIMEOUT_MS,
     }),
   });
-  if (!existsSync(WORKFLOW_BUNDLE_PATH)) await buildWorkflowBundle();
+  const codePath = await workflowBundlePath();
 
   const connection = await connectTemporalWorker(config);
   const running = await Promise.all(
-    queues.map((queue) => startQueue(context, connection, queue, activities)),
+    queues.map((queue) => startQueue(context, connection, queue, { codePath, activities })),
   );
 
   lifecycle.addCheck('postgres', () => db.check());
+  // Dead letters go to Kafka.
+  lifecycle.addCheck('kafka', kafkaReadiness(context.kafka, lifecycle));
   lifecycle.addCheck('temporal worker', async () => {
     const stopped = running.find(({ worker }) => worker.getState() !== 'RUNNING');
     if (stopped) throw new Error(`the worker of ${stopped.queue} is ${stopped.worker.getState()}`);
-    await connection.workflowService.getSystemInfo({});
+    await connection.workflowService.describeNamespace({ namespace: config.TEMPORAL_NAMESPACE });
   });
   lifecycle.onStop('drain', 'temporal workers', async () => {
     for (const { worker } of running) if (worker.getState() === 'RUNNING') worker.shutdown();
@@ -113,14 +115,14 @@ async function startQueue(
   { config, log, lifecycle }: RoleContext,
   connection: NativeConnection,
   queue: TaskQueue,
-  activities: object,
+  { codePath, activities }: { codePath: string; activities: object },
 ) {
   const worker = await Worker.create({
     ...workerSettings(config, queue),
     connection,
     namespace: config.TEMPORAL_NAMESPACE,
     taskQueue: TASK_QUEUES[queue],
-    workflowBundle: { codePath: WORKFLOW_BUNDLE_PATH },
+    workflowBundle: { codePath },
     activities,
   });
   const finished = worker.run().catch((error: unknown) => {

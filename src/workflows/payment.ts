@@ -1,12 +1,14 @@
 import {
   allHandlersFinished,
   condition,
+  continueAsNew,
   defineQuery,
   defineSignal,
   proxyActivities,
   proxyLocalActivities,
   setHandler,
   sleep,
+  workflowInfo,
 } from '@temporalio/workflow';
 import type { PaymentActivities } from '../activities/payments';
 import {
@@ -26,7 +28,8 @@ import { markStatus } from './search-attributes';
  * task of its own (docs/adr/0003). It is retried until the database is back.
  */
 const { settlePayment, expirePayment } = proxyLocalActivities<PaymentActivities>({
-  startToCloseTimeout: '20s',
+  // Longer than a connection, a statement and all conflict retries together may take (see config).
+  startToCloseTimeout: '60s',
   retry: { initialInterval: '100ms', maximumInterval: '15s' },
   localRetryThreshold: '10s',
 });
@@ -60,8 +63,14 @@ export interface PaymentState {
  * settled already.
  */
 export async function paymentWorkflow(input: PaymentWorkflowInput): Promise<PaymentWorkflowResult> {
-  const inbox: ProviderEvent[] = [];
-  const state: PaymentState = { status: null, outcomes: [], waitingEvents: 0, expiresAt: null };
+  const { resume } = input;
+  const inbox: ProviderEvent[] = [...(resume?.inbox ?? [])];
+  const state: PaymentState = {
+    status: resume?.status ?? null,
+    outcomes: [],
+    waitingEvents: 0,
+    expiresAt: resume?.expiresAt ?? null,
+  };
   setHandler(defineSignal<[ProviderEvent]>(SIGNALS.providerEvent), (event) => void inbox.push(event));
   setHandler(defineQuery<PaymentState>(QUERIES.state), () => ({ ...state, waitingEvents: inbox.length }));
   await run(input, inbox, state);
@@ -70,8 +79,17 @@ export async function paymentWorkflow(input: PaymentWorkflowInput): Promise<Paym
 }
 
 async function run(input: PaymentWorkflowInput, inbox: ProviderEvent[], state: PaymentState): Promise<void> {
-  let known: ProviderEvent | undefined;
+  const { provider, transactionId, resume } = input;
+  let known = resume?.known ?? null;
   for (;;) {
+    if (workflowInfo().continueAsNewSuggested) {
+      const { status, expiresAt } = state;
+      await continueAsNew<typeof paymentWorkflow>({
+        provider,
+        transactionId,
+        resume: { inbox, status, expiresAt, known },
+      });
+    }
     const event = inbox.shift();
     if (event) {
       const result = await settleWhenKnown(event);
@@ -79,18 +97,23 @@ async function run(input: PaymentWorkflowInput, inbox: ProviderEvent[], state: P
       if (result.outcome in REFUSALS) await refuse(event, result.outcome as keyof typeof REFUSALS);
       else known = event;
     } else if (state.status === 'pending' && state.expiresAt !== null && known) {
-      const arrived = await condition(
-        () => inbox.length > 0,
-        Math.max(1, Date.parse(state.expiresAt) - Date.now()),
-      );
+      const arrived = await condition(() => inbox.length > 0, msUntil(state.expiresAt));
       if (!arrived) {
         const { type, amountMinor, currency, correlationId } = known;
-        await conclude(state, await expirePayment({ ...input, type, amountMinor, currency, correlationId }));
+        await conclude(
+          state,
+          await expirePayment({ provider, transactionId, type, amountMinor, currency, correlationId }),
+        );
       }
     } else {
       return;
     }
   }
+}
+
+/** At least a second, so that an expiry which for any reason leaves the payment pending does not spin. */
+function msUntil(at: string): number {
+  return Math.max(1_000, Date.parse(at) - Date.now());
 }
 
 /** Webhooks overtake commits: an event of an unknown transaction is tried again, durably, until its time is up. */
@@ -108,7 +131,8 @@ async function conclude(state: PaymentState, result: SettleResult): Promise<void
   state.outcomes.push(result.outcome);
   state.status = result.status ?? state.status;
   state.expiresAt = result.expiresAt;
-  if (result.outcome === 'applied') markStatus(result.status, result.userId);
+  // Also after a repeated activity, which finds its own work done: what counts is where the payment stands.
+  if (result.status !== null && result.status !== 'pending') markStatus(result.status, result.userId);
   await startDeliveries(result.deliveries);
 }
 

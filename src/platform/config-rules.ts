@@ -1,0 +1,48 @@
+import { accessSync, constants } from 'node:fs';
+import type { Config } from './config';
+
+type Given = Partial<Config>;
+
+/** Variables that mean something only together: all of them are set, or none. */
+const TOGETHER: readonly (readonly (keyof Config)[])[] = [
+  ['KAFKA_SASL_MECHANISM', 'KAFKA_SASL_USERNAME', 'KAFKA_SASL_PASSWORD'],
+  ['TEMPORAL_TLS_CERT_FILE', 'TEMPORAL_TLS_KEY_FILE'],
+];
+
+const FILES = [
+  'KAFKA_TLS_CA_FILE',
+  'TEMPORAL_TLS_CA_FILE',
+  'TEMPORAL_TLS_CERT_FILE',
+  'TEMPORAL_TLS_KEY_FILE',
+] as const satisfies readonly (keyof Config)[];
+
+/**
+ * What no single variable can tell: security that is half configured would be silently off, and a file that can't be
+ * read would be found out after a port was opened. @returns the mistakes, one line each.
+ */
+export function crossFieldMistakes(config: Given): string[] {
+  const mistakes: string[] = [];
+  for (const names of TOGETHER) {
+    const missing = names.filter((name) => config[name] === undefined);
+    if (missing.length > 0 && missing.length < names.length)
+      mistakes.push(`${missing.join(' and ')} must be set too: ${names.join(', ')} belong together`);
+  }
+  if (config.KAFKA_TLS_CA_FILE !== undefined && !config.KAFKA_TLS)
+    mistakes.push(
+      'KAFKA_TLS_CA_FILE is set but KAFKA_TLS is not true: the connection would not be encrypted',
+    );
+  for (const name of FILES) {
+    const file = config[name];
+    if (file !== undefined && !readable(file)) mistakes.push(`${name}: ${file} can not be read`);
+  }
+  return mistakes;
+}
+
+function readable(file: string): boolean {
+  try {
+    accessSync(file, constants.R_OK);
+    return true;
+  } catch {
+    return false;
+  }
+}

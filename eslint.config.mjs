@@ -5,7 +5,7 @@ const noRestricted = (patterns) => ({ 'no-restricted-imports': ['error', { patte
 const group = (globs, message, extra = {}) => ({ group: globs, message, ...extra });
 
 export default tseslint.config(
-  { ignores: ['dist/', 'node_modules/', 'src/generated/', '.remit/', 'coverage/'] },
+  { ignores: ['dist/', 'node_modules/', 'src/generated/', '.remit/', 'coverage/', 'prisma.config.ts'] },
   {
     files: ['**/*.ts'],
     extends: [tseslint.configs.recommendedTypeChecked],

@@ -16,7 +16,7 @@ export interface BenchRow {
 export interface BenchOptions {
   /** Smaller sizes, to see that the benchmark runs; its figures mean little. */
   quick: boolean;
-  progress(line: string): void;
+  progress: (line: string) => void;
 }
 
 export type Benchmark = (options: BenchOptions) => Promise<BenchRow[]>;

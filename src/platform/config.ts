@@ -376,7 +376,14 @@ function describe(name: string): string {
 
 /** Variables that each role can't do without. */
 export const ROLE_NEEDS = {
-  api: ['DATABASE_URL', 'KAFKA_BROKERS', 'TEMPORAL_ADDRESS', 'ENCRYPTION_KEY', 'PROVIDER_SECRET_DECARD'],
+  api: [
+    'DATABASE_URL',
+    'KAFKA_BROKERS',
+    'TEMPORAL_ADDRESS',
+    'ENCRYPTION_KEY',
+    'PROVIDER_SECRET_DECARD',
+    'PROVIDER_SECRET_PAYMENTS',
+  ],
   bridge: ['KAFKA_BROKERS', 'TEMPORAL_ADDRESS'],
   worker: ['DATABASE_URL', 'KAFKA_BROKERS', 'TEMPORAL_ADDRESS', 'ENCRYPTION_KEY'],
   relay: ['DATABASE_URL', 'KAFKA_BROKERS'],

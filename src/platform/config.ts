@@ -57,6 +57,10 @@ const shape = {
   API_BODY_LIMIT_BYTES: int(65_536, 1_024, 10_485_760).describe('largest request body'),
   API_PAGE_SIZE_MAX_ROWS: int(200, 1, 1_000).describe('largest page of a list'),
   API_REQUEST_TIMEOUT_MS: int(30_000, 1_000, 300_000).describe('longest time a request may take'),
+  API_RATE_LIMIT_REQUESTS: int(60_000, 0, 100_000_000).describe(
+    'requests of one tenant in one window at one API process; 0 for no limit. Providers’ webhooks are not counted',
+  ),
+  API_RATE_LIMIT_WINDOW_MS: int(MINUTE, 1_000, HOUR).describe('length of that window'),
   DEFAULT_TENANT: text().default('default').describe('tenant of users and tokens that name none'),
   DEFAULT_CURRENCY: Currency.default('TRY').describe('currency of POST /accounts when it names none'),
   TRUST_USER_ID_HEADER: flag(false).describe(
@@ -262,10 +266,52 @@ const shape = {
     .default([])
     .describe('private targets that webhooks may reach, e.g. 127.0.0.1/32; none by default'),
   WEBHOOK_CONCURRENT_ATTEMPTS: int(64, 1, 10_000).describe('delivery attempts in flight in one worker'),
+  WEBHOOK_CONCURRENT_PER_SUBSCRIPTION: int(16, 1, 10_000).describe(
+    'of these, for one subscription, and for all subscriptions of one host; an eighth for one that is slow',
+  ),
+  WEBHOOK_SLOW_AFTER_MS: int(2_000, 10, 60_000).describe(
+    'a subscriber whose last answer took this long is slow; the slow ones together get half of the attempts',
+  ),
+  WEBHOOK_LATER_BASE_MS: int(500, 10, 60_000).describe(
+    'first pause of a delivery whose subscription has all its attempts in flight; it doubles, with full jitter',
+  ),
+  WEBHOOK_LATER_CAP_MS: int(5 * MINUTE, 100, HOUR).describe('longest such pause'),
+  WEBHOOK_THROTTLE_BASE_MS: int(5_000, 100, HOUR).describe(
+    'how long a subscription is left alone after a timeout, 429, 502, 503 or 504; it doubles until one succeeds',
+  ),
+  WEBHOOK_THROTTLE_CAP_MS: int(15 * MINUTE, 100, 24 * HOUR).describe(
+    'longest such rest, unless Retry-After asks for more',
+  ),
+  WEBHOOK_ORDERED_POLL_MS: int(MINUTE, 1_000, HOUR).describe(
+    'a delivery that waits for the one before it looks this often, should nobody wake it',
+  ),
+  WEBHOOK_FAILING_ATTEMPT: int(4, 1, 50).describe(
+    'when this many attempts of one delivery failed, its subscription is failing and says so by an event',
+  ),
+  WEBHOOK_PAUSE_AFTER_MS: int(5 * 24 * HOUR, 1_000, 365 * 24 * HOUR).describe(
+    'a subscription is paused after this long of nothing but exhausted deliveries',
+  ),
+  WEBHOOK_SECRET_OVERLAP_MS: int(24 * HOUR, 0, 30 * 24 * HOUR).describe(
+    'how long the old secret of a subscription still signs beside the new one',
+  ),
+  WEBHOOK_REPLAY_RATE_PER_SECOND: int(50, 1, 10_000).describe('deliveries a second of one replay, at most'),
+  WEBHOOK_REPLAY_BATCH_ROWS: int(100, 1, 500).describe('events or deliveries in one step of a replay'),
+  WEBHOOK_REPLAYS_MAX_RUNNING: int(10, 1, 1_000).describe('replays of one tenant at a time'),
   WEBHOOK_CONNECTIONS_PER_ORIGIN: int(64, 1, 1_000).describe(
     'connections to one subscriber; waiting for one counts as part of the attempt',
   ),
   WEBHOOK_ORIGINS_MAX: int(1_000, 1, 100_000).describe('subscribers whose connections are kept open'),
+  EVENT_TYPES_MAX_PER_TENANT: int(1_000, 1, 100_000).describe(
+    'event types, and event configs, of one tenant',
+  ),
+  EVENT_SCHEMA_CACHE_ENTRIES: int(1_000, 1, 100_000).describe(
+    'compiled JSON Schemas kept by one API process',
+  ),
+  EVENTS_BATCH_MAX_EVENTS: int(100, 1, 1_000).describe('events in one POST /api/v1/events/batch'),
+  EVENT_FANOUT_BATCH_ROWS: int(100, 1, 1_000).describe('deliveries of one event that are written at a time'),
+  EVENT_RETENTION_DAYS: int(90, 1, 3_650).describe(
+    'events and their deliveries are kept this long, unless the config of their type says otherwise',
+  ),
   SUBSCRIPTIONS_MAX_PER_TENANT: int(1_000, 1, 100_000).describe('subscriptions of one tenant'),
   ENCRYPTION_KEY: base64Key(32).optional().describe('AES-256-GCM key of secrets at rest, 32 bytes in base64'),
   ENCRYPTION_KEYS_OLD: list()
@@ -286,6 +332,9 @@ const shape = {
     .enum(['full', 'pass-through'])
     .default('full')
     .describe('full checks every message; pass-through trusts the producer and leaves checks to ClickHouse'),
+  INGEST_DISTRUST_MS: int(60_000, 0, 86_400_000).describe(
+    'after ClickHouse refused a row, pass-through checks every message for this long',
+  ),
   INGEST_BATCH_ROWS: int(50_000, 1, 1_000_000).describe(
     'rows of one insert; less than the 1,048,449 up to which a batch is one block',
   ),
@@ -388,5 +437,6 @@ export const ROLE_NEEDS = {
   worker: ['DATABASE_URL', 'KAFKA_BROKERS', 'TEMPORAL_ADDRESS', 'ENCRYPTION_KEY'],
   relay: ['DATABASE_URL', 'KAFKA_BROKERS'],
   ingest: ['KAFKA_BROKERS', 'CLICKHOUSE_URL'],
+  reconcile: ['DATABASE_URL'],
   migrate: ['DATABASE_URL', 'KAFKA_BROKERS', 'TEMPORAL_ADDRESS', 'CLICKHOUSE_URL'],
 } as const satisfies Record<string, readonly ConfigKey[]>;

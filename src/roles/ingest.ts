@@ -21,7 +21,10 @@ function streams(config: Config): Stream[] {
       topic: config.TOPIC_PURCHASES,
       groupName: 'ingest.purchases',
       table: 'purchases',
-      format: config.INGEST_VALIDATION === 'full' ? checkedPurchases : trustedObjects,
+      format:
+        config.INGEST_VALIDATION === 'full'
+          ? checkedPurchases
+          : trustedObjects(checkedPurchases, config.INGEST_DISTRUST_MS),
       strictFormat: checkedPurchases,
     },
     {

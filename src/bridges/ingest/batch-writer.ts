@@ -93,22 +93,26 @@ export class BatchWriter {
     }
   }
 
-  /** A trusted producer was not right: everything in the batch that breaks the schema goes, not row after row. */
+  /**
+   * A trusted producer was not right: everything in the batch that breaks the schema goes at once, not row after row,
+   * and for a while every message is checked.
+   */
   private recheck(batch: Batch): boolean {
     const { format, strictFormat } = this.options;
-    if (format === strictFormat) return false;
-    const before = batch.liveRows;
-    for (const row of batch.liveRowNumbers()) {
-      const { value } = batch.messageOf(row);
-      if (value === null || strictFormat.takesBytes(value)) continue;
+    if (format.distrust === undefined) return false;
+    format.distrust();
+    const bad: { row: number; error: PoisonMessage }[] = [];
+    batch.eachValue((row, value) => {
+      if (strictFormat.takesBytes(value)) return;
       try {
         strictFormat.rewrite(value);
       } catch (error) {
         if (!(error instanceof PoisonMessage)) throw error;
-        batch.reject(row, error.code, error.message);
+        bad.push({ row, error });
       }
-    }
-    return batch.liveRows < before;
+    });
+    for (const { row, error } of bad) batch.reject(row, error.code, error.message);
+    return bad.length > 0;
   }
 
   private rejectNamed(batch: Batch, { row, reason }: Refusal): boolean {

@@ -168,25 +168,37 @@ export class Batch {
 
   /** The message of a row, byte for byte. */
   messageOf(row: number): IncomingMessage {
-    const offset = this.offsetOf(row);
-    const extra = this.extras.get(row);
-    const line = this.lineOf(row);
-    const timestampAt = this.head.length + String(offset).length + MIDDLE.length;
-    const prefixEnd = line.indexOf(COMMA, timestampAt);
-    let value = extra?.original;
-    if (value === undefined) {
-      value = Buffer.from(line.subarray(prefixEnd, line.length - 1));
-      value[0] = OPENING_BRACE;
-    }
+    let line: Buffer | undefined;
+    this.eachLine(row, row + 1, (found) => (line = found));
+    const offset = String(this.offsetOf(row));
+    const timestampAt = this.head.length + offset.length + MIDDLE.length;
+    const prefixEnd = line!.indexOf(COMMA, timestampAt);
     return {
       topic: this.topic,
       partition: this.partition,
-      offset: String(offset),
+      offset,
       key: this.keyOf(row),
-      value,
-      headers: extra?.headers ?? {},
-      timestampMs: Number(line.toString('latin1', timestampAt, prefixEnd)),
+      value: this.valueOf(row, line!, prefixEnd),
+      headers: this.extras.get(row)?.headers ?? {},
+      timestampMs: Number(line!.toString('latin1', timestampAt, prefixEnd)),
     };
+  }
+
+  /** Visits the values of all rows that go into ClickHouse, as they came. */
+  eachValue(visit: (row: number, value: Buffer) => void): void {
+    this.eachLine(0, this.rows, (line, row) => {
+      if (this.removed.has(row)) return;
+      const timestampAt = this.head.length + String(this.offsetOf(row)).length + MIDDLE.length;
+      visit(row, this.valueOf(row, line, line.indexOf(COMMA, timestampAt)));
+    });
+  }
+
+  private valueOf(row: number, line: Buffer, prefixEnd: number): Buffer {
+    const original = this.extras.get(row)?.original;
+    if (original !== undefined) return original;
+    const value = Buffer.from(line.subarray(prefixEnd, line.length - 1));
+    value[0] = OPENING_BRACE;
+    return value;
   }
 
   offsetOf(row: number): number {
@@ -202,12 +214,6 @@ export class Batch {
     const start = at % TWO_TO_32;
     const chunk = this.keys.chunkAt(Math.floor(at / TWO_TO_32));
     return Buffer.from(chunk.subarray(start, start + length));
-  }
-
-  private lineOf(row: number): Buffer {
-    let found: Buffer | undefined;
-    this.eachLine(row, row + 1, (line) => (found = line));
-    return found!;
   }
 
   /** The rows' bytes from row `from` up to `to`, without what was rejected; lines share memory with the batch. */

@@ -16,6 +16,8 @@ export interface RowFormat {
    * @throws PoisonMessage when it is none, or breaks a rule that this format checks.
    */
   rewrite(value: Buffer): string;
+  /** Called when ClickHouse refused what this format had let through unchecked. */
+  distrust?(): void;
 }
 
 const utf8 = new TextDecoder('utf-8', { fatal: true });
@@ -65,24 +67,36 @@ export const checkedPurchases: RowFormat = {
 /**
  * For producers that are trusted: only what would break the batch is looked for, types and rules are left to the table.
  * A flat object without a newline whose first closing brace is its last byte can't be two; all else is parsed.
+ *
+ * After a refusal every message is checked as `strict` does for `distrustMs`: refusals are found by repeating inserts,
+ * which a producer that often errs would make slower than checking.
  */
-export const trustedObjects: RowFormat = {
-  takesBytes(value) {
-    const last = value.length - 1;
-    return (
-      last > 1 &&
-      value[0] === OPEN &&
-      value.indexOf(CLOSE) === last &&
-      value.indexOf(NEWLINE) < 0 &&
-      value.indexOf(CARRIAGE_RETURN) < 0
-    );
-  },
-  rewrite(value) {
-    const object = parseObject(value);
-    if (Object.keys(object).length === 0) throw new PoisonMessage('invalid_message', 'the object is empty');
-    return JSON.stringify(object);
-  },
-};
+export function trustedObjects(strict: RowFormat, distrustMs: number): RowFormat {
+  let distrusted: NodeJS.Timeout | undefined;
+  return {
+    takesBytes(value) {
+      if (distrusted) return strict.takesBytes(value);
+      const last = value.length - 1;
+      return (
+        last > 1 &&
+        value[0] === OPEN &&
+        value.indexOf(CLOSE) === last &&
+        value.indexOf(NEWLINE) < 0 &&
+        value.indexOf(CARRIAGE_RETURN) < 0
+      );
+    },
+    rewrite(value) {
+      if (distrusted) return strict.rewrite(value);
+      const object = parseObject(value);
+      if (Object.keys(object).length === 0) throw new PoisonMessage('invalid_message', 'the object is empty');
+      return JSON.stringify(object);
+    },
+    distrust() {
+      clearTimeout(distrusted);
+      distrusted = setTimeout(() => (distrusted = undefined), distrustMs).unref();
+    },
+  };
+}
 
 const StoredEvent = DomainEvent.extend({
   id: z.string().min(1).max(200),

@@ -36,13 +36,13 @@ const dataError = (message: string) =>
 
 function setUp(
   refuse: (rows: string[], attempt: number) => Error | undefined,
-  options: { format?: RowFormat; strictFormat?: RowFormat; env?: Record<string, string> } = {},
+  options: { format?: RowFormat; env?: Record<string, string> } = {},
 ) {
   const clickhouse = new PlayedClickHouse(refuse);
   const dead: OutgoingMessage[] = [];
   const stopping = new AbortController();
   const config = loadConfig({ INGEST_RETRY_BASE_MS: '1', INGEST_RETRY_CAP_MS: '5', ...options.env }, []);
-  const format = options.format ?? trustedObjects;
+  const format = options.format ?? checkedPurchases;
   const writer = new BatchWriter({
     clickhouse: clickhouse as never,
     producer: { send: (message) => Promise.resolve(void dead.push(message)) },
@@ -50,7 +50,7 @@ function setUp(
     log: createLogger({ LOG_LEVEL: 'silent', NODE_ENV: 'test' }, 'test'),
     table: 'purchases',
     format,
-    strictFormat: options.strictFormat ?? format,
+    strictFormat: checkedPurchases,
     stopping: stopping.signal,
   });
   return { clickhouse, dead, stopping, writer };
@@ -146,7 +146,7 @@ describe('the batch writer', () => {
     ];
     const { clickhouse, dead, writer } = setUp(
       (rows) => (rows.length === 5 ? dataError('violated (at row 2)') : undefined),
-      { format: trustedObjects, strictFormat: checkedPurchases },
+      { format: trustedObjects(checkedPurchases, 60_000) },
     );
     await writer.store(batchOf(values.map(bytesOf)));
     expect(clickhouse.inserts).toBe(2);

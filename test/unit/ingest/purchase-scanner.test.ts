@@ -233,8 +233,10 @@ describe('a purchase that is not plain', () => {
 });
 
 describe('pass-through', () => {
+  const trusting = trustedObjects(checkedPurchases, 60_000);
+
   it('takes the bytes of a flat object on one line, and nothing that could be two rows', () => {
-    const takes = (text: string) => trustedObjects.takesBytes(Buffer.from(text));
+    const takes = (text: string) => trusting.takesBytes(Buffer.from(text));
     expect(takes('{"a":1}')).toBe(true);
     for (const text of [
       '',
@@ -251,8 +253,18 @@ describe('pass-through', () => {
   });
 
   it('writes nested objects anew and refuses what is no object', () => {
-    expect(trustedObjects.rewrite(Buffer.from(' {"a":{"b":\n"}"}} '))).toBe('{"a":{"b":"}"}}');
+    expect(trusting.rewrite(Buffer.from(' {"a":{"b":\n"}"}} '))).toBe('{"a":{"b":"}"}}');
     for (const text of ['', '{"a":1}{"b":2}', '[1]', 'null', '{}', '"x"'])
-      expect(() => trustedObjects.rewrite(Buffer.from(text))).toThrow(PoisonMessage);
+      expect(() => trusting.rewrite(Buffer.from(text))).toThrow(PoisonMessage);
+  });
+
+  it('checks everything for a while once ClickHouse has refused a row', () => {
+    const format = trustedObjects(checkedPurchases, 60_000);
+    const wrong = bytesOf(purchase({ amount: '0' }));
+    expect(format.takesBytes(wrong)).toBe(true);
+    format.distrust!();
+    expect(format.takesBytes(wrong)).toBe(false);
+    expect(() => format.rewrite(wrong)).toThrow(PoisonMessage);
+    expect(format.takesBytes(bytesOf(purchase()))).toBe(true);
   });
 });

@@ -1,0 +1,163 @@
+import path from 'node:path';
+import { plot as plotSeries } from 'asciichart';
+import Table from 'cli-table3';
+import type { ClickHouseClient } from '@clickhouse/client';
+import { createClickHouse } from '../platform/clickhouse';
+import { loadConfig, type Config } from '../platform/config';
+import { localAccess } from './local-access';
+
+export interface StatsOptions {
+  /** Days of revenue and products. */
+  days: number;
+  /** Minutes of ingest lag. */
+  minutes: number;
+  /** Longest list of products. */
+  products: number;
+  /** Machine-readable: one JSON object instead of tables and plots. */
+  json: boolean;
+}
+
+export interface Stats {
+  stored: { table: string; rows: number; once: number }[];
+  revenue: { day: string; provider: string; currency: string; purchases: number; amount: string }[];
+  products: { productId: string; currency: string; purchases: number; amount: string }[];
+  lag: { minute: string; rows: number; meanSeconds: number; maxSeconds: number }[];
+}
+
+const PLOT_HEIGHT = 8;
+
+/**
+ * Reads what ingest has stored: rows, revenue by day, provider and currency, top products, lag by minute. Completed
+ * purchases only, where money is summed.
+ * @throws when ClickHouse does not answer or was not migrated.
+ */
+export async function readStats(config: Config, options: StatsOptions): Promise<Stats> {
+  const client = createClickHouse(config);
+  try {
+    const [stored, revenue, products, lag] = await Promise.all([
+      readRows<Stats['stored'][number]>(
+        client,
+        `SELECT 'purchases' AS table, toUInt64((SELECT count() FROM purchases)) AS rows, count() AS once FROM purchases_once
+         UNION ALL
+         SELECT 'domain_events', toUInt64((SELECT count() FROM domain_events)), count() FROM domain_events_once`,
+      ),
+      readRows<Stats['revenue'][number]>(
+        client,
+        `SELECT day, provider, currency, sum(r.purchases) AS purchases, toString(sum(r.amount)) AS amount
+         FROM revenue_daily AS r
+         WHERE status = 'completed' AND day > today() - {days:UInt32}
+         GROUP BY day, provider, currency ORDER BY day, provider, currency`,
+        { days: options.days },
+      ),
+      readRows<Stats['products'][number]>(
+        client,
+        `SELECT productId, currency, sum(p.purchases) AS purchases, toString(sum(p.amount)) AS amount
+         FROM products_daily AS p
+         WHERE day > today() - {days:UInt32}
+         GROUP BY productId, currency ORDER BY purchases DESC, productId LIMIT {products:UInt32}`,
+        { days: options.days, products: options.products },
+      ),
+      readRows<Stats['lag'][number]>(
+        client,
+        `SELECT minute, sum(l.rows) AS rows, round(sum(lagSecondsSum) / rows, 2) AS meanSeconds,
+                max(lagSecondsMax) AS maxSeconds
+         FROM ingest_lag AS l
+         WHERE minute > now() - toIntervalMinute({minutes:UInt32})
+         GROUP BY minute ORDER BY minute`,
+        { minutes: options.minutes },
+      ),
+    ]);
+    return { stored, revenue, products, lag };
+  } finally {
+    await client.close();
+  }
+}
+
+async function readRows<T>(
+  client: ClickHouseClient,
+  query: string,
+  parameters: Record<string, number> = {},
+): Promise<T[]> {
+  const result = await client.query({
+    query,
+    query_params: parameters,
+    format: 'JSONEachRow',
+    clickhouse_settings: { output_format_json_quote_64bit_integers: 0 },
+  });
+  return result.json<T>();
+}
+
+/** `remit stats`: the figures as tables, revenue and lag as plots. */
+export async function runStats(
+  dataDir: string,
+  options: StatsOptions,
+  say: (line: string) => void,
+): Promise<void> {
+  const { endpoints } = await localAccess(path.join(dataDir, 'endpoints.json'));
+  const set = Object.entries(process.env).filter(([, value]) => value !== undefined && value !== '');
+  const config = loadConfig({ CLICKHOUSE_URL: endpoints.clickhouse, ...Object.fromEntries(set) }, [
+    'CLICKHOUSE_URL',
+  ]);
+  const stats = await readStats(config, options);
+  if (options.json) return say(JSON.stringify(stats));
+  sayTable(say, 'Stored', ['table', 'rows', 'each once (FINAL)'], stats.stored, (row) => [
+    row.table,
+    row.rows,
+    row.once,
+  ]);
+  const days = `the last ${options.days} days`;
+  const columns = ['day', 'provider', 'currency', 'purchases', 'amount'];
+  sayTable(say, `Revenue of ${days}, completed purchases`, columns, stats.revenue, (row) => [
+    row.day,
+    row.provider,
+    row.currency,
+    row.purchases,
+    row.amount,
+  ]);
+  for (const currency of new Set(stats.revenue.map((row) => row.currency))) plotRevenue(say, stats, currency);
+  const productColumns = ['product', 'currency', 'purchases', 'amount'];
+  sayTable(say, `Top products of ${days}`, productColumns, stats.products, (row) => [
+    row.productId,
+    row.currency,
+    row.purchases,
+    row.amount,
+  ]);
+  const lagColumns = ['minute', 'rows', 'mean s', 'max s'];
+  sayTable(say, 'From Kafka to the row, by minute', lagColumns, stats.lag.slice(-10), (row) => [
+    row.minute,
+    row.rows,
+    row.meanSeconds,
+    row.maxSeconds,
+  ]);
+  if (stats.lag.length > 1)
+    plot(
+      say,
+      'Rows a minute',
+      stats.lag.map(({ rows }) => rows),
+    );
+}
+
+function sayTable<T>(
+  say: (line: string) => void,
+  title: string,
+  head: string[],
+  rows: readonly T[],
+  cells: (row: T) => (string | number)[],
+): void {
+  say(`\n${title}`);
+  if (rows.length === 0) return say('  nothing yet');
+  const table = new Table({ head, style: { head: [], border: [] } });
+  for (const row of rows) table.push(cells(row));
+  say(table.toString());
+}
+
+function plotRevenue(say: (line: string) => void, { revenue }: Stats, currency: string): void {
+  const byDay = new Map<string, number>();
+  for (const row of revenue)
+    if (row.currency === currency) byDay.set(row.day, (byDay.get(row.day) ?? 0) + Number(row.amount));
+  if (byDay.size > 1) plot(say, `Revenue a day, ${currency}`, [...byDay.values()]);
+}
+
+function plot(say: (line: string) => void, title: string, series: number[]): void {
+  say(`\n${title}\n${plotSeries(series, { height: PLOT_HEIGHT })}`);
+}

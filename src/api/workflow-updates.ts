@@ -1,10 +1,14 @@
-import { WithStartWorkflowOperation, type Client } from '@temporalio/client';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { WithStartWorkflowOperation, WorkflowUpdateFailedError, type Client } from '@temporalio/client';
 import { defineSearchAttributeKey, TypedSearchAttributes } from '@temporalio/common';
 import { RemitError } from '../contracts/errors';
 import { TASK_QUEUES, type UPDATES, type WORKFLOWS } from '../contracts/workflows';
 import type { ApiDeps } from './routes/route';
 
 const RemitOrderId = defineSearchAttributeKey('RemitOrderId', 'KEYWORD');
+
+const ATTEMPTS = 3;
+const RETRY_PAUSE_MS = 100;
 
 export interface WorkflowUpdate {
   workflow: (typeof WORKFLOWS)[keyof typeof WORKFLOWS];
@@ -20,7 +24,8 @@ export interface WorkflowUpdate {
 
 /**
  * Sends an update to a workflow on the queue of the orders and waits for its answer; a run is started when none is
- * running. Once Temporal has accepted it, it is carried out even when nobody waits for the answer any more.
+ * running. Once Temporal has accepted it, it is carried out even when nobody waits for the answer any more. What the
+ * update does must be idempotent: one that met a run at its very end is sent again.
  * @throws WorkflowUpdateFailedError when the workflow refuses it; RemitError unavailable when Temporal can't be reached
  * or does not answer within API_REQUEST_TIMEOUT_MS.
  */
@@ -29,7 +34,7 @@ export async function updateWorkflow<Result>(
   { workflow, workflowId, input, orderId, update, updateId, argument }: WorkflowUpdate,
 ): Promise<Result> {
   const deadline = Date.now() + config.API_REQUEST_TIMEOUT_MS;
-  try {
+  const send = async (): Promise<Result> => {
     const client: Client = await temporal();
     const startWorkflowOperation = new WithStartWorkflowOperation<(input: object) => Promise<unknown>>(
       workflow,
@@ -49,9 +54,22 @@ export async function updateWorkflow<Result>(
         startWorkflowOperation,
       }),
     );
-  } catch (error) {
-    if (error instanceof Error && error.name === 'WorkflowUpdateFailedError') throw error;
-    log.error({ err: error, workflowId }, 'an update could not be completed');
-    throw new RemitError('unavailable', 'The request was not decided in time; ask again what became of it.');
+  };
+  for (let attempt = 1; ; attempt++) {
+    try {
+      return await send();
+    } catch (error) {
+      if (error instanceof WorkflowUpdateFailedError) throw error;
+      const pauseMs = RETRY_PAUSE_MS * attempt;
+      if (attempt < ATTEMPTS && Date.now() + pauseMs < deadline) {
+        await sleep(pauseMs);
+        continue;
+      }
+      log.error({ err: error, workflowId }, 'an update could not be completed');
+      throw new RemitError(
+        'unavailable',
+        'The request was not decided in time; ask again what became of it.',
+      );
+    }
   }
 }

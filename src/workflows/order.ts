@@ -66,7 +66,13 @@ export async function orderWorkflow(input: OrderWorkflowInput | OrderRunInput): 
     (request) => void inbox.push({ request }),
   );
   setHandler(defineSignal<[OrderEvent]>(SIGNALS.orderEvent), (event) => void inbox.push({ event }));
-  setHandler(defineUpdate<RefundResult, [RefundInput]>(UPDATES.refund), refund);
+  let refunds = 0;
+  setHandler(defineUpdate<RefundResult, [RefundInput]>(UPDATES.refund), (asked) => {
+    refunds += 1;
+    return refund(asked);
+  });
+  // What a run was started with may reach it only after its first step: without this, it would end before.
+  await condition(() => inbox.length > 0 || refunds > 0);
   do {
     for (let next = inbox.shift(); next; next = inbox.shift())
       Object.assign(state, 'request' in next ? await pay(next.request) : await settle(next.event));

@@ -124,16 +124,16 @@ function played({ settle = [], expire = [], load = UNKNOWN, evidence }: Database
 const newId = () => `dp_${randomUUID()}`.slice(0, 40);
 
 function start(disputeId: string, first: DisputeEvent['status'] = 'opened') {
-  return environment.client.workflow.signalWithStart<(input: object) => Promise<DisputeWorkflowResult>>(
-    WORKFLOWS.dispute,
-    {
-      workflowId: workflowId.dispute(disputeId),
-      taskQueue: TASK_QUEUES.orders,
-      args: [{ disputeId }],
-      signal: SIGNALS.disputeEvent,
-      signalArgs: [event(disputeId, first)],
-    },
-  );
+  return environment.client.workflow.signalWithStart<
+    (input: object) => Promise<DisputeWorkflowResult>,
+    [DisputeEvent]
+  >(WORKFLOWS.dispute, {
+    workflowId: workflowId.dispute(disputeId),
+    taskQueue: TASK_QUEUES.orders,
+    args: [{ disputeId }],
+    signal: SIGNALS.disputeEvent,
+    signalArgs: [event(disputeId, first)],
+  });
 }
 
 type Handle = Awaited<ReturnType<typeof start>>;

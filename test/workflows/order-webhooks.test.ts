@@ -1,4 +1,5 @@
 import { randomUUID } from 'node:crypto';
+import { WithStartWorkflowOperation } from '@temporalio/client';
 import type { TestWorkflowEnvironment } from '@temporalio/testing';
 import {
   SIGNALS,
@@ -83,6 +84,16 @@ const answer = (result: Partial<OrderEventResult>): OrderEventResult => ({
 });
 
 const REFUNDED: RefundResult = { outcome: 'ok', refundId: 'r', refundableMinor: '0' };
+
+const refundOf = (orderId: string): RefundInput => ({
+  refundId: randomUUID(),
+  tenantId: 'default',
+  orderId,
+  amountMinor: '100',
+  reason: null,
+  actor: 'token:operator',
+  correlationId: 'correlation',
+});
 
 /** Plays the database: each webhook takes the next answer; the last one repeats. */
 function played(answers: OrderEventResult[], paid: Partial<PayOrderResult> = {}) {
@@ -177,20 +188,36 @@ describe('the order workflow, told by a provider', () => {
 });
 
 describe('the order workflow, asked for a refund', () => {
+  it('carries it out in a run that was started for nothing else', async () => {
+    const id = randomUUID();
+    const calls = played([]);
+    const input = refundOf(id);
+    const startWorkflowOperation = new WithStartWorkflowOperation<(input: object) => Promise<unknown>>(
+      WORKFLOWS.order,
+      {
+        workflowId: workflowId.order(id),
+        taskQueue: TASK_QUEUES.orders,
+        args: [{ orderId: id }],
+        workflowIdConflictPolicy: 'USE_EXISTING',
+      },
+    );
+    const result = await environment.client.workflow.executeUpdateWithStart(UPDATES.refund, {
+      args: [input],
+      updateId: input.refundId,
+      startWorkflowOperation,
+    });
+    expect(result).toEqual({ ...REFUNDED, refundId: input.refundId });
+    const handle = await startWorkflowOperation.workflowHandle();
+    expect(await handle.result()).toEqual({ outcome: null, status: null, failureCode: null });
+    expect(calls.log).toEqual([`refund ${input.refundId}`]);
+  });
+
   it('answers the update while a webhook waits for its order, and then goes on', async () => {
     const id = randomUUID();
     const waitUntil = new Date((await environment.currentTimeMs()) + 10 * 60_000).toISOString();
     const calls = played([answer({ outcome: 'unknown_order', status: null, waitUntil }), answer({})]);
     const handle = await signalled(id, SIGNALS.orderEvent, event(id, 'success'));
-    const input: RefundInput = {
-      refundId: randomUUID(),
-      tenantId: 'default',
-      orderId: id,
-      amountMinor: '100',
-      reason: null,
-      actor: 'token:operator',
-      correlationId: 'correlation',
-    };
+    const input = refundOf(id);
     const refund = () =>
       handle.executeUpdate<RefundResult, [RefundInput]>(UPDATES.refund, {
         args: [input],

@@ -71,7 +71,8 @@ async function submit(deps: ApiDeps, orderId: string, evidence: EvidenceInput): 
     });
     if (outcome in REFUSALS) throw new RemitError('conflict', REFUSALS[outcome as keyof typeof REFUSALS]);
   } catch (error) {
-    if (error instanceof WorkflowUpdateFailedError && error.cause instanceof ApplicationFailure)
+    const cause = error instanceof WorkflowUpdateFailedError ? error.cause : undefined;
+    if (cause instanceof ApplicationFailure && cause.type === 'EvidenceTooLate')
       throw new RemitError('conflict', REFUSALS.too_late);
     throw error;
   }

@@ -41,16 +41,22 @@ export function parseProviderEvent(provider: Provider, message: IncomingMessage)
   const event = parseWith(EVENT[provider], json);
   const amountMinor = exactAmount(text, event.amount, event.currency);
   const source = toSourceMessage(message);
+  const given = eventId(source.headers);
   const { transactionId, type, status, currency } = event;
   return {
     provider,
-    providerEventId: eventId(source.headers) ?? `${transactionId}:${type}:${status}`,
+    providerEventId: given ?? `${transactionId}:${type}:${status}`,
     transactionId,
     type,
     status,
     amountMinor,
     currency,
-    payloadHash: payloadHash({ ...event, amount: amountMinor }),
+    // Without an id of the provider's, a repetition may carry other extras (a time, a count of attempts): what it says
+    // of the transaction is what counts.
+    payloadHash: payloadHash({
+      ...(given === undefined ? { provider, transactionId, type, status, currency } : event),
+      amount: amountMinor,
+    }),
     receivedAt: receivedAt(message, source.headers),
     correlationId: correlationId(source.headers),
     source,

@@ -8,7 +8,10 @@ import { createLogger } from './platform/logging';
 import { PROJECT_ROOT, VERSION } from './platform/project';
 import type { RoleContext } from './roles/context';
 import type { SendOptions } from './roles/local-access';
+import type { ProduceCommand } from './roles/produce';
 import type { Role } from './roles/start';
+import type { ListenCommand } from './roles/webhook-commands';
+import type { StatsOptions } from './roles/stats';
 
 /** `remit <role|command>`: each command loads only what it needs, so that `--help` is instant. */
 const program = new Command('remit')
@@ -22,6 +25,12 @@ const say = (line: string) => process.stdout.write(`${line}\n`);
 function integer(value: string): number {
   if (!/^\d{1,9}$/.test(value)) throw new InvalidArgumentError('a whole number is needed');
   return Number(value);
+}
+
+function share(value: string): number {
+  const number = Number(value);
+  if (!(number >= 0 && number <= 1)) throw new InvalidArgumentError('a number from 0 to 1 is needed');
+  return number;
 }
 
 /** One role as this process, stopped in order by SIGINT or SIGTERM. */
@@ -147,6 +156,32 @@ program
   });
 
 program
+  .command('produce')
+  .description('plays the producer of purchases: lines of files, or generated messages')
+  .argument('[files...]', 'one message a line, as in samples/purchases/; generated when left out')
+  .option('--count <messages>', 'how many to generate', integer, 10_000)
+  .option('--rate <per second>', 'messages a second; 0 is as fast as Kafka takes them', integer, 0)
+  .option('--bad <share>', 'share of generated messages that are broken, 0 to 1', share, 0.001)
+  .option('--seed <number>', 'the same seed gives the same messages', integer, 1)
+  .option('--topic <name>', 'TOPIC_PURCHASES when left out')
+  .action(async (files: string[], options: ProduceCommand) => {
+    const { runProduce } = await import('./roles/produce.js');
+    await runProduce(dataDir(), files, options, say);
+  });
+
+program
+  .command('stats')
+  .description('what ingest has stored, in tables and plots: revenue, top products, ingest lag')
+  .option('--days <days>', 'days of revenue and products', integer, 30)
+  .option('--minutes <minutes>', 'minutes of ingest lag', integer, 60)
+  .option('--products <number>', 'longest list of products', integer, 10)
+  .option('--json', 'one JSON object', false)
+  .action(async (options: StatsOptions) => {
+    const { runStats } = await import('./roles/stats.js');
+    await runStats(dataDir(), options, say);
+  });
+
+program
   .command('demo')
   .description('plays samples/ through the real doors of a throw-away stack and checks what comes out')
   .option('--endpoints <file>', 'play against a running remit: its .remit/endpoints.json')
@@ -154,6 +189,74 @@ program
   .action(async (options: { endpoints?: string; keep?: boolean }) => {
     const { runDemo } = await import('./roles/demo.js');
     process.exit(await runDemo(options, say));
+  });
+
+const dlq = program.command('dlq').description('what could not be handled: look at it, put it back, delete it');
+
+dlq
+  .command('ls')
+  .description('every dead-letter topic and how much lies in it')
+  .action(async () => {
+    const { runDlqLs } = await import('./roles/webhook-commands.js');
+    await runDlqLs(dataDir(), say);
+  });
+
+dlq
+  .command('show')
+  .description('the messages of a dead-letter topic and why they are there')
+  .argument('<topic>', 'the dead-letter topic, or the topic it belongs to')
+  .option('--limit <messages>', 'at most so many', integer, 50)
+  .option('--values', 'their values too', false)
+  .action(async (topic: string, options: { limit: number; values: boolean }) => {
+    const { runDlqShow } = await import('./roles/webhook-commands.js');
+    await runDlqShow(dataDir(), { topic, ...options }, say);
+  });
+
+dlq
+  .command('redrive')
+  .description('puts dead letters back where they came from, each once; exhausted deliveries are sent again')
+  .argument('<topic>', 'the dead-letter topic, or the topic it belongs to')
+  .option('--limit <messages>', 'at most so many', integer, 1_000)
+  .action(async (topic: string, options: { limit: number }) => {
+    const { runDlqRedrive } = await import('./roles/webhook-commands.js');
+    await runDlqRedrive(dataDir(), { topic, ...options }, say);
+  });
+
+dlq
+  .command('purge')
+  .description('deletes what was redriven from a dead-letter topic, or everything; asks first unless --yes')
+  .argument('<topic>', 'the dead-letter topic, or the topic it belongs to')
+  .option('--all', 'also what was not redriven', false)
+  .option('--yes', 'do not ask', false)
+  .action(async (topic: string, { all, yes }: { all: boolean; yes: boolean }) => {
+    if (!yes && !(await confirm(`Delete ${all ? 'everything' : 'what was redriven'} of ${topic}? [y/N] `))) {
+      say('Nothing was deleted.');
+      return;
+    }
+    const { runDlqPurge } = await import('./roles/webhook-commands.js');
+    await runDlqPurge(dataDir(), { topic, all }, say);
+  });
+
+program
+  .command('listen')
+  .description('subscribes, prints the webhooks that come and hands them on to a local URL; unsubscribes at the end')
+  .option('--events <types...>', 'event types or wildcards', ['*'])
+  .option('--forward <url>', 'hand verified webhooks on to it, and answer as it does')
+  .option('--port <port>', 'of 127.0.0.1; 0 takes a free one', integer, 0)
+  .option('--public-url <url>', 'where remit reaches this listener, when it is not on this machine')
+  .option('--url <url>', 'the API; the local one when left out')
+  .option('--token <token>', 'a bearer token; one is signed with AUTH_JWT_SECRET when left out')
+  .action(async (options: ListenCommand) => {
+    const { runListen } = await import('./roles/webhook-commands.js');
+    await runListen(dataDir(), options, say);
+  });
+
+program
+  .command('reencrypt')
+  .description('encrypts every secret anew with ENCRYPTION_KEY, after which ENCRYPTION_KEYS_OLD can be emptied')
+  .action(async () => {
+    const { runReencrypt } = await import('./roles/webhook-commands.js');
+    await runReencrypt(dataDir(), say);
   });
 
 program

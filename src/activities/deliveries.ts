@@ -1,15 +1,25 @@
+import { setTimeout as sleep } from 'node:timers/promises';
 import { Context } from '@temporalio/activity';
 import { HEADERS } from '../contracts/messages';
 import { DeliveryDeadLetter, type AttemptOutcome, type DeliveryStatus } from '../contracts/webhooks';
+import type { DeliveryRef } from '../contracts/workflows';
 import {
   finishDelivery,
+  isNextInOrder,
+  loadAftermath,
   loadDeadLetter,
   loadDelivery,
   recordAttempt,
+  reservePlace,
+  type Aftermath,
   type AttemptRecord,
+  type EndStatus,
+  type HealthRules,
   type LoadedDelivery,
 } from '../domain/deliveries';
+import type { DeliveryRow } from '../domain/payments';
 import { signWebhook } from '../domain/webhook-signature';
+import { AttemptGate } from '../platform/attempt-gate';
 import type { Config } from '../platform/config';
 import type { OutgoingMessage } from '../platform/kafka';
 import type { Logger } from '../platform/logging';
@@ -25,9 +35,28 @@ export interface DeliveryDeps {
   webhooks: Pick<WebhookClient, 'postWebhook'>;
   /** Resolves when all in-sync replicas have the message. */
   producer: { send(message: OutgoingMessage): Promise<void> };
-  config: Pick<Config, 'TOPIC_WEBHOOK_DELIVERY_DLQ'>;
+  config: DeliveryConfig;
   log: Logger;
+  /** Completes a delivery row with the retry policy that applies to it. */
+  deliveryPolicy: (row: DeliveryRow, correlationId: string) => DeliveryRef;
+  /** The time, where a test plays it. */
+  clock?: () => Date | Promise<Date>;
 }
+
+export type DeliveryConfig = Pick<
+  Config,
+  | 'TOPIC_WEBHOOK_DELIVERY_DLQ'
+  | 'WEBHOOK_CONCURRENT_ATTEMPTS'
+  | 'WEBHOOK_CONCURRENT_PER_SUBSCRIPTION'
+  | 'WEBHOOK_SLOW_AFTER_MS'
+  | 'WEBHOOK_LATER_BASE_MS'
+  | 'WEBHOOK_LATER_CAP_MS'
+  | 'WEBHOOK_THROTTLE_BASE_MS'
+  | 'WEBHOOK_THROTTLE_CAP_MS'
+  | 'WEBHOOK_ORDERED_POLL_MS'
+  | 'WEBHOOK_FAILING_ATTEMPT'
+  | 'WEBHOOK_PAUSE_AFTER_MS'
+>;
 
 export interface AttemptInput {
   deliveryId: string;
@@ -38,15 +67,26 @@ export interface AttemptInput {
   /** Longest wait for the subscriber, in milliseconds. */
   timeoutMs: number;
   correlationId: string;
+  /** The delivery waits for those of its subscription that came before it. */
+  ordered?: boolean;
+  /** How often the delivery was sent again after it had ended. */
+  generation?: number;
+  /** An operator asks for it: it does not wait until a subscriber that is left alone has rested. */
+  urgent?: boolean;
+  /** How often this attempt was put off in a row. */
+  laters?: number;
+  /** The place in the subscription's rate that it was put off to (ISO 8601). */
+  placeAt?: string;
 }
 
 export interface AttemptResult {
   /**
    * What follows for the delivery. `retry`: go on with the schedule. The others are final and stored already:
    * `delivered`, `exhausted` (the last attempt failed), `gone` (410: given up, the subscription is disabled),
-   * `cancelled` (the subscription is deleted, disabled or paused, or an operator cancelled).
+   * `held` (the subscription is paused or disabled; a resume brings it back), `cancelled` (it is deleted, or an operator
+   * cancelled). `later`: nothing was sent and nothing of the schedule is used up; ask again after `retryAfterMs`.
    */
-  verdict: 'delivered' | 'retry' | 'exhausted' | 'gone' | 'cancelled';
+  verdict: 'delivered' | 'retry' | 'exhausted' | 'gone' | 'cancelled' | 'held' | 'later';
   /** What the attempt met, or why there was none. */
   result: AttemptOutcome | 'not_attempted';
   statusCode: number | null;
@@ -54,18 +94,44 @@ export interface AttemptResult {
   attempts: number;
   /** How long the subscriber asks to be left alone, bounded; null when it does not ask. */
   retryAfterMs: number | null;
+  /** Of a `later`: what it waits for. */
+  waitsFor?: 'places' | 'rest' | 'rate' | 'order';
+  /** Of a `later` for the rate: the place that is reserved for it (ISO 8601). */
+  placeAt?: string;
+  /** Deliveries of the event that this attempt gave rise to, to be started. */
+  deliveries?: DeliveryRef[];
+  /** The ordered delivery that was waiting for this one to end, to be woken. */
+  next?: DeliveryRef;
 }
 
-/** Answers whose Retry-After is heeded: the subscriber is overloaded, or down for a while. */
+/** Answers that slow the whole subscription down and whose Retry-After is heeded: it is overloaded, or down for a while. */
 const SLOW_DOWN = new Set([429, 502, 503, 504]);
 const GONE = 410;
 
 /** An attempt that was made but is not stored yet: carried to the activity's next try, so that it posts nothing twice. */
-type Made = Omit<AttemptRecord, 'startedAt'> & { startedAt: string; retryAfterMs: number | null };
+type Made = Omit<AttemptRecord, 'startedAt'> & { startedAt: string };
+
+/** What one worker's activities share. */
+interface Shared extends DeliveryDeps {
+  gate: AttemptGate;
+  rules: HealthRules;
+  now(): Date | Promise<Date>;
+}
 
 /** Durable steps of the delivery workflow. */
 export function createDeliveryActivities(deps: DeliveryDeps) {
-  const { db, keyring, log } = deps;
+  const { db, keyring, log, config } = deps;
+  const shared: Shared = {
+    ...deps,
+    gate: new AttemptGate(config),
+    rules: {
+      failingAttempt: config.WEBHOOK_FAILING_ATTEMPT,
+      pauseAfterMs: config.WEBHOOK_PAUSE_AFTER_MS,
+      throttleBaseMs: config.WEBHOOK_THROTTLE_BASE_MS,
+      throttleCapMs: config.WEBHOOK_THROTTLE_CAP_MS,
+    },
+    now: deps.clock ?? (() => new Date()),
+  };
 
   return {
     /**
@@ -75,15 +141,21 @@ export function createDeliveryActivities(deps: DeliveryDeps) {
      */
     async attemptDelivery(input: AttemptInput): Promise<AttemptResult> {
       const left = leftBehind();
-      if (left) return store(deps, input, left);
-      const found = await prepare(deps, input, await loadDelivery(db, keyring, input.deliveryId));
-      return 'verdict' in found ? found : store(deps, input, await post(deps, input, found));
+      if (left) return store(shared, input, left);
+      const delivery = await loadDelivery(db, keyring, input.deliveryId);
+      const found = await prepare(shared, input, delivery);
+      if ('verdict' in found) return found;
+      const at = await shared.now();
+      const wait = await mustWait(shared, input, found, at);
+      if (wait) return wait;
+      const made = await takeTurn(shared, input, found, at);
+      return 'verdict' in made ? made : store(shared, input, made);
     },
 
     /** Ends a delivery without another attempt. Idempotent. */
     async finishDelivery(input: {
       deliveryId: string;
-      status: 'exhausted' | 'cancelled';
+      status: EndStatus;
       reason: string;
     }): Promise<DeliveryStatus | null> {
       return finish(deps, input);
@@ -106,46 +178,142 @@ export type DeliveryActivities = ReturnType<typeof createDeliveryActivities>;
 
 type Deliverable = LoadedDelivery & { body: string };
 
-/** The delivery when the attempt is to be made; otherwise what there is to say without sending anything. */
-async function prepare(
-  deps: DeliveryDeps,
-  { deliveryId, attempt, maxAttempts }: AttemptInput,
+function answerOf(
   delivery: LoadedDelivery | undefined,
-): Promise<AttemptResult | Deliverable> {
-  const answer = (verdict: AttemptResult['verdict']): AttemptResult => ({
+  verdict: AttemptResult['verdict'],
+  more: Partial<AttemptResult> = {},
+): AttemptResult {
+  return {
     verdict,
     result: delivery?.lastResult ?? 'not_attempted',
     statusCode: delivery?.lastStatusCode ?? null,
     attempts: delivery?.attempts ?? 0,
     retryAfterMs: null,
-  });
-  if (!delivery) return answer('cancelled');
+    ...more,
+  };
+}
+
+/** The delivery when the attempt is to be made; otherwise what there is to say without sending anything. */
+async function prepare(
+  deps: Shared,
+  { deliveryId, attempt: wanted, maxAttempts, generation = 0, ordered = false, correlationId }: AttemptInput,
+  delivery: LoadedDelivery | undefined,
+): Promise<AttemptResult | Deliverable> {
+  // Of an older generation: somebody had it sent again, and another workflow sees to it.
+  if (!delivery || delivery.generation !== generation) return answerOf(delivery, 'cancelled');
+  const answer = async (verdict: AttemptResult['verdict']): Promise<AttemptResult> =>
+    answerOf(
+      delivery,
+      verdict,
+      toStart(deps, await loadAftermath(deps.db, { deliveryId, ordered }), correlationId),
+    );
   if (delivery.status !== 'pending')
     return answer(
       delivery.status === 'exhausted' && delivery.lastStatusCode === GONE ? 'gone' : delivery.status,
     );
 
-  const end = async (status: 'exhausted' | 'cancelled', reason: string) => {
+  const end = async (status: EndStatus, reason: string) => {
     const now = await finish(deps, { deliveryId, status, reason });
     return answer(now === null || now === 'pending' ? status : now);
   };
-  if (delivery.subscriptionState !== 'active')
-    return end('cancelled', `the subscription is ${delivery.subscriptionState}`);
-  const { body } = delivery;
+  const { subscriptionState: state, body } = delivery;
+  if (state !== 'active' && state !== 'failing')
+    return end(state === 'deleted' ? 'cancelled' : 'held', `the subscription is ${state}`);
   if (body === null) return end('cancelled', 'the event is no longer kept');
   if (delivery.attempts >= maxAttempts) return end('exhausted', 'every attempt was made before');
   // This attempt was stored, and only its answer to Temporal got lost; or a former run of the workflow made it.
-  return delivery.attempts >= attempt ? answer('retry') : { ...delivery, body };
+  return delivery.attempts >= wanted ? answer('retry') : { ...delivery, body };
+}
+
+/** A place that was reserved is good for this long after its time. */
+const PLACE_GOOD_FOR_MS = 5_000;
+/** A place that is so near is waited for here: putting an attempt off costs more. */
+const NEAR_MS = 50;
+
+/** Whether the attempt has to wait for the subscriber's rest, or for the deliveries before it. */
+async function mustWait(
+  { db, config }: Shared,
+  { urgent = false, ordered = false }: AttemptInput,
+  delivery: Deliverable,
+  at: Date,
+): Promise<AttemptResult | undefined> {
+  const restMs = (delivery.throttledUntil?.getTime() ?? 0) - at.getTime();
+  if (restMs > 0 && !urgent)
+    // Spread, or all of them would come back in the same moment.
+    return later(delivery, 'rest', restMs * (1 + Math.random() * 0.5));
+  if (ordered && !(await isNextInOrder(db, delivery)))
+    return later(delivery, 'order', config.WEBHOOK_ORDERED_POLL_MS * (0.8 + 0.4 * Math.random()));
+  return undefined;
+}
+
+function later(
+  delivery: Deliverable,
+  waitsFor: NonNullable<AttemptResult['waitsFor']>,
+  waitMs: number,
+  placeAt?: string,
+): AttemptResult {
+  metrics.deliveriesPutOff.inc({ reason: waitsFor });
+  return answerOf(delivery, 'later', {
+    waitsFor,
+    retryAfterMs: Math.ceil(waitMs),
+    ...(placeAt !== undefined && { placeAt }),
+  });
+}
+
+/** Makes the attempt when this worker has a place for it and the subscription's rate allows it. */
+async function takeTurn(
+  deps: Shared,
+  input: AttemptInput,
+  delivery: Deliverable,
+  at: Date,
+): Promise<AttemptResult | Made> {
+  const { subscriptionId, url, throttleLevel } = delivery;
+  const place = deps.gate.enter([subscriptionId, new URL(url).origin], throttleLevel > 0);
+  if (!place) {
+    const { WEBHOOK_LATER_BASE_MS: baseMs, WEBHOOK_LATER_CAP_MS: capMs } = deps.config;
+    const waitMs = Math.min(baseMs * 2 ** Math.min(input.laters ?? 0, 30), capMs);
+    return later(delivery, 'places', waitMs * (0.5 + Math.random()));
+  }
+  let durationMs: number | undefined;
+  try {
+    const wait = await paced(deps, input, delivery, at);
+    if (wait) return wait;
+    const made = await post(deps, input, delivery, at);
+    durationMs = made.durationMs;
+    return made;
+  } finally {
+    place.leave(durationMs);
+  }
+}
+
+/** Reserves a place in the subscription's rate, unless one is reserved already and not long past. */
+async function paced(
+  { db }: Shared,
+  { placeAt }: AttemptInput,
+  delivery: Deliverable,
+  at: Date,
+): Promise<AttemptResult | undefined> {
+  const { rateLimitPerSecond, subscriptionId } = delivery;
+  if (rateLimitPerSecond === null) return undefined;
+  const ageMs = placeAt === undefined ? NaN : at.getTime() - Date.parse(placeAt);
+  if (ageMs >= -NEAR_MS && ageMs <= PLACE_GOOD_FOR_MS) return undefined;
+  const waitMs = await reservePlace(db, subscriptionId, rateLimitPerSecond);
+  if (waitMs > NEAR_MS) return later(delivery, 'rate', waitMs, new Date(at.getTime() + waitMs).toISOString());
+  await sleep(waitMs);
+  return undefined;
 }
 
 async function post(
-  { webhooks, log }: DeliveryDeps,
-  { deliveryId, attempt, maxAttempts, timeoutMs, correlationId }: AttemptInput,
+  { webhooks, log }: Shared,
+  { deliveryId, attempt, maxAttempts, timeoutMs, correlationId, ordered = false }: AttemptInput,
   delivery: Deliverable,
+  startedAt: Date,
 ): Promise<Made> {
-  const startedAt = new Date();
   const { eventId: id, subscriptionId, body, url } = delivery;
-  const headers = { ...signWebhook({ id, at: startedAt, body, secrets: delivery.secrets() }) };
+  const headers = {
+    ...delivery.headers(),
+    ...signWebhook({ id, at: startedAt, body, secrets: delivery.secrets(startedAt) }),
+  };
   const response = await webhooks.postWebhook({ url, headers, body, timeoutMs });
   metrics.deliveryAttempts.inc({ result: response.result });
   metrics.deliveryAttemptSeconds.observe(response.durationMs / 1e3);
@@ -154,6 +322,7 @@ async function post(
     { correlationId, deliveryId, eventId: id, subscriptionId, attempt, result, statusCode, durationMs },
     'delivery attempt',
   );
+  const overloaded = statusCode !== null && SLOW_DOWN.has(statusCode);
   return {
     deliveryId,
     attempt,
@@ -164,8 +333,11 @@ async function post(
     error,
     responseBody,
     status: statusAfter(response, attempt, maxAttempts),
-    disableSubscription: statusCode === GONE,
-    retryAfterMs: statusCode !== null && SLOW_DOWN.has(statusCode) ? response.retryAfterMs : null,
+    gone: statusCode === GONE,
+    slowDown: overloaded || result === 'timeout',
+    retryAfterMs: overloaded ? response.retryAfterMs : null,
+    ordered,
+    correlationId,
   };
 }
 
@@ -178,17 +350,47 @@ function statusAfter(
   return statusCode === GONE || attempt >= maxAttempts ? 'exhausted' : 'pending';
 }
 
-async function store({ db }: DeliveryDeps, { attempt }: AttemptInput, made: Made): Promise<AttemptResult> {
-  const { retryAfterMs, startedAt, ...record } = made;
+async function store(
+  deps: Shared,
+  { attempt, correlationId }: AttemptInput,
+  made: Made,
+): Promise<AttemptResult> {
+  const { startedAt, ...record } = made;
+  let aftermath: Aftermath | null;
   try {
-    await recordAttempt(db, { ...record, startedAt: new Date(startedAt) });
+    aftermath = await recordAttempt(
+      deps.db,
+      { ...record, startedAt: new Date(startedAt) },
+      deps.rules,
+      new Date(Date.parse(startedAt) + made.durationMs),
+    );
   } catch (error) {
     leaveBehind(made);
     throw error;
   }
   if (made.status !== 'pending') metrics.deliveriesFinished.inc({ status: made.status });
-  const verdict = made.disableSubscription ? 'gone' : made.status === 'pending' ? 'retry' : made.status;
-  return { verdict, result: made.result, statusCode: made.statusCode, attempts: attempt, retryAfterMs };
+  const { result, statusCode, retryAfterMs, gone, status } = made;
+  return {
+    verdict: gone ? 'gone' : status === 'pending' ? 'retry' : status,
+    result,
+    statusCode,
+    attempts: attempt,
+    retryAfterMs,
+    ...toStart(deps, aftermath, correlationId),
+  };
+}
+
+function toStart(
+  { deliveryPolicy }: Shared,
+  aftermath: Aftermath | null,
+  correlationId: string,
+): Pick<AttemptResult, 'deliveries' | 'next'> {
+  if (!aftermath) return {};
+  const { deliveries, next } = aftermath;
+  return {
+    ...(deliveries.length > 0 && { deliveries: deliveries.map((row) => deliveryPolicy(row, correlationId)) }),
+    ...(next && { next: deliveryPolicy(next, correlationId) }),
+  };
 }
 
 /** The heartbeat of a failing try is what its next try can read. */
@@ -201,8 +403,8 @@ function leftBehind(): Made | undefined {
 }
 
 async function finish(
-  { db }: DeliveryDeps,
-  input: { deliveryId: string; status: 'exhausted' | 'cancelled'; reason: string },
+  { db }: Pick<DeliveryDeps, 'db'>,
+  input: { deliveryId: string; status: EndStatus; reason: string },
 ): Promise<DeliveryStatus | null> {
   const status = await finishDelivery(db, input);
   if (status === input.status) metrics.deliveriesFinished.inc({ status });

@@ -1,10 +1,11 @@
-import type { AttemptOutcome, DeliveryDeadLetter, DeliveryStatus } from '../contracts/webhooks';
 import { RemitError } from '../contracts/errors';
+import type { AttemptOutcome, DeliveryDeadLetter, DeliveryStatus } from '../contracts/webhooks';
+import type { DeliveryRow } from './payments';
 import type { Delivery, DeliveryAttempt } from '../generated/prisma/client';
 import type { Database } from '../platform/postgres';
 import type { Keyring } from '../platform/secrets';
 import { afterCursor, NEWEST_FIRST, toPage, type Page } from './pages';
-import { secretContext, type SubscriptionState } from './subscriptions';
+import { headersContext, secretContext, type SubscriptionState } from './subscriptions';
 
 // ---------------------------------------------------------------------------------------------------- attempts
 
@@ -19,17 +20,31 @@ export interface LoadedDelivery {
   subscriptionState: SubscriptionState;
   url: string;
   status: DeliveryStatus;
-  /** Attempts recorded so far. */
+  /** Attempts recorded so far, of all generations. */
   attempts: number;
+  /** How often it was sent again after it had ended. */
+  generation: number;
   /** What the last recorded attempt met; null before the first. */
   lastResult: AttemptOutcome | null;
   lastStatusCode: number | null;
-  /** Decrypts the subscription's secrets. @throws DecryptionError when the key is not configured. */
-  secrets(): string[];
+  /** The whole subscription keeps its order; null when the workflow did not ask. */
+  subscriptionOrdered: boolean;
+  rateLimitPerSecond: number | null;
+  /** Until when the subscriber is left alone; in the past or null when it is not slowed down. */
+  throttledUntil: Date | null;
+  /** Above 0: it did not answer well lately; one attempt at a time is a probe. */
+  throttleLevel: number;
+  /** Decrypts the secrets that are valid at a time, the new one first. @throws DecryptionError without the key. */
+  secrets(at: Date): string[];
+  /** Decrypts the subscription's own headers. @throws DecryptionError without the key. */
+  headers(): Record<string, string>;
 }
 
-interface LoadedRow extends Omit<LoadedDelivery, 'secrets'> {
+interface LoadedRow extends Omit<LoadedDelivery, 'secrets' | 'headers'> {
   secretCiphertext: Buffer;
+  previousSecretCiphertext: Buffer | null;
+  previousSecretValidUntil: Date | null;
+  headersCiphertext: Buffer | null;
 }
 
 /**
@@ -45,7 +60,12 @@ export async function loadDelivery(
     name: 'load_delivery',
     text: `SELECT d.id, d.event_id AS "eventId", d.event_type AS "eventType", e.body,
                   d.subscription_id AS "subscriptionId", s.state AS "subscriptionState", s.url,
-                  s.secret_ciphertext AS "secretCiphertext", d.status, d.attempts,
+                  s.secret_ciphertext AS "secretCiphertext", d.status, d.attempts, d.generation,
+                  s.previous_secret_ciphertext AS "previousSecretCiphertext",
+                  s.previous_secret_valid_until AS "previousSecretValidUntil",
+                  s.headers_ciphertext AS "headersCiphertext", s.ordered AS "subscriptionOrdered",
+                  s.rate_limit_per_second AS "rateLimitPerSecond", s.throttled_until AS "throttledUntil",
+                  s.throttle_level AS "throttleLevel",
                   a.result AS "lastResult", a.status_code AS "lastStatusCode"
              FROM deliveries d
              JOIN subscriptions s ON s.id = d.subscription_id
@@ -56,10 +76,27 @@ export async function loadDelivery(
   });
   const row = rows[0];
   if (!row) return undefined;
-  const { secretCiphertext, ...delivery } = row;
+  const {
+    secretCiphertext,
+    previousSecretCiphertext: previous,
+    previousSecretValidUntil: until,
+    headersCiphertext,
+    ...delivery
+  } = row;
+  const context = secretContext(row.subscriptionId);
   return {
     ...delivery,
-    secrets: () => [keyring.decrypt(secretCiphertext, secretContext(row.subscriptionId))],
+    secrets: (at) => [
+      keyring.decrypt(secretCiphertext, context),
+      ...(previous && until && until > at ? [keyring.decrypt(previous, context)] : []),
+    ],
+    headers: () =>
+      headersCiphertext
+        ? (JSON.parse(keyring.decrypt(headersCiphertext, headersContext(row.subscriptionId))) as Record<
+            string,
+            string
+          >)
+        : {},
   };
 }
 
@@ -77,44 +114,98 @@ export interface AttemptRecord {
   /** The delivery's state after it: `pending` when it is to be retried. */
   status: DeliveryStatus;
   /** The subscriber says that it is gone (410): its subscription is disabled in the same transaction. */
-  disableSubscription: boolean;
+  gone: boolean;
+  /** It is overloaded or does not answer: all of its subscription's deliveries wait a while. */
+  slowDown: boolean;
+  /** How long it asks to be left alone, at most WEBHOOK_RETRY_AFTER_MAX_MS. */
+  retryAfterMs: number | null;
+  /** Its subscription keeps order: the next one is handed back when this one has ended. */
+  ordered: boolean;
+  correlationId: string;
+}
+
+/** WEBHOOK_FAILING_ATTEMPT and the others that say what attempts mean for their subscription. */
+export interface HealthRules {
+  failingAttempt: number;
+  pauseAfterMs: number;
+  throttleBaseMs: number;
+  throttleCapMs: number;
+}
+
+/** What follows after an attempt beside its own delivery. */
+export interface Aftermath {
+  /** Deliveries of the event that the attempt gave rise to (`subscription.failing` and the like), not started yet. */
+  deliveries: DeliveryRow[];
+  /** The ordered delivery that was waiting for this one to end. */
+  next: DeliveryRow | null;
 }
 
 /**
- * Writes an attempt and what it means for its delivery in one statement. Idempotent by (delivery, attempt): a second
- * record of an attempt changes nothing. A delivery that was finished meanwhile keeps its state; the attempt is kept too.
+ * Writes an attempt and what it means for its delivery and for the health of its subscription in one statement.
+ * Idempotent by (delivery, attempt): a second record of an attempt changes nothing and hands back the same. A delivery
+ * that was finished meanwhile keeps its state; the attempt is kept too.
+ * @param at when the attempt ended.
  * @throws what the database throws in an outage.
  */
-export async function recordAttempt(db: Pick<Database, 'pool'>, record: AttemptRecord): Promise<void> {
-  await db.pool.query({
+export async function recordAttempt(
+  db: Pick<Database, 'pool'>,
+  record: AttemptRecord,
+  rules: HealthRules,
+  at: Date,
+): Promise<Aftermath | null> {
+  const { rows } = await db.pool.query<{ after: Aftermath | null }>({
     name: 'record_delivery_attempt',
-    text: `WITH logged AS (
-             INSERT INTO delivery_attempts
-               (delivery_id, attempt, started_at, duration_ms, result, status_code, error, response_body)
-             VALUES ($1, $2, $3, $4, $5, $6, $7, $8)
-             ON CONFLICT DO NOTHING RETURNING delivery_id, attempt),
-           counted AS (
-             UPDATE deliveries d
-                SET attempts = greatest(d.attempts, logged.attempt), last_status_code = $6, last_error = $7,
-                    status = CASE d.status WHEN 'pending' THEN $9 ELSE d.status END,
-                    finished_at = CASE WHEN d.status = 'pending' AND $9 <> 'pending' THEN now() ELSE d.finished_at END
-               FROM logged WHERE d.id = logged.delivery_id RETURNING d.subscription_id)
-           UPDATE subscriptions s SET state = 'disabled', version = s.version + 1, updated_at = now()
-             FROM counted WHERE s.id = counted.subscription_id AND s.state = 'active' AND $10`,
-    values: [
-      record.deliveryId,
-      record.attempt,
-      record.startedAt,
-      record.durationMs,
-      record.result,
-      record.statusCode,
-      record.error,
-      record.responseBody,
-      record.status,
-      record.disableSubscription,
-    ],
+    text: 'SELECT record_delivery_attempt($1::jsonb) AS after',
+    values: [JSON.stringify({ ...record, ...rules, at })],
   });
+  return rows[0]?.after ?? null;
 }
+
+/** What a former record of the delivery's last attempt gave rise to and may not have been started. */
+export async function loadAftermath(
+  db: Pick<Database, 'pool'>,
+  { deliveryId, ordered }: { deliveryId: string; ordered: boolean },
+): Promise<Aftermath | null> {
+  const { rows } = await db.pool.query<{ after: Aftermath | null }>({
+    name: 'after_attempt',
+    text: 'SELECT after_attempt($1, $2) AS after',
+    values: [deliveryId, ordered],
+  });
+  return rows[0]?.after ?? null;
+}
+
+/** Whether it is a delivery's turn in its subscription's order (or, of one type, in that type's). */
+export async function isNextInOrder(
+  db: Pick<Database, 'pool'>,
+  { id, subscriptionId, eventType, subscriptionOrdered }: LoadedDelivery,
+): Promise<boolean> {
+  const { rows } = await db.pool.query<{ next: string | null }>({
+    name: 'next_in_order',
+    text: 'SELECT (next_in_order($1, $2)).id AS next',
+    values: [subscriptionId, subscriptionOrdered ? null : eventType],
+  });
+  return rows[0]?.next === id;
+}
+
+/**
+ * Reserves the next place in a subscription's rate, for all workers together.
+ * @returns the milliseconds until that place; 0 when it is now.
+ */
+export async function reservePlace(
+  db: Pick<Database, 'pool'>,
+  subscriptionId: string,
+  perSecond: number,
+): Promise<number> {
+  const { rows } = await db.pool.query<{ waitMs: number }>({
+    name: 'reserve_place',
+    text: 'SELECT reserve_place($1, $2) AS "waitMs"',
+    values: [subscriptionId, perSecond],
+  });
+  return rows[0]?.waitMs ?? 0;
+}
+
+/** How a delivery can end without an attempt. */
+export type EndStatus = 'exhausted' | 'cancelled' | 'held';
 
 /**
  * Ends a pending delivery without another attempt. Idempotent: a finished one stays as it is.
@@ -122,7 +213,7 @@ export async function recordAttempt(db: Pick<Database, 'pool'>, record: AttemptR
  */
 export async function finishDelivery(
   db: Pick<Database, 'pool'>,
-  { deliveryId, status, reason }: { deliveryId: string; status: 'exhausted' | 'cancelled'; reason: string },
+  { deliveryId, status, reason }: { deliveryId: string; status: EndStatus; reason: string },
 ): Promise<DeliveryStatus | undefined> {
   const { rows } = await db.pool.query<{ status: DeliveryStatus }>({
     name: 'finish_delivery',

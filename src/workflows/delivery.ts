@@ -2,15 +2,19 @@ import {
   ActivityCancellationType,
   CancellationScope,
   condition,
+  continueAsNew,
   defineQuery,
   defineSignal,
+  getExternalWorkflowHandle,
   isCancellation,
   proxyActivities,
   setHandler,
+  workflowInfo,
 } from '@temporalio/workflow';
-import type { DeliveryActivities } from '../activities/deliveries';
-import { QUERIES, SIGNALS, type DeliveryRef, type DeliveryState } from '../contracts/workflows';
+import type { AttemptResult, DeliveryActivities } from '../activities/deliveries';
+import { QUERIES, SIGNALS, workflowId, type DeliveryRef, type DeliveryState } from '../contracts/workflows';
 import { markStatus } from './search-attributes';
+import { startDeliveries } from './start-deliveries';
 
 const RETRY = { initialInterval: '1s', backoffCoefficient: 2, maximumInterval: '1m' } as const;
 
@@ -22,29 +26,37 @@ const { finishDelivery, deadLetterDelivery } = proxyActivities<DeliveryActivitie
   retry: RETRY,
 });
 
-export type DeliveryOutcome = Extract<DeliveryState['status'], 'delivered' | 'exhausted' | 'cancelled'>;
+export type DeliveryOutcome = Extract<
+  DeliveryState['status'],
+  'delivered' | 'exhausted' | 'cancelled' | 'held'
+>;
 
 /** What signals have asked for. */
 interface Wishes {
   tryNow: boolean;
   cancel: boolean;
+  /** The delivery before this one has ended. */
+  wake: boolean;
 }
 
 /**
  * One event for one subscriber: attempts it on its schedule until it is delivered, the schedule is used up, or
- * somebody cancels. Outages of our own are retried inside an attempt and use up nothing of the schedule.
+ * somebody cancels. Outages of our own are retried inside an attempt and use up nothing of the schedule; neither does
+ * waiting for a place, for the subscriber's rest or for the deliveries before it.
  */
 export async function deliveryWorkflow(ref: DeliveryRef): Promise<DeliveryOutcome> {
-  const wishes: Wishes = { tryNow: false, cancel: false };
+  const wishes: Wishes = { tryNow: false, cancel: false, wake: false };
+  const { attemptsBefore = 0 } = ref;
   const state: DeliveryState = {
     status: 'waiting',
-    attempts: 0,
-    maxAttempts: ref.scheduleMs.length,
+    attempts: attemptsBefore,
+    maxAttempts: attemptsBefore + ref.scheduleMs.length,
     nextAttemptAt: null,
     lastResult: null,
   };
   setHandler(defineSignal(SIGNALS.tryNow), () => void (wishes.tryNow = true));
   setHandler(defineSignal(SIGNALS.cancel), () => void (wishes.cancel = true));
+  setHandler(defineSignal(SIGNALS.wake), () => void (wishes.wake = true));
   setHandler(defineQuery<DeliveryState>(QUERIES.state), () => state);
   try {
     return await run(ref, wishes, state);
@@ -56,7 +68,7 @@ export async function deliveryWorkflow(ref: DeliveryRef): Promise<DeliveryOutcom
 }
 
 async function run(ref: DeliveryRef, wishes: Wishes, state: DeliveryState): Promise<DeliveryOutcome> {
-  const { deliveryId, correlationId, timeoutMs, scheduleMs } = ref;
+  const { deliveryId, correlationId, timeoutMs, scheduleMs, ordered, generation, attemptsBefore = 0 } = ref;
   const { attemptDelivery } = proxyActivities<DeliveryActivities>({
     startToCloseTimeout: timeoutMs + STORE_MARGIN_MS,
     retry: RETRY,
@@ -64,29 +76,62 @@ async function run(ref: DeliveryRef, wishes: Wishes, state: DeliveryState): Prom
     cancellationType: ActivityCancellationType.WAIT_CANCELLATION_COMPLETED,
   });
   const { maxAttempts } = state;
-  for (let retryAfterMs = 0; ;) {
-    await pause(delayMs(scheduleMs[state.attempts] ?? 0, retryAfterMs), wishes, state);
+  let laters = 0;
+  let placeAt: string | undefined;
+  for (let waitMs = delayMs(scheduleMs[0] ?? 0, 0); ;) {
+    await pause(waitMs, wishes, state);
     if (wishes.cancel) return cancel(ref, state);
-    wishes.tryNow = false;
+    // Only ever after many pauses that were no attempts: a history has room for a schedule of any length.
+    if (laters > 0 && workflowInfo().continueAsNewSuggested && !wishes.tryNow)
+      return continueAsNew<typeof deliveryWorkflow>(ref);
+    const urgent = wishes.tryNow;
+    wishes.tryNow = wishes.wake = false;
     state.status = 'attempting';
     const attempt = state.attempts + 1;
-    const { verdict, result, attempts, ...asked } = await attemptDelivery({
+    const answer = await attemptDelivery({
       deliveryId,
       attempt,
       maxAttempts,
       timeoutMs,
       correlationId,
+      ...(ordered && { ordered }),
+      ...(generation && { generation }),
+      ...(urgent && { urgent }),
+      ...(laters > 0 && { laters }),
+      ...(placeAt !== undefined && { placeAt }),
     });
-    state.attempts = attempts;
-    state.lastResult = result;
-    if (verdict === 'gone' || verdict === 'exhausted') {
+    state.attempts = answer.attempts;
+    state.lastResult = answer.result;
+    await seeToOthers(answer);
+    if (answer.verdict === 'later') {
+      laters++;
+      placeAt = answer.placeAt;
+      waitMs = answer.retryAfterMs ?? 0;
+      continue;
+    }
+    if (answer.verdict === 'gone' || answer.verdict === 'exhausted') {
       await CancellationScope.nonCancellable(() => deadLetterDelivery({ deliveryId, correlationId }));
       return conclude('exhausted', state);
     }
-    if (verdict !== 'retry') return conclude(verdict, state);
-    if (attempt === 1) markStatus('retrying');
-    retryAfterMs = asked.retryAfterMs ?? 0;
+    if (answer.verdict !== 'retry') return conclude(answer.verdict, state);
+    if (attempt === attemptsBefore + 1) markStatus('retrying');
+    laters = 0;
+    placeAt = undefined;
+    waitMs = delayMs(scheduleMs[state.attempts - attemptsBefore] ?? 0, answer.retryAfterMs ?? 0);
   }
+}
+
+/** Starts the deliveries of what the attempt gave rise to, and wakes the one that waited for this one. */
+async function seeToOthers({ deliveries = [], next }: AttemptResult): Promise<void> {
+  await CancellationScope.nonCancellable(async () => {
+    if (deliveries.length > 0) await startDeliveries(deliveries);
+    if (!next) return;
+    const { eventId, subscriptionId, generation } = next;
+    // Not there yet, or there no longer: it looks for itself when it begins, and once in a while.
+    await getExternalWorkflowHandle(workflowId.delivery(eventId, subscriptionId, generation))
+      .signal(SIGNALS.wake)
+      .catch(() => undefined);
+  });
 }
 
 /** The scheduled pause with ±20 % jitter, so that a recovering subscriber is not hit by all at once; Retry-After only lengthens it. */
@@ -97,19 +142,20 @@ function delayMs(scheduledMs: number, retryAfterMs: number): number {
 
 async function pause(ms: number, wishes: Wishes, state: DeliveryState): Promise<void> {
   state.status = 'waiting';
-  if (ms <= 0 || wishes.tryNow || wishes.cancel) return;
+  const wished = () => wishes.tryNow || wishes.cancel || wishes.wake;
+  if (ms <= 0 || wished()) return;
   state.nextAttemptAt = new Date(Date.now() + ms).toISOString();
-  await condition(() => wishes.tryNow || wishes.cancel, ms);
+  await condition(wished, ms);
   state.nextAttemptAt = null;
 }
 
-async function cancel({ deliveryId }: DeliveryRef, state: DeliveryState): Promise<DeliveryOutcome> {
+async function cancel(ref: DeliveryRef, state: DeliveryState): Promise<DeliveryOutcome> {
   const status = await finishDelivery({
-    deliveryId,
+    deliveryId: ref.deliveryId,
     status: 'cancelled',
     reason: 'cancelled by an operator',
   });
-  return conclude(status === 'delivered' || status === 'exhausted' ? status : 'cancelled', state);
+  return conclude(status === null || status === 'pending' ? 'cancelled' : status, state);
 }
 
 function conclude(outcome: DeliveryOutcome, state: DeliveryState): DeliveryOutcome {

@@ -4,6 +4,8 @@ import { TASK_QUEUES, workflowId, WORKFLOWS, type DeliveryRef } from '../contrac
 
 const SUBSCRIPTION = defineSearchAttributeKey('RemitSubscriptionId', 'KEYWORD');
 const EVENT_TYPE = defineSearchAttributeKey('RemitEventType', 'KEYWORD');
+/** Temporal's limit, in bytes. */
+const FAIRNESS_KEY_MAX = 64;
 
 /**
  * Starts a delivery workflow for each delivery row, as a child that outlives this workflow. Repeating it after a
@@ -16,11 +18,13 @@ export async function startDeliveries(deliveries: DeliveryRef[]): Promise<void> 
 async function startDelivery(delivery: DeliveryRef): Promise<void> {
   try {
     await startChild(WORKFLOWS.delivery, {
-      workflowId: workflowId.delivery(delivery.eventId, delivery.subscriptionId),
+      workflowId: workflowId.delivery(delivery.eventId, delivery.subscriptionId, delivery.generation),
       taskQueue: TASK_QUEUES.deliveries,
       parentClosePolicy: ParentClosePolicy.ABANDON,
       workflowIdReusePolicy: WorkflowIdReusePolicy.REJECT_DUPLICATE,
       args: [delivery],
+      // A server with fair task queues serves subscriptions in turn, so that the backlog of one does not delay the rest.
+      priority: { fairnessKey: delivery.subscriptionId.slice(0, FAIRNESS_KEY_MAX) },
       typedSearchAttributes: [
         { key: SUBSCRIPTION, value: delivery.subscriptionId },
         { key: EVENT_TYPE, value: delivery.eventType },

@@ -1,6 +1,14 @@
 import type { WorkflowHandle } from '@temporalio/client';
 import type { AttemptInput, AttemptResult } from '../../src/activities/deliveries';
-import { SIGNALS, TASK_QUEUES, workflowId, WORKFLOWS, type DeliveryRef } from '../../src/contracts/workflows';
+import type { StepInput, StepResult } from '../../src/activities/replays';
+import {
+  SIGNALS,
+  TASK_QUEUES,
+  workflowId,
+  WORKFLOWS,
+  type DeliveryRef,
+  type ReplayInput,
+} from '../../src/contracts/workflows';
 import { loadConfig } from '../../src/platform/config';
 import { DISPUTE_SCENARIOS, ORDER_WEBHOOK_SCENARIOS } from './dispute-scenarios';
 import { ORDER_SCENARIOS, PAYMENT_SCENARIOS } from './payment-scenarios';
@@ -21,12 +29,8 @@ export interface Scenario {
   meanwhile?(handle: WorkflowHandle): Promise<void>;
 }
 
-function delivery(
-  name: string,
-  answers: Partial<AttemptResult>[],
-  meanwhile?: (handle: WorkflowHandle) => Promise<void>,
-): Scenario {
-  const ref: DeliveryRef = {
+function refOf(name: string, changes: Partial<DeliveryRef> = {}): DeliveryRef {
+  return {
     deliveryId: '00000000-0000-4000-8000-000000000001',
     eventId: `evt_${name}`,
     subscriptionId: 'sub_1',
@@ -34,12 +38,22 @@ function delivery(
     scheduleMs: loadConfig({}, ['WEBHOOK_SCHEDULE_MS']).WEBHOOK_SCHEDULE_MS,
     timeoutMs: 15_000,
     correlationId: 'correlation',
+    ...changes,
   };
+}
+
+function delivery(
+  name: string,
+  answers: Partial<AttemptResult>[],
+  meanwhile?: (handle: WorkflowHandle) => Promise<void>,
+  changes: Partial<DeliveryRef> = {},
+): Scenario {
+  const ref = refOf(name, changes);
   const left = [...answers];
   return {
     name,
     workflowType: WORKFLOWS.delivery,
-    workflowId: workflowId.delivery(ref.eventId, ref.subscriptionId),
+    workflowId: workflowId.delivery(ref.eventId, ref.subscriptionId, ref.generation),
     taskQueue: TASK_QUEUES.deliveries,
     input: ref,
     activities: {
@@ -59,6 +73,54 @@ function delivery(
   };
 }
 
+function replay(name: string, deliveries: DeliveryRef[]): Scenario {
+  const input: ReplayInput = {
+    replayId: name,
+    subscriptionId: 'sub_1',
+    ratePerSecond: 10,
+    correlationId: 'c',
+  };
+  const step = (from: number): StepResult => ({
+    deliveries: deliveries.slice(from, from + 1),
+    progress: {
+      at: '2026-01-01T00:00:00.000Z',
+      after: String(from),
+      examined: from + 1,
+      replayed: from + 1,
+      paused: false,
+    },
+    done: from + 1 >= deliveries.length,
+    stopped: null,
+  });
+  return {
+    name,
+    workflowType: WORKFLOWS.replay,
+    workflowId: workflowId.replay(name),
+    taskQueue: TASK_QUEUES.deliveries,
+    input,
+    activities: {
+      stepReplay: ({ progress }: StepInput) => Promise.resolve(step(progress?.examined ?? 0)),
+      recordReplayState: () => Promise.resolve(),
+      attemptDelivery: ({ attempt }: AttemptInput): Promise<AttemptResult> =>
+        Promise.resolve({ ...ANSWER, ...DELIVERED, attempts: attempt }),
+    },
+  };
+}
+
+const ANSWER: AttemptResult = {
+  verdict: 'delivered',
+  result: 'delivered',
+  statusCode: 200,
+  attempts: 1,
+  retryAfterMs: null,
+};
+const LATER: Partial<AttemptResult> = {
+  verdict: 'later',
+  result: 'not_attempted',
+  statusCode: null,
+  attempts: 0,
+  retryAfterMs: 60_000,
+};
 const DELIVERED: Partial<AttemptResult> = { verdict: 'delivered', result: 'delivered', statusCode: 200 };
 
 /** The histories of this version. A later version that changes a workflow adds its own beside these. */
@@ -74,4 +136,12 @@ export const SCENARIOS: readonly Scenario[] = [
   delivery('delivery-tried-now', [{}, DELIVERED], (handle) => handle.signal(SIGNALS.tryNow)),
   delivery('delivery-cancelled-by-signal', [], (handle) => handle.signal(SIGNALS.cancel)),
   delivery('delivery-cancelled-in-temporal', [], async (handle) => void (await handle.cancel())),
+  delivery('delivery-put-off', [LATER, LATER, {}, DELIVERED]),
+  delivery('delivery-held', [{}, { verdict: 'held', result: 'not_attempted', statusCode: null }]),
+  delivery('delivery-announces', [{ deliveries: [refOf('announced')] }, DELIVERED, DELIVERED]),
+  delivery('delivery-sent-again', [{ attempts: 11 }, { attempts: 12 }, DELIVERED], undefined, {
+    generation: 1,
+    attemptsBefore: 10,
+  }),
+  replay('replay-done', [refOf('replayed-1', { generation: 1 }), refOf('replayed-2', { generation: 1 })]),
 ];

@@ -5,6 +5,7 @@ import {
   createDeliveryActivities,
   type AttemptInput,
   type AttemptResult,
+  type DeliveryDeps,
 } from '../../../src/activities/deliveries';
 import { DeliveryDeadLetter } from '../../../src/contracts/webhooks';
 import { getDelivery, listAttempts, listDeliveries, recordAttempt } from '../../../src/domain/deliveries';
@@ -13,6 +14,7 @@ import type { OutgoingMessage } from '../../../src/platform/kafka';
 import type { Database } from '../../../src/platform/postgres';
 import { createKeyring, Keyring } from '../../../src/platform/secrets';
 import { createWebhookClient, type WebhookClient } from '../../../src/platform/webhook-http';
+import { playedPolicy, RULES } from '../../support/deliveries';
 import { createTestSpace, openTestDatabase, type TestSpace } from '../../support/harness';
 import { subscriber, type Subscriber } from '../../unit/webhooks/subscriber';
 
@@ -63,7 +65,7 @@ async function announce(url: string, data: Record<string, unknown> = { id: 'p1' 
 const sent: OutgoingMessage[] = [];
 
 /** The activities over the real database, keyring and HTTP client; one of them replaced where a test says so. */
-function activities(changes: Partial<Parameters<typeof createDeliveryActivities>[0]> = {}) {
+function activities(changes: Partial<DeliveryDeps> = {}) {
   return createDeliveryActivities({
     db,
     keyring: createKeyring(space.config),
@@ -71,6 +73,7 @@ function activities(changes: Partial<Parameters<typeof createDeliveryActivities>
     producer: { send: (message) => Promise.resolve(void sent.push(message)) },
     config: space.config,
     log: space.log,
+    deliveryPolicy: playedPolicy,
     ...changes,
   });
 }
@@ -193,19 +196,23 @@ describe('an attempt', () => {
     expect((await attempt(deliveryId)).retryAfterMs).toBeNull();
   });
 
-  it.each(['deleted', 'paused', 'disabled'])('is not made for a subscription that is %s', async (state) => {
+  it.each([
+    ['deleted', 'cancelled'],
+    ['paused', 'held'],
+    ['disabled', 'held'],
+  ])('is not made for a subscription that is %s: the delivery is %s', async (state, becomes) => {
     const server = await answering((response) => response.end());
     const { deliveryId, tenantId, subscription } = await announce(server.url);
     if (state === 'deleted') await deleteSubscription(db, { tenantId, id: subscription.id });
     else await db.prisma.subscription.update({ where: { id: subscription.id }, data: { state } });
     expect(await attempt(deliveryId)).toMatchObject({
-      verdict: 'cancelled',
+      verdict: becomes,
       result: 'not_attempted',
       attempts: 0,
     });
     expect(server.connections()).toBe(0);
     expect(await getDelivery(db, { tenantId, id: deliveryId })).toMatchObject({
-      status: 'cancelled',
+      status: becomes,
       lastError: `the subscription is ${state}`,
     });
   });
@@ -249,19 +256,28 @@ describe('an attempt', () => {
 
 describe('what is stored of attempts', () => {
   const record = (deliveryId: string, changes = {}) =>
-    recordAttempt(db, {
-      deliveryId,
-      attempt: 1,
-      startedAt: new Date(),
-      durationMs: 5,
-      result: 'http_error',
-      statusCode: 500,
-      error: 'HTTP 500',
-      responseBody: '',
-      status: 'pending',
-      disableSubscription: false,
-      ...changes,
-    });
+    recordAttempt(
+      db,
+      {
+        deliveryId,
+        attempt: 1,
+        startedAt: new Date(),
+        durationMs: 5,
+        result: 'http_error',
+        statusCode: 500,
+        error: 'HTTP 500',
+        responseBody: '',
+        status: 'pending',
+        gone: false,
+        slowDown: false,
+        retryAfterMs: null,
+        ordered: false,
+        correlationId: 'correlation',
+        ...changes,
+      },
+      RULES,
+      new Date(),
+    );
 
   it('is written once, however many workers report the same attempt at the same time', async () => {
     const { deliveryId, tenantId } = await announce('http://127.0.0.1:9/');

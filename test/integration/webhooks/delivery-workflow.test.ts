@@ -18,6 +18,7 @@ import { openDatabase, type Database } from '../../../src/platform/postgres';
 import { createKeyring } from '../../../src/platform/secrets';
 import { connectTemporal } from '../../../src/platform/temporal';
 import { createWebhookClient } from '../../../src/platform/webhook-http';
+import { playedPolicy } from '../../support/deliveries';
 import { createTestSpace, eventually, type TestSpace } from '../../support/harness';
 import { subscriber, type Subscriber } from '../../unit/webhooks/subscriber';
 
@@ -66,6 +67,7 @@ beforeAll(async () => {
       producer,
       config,
       log,
+      deliveryPolicy: playedPolicy,
     }),
   });
   const running = worker.run();

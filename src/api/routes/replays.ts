@@ -1,0 +1,165 @@
+import type { z } from 'zod';
+import { RemitError } from '../../contracts/errors';
+import { IdParams, PageQuery, uuidOrUndefined } from '../../contracts/http';
+import { CreateReplayBody, Replay, ReplayPage } from '../../contracts/replays';
+import { SIGNALS, workflowId } from '../../contracts/workflows';
+import { createReplay, getReplay, listReplays, type ReplayKind, type ReplayView } from '../../domain/replays';
+import { signalWorkflow, startReplay } from '../delivery-workflows';
+import { defineRoute, pageLimits, type ApiDeps, type Caller, type Route } from './route';
+
+export function replayOf(replay: ReplayView): z.output<typeof Replay> {
+  const { since, until, reachedAt, createdAt, finishedAt, ...rest } = replay;
+  const { id, subscriptionId, kind, eventTypes, ratePerSecond, status, statusReason, examined, replayed } =
+    rest;
+  return {
+    id,
+    subscriptionId,
+    kind,
+    eventTypes,
+    since: since.toISOString(),
+    until: until.toISOString(),
+    ratePerSecond,
+    status,
+    statusReason,
+    examined,
+    replayed,
+    reachedAt: reachedAt?.toISOString() ?? null,
+    createdAt: createdAt.toISOString(),
+    finishedAt: finishedAt?.toISOString() ?? null,
+  };
+}
+
+function replayId(text: string): string {
+  const id = uuidOrUndefined(text);
+  if (id === undefined) throw new RemitError('not_found', 'There is no such replay.');
+  return id;
+}
+
+export interface ReplayRequest {
+  operationId: string;
+  subscriptionId: string;
+  kind: ReplayKind;
+  since: Date;
+  until?: Date | undefined;
+  eventTypes: string[];
+  ratePerSecond?: number | undefined;
+}
+
+/** Writes a replay and starts its workflow; repeated under the same operation id it is the same replay. */
+export async function beginReplay(
+  deps: ApiDeps,
+  { tenantId, actor }: Pick<Caller, 'tenantId' | 'actor'>,
+  correlationId: string,
+  { operationId, ratePerSecond, ...request }: ReplayRequest,
+): Promise<ReplayView> {
+  const { config, database } = deps;
+  const most = config.WEBHOOK_REPLAY_RATE_PER_SECOND;
+  const replay = await createReplay(database, {
+    id: operationId,
+    tenantId,
+    actor,
+    ...request,
+    ratePerSecond: Math.min(ratePerSecond ?? most, most),
+    maxRunning: config.WEBHOOK_REPLAYS_MAX_RUNNING,
+  });
+  await startReplay(deps, {
+    replayId: replay.id,
+    subscriptionId: replay.subscriptionId,
+    ratePerSecond: replay.ratePerSecond,
+    correlationId,
+  });
+  return replay;
+}
+
+const signalRoute = (signal: 'pause' | 'resume' | 'cancel', summary: string) =>
+  defineRoute({
+    method: 'post',
+    path: `/api/v1/replays/:id/${signal}`,
+    operationId: `${signal}Replay`,
+    tag: 'Replays',
+    summary,
+    access: 'token',
+    params: IdParams,
+    responses: {
+      202: { description: 'The replay as it is; it heeds this after its present step', schema: Replay },
+    },
+    problems: ['not_found', 'conflict', 'unavailable'],
+    async handle({ deps, caller, params }) {
+      const id = replayId(params.id);
+      const replay = await getReplay(deps.database, { tenantId: caller.tenantId, id });
+      await signalWorkflow(deps, workflowId.replay(id), SIGNALS[signal], 'replay');
+      return { status: 202, body: replayOf(replay) };
+    },
+  });
+
+/** Deliveries of a time, sent again. */
+export const replayRoutes: Route[] = [
+  defineRoute({
+    method: 'post',
+    path: '/api/v1/replays',
+    operationId: 'createReplay',
+    idempotent: true,
+    tag: 'Replays',
+    summary: 'Send again what a subscription did not get, or all of a time',
+    description:
+      'Goes through the time in order, no faster than the rate, however much there is. Only this subscription gets anything.',
+    access: 'token',
+    body: CreateReplayBody,
+    responses: {
+      202: {
+        description: 'The replay has begun',
+        schema: Replay,
+        headers: { Location: 'where its progress is' },
+      },
+    },
+    problems: ['not_found', 'conflict', 'unprocessable', 'unavailable'],
+    async handle({ deps, caller, correlationId, operationId, body }) {
+      const { since, until, ...rest } = body;
+      const replay = await beginReplay(deps, caller, correlationId, {
+        operationId,
+        ...rest,
+        since: new Date(since),
+        until: until === undefined ? undefined : new Date(until),
+      });
+      return { status: 202, body: replayOf(replay), headers: { Location: `/api/v1/replays/${replay.id}` } };
+    },
+  }),
+  defineRoute({
+    method: 'get',
+    path: '/api/v1/replays',
+    operationId: 'listReplays',
+    tag: 'Replays',
+    summary: 'List replays, newest first',
+    access: 'token',
+    query: PageQuery,
+    responses: { 200: { description: 'A page of replays', schema: ReplayPage } },
+    async handle({ deps, caller, query }) {
+      const page = await listReplays(deps.database, {
+        tenantId: caller.tenantId,
+        ...pageLimits(query, deps.config, 'uuid'),
+      });
+      return { status: 200, body: { items: page.items.map(replayOf), nextCursor: page.nextCursor } };
+    },
+  }),
+  defineRoute({
+    method: 'get',
+    path: '/api/v1/replays/:id',
+    operationId: 'getReplay',
+    tag: 'Replays',
+    summary: 'Read a replay and its progress',
+    access: 'token',
+    params: IdParams,
+    responses: { 200: { description: 'The replay', schema: Replay } },
+    problems: ['not_found'],
+    async handle({ deps, caller, params }) {
+      const id = replayId(params.id);
+      return {
+        status: 200,
+        body: replayOf(await getReplay(deps.database, { tenantId: caller.tenantId, id })),
+      };
+    },
+  }),
+  signalRoute('pause', 'Pause a replay'),
+  signalRoute('resume', 'Go on with a paused replay'),
+  signalRoute('cancel', 'End a replay; what it has sent again stays sent'),
+];

@@ -1,0 +1,69 @@
+import { z } from 'zod';
+import { Instant, page } from './http';
+import { EventTypePattern } from './webhooks';
+
+/** What the API takes and answers for deliveries that are sent again. Requests are strict, as in http.ts. */
+
+const ReplayKind = z.enum(['failed', 'all', 'missed']).meta({
+  description:
+    'failed: exhausted deliveries created in the time; all: every event of the time; missed: events of the time that the subscription never got, and deliveries that were held',
+});
+
+export const CreateReplayBody = z
+  .strictObject({
+    subscriptionId: z.string().regex(/^[\w-]{1,64}$/, { error: 'not an id of a subscription' }),
+    kind: ReplayKind,
+    since: Instant,
+    until: Instant.optional().meta({ description: 'now when left out' }),
+    eventTypes: z.array(EventTypePattern).max(50).default([]).meta({ description: 'all when empty' }),
+    ratePerSecond: z
+      .int()
+      .min(1)
+      .max(10_000)
+      .optional()
+      .meta({ description: 'deliveries a second; more than the server allows is lowered to that' }),
+  })
+  .meta({ id: 'CreateReplay' });
+
+export const Replay = z
+  .object({
+    id: z.string(),
+    subscriptionId: z.string(),
+    kind: ReplayKind,
+    eventTypes: z.array(z.string()),
+    since: Instant,
+    until: Instant,
+    ratePerSecond: z.int(),
+    status: z.enum(['running', 'paused', 'done', 'cancelled', 'stopped']),
+    statusReason: z.string().nullable(),
+    examined: z.int().meta({ description: 'events or deliveries looked at' }),
+    replayed: z.int().meta({ description: 'deliveries sent again' }),
+    reachedAt: Instant.nullable().meta({ description: 'how far in the time it has come' }),
+    createdAt: Instant,
+    finishedAt: Instant.nullable(),
+  })
+  .meta({ id: 'Replay' });
+export const ReplayPage = page(Replay, 'ReplayPage');
+
+export const ResumeBody = z
+  .strictObject({
+    missed: z.boolean().default(false).meta({
+      description: 'also send what it missed, by a replay: events of the time, and deliveries that were held',
+    }),
+  })
+  .meta({ id: 'ResumeSubscription' });
+
+export const SubscriptionOperated = z
+  .object({
+    id: z.string(),
+    state: z.enum(['active', 'paused']),
+    missedSince: Instant.nullable().meta({
+      description: 'since when a resumed subscription has missed something',
+    }),
+    replay: Replay.nullable(),
+  })
+  .meta({ id: 'SubscriptionOperated' });
+
+export const DeliveryAction = z
+  .object({ id: z.string(), workflowId: z.string().meta({ description: 'in Temporal' }) })
+  .meta({ id: 'DeliveryAction' });

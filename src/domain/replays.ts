@@ -1,0 +1,206 @@
+import { RemitError } from '../contracts/errors';
+import type { ReplayProgress, ReplayState } from '../contracts/workflows';
+import type { Replay } from '../generated/prisma/client';
+import type { Database } from '../platform/postgres';
+import { afterCursor, NEWEST_FIRST, toPage, type Page } from './pages';
+import type { DeliveryRow } from './payments';
+
+/**
+ * `failed`: exhausted deliveries whose row is of the time. `all`: every event of the time. `missed`: events of the time
+ * that the subscription never got, and deliveries that were held.
+ */
+export type ReplayKind = 'failed' | 'all' | 'missed';
+export type ReplayStatus = ReplayState['status'];
+
+export interface ReplayView {
+  id: string;
+  subscriptionId: string;
+  kind: ReplayKind;
+  /** Full types or wildcards at a dot; empty for all. */
+  eventTypes: string[];
+  since: Date;
+  until: Date;
+  ratePerSecond: number;
+  status: ReplayStatus;
+  statusReason: string | null;
+  /** Rows looked at, and deliveries opened anew. */
+  examined: number;
+  replayed: number;
+  /** How far in the time it has come. */
+  reachedAt: Date | null;
+  createdAt: Date;
+  finishedAt: Date | null;
+}
+
+function view({ tenantId: _, actor: __, examined, replayed, ...replay }: Replay): ReplayView {
+  return {
+    ...replay,
+    kind: replay.kind as ReplayKind,
+    status: replay.status as ReplayStatus,
+    examined: Number(examined),
+    replayed: Number(replayed),
+  };
+}
+
+export interface NewReplay {
+  /** A UUID that makes the creation idempotent. */
+  id: string;
+  tenantId: string;
+  subscriptionId: string;
+  kind: ReplayKind;
+  eventTypes: string[];
+  since: Date;
+  /** Now when left out: what is published later is not replayed. */
+  until?: Date | undefined;
+  ratePerSecond: number;
+  actor: string;
+  /** WEBHOOK_REPLAYS_MAX_RUNNING of the tenant. */
+  maxRunning: number;
+}
+
+/**
+ * Writes a replay; its workflow carries it out. Idempotent by id: the replay made under it is returned as it is.
+ * @throws RemitError not_found; conflict when the subscription gets nothing in its state; unprocessable when the time is
+ *   none or too many replays of the tenant are running.
+ */
+export async function createReplay(
+  db: Pick<Database, 'prisma'>,
+  { maxRunning, ...replay }: NewReplay,
+): Promise<ReplayView> {
+  const now = new Date();
+  const until = replay.until && replay.until < now ? replay.until : now;
+  if (replay.since > until)
+    throw new RemitError('unprocessable', 'The time to replay ends before it begins.', [
+      { path: 'since', message: 'must not be after until, nor in the future' },
+    ]);
+  const { id, tenantId, subscriptionId } = replay;
+  const created = await db.prisma.$transaction(async (tx) => {
+    await tx.$executeRaw`SELECT pg_advisory_xact_lock(hashtextextended('replays:' || ${tenantId}, 0))`;
+    const made = await tx.replay.findFirst({ where: { id, tenantId } });
+    if (made) return made;
+    const found = await tx.subscription.findFirst({
+      where: { id: subscriptionId, tenantId, state: { not: 'deleted' } },
+    });
+    if (!found) throw new RemitError('not_found', 'There is no such subscription.');
+    if (found.state !== 'active' && found.state !== 'failing')
+      throw new RemitError('conflict', `The subscription is ${found.state}: resume it first.`);
+    const running = await tx.replay.count({ where: { tenantId, status: { in: ['running', 'paused'] } } });
+    if (running >= maxRunning)
+      throw new RemitError('unprocessable', `A tenant has at most ${maxRunning} replays at a time.`);
+    return tx.replay.create({ data: { ...replay, until } });
+  });
+  return view(created);
+}
+
+/** A tenant's replays, newest first. @throws RemitError invalid_request on a malformed cursor. */
+export async function listReplays(
+  db: Pick<Database, 'prisma'>,
+  { tenantId, limit, cursor }: { tenantId: string; limit: number; cursor?: string | undefined },
+): Promise<Page<ReplayView>> {
+  const rows = await db.prisma.replay.findMany({
+    where: { tenantId, ...afterCursor(cursor) },
+    orderBy: NEWEST_FIRST,
+    take: limit + 1,
+  });
+  return toPage(rows, limit, view);
+}
+
+/** @throws RemitError not_found, also for another tenant's. `id` is a UUID. */
+export async function getReplay(
+  db: Pick<Database, 'prisma'>,
+  { tenantId, id }: { tenantId: string; id: string },
+): Promise<ReplayView> {
+  const found = await db.prisma.replay.findFirst({ where: { id, tenantId } });
+  if (!found) throw new RemitError('not_found', 'There is no such replay.');
+  return view(found);
+}
+
+export interface ReplayStep {
+  /** Opened anew, or still pending since an earlier try of this step; to be started. */
+  deliveries: DeliveryRow[];
+  at: string;
+  after: string;
+  examined: number;
+  done: boolean;
+  /** Why it can't go on; null while it can. */
+  stopped: string | null;
+}
+
+/**
+ * One step of a replay: opens the deliveries of the next `limit` rows after a position. Repeating it opens nothing twice
+ * and hands back what is still pending, so that a crash before their workflows are started loses nothing.
+ * @throws what the database throws in an outage, and when the replay is no longer kept.
+ */
+export async function replayStep(
+  db: Pick<Database, 'pool'>,
+  replayId: string,
+  { at, after }: Pick<ReplayProgress, 'at' | 'after'>,
+  limit: number,
+): Promise<ReplayStep> {
+  const { rows } = await db.pool.query<{ step: ReplayStep }>({
+    name: 'replay_step',
+    text: 'SELECT replay_step($1, $2, $3, $4) AS step',
+    values: [replayId, at, after, limit],
+  });
+  return rows[0]!.step;
+}
+
+/** Stores how far a replay has come. Idempotent; one that is finished stays as it is. */
+export async function recordReplay(
+  db: Pick<Database, 'prisma'>,
+  replayId: string,
+  { status, reason, examined, replayed, at }: Omit<ReplayState, 'after' | 'paused'>,
+): Promise<void> {
+  await db.prisma.replay.updateMany({
+    where: { id: replayId, finishedAt: null },
+    data: {
+      status,
+      statusReason: reason,
+      examined,
+      replayed,
+      ...(examined > 0 && { reachedAt: new Date(at) }),
+      ...(status !== 'running' && status !== 'paused' && { finishedAt: new Date() }),
+    },
+  });
+}
+
+/**
+ * Opens one delivery anew when it has ended; one that is pending stays as it is. Idempotent only while it is pending.
+ * @returns what its workflow needs to know.
+ * @throws RemitError not_found; conflict when its subscription gets nothing in its state, or its event is not kept.
+ */
+export async function reopenDelivery(
+  db: Pick<Database, 'pool'>,
+  { tenantId, id }: { tenantId: string; id: string },
+): Promise<{ delivery: DeliveryRow; reopened: boolean }> {
+  const { rows } = await db.pool.query<{ status: string; state: string; kept: boolean }>(
+    `SELECT d.status, s.state, EXISTS (SELECT FROM webhook_events e WHERE e.id = d.event_id) AS kept
+       FROM deliveries d JOIN subscriptions s ON s.id = d.subscription_id WHERE d.id = $1 AND d.tenant_id = $2`,
+    [id, tenantId],
+  );
+  const found = rows[0];
+  if (!found) throw new RemitError('not_found', 'There is no such delivery.');
+  if (found.state !== 'active' && found.state !== 'failing')
+    throw new RemitError('conflict', `The subscription is ${found.state}: resume it first.`);
+  if (!found.kept) throw new RemitError('conflict', 'The event is no longer kept.');
+  await db.pool.query('SELECT reopen_deliveries(ARRAY[$1::uuid], NULL)', [id]);
+  return { delivery: await findDeliveryRow(db, { tenantId, id }), reopened: found.status !== 'pending' };
+}
+
+/**
+ * A pending delivery as its workflow needs to know it.
+ * @throws RemitError not_found; conflict when it has ended.
+ */
+export async function findDeliveryRow(
+  db: Pick<Database, 'pool'>,
+  { tenantId, id }: { tenantId: string; id: string },
+): Promise<DeliveryRow> {
+  const { rows } = await db.pool.query<{ status: string; ref: DeliveryRow }>(
+    'SELECT status, delivery_ref_of(d) AS ref FROM deliveries d WHERE id = $1 AND tenant_id = $2',
+    [id, tenantId],
+  );
+  const row = rows[0];
+  if (!row) throw new RemitError('not_found', 'There is no such delivery.');
+  if (row.status !== 'pending') throw new RemitError('conflict', `The delivery is ${row.status}.`);
+  return row.ref;
+}

@@ -1,0 +1,92 @@
+import type { Config } from './config';
+
+export type AttemptGateSettings = Pick<
+  Config,
+  'WEBHOOK_CONCURRENT_ATTEMPTS' | 'WEBHOOK_CONCURRENT_PER_SUBSCRIPTION' | 'WEBHOOK_SLOW_AFTER_MS'
+>;
+
+/** A place for one attempt; given back when it is over. */
+export interface Place {
+  /** @param durationMs how long the subscriber took, which tells slow ones from the others; undefined when not asked. */
+  leave(durationMs: number | undefined): void;
+}
+
+interface Lane {
+  inFlight: number;
+  /** Its last attempt took long, so that each place it has is taken for long. */
+  slow: boolean;
+}
+
+/**
+ * Keeps slow subscribers from taking all attempts that one worker makes at a time. A lane is a subscription or an
+ * origin (many subscriptions may lead to one host that hangs). A lane has at most WEBHOOK_CONCURRENT_PER_SUBSCRIPTION
+ * places; once it has been slow, an eighth of that; and all slow lanes together at most half of the worker's places, so
+ * that the other half is always there for those that answer. Who is refused comes again later and loses nothing.
+ * Counts are of this process: with n workers, n times as much may be in flight.
+ */
+export class AttemptGate {
+  private readonly lanes = new Map<string, Lane>();
+  private slowInFlight = 0;
+  private readonly perLane: number;
+  private readonly perSlowLane: number;
+  private readonly slowTogether: number;
+
+  constructor(private readonly settings: AttemptGateSettings) {
+    const all = settings.WEBHOOK_CONCURRENT_ATTEMPTS;
+    this.perLane = Math.min(settings.WEBHOOK_CONCURRENT_PER_SUBSCRIPTION, all);
+    this.perSlowLane = Math.max(1, Math.floor(this.perLane / 8));
+    this.slowTogether = Math.max(1, Math.floor(all / 2));
+  }
+
+  /**
+   * @param probing the subscriber is only now tried again after a bad time: one attempt at a time.
+   * @returns undefined when one of the lanes, or the slow ones together, have all their places taken.
+   */
+  enter(keys: readonly string[], probing: boolean): Place | undefined {
+    const lanes = keys.map((key) => this.lane(key));
+    const slow = lanes.some((lane) => lane.slow);
+    const full = lanes.some(
+      (lane) => lane.inFlight >= (probing ? 1 : lane.slow ? this.perSlowLane : this.perLane),
+    );
+    if (full || (slow && this.slowInFlight >= this.slowTogether)) {
+      this.forget(keys);
+      return undefined;
+    }
+    for (const lane of lanes) lane.inFlight++;
+    if (slow) this.slowInFlight++;
+    let left = false;
+    return {
+      leave: (durationMs) => {
+        if (left) return;
+        left = true;
+        if (slow) this.slowInFlight--;
+        for (const lane of lanes) {
+          lane.inFlight--;
+          if (durationMs !== undefined) lane.slow = durationMs >= this.settings.WEBHOOK_SLOW_AFTER_MS;
+        }
+        this.forget(keys);
+      },
+    };
+  }
+
+  private lane(key: string): Lane {
+    let lane = this.lanes.get(key);
+    if (!lane) this.lanes.set(key, (lane = { inFlight: 0, slow: false }));
+    return lane;
+  }
+
+  /** Lanes that say nothing are dropped; of the slow ones, the oldest when there are too many. */
+  private forget(keys: readonly string[]): void {
+    for (const key of keys) {
+      const lane = this.lanes.get(key);
+      if (lane?.inFlight === 0 && !lane.slow) this.lanes.delete(key);
+    }
+    if (this.lanes.size <= MAX_LANES) return;
+    for (const [key, lane] of this.lanes) {
+      if (lane.inFlight === 0) this.lanes.delete(key);
+      if (this.lanes.size <= MAX_LANES) return;
+    }
+  }
+}
+
+const MAX_LANES = 10_000;

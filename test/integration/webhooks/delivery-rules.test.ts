@@ -1,0 +1,384 @@
+import { randomUUID } from 'node:crypto';
+import { MockActivityEnvironment } from '@temporalio/testing';
+import { Webhook } from 'standardwebhooks';
+import {
+  createDeliveryActivities,
+  type AttemptInput,
+  type AttemptResult,
+} from '../../../src/activities/deliveries';
+import { getDelivery } from '../../../src/domain/deliveries';
+import { reencryptSecrets } from '../../../src/domain/secret-rotation';
+import { operateSubscription } from '../../../src/domain/subscription-health';
+import { createSubscription, rotateSecret, secretContext } from '../../../src/domain/subscriptions';
+import type { Database } from '../../../src/platform/postgres';
+import { createKeyring, Keyring } from '../../../src/platform/secrets';
+import { createWebhookClient, type WebhookClient } from '../../../src/platform/webhook-http';
+import { playedPolicy } from '../../support/deliveries';
+import { createTestSpace, openTestDatabase, type TestSpace } from '../../support/harness';
+import { subscriber, type Received, type Subscriber } from '../../unit/webhooks/subscriber';
+
+const MINUTE = 60_000;
+const HOUR = 60 * MINUTE;
+const DAY = 24 * HOUR;
+
+let space: TestSpace;
+let db: Database;
+let webhooks: WebhookClient;
+beforeAll(async () => {
+  space = await createTestSpace();
+  db = openTestDatabase(space);
+  webhooks = createWebhookClient(space.config);
+});
+afterAll(async () => {
+  await webhooks.close();
+  await db.close();
+});
+
+const open: Subscriber[] = [];
+let nowMs = Date.now();
+beforeEach(() => void (nowMs = Date.now()));
+afterEach(async () => {
+  for (const each of open.splice(0)) await each.close();
+});
+
+/** A subscriber whose answer a test can change, and its subscription in a tenant of its own. */
+async function subscribed(status = 200, headers: Record<string, string> = {}) {
+  const answer = { status, headers };
+  const server = await subscriber((response) => void response.writeHead(answer.status, answer.headers).end());
+  open.push(server);
+  const tenantId = `tenant-${randomUUID()}`;
+  const { subscription, secret } = await subscribe(tenantId, server.url, ['payment.*']);
+  return { tenantId, server, answer, id: subscription.id, secret };
+}
+
+const subscribe = (tenantId: string, url: string, eventTypes: string[]) =>
+  createSubscription(db, createKeyring(space.config), {
+    tenantId,
+    url,
+    eventTypes,
+    description: '',
+    allowedPrivateCidrs: space.config.WEBHOOK_ALLOWED_PRIVATE_CIDRS,
+    maxPerTenant: 10,
+  });
+
+async function announce(tenantId: string, type = 'payment.succeeded'): Promise<string> {
+  const { rows } = await db.pool.query<{ deliveries: { deliveryId: string }[] }>(
+    `SELECT emit_event(new_event_id(), $1, $2, 'payment', 'p1', '{"id":"p1"}', 'correlation') AS deliveries`,
+    [tenantId, type],
+  );
+  return rows[0]?.deliveries[0]?.deliveryId ?? '';
+}
+
+const activities = (config = space.config, keyring = createKeyring(space.config)) =>
+  createDeliveryActivities({
+    db,
+    keyring,
+    webhooks,
+    producer: { send: () => Promise.resolve() },
+    config,
+    log: space.log,
+    deliveryPolicy: playedPolicy,
+    clock: () => new Date(nowMs),
+  });
+
+function attempt(
+  deliveryId: string,
+  input: Partial<AttemptInput> = {},
+  using = activities(),
+): Promise<AttemptResult> {
+  return new MockActivityEnvironment().run((given: AttemptInput) => using.attemptDelivery(given), {
+    deliveryId,
+    attempt: 1,
+    maxAttempts: 10,
+    timeoutMs: 2_000,
+    correlationId: 'correlation',
+    ...input,
+  });
+}
+
+const by = (tenantId: string) => ({ tenantId, actor: 'token:operator', correlationId: 'correlation' });
+const rotate = (tenantId: string, id: string, overlapMs: number) =>
+  rotateSecret(db, createKeyring(space.config), by(tenantId), { id, expected: '*', overlapMs });
+const rowOf = (id: string) => db.prisma.subscription.findUniqueOrThrow({ where: { id } });
+const emitted = async (tenantId: string) => {
+  const events = await db.prisma.webhookEvent.findMany({
+    where: { tenantId, type: { startsWith: 'subscription.' } },
+    orderBy: { createdAt: 'asc' },
+  });
+  return events.map(({ type }) => type);
+};
+const verifies = (secret: string, { body, headers }: Received) => {
+  try {
+    return new Webhook(secret).verify(body, headers as Record<string, string>) !== undefined;
+  } catch {
+    return false;
+  }
+};
+
+describe('a secret that rotates', () => {
+  it('signs beside the new one for a day; after that only the new one signs', async () => {
+    const { tenantId, id, server, secret: old } = await subscribed();
+    const rotated = await rotate(tenantId, id, space.config.WEBHOOK_SECRET_OVERLAP_MS);
+    expect(rotated.previousSecretValidUntil?.getTime()).toBeCloseTo(Date.now() + DAY, -5);
+    await attempt(await announce(tenantId));
+    const [during] = server.received;
+    expect(during?.headers['webhook-signature']).toMatch(/^v1,\S+ v1,\S+$/);
+    expect([old, rotated.secret].map((secret) => verifies(secret, during!))).toEqual([true, true]);
+
+    // The test's clock is a day ahead; subscribers would compare the timestamp with theirs, so only signatures count.
+    nowMs = Date.now() + DAY + MINUTE;
+    await attempt(await announce(tenantId));
+    expect(server.received[1]?.headers['webhook-signature']).toMatch(/^v1,\S+$/);
+  });
+
+  it('has at most one former secret, and none when the overlap is zero', async () => {
+    const { tenantId, id, server, secret: first } = await subscribed();
+    const second = (await rotate(tenantId, id, DAY)).secret;
+    const third = (await rotate(tenantId, id, DAY)).secret;
+    await attempt(await announce(tenantId));
+    expect([first, second, third].map((secret) => verifies(secret, server.received[0]!))).toEqual([
+      false,
+      true,
+      true,
+    ]);
+    const fourth = await rotate(tenantId, id, 0);
+    expect(fourth.previousSecretValidUntil).toBeNull();
+    await attempt(await announce(tenantId));
+    expect([third, fourth.secret].map((secret) => verifies(secret, server.received[1]!))).toEqual([
+      false,
+      true,
+    ]);
+    await expect(rotate('other', id, DAY)).rejects.toMatchObject({ code: 'not_found' });
+  });
+});
+
+describe('the key of secrets at rest', () => {
+  it('is rotated by encrypting everything anew, after which the old key is needed no more', async () => {
+    const { tenantId, id, server, secret } = await subscribed();
+    await rotate(tenantId, id, DAY);
+    const [oldKey, newKey] = [Buffer.alloc(32, 9), Buffer.alloc(32, 5)];
+    const headers = createKeyring(space.config).encrypt('{"x-api-key":"k"}', `${secretContext(id)}:headers`);
+    await db.prisma.subscription.update({ where: { id }, data: { headersCiphertext: headers } });
+    const done = await reencryptSecrets(db, new Keyring(newKey, [oldKey]), 2);
+    expect(done.reencrypted).toBeGreaterThanOrEqual(3);
+    expect((await reencryptSecrets(db, new Keyring(newKey, [oldKey]), 2)).reencrypted).toBe(0);
+
+    await attempt(await announce(tenantId), {}, activities(space.config, new Keyring(newKey)));
+    expect(verifies(secret, server.received[0]!)).toBe(true);
+    expect(server.received[0]?.headers['x-api-key']).toBe('k');
+    await reencryptSecrets(db, new Keyring(oldKey, [newKey]), 100);
+  });
+});
+
+describe('a subscriber that is overloaded', () => {
+  it.each([429, 502, 503, 504])('and answers %i is left alone, with all its deliveries', async (status) => {
+    const { tenantId, server, answer } = await subscribed(status);
+    const [first, second] = [await announce(tenantId), await announce(tenantId)];
+    expect(await attempt(first)).toMatchObject({ verdict: 'retry', statusCode: status });
+    const put = await attempt(second);
+    expect(put).toMatchObject({ verdict: 'later', waitsFor: 'rest', attempts: 0, result: 'not_attempted' });
+    expect(put.retryAfterMs).toBeGreaterThan(0);
+    expect(put.retryAfterMs).toBeLessThanOrEqual(space.config.WEBHOOK_THROTTLE_BASE_MS * 1.5);
+    expect(server.received).toHaveLength(1);
+
+    expect(await attempt(second, { urgent: true })).toMatchObject({ verdict: 'retry' });
+    nowMs += MINUTE;
+    answer.status = 200;
+    expect(await attempt(first, { attempt: 2 })).toMatchObject({ verdict: 'delivered' });
+    expect(await attempt(second, { attempt: 2 })).toMatchObject({ verdict: 'delivered' });
+  });
+
+  it('is left alone for longer each time, as Retry-After asks, and no longer than the limit', async () => {
+    const { tenantId, id, answer } = await subscribed(503);
+    const delivery = await announce(tenantId);
+    const rests: number[] = [];
+    for (let number = 1; number <= 12; number++) {
+      await attempt(delivery, { attempt: number, maxAttempts: 50 });
+      const { throttledUntil } = await rowOf(id);
+      rests.push(throttledUntil!.getTime() - nowMs);
+      nowMs = throttledUntil!.getTime() + 1;
+    }
+    const { WEBHOOK_THROTTLE_BASE_MS: base, WEBHOOK_THROTTLE_CAP_MS: cap } = space.config;
+    rests.forEach((rest, index) => {
+      const wanted = Math.min(base * 2 ** index, cap);
+      expect(rest).toBeGreaterThanOrEqual(wanted);
+      expect(rest).toBeLessThan(wanted + 2_000);
+    });
+    answer.headers = { 'retry-after': '7200' };
+    await attempt(delivery, { attempt: 13, maxAttempts: 50 });
+    expect((await rowOf(id)).throttledUntil!.getTime() - nowMs).toBeGreaterThanOrEqual(2 * HOUR);
+  });
+
+  it('that hangs is left alone too, and a success ends it', async () => {
+    const { tenantId, id } = await subscribed();
+    await db.prisma.subscription.update({
+      where: { id },
+      data: { throttleLevel: 3, throttledUntil: new Date(nowMs - 1_000) },
+    });
+    await attempt(await announce(tenantId));
+    expect(await rowOf(id)).toMatchObject({ throttleLevel: 0, throttledUntil: null });
+    const hanging = await subscriber(() => undefined);
+    open.push(hanging);
+    await db.prisma.subscription.update({ where: { id }, data: { url: hanging.url } });
+    expect(await attempt(await announce(tenantId), { timeoutMs: 100 })).toMatchObject({ result: 'timeout' });
+    expect((await rowOf(id)).throttleLevel).toBe(1);
+  });
+});
+
+describe('a rate limit', () => {
+  it('gives each delivery a place of its own, whoever asks, and none of the schedule is used up', async () => {
+    const { tenantId, id, server } = await subscribed();
+    await db.prisma.subscription.update({ where: { id }, data: { rateLimitPerSecond: 10 } });
+    const deliveries = await Promise.all(Array.from({ length: 8 }, () => announce(tenantId)));
+    const workers = [activities(), activities()];
+    const answers = await Promise.all(
+      deliveries.map((delivery, index) => attempt(delivery, {}, workers[index % 2])),
+    );
+    const now = answers.filter(({ verdict }) => verdict === 'delivered').length;
+    expect(now).toBe(1);
+    const waits = answers.flatMap(({ waitsFor, retryAfterMs }) =>
+      waitsFor === 'rate' ? [retryAfterMs ?? 0] : [],
+    );
+    const sorted = [...waits].sort((a, b) => a - b);
+    sorted.slice(1).forEach((wait, index) => expect(wait - (sorted[index] ?? 0)).toBeGreaterThan(50));
+    expect(server.received).toHaveLength(1);
+
+    const latest = answers.findIndex(({ retryAfterMs }) => retryAfterMs === sorted.at(-1));
+    nowMs += (sorted.at(-1) ?? 0) + 20;
+    const { placeAt } = answers[latest]!;
+    expect(await attempt(deliveries[latest]!, { placeAt: placeAt! })).toMatchObject({ verdict: 'delivered' });
+    nowMs += MINUTE;
+    expect(await attempt(deliveries.at(-1)!, { placeAt: placeAt! })).toHaveProperty('verdict');
+  });
+});
+
+describe('an ordered subscription', () => {
+  it('attempts one delivery at a time, oldest first, and wakes the next when one has ended', async () => {
+    const { tenantId, id, server, answer } = await subscribed(500);
+    await db.prisma.subscription.update({ where: { id }, data: { ordered: true } });
+    const deliveries: string[] = [];
+    for (let count = 0; count < 3; count++) deliveries.push(await announce(tenantId));
+    const [first, second, third] = deliveries as [string, string, string];
+    const ordered = true;
+    expect(await attempt(first, { ordered })).toMatchObject({ verdict: 'retry' });
+    for (const waiting of [second, third])
+      expect(await attempt(waiting, { ordered })).toMatchObject({ verdict: 'later', waitsFor: 'order' });
+    expect(server.received).toHaveLength(1);
+    answer.status = 200;
+    const ended = await attempt(first, { ordered, attempt: 2 });
+    expect(ended).toMatchObject({ verdict: 'delivered', next: { deliveryId: second } });
+    // A repeated activity, whose answer was lost, hands it back again.
+    expect(await attempt(first, { ordered, attempt: 2 })).toMatchObject({ next: { deliveryId: second } });
+    await activities().finishDelivery({ deliveryId: second, status: 'cancelled', reason: 'no' });
+    expect(await attempt(third, { ordered })).toMatchObject({ verdict: 'delivered' });
+  });
+});
+
+describe('the health of a subscription', () => {
+  it('is failing from the stated attempt on, says so once, and recovers with the next success', async () => {
+    const { tenantId, id, answer } = await subscribed(500);
+    await subscribe(tenantId, 'http://127.0.0.1:9/', ['subscription.*']);
+    const delivery = await announce(tenantId);
+    for (let number = 1; number <= 3; number++) await attempt(delivery, { attempt: number });
+    expect(await rowOf(id)).toMatchObject({ state: 'active' });
+    const fourth = await attempt(delivery, { attempt: 4 });
+    expect(fourth.deliveries).toMatchObject([{ eventType: 'subscription.failing' }]);
+    expect(await rowOf(id)).toMatchObject({ state: 'failing', stateReason: 'http_error' });
+    // The answer got lost: the repeated activity hands the same deliveries back, and announces nothing twice.
+    expect((await attempt(delivery, { attempt: 4 })).deliveries).toEqual(fourth.deliveries);
+    await attempt(delivery, { attempt: 5 });
+    expect(await emitted(tenantId)).toEqual(['subscription.failing']);
+
+    answer.status = 204;
+    const during = await announce(tenantId);
+    expect(during).not.toBe('');
+    const recovered = await attempt(during);
+    expect(recovered.deliveries).toMatchObject([{ eventType: 'subscription.recovered' }]);
+    expect(await rowOf(id)).toMatchObject({ state: 'active', exhaustedSince: null });
+    expect(await emitted(tenantId)).toEqual(['subscription.failing', 'subscription.recovered']);
+  });
+
+  it('is paused after five days of nothing but exhausted deliveries, and a success resets the clock', async () => {
+    const { tenantId, id, answer } = await subscribed(500);
+    const exhaust = async () => attempt(await announce(tenantId), { maxAttempts: 1 });
+    await exhaust();
+    for (let day = 0; day < 4; day++) {
+      nowMs += DAY;
+      await exhaust();
+    }
+    answer.status = 200;
+    await attempt(await announce(tenantId));
+    answer.status = 500;
+    nowMs += DAY;
+    await exhaust();
+    nowMs += 5 * DAY - MINUTE;
+    await exhaust();
+    expect(await rowOf(id)).toMatchObject({ state: 'failing' });
+    nowMs += 2 * MINUTE;
+    await exhaust();
+    expect(await rowOf(id)).toMatchObject({
+      state: 'paused',
+      stateReason: 'exhausted',
+      missedSince: expect.any(Date) as Date,
+    });
+    expect(await emitted(tenantId)).toEqual([
+      'subscription.failing',
+      'subscription.recovered',
+      'subscription.failing',
+      'subscription.paused',
+    ]);
+    expect(await announce(tenantId)).toBe('');
+  });
+
+  it('is not judged by a failure that was long ago', async () => {
+    const { tenantId, id } = await subscribed(500);
+    await attempt(await announce(tenantId), { maxAttempts: 1 });
+    nowMs += 30 * DAY;
+    await attempt(await announce(tenantId), { maxAttempts: 1 });
+    expect(await rowOf(id)).toMatchObject({ state: 'failing' });
+  });
+
+  it('is disabled by a 410, which is announced', async () => {
+    const { tenantId, id } = await subscribed(410);
+    expect(await attempt(await announce(tenantId))).toMatchObject({ verdict: 'gone' });
+    expect(await rowOf(id)).toMatchObject({ state: 'disabled', stateReason: 'gone' });
+    expect(await emitted(tenantId)).toEqual(['subscription.disabled']);
+  });
+
+  it('is changed once, however many attempts fail at the same time', async () => {
+    const { tenantId } = await subscribed(500);
+    const deliveries = await Promise.all(Array.from({ length: 12 }, () => announce(tenantId)));
+    await Promise.all(deliveries.map((delivery) => attempt(delivery, { maxAttempts: 1 })));
+    expect(await emitted(tenantId)).toEqual(['subscription.failing']);
+  });
+});
+
+describe('an operator', () => {
+  it('pauses and resumes; what was pending is held meanwhile and recoverable', async () => {
+    const { tenantId, id, server } = await subscribed();
+    const pending = await announce(tenantId);
+    await operateSubscription(db, by(tenantId), id, 'pause');
+    await expect(operateSubscription(db, by(tenantId), id, 'pause')).rejects.toMatchObject({
+      code: 'conflict',
+    });
+    expect(await attempt(pending)).toMatchObject({ verdict: 'held' });
+    expect(await getDelivery(db, { tenantId, id: pending })).toMatchObject({ status: 'held' });
+    expect(server.received).toHaveLength(0);
+
+    const { missedSince } = await operateSubscription(db, by(tenantId), id, 'resume');
+    const { createdAt } = await db.prisma.delivery.findUniqueOrThrow({ where: { id: pending } });
+    expect(missedSince!.getTime()).toBeLessThanOrEqual(createdAt.getTime());
+    expect(await rowOf(id)).toMatchObject({ state: 'active', missedSince: null });
+    const outbox = await db.pool.query<{ value: string }>(
+      `SELECT value FROM outbox WHERE topic = 'events' AND value::jsonb->>'tenantId' = $1 ORDER BY id`,
+      [tenantId],
+    );
+    expect(outbox.rows.map(({ value }) => (JSON.parse(value) as { type: string }).type)).toEqual([
+      'subscription.paused',
+      'subscription.recovered',
+    ]);
+    await expect(operateSubscription(db, by('other'), id, 'pause')).rejects.toMatchObject({
+      code: 'not_found',
+    });
+  });
+});

@@ -1,0 +1,224 @@
+import { randomUUID } from 'node:crypto';
+import { createReplayActivities } from '../../../src/activities/replays';
+import type { DeliveryRef, ReplayProgress } from '../../../src/contracts/workflows';
+import { createReplay, getReplay, reopenDelivery, type ReplayKind } from '../../../src/domain/replays';
+import { createSubscription } from '../../../src/domain/subscriptions';
+import type { Database } from '../../../src/platform/postgres';
+import { createKeyring } from '../../../src/platform/secrets';
+import { playedPolicy } from '../../support/deliveries';
+import { createTestSpace, openTestDatabase, type TestSpace } from '../../support/harness';
+
+let space: TestSpace;
+let db: Database;
+beforeAll(async () => {
+  space = await createTestSpace();
+  db = openTestDatabase(space);
+});
+afterAll(() => db.close());
+
+const HOUR = 3_600_000;
+
+async function subscribed(tenantId = `tenant-${randomUUID()}`, eventTypes = ['*']) {
+  const { subscription } = await createSubscription(db, createKeyring(space.config), {
+    tenantId,
+    url: 'http://127.0.0.1:9/',
+    eventTypes,
+    description: '',
+    allowedPrivateCidrs: space.config.WEBHOOK_ALLOWED_PRIVATE_CIDRS,
+    maxPerTenant: 10,
+  });
+  return { tenantId, id: subscription.id };
+}
+
+/** `count` events, one a second from `since` on, each with a delivery in `status` unless that is null. */
+async function events(
+  { tenantId, id }: { tenantId: string; id: string },
+  count: number,
+  since: Date,
+  status: string | null,
+  type = 'payment.succeeded',
+) {
+  await db.pool.query(
+    `WITH made AS (
+       INSERT INTO webhook_events (id, tenant_id, type, body, created_at)
+       SELECT new_event_id(), $1, $5, jsonb_build_object('type', $5::text, 'timestamp', '', 'data', jsonb_build_object('n', n))::text,
+              $4::timestamptz + n * interval '1 second' FROM generate_series(1, $3::int) n
+       RETURNING id, created_at)
+     INSERT INTO deliveries (tenant_id, event_id, subscription_id, event_type, status, attempts, created_at, finished_at)
+     SELECT $1, id, $2, $5, $6, CASE $6 WHEN 'held' THEN 2 ELSE 10 END, created_at, CASE $6 WHEN 'pending' THEN NULL ELSE now() END
+       FROM made WHERE $6::text IS NOT NULL`,
+    [tenantId, id, count, since, type, status],
+  );
+}
+
+async function begin(
+  { tenantId, id }: { tenantId: string; id: string },
+  kind: ReplayKind,
+  since: Date,
+  eventTypes: string[] = [],
+) {
+  return createReplay(db, {
+    id: randomUUID(),
+    tenantId,
+    subscriptionId: id,
+    kind,
+    eventTypes,
+    since,
+    ratePerSecond: 1_000,
+    actor: 'token:test',
+    maxRunning: 10,
+  });
+}
+
+const activities = () => createReplayActivities({ db, config: space.config, deliveryPolicy: playedPolicy });
+
+/** Carries a replay out as its workflow does; `twice` repeats every step, as after a crash. */
+async function carryOut(replayId: string, { twice = false, finish = false } = {}): Promise<DeliveryRef[]> {
+  const all: DeliveryRef[] = [];
+  const replay = activities();
+  for (let progress: ReplayProgress | null = null; ;) {
+    let step = await replay.stepReplay({ replayId, correlationId: 'c', progress });
+    if (twice) {
+      const first = step.deliveries.map(({ deliveryId }) => deliveryId);
+      step = await replay.stepReplay({ replayId, correlationId: 'c', progress });
+      expect(step.deliveries.map(({ deliveryId }) => deliveryId).sort()).toEqual(first.sort());
+    }
+    all.push(...step.deliveries);
+    // As fast subscribers do: what was opened ends before the next step.
+    if (finish)
+      await db.pool.query(`UPDATE deliveries SET status = 'exhausted' WHERE id = ANY($1)`, [
+        step.deliveries.map(({ deliveryId }) => deliveryId),
+      ]);
+    progress = step.progress;
+    if (step.done) return all;
+  }
+}
+
+const since = () => new Date(Date.now() - 10 * HOUR);
+
+describe('recovering what failed', () => {
+  it('opens thousands of exhausted deliveries once each, also when every step is repeated', async () => {
+    const subscription = await subscribed();
+    await events(subscription, 2_500, since(), 'exhausted');
+    await events(subscription, 50, since(), 'delivered');
+    await events(subscription, 50, since(), 'pending');
+    const replay = await begin(subscription, 'failed', new Date(Date.now() - 11 * HOUR));
+    const refs = await carryOut(replay.id, { twice: true });
+    expect(new Set(refs.map(({ deliveryId }) => deliveryId)).size).toBe(2_500);
+    expect(refs).toHaveLength(2_500);
+    expect(refs[0]).toMatchObject({ generation: 1, attemptsBefore: 10 });
+    const { rows } = await db.pool.query<{ n: string; generations: number }>(
+      `SELECT count(*) AS n, max(generation) AS generations FROM deliveries
+        WHERE subscription_id = $1 AND status = 'pending' AND replay_id = $2`,
+      [subscription.id, replay.id],
+    );
+    expect(rows[0]).toEqual({ n: '2500', generations: 1 });
+    expect(await getReplay(db, { tenantId: subscription.tenantId, id: replay.id })).toMatchObject({
+      examined: 2_500,
+      replayed: 2_500,
+    });
+  });
+
+  it('does not send again what fails again while it goes on', async () => {
+    const subscription = await subscribed();
+    await events(subscription, 350, since(), 'exhausted');
+    const replay = await begin(subscription, 'failed', new Date(Date.now() - 11 * HOUR));
+    expect(await carryOut(replay.id, { finish: true })).toHaveLength(350);
+    expect(await carryOut(replay.id)).toHaveLength(0);
+  });
+
+  it('keeps to the time and to the event types', async () => {
+    const subscription = await subscribed();
+    await events(subscription, 20, new Date(Date.now() - 20 * HOUR), 'exhausted');
+    await events(subscription, 30, since(), 'exhausted');
+    await events(subscription, 40, since(), 'exhausted', 'order.finished');
+    const replay = await begin(subscription, 'failed', new Date(Date.now() - 11 * HOUR), ['payment.*']);
+    expect(await carryOut(replay.id)).toHaveLength(30);
+  });
+});
+
+describe('replaying everything', () => {
+  it('sends every matching event of the time to this subscription alone, however often it got it', async () => {
+    const subscription = await subscribed(undefined, ['payment.*']);
+    const other = await subscribed(subscription.tenantId);
+    await events(subscription, 120, since(), 'delivered');
+    await events(subscription, 60, since(), null);
+    await events(subscription, 30, since(), null, 'order.finished');
+    await events(subscription, 7, since(), 'pending');
+    const replay = await begin(subscription, 'all', new Date(Date.now() - 11 * HOUR));
+    const refs = await carryOut(replay.id, { twice: true });
+    expect(refs).toHaveLength(180);
+    expect(new Set(refs.map(({ subscriptionId }) => subscriptionId))).toEqual(new Set([subscription.id]));
+    expect(await db.prisma.delivery.count({ where: { subscriptionId: other.id } })).toBe(0);
+    // Once more is another replay, and sends them again.
+    await db.pool.query(`UPDATE deliveries SET status = 'delivered' WHERE subscription_id = $1`, [
+      subscription.id,
+    ]);
+    const again = await begin(subscription, 'all', new Date(Date.now() - 11 * HOUR));
+    expect((await carryOut(again.id)).every(({ generation = 0 }) => generation >= 1)).toBe(true);
+  });
+
+  it('heeds the filter of the subscription', async () => {
+    const subscription = await subscribed();
+    await db.prisma.subscription.update({
+      where: { id: subscription.id },
+      data: { filter: [{ path: 'n', op: 'lte', value: 5 }] },
+    });
+    await events(subscription, 50, since(), null);
+    const replay = await begin(subscription, 'all', new Date(Date.now() - 11 * HOUR));
+    expect(await carryOut(replay.id)).toHaveLength(5);
+  });
+});
+
+describe('recovering what was missed', () => {
+  it('sends what it never got and what was held, and nothing else', async () => {
+    const subscription = await subscribed();
+    await events(subscription, 40, since(), 'held');
+    await events(subscription, 300, since(), null);
+    await events(subscription, 25, since(), 'exhausted');
+    await events(subscription, 25, since(), 'delivered');
+    const replay = await begin(subscription, 'missed', new Date(Date.now() - 11 * HOUR));
+    const refs = await carryOut(replay.id, { twice: true });
+    expect(refs).toHaveLength(340);
+    expect(refs.filter(({ attemptsBefore }) => attemptsBefore === 2)).toHaveLength(40);
+  });
+
+  it('stops when the subscription is paused meanwhile, and opens nothing more', async () => {
+    const subscription = await subscribed();
+    await events(subscription, 300, since(), null);
+    const replay = await begin(subscription, 'missed', new Date(Date.now() - 11 * HOUR));
+    await db.prisma.subscription.update({ where: { id: subscription.id }, data: { state: 'paused' } });
+    const step = await activities().stepReplay({ replayId: replay.id, correlationId: 'c', progress: null });
+    expect(step).toMatchObject({ deliveries: [], done: true, stopped: 'the subscription is paused' });
+    await expect(begin(subscription, 'missed', since())).rejects.toMatchObject({ code: 'conflict' });
+  });
+});
+
+describe('one delivery', () => {
+  it('is opened anew when it has ended, under its next generation, and left alone while it is pending', async () => {
+    const subscription = await subscribed();
+    await events(subscription, 1, since(), 'delivered');
+    const { tenantId } = subscription;
+    const { id } = await db.prisma.delivery.findFirstOrThrow({ where: { tenantId } });
+    expect(await reopenDelivery(db, { tenantId, id })).toMatchObject({
+      reopened: true,
+      delivery: { deliveryId: id, generation: 1, attemptsBefore: 10 },
+    });
+    expect(await reopenDelivery(db, { tenantId, id })).toMatchObject({
+      reopened: false,
+      delivery: { generation: 1 },
+    });
+    await expect(reopenDelivery(db, { tenantId: 'other', id })).rejects.toMatchObject({ code: 'not_found' });
+  });
+});
+
+describe('a replay', () => {
+  it('needs a time that is one, and is one of at most so many of a tenant', async () => {
+    const subscription = await subscribed();
+    await expect(begin(subscription, 'all', new Date(Date.now() + HOUR))).rejects.toMatchObject({
+      code: 'unprocessable',
+    });
+    await Promise.all(Array.from({ length: 10 }, () => begin(subscription, 'all', since())));
+    await expect(begin(subscription, 'all', since())).rejects.toMatchObject({ code: 'unprocessable' });
+  });
+});

@@ -1,0 +1,59 @@
+import { AttemptGate } from '../../../src/platform/attempt-gate';
+
+const gateOf = (all = 64, perSubscription = 16) =>
+  new AttemptGate({
+    WEBHOOK_CONCURRENT_ATTEMPTS: all,
+    WEBHOOK_CONCURRENT_PER_SUBSCRIPTION: perSubscription,
+    WEBHOOK_SLOW_AFTER_MS: 2_000,
+  });
+
+const fill = (gate: AttemptGate, keys: string[]) => {
+  const places = [];
+  for (let place = gate.enter(keys, false); place; place = gate.enter(keys, false)) places.push(place);
+  return places;
+};
+
+describe('the places of one worker', () => {
+  it('are at most so many for one subscription, and free again when an attempt is over', () => {
+    const gate = gateOf();
+    const places = fill(gate, ['a']);
+    expect(places).toHaveLength(16);
+    places[0]?.leave(5);
+    places[0]?.leave(5);
+    expect(fill(gate, ['a'])).toHaveLength(1);
+  });
+
+  it('are shared by the subscriptions of one host', () => {
+    const gate = gateOf();
+    expect(fill(gate, ['a', 'https://host'])).toHaveLength(16);
+    expect(gate.enter(['b', 'https://host'], false)).toBeUndefined();
+    expect(gate.enter(['c', 'https://other'], false)).toBeDefined();
+  });
+
+  it('shrink to an eighth for a subscriber that was slow, until it answers fast again', () => {
+    const gate = gateOf();
+    for (const place of fill(gate, ['a'])) place.leave(15_000);
+    const slow = fill(gate, ['a']);
+    expect(slow).toHaveLength(2);
+    for (const place of slow) place.leave(20);
+    expect(fill(gate, ['a'])).toHaveLength(16);
+  });
+
+  it('are never all taken by slow subscribers, however many there are', () => {
+    const gate = gateOf();
+    const hanging = Array.from({ length: 100 }, (_, index) => `hanging-${index}`);
+    for (const key of hanging) gate.enter([key], false)?.leave(15_000);
+    const taken = hanging.flatMap((key) => fill(gate, [key]));
+    expect(taken).toHaveLength(32);
+    expect(fill(gate, ['healthy'])).toHaveLength(16);
+  });
+
+  it('are one for a subscriber that is being tried again after a rest', () => {
+    const gate = gateOf();
+    const probe = gate.enter(['a'], true);
+    expect(probe).toBeDefined();
+    expect(gate.enter(['a'], true)).toBeUndefined();
+    probe?.leave(undefined);
+    expect(gate.enter(['a'], true)).toBeDefined();
+  });
+});

@@ -1,0 +1,304 @@
+import { randomUUID } from 'node:crypto';
+import type { WorkflowHandle } from '@temporalio/client';
+import type { TestWorkflowEnvironment } from '@temporalio/testing';
+import type { AttemptInput, AttemptResult } from '../../src/activities/deliveries';
+import type { StepInput, StepResult } from '../../src/activities/replays';
+import {
+  QUERIES,
+  SIGNALS,
+  TASK_QUEUES,
+  workflowId,
+  WORKFLOWS,
+  type DeliveryRef,
+  type ReplayState,
+} from '../../src/contracts/workflows';
+import { loadConfig } from '../../src/platform/config';
+import { eventually } from '../support/harness';
+import {
+  createTimeSkippingEnvironment,
+  keyword,
+  startPlayedWorkers,
+  type PlayedWorkers,
+} from '../support/workflow-env';
+
+const MINUTE = 60_000;
+const HOUR = 60 * MINUTE;
+const SCHEDULE = loadConfig({}, ['WEBHOOK_SCHEDULE_MS']).WEBHOOK_SCHEDULE_MS;
+
+let environment: TestWorkflowEnvironment;
+let workers: PlayedWorkers;
+beforeAll(async () => {
+  environment = await createTimeSkippingEnvironment();
+  workers = await startPlayedWorkers(environment, [
+    'attemptDelivery',
+    'finishDelivery',
+    'deadLetterDelivery',
+    'stepReplay',
+    'recordReplayState',
+  ]);
+});
+afterAll(async () => {
+  await workers.stop();
+  await environment.teardown();
+});
+
+const started: WorkflowHandle[] = [];
+afterEach(async () => {
+  for (const handle of started.splice(0)) await handle.terminate().catch(() => undefined);
+});
+
+const refOf = (changes: Partial<DeliveryRef> = {}): DeliveryRef => ({
+  deliveryId: randomUUID(),
+  eventId: `evt_${randomUUID()}`,
+  subscriptionId: 'sub_1',
+  eventType: 'payment.succeeded',
+  scheduleMs: SCHEDULE,
+  timeoutMs: 15_000,
+  correlationId: 'correlation',
+  ...changes,
+});
+const handleOf = ({ eventId, subscriptionId, generation }: DeliveryRef) =>
+  environment.client.workflow.getHandle(workflowId.delivery(eventId, subscriptionId, generation));
+
+async function start(ref: DeliveryRef): Promise<WorkflowHandle> {
+  const handle = await environment.client.workflow.start(WORKFLOWS.delivery, {
+    workflowId: workflowId.delivery(ref.eventId, ref.subscriptionId, ref.generation),
+    taskQueue: TASK_QUEUES.deliveries,
+    args: [ref],
+  });
+  started.push(handle);
+  return handle;
+}
+
+/** Plays attempts: each delivery gets its next answer; without one it is delivered. */
+function played(answers: Record<string, Partial<AttemptResult>[]>) {
+  const attempts: AttemptInput[] = [];
+  workers.play({
+    attemptDelivery: (input: AttemptInput): Promise<AttemptResult> => {
+      attempts.push(input);
+      return Promise.resolve({
+        verdict: 'delivered',
+        result: 'delivered',
+        statusCode: 200,
+        attempts: input.attempt,
+        retryAfterMs: null,
+        ...answers[input.deliveryId]?.shift(),
+      });
+    },
+    finishDelivery: ({ status }: { status: string }) => Promise.resolve(status),
+    deadLetterDelivery: () => Promise.resolve(),
+  });
+  return attempts;
+}
+
+const later = (attempts: number, retryAfterMs: number): Partial<AttemptResult> => ({
+  verdict: 'later',
+  result: 'not_attempted',
+  statusCode: null,
+  attempts,
+  retryAfterMs,
+});
+
+describe('a delivery that is put off', () => {
+  it('asks again after the pause, with the same attempt, and keeps its schedule', async () => {
+    const ref = refOf();
+    const failed: Partial<AttemptResult> = {
+      verdict: 'retry',
+      result: 'http_error',
+      statusCode: 500,
+      attempts: 1,
+    };
+    const attempts = played({
+      [ref.deliveryId]: [later(0, HOUR), { ...later(0, 50), placeAt: '2026-01-01T00:00:00.000Z' }, failed],
+    });
+    expect(await (await start(ref)).result()).toBe('delivered');
+    expect(attempts.map(({ attempt, laters = 0, placeAt = null }) => [attempt, laters, placeAt])).toEqual([
+      [1, 0, null],
+      [1, 1, null],
+      [1, 2, '2026-01-01T00:00:00.000Z'],
+      [2, 0, null],
+    ]);
+  });
+
+  it('can be put off hundreds of times without an end of its history', async () => {
+    const ref = refOf();
+    const answers = Array.from({ length: 700 }, () => later(0, 1_000));
+    const attempts = played({ [ref.deliveryId]: answers });
+    expect(await (await start(ref)).result()).toBe('delivered');
+    expect(attempts).toHaveLength(701);
+    const { historyLength } = await handleOf(ref).describe();
+    expect(historyLength).toBeLessThan(5_000);
+  });
+
+  it('is urgent when an operator has it tried now', async () => {
+    const ref = refOf();
+    const attempts = played({ [ref.deliveryId]: [later(0, 24 * HOUR)] });
+    const handle = await start(ref);
+    await eventually(() => expect(attempts).toHaveLength(1));
+    await handle.signal(SIGNALS.tryNow);
+    expect(await handle.result()).toBe('delivered');
+    expect(attempts[1]).toMatchObject({ attempt: 1, urgent: true });
+  });
+});
+
+describe('a delivery', () => {
+  it('of a paused subscription ends as held, without a dead letter', async () => {
+    const ref = refOf();
+    played({
+      [ref.deliveryId]: [{ verdict: 'held', result: 'not_attempted', statusCode: null, attempts: 0 }],
+    });
+    const handle = await start(ref);
+    expect(await handle.result()).toBe('held');
+    expect(keyword((await handle.describe()).typedSearchAttributes, 'RemitStatus')).toBe('held');
+  });
+
+  it('that is sent again counts its attempts on, and has the whole schedule before it', async () => {
+    const ref = refOf({ generation: 2, attemptsBefore: 10, scheduleMs: [0, HOUR, HOUR] });
+    const failed = (attempts: number): Partial<AttemptResult> => ({
+      verdict: 'retry',
+      result: 'http_error',
+      statusCode: 500,
+      attempts,
+    });
+    const attempts = played({ [ref.deliveryId]: [failed(11), failed(12)] });
+    expect(await (await start(ref)).result()).toBe('delivered');
+    expect(
+      attempts.map(({ attempt, maxAttempts, generation }) => [attempt, maxAttempts, generation]),
+    ).toEqual([
+      [11, 13, 2],
+      [12, 13, 2],
+      [13, 13, 2],
+    ]);
+  });
+});
+
+describe('a replay', () => {
+  const ROWS = 1_200;
+  const STEP = 100;
+
+  /** Plays the database: `ROWS` deliveries to send again, in steps. */
+  function playedReplay(deliveries: DeliveryRef[]) {
+    const delivered = new Set<string>();
+    const states: ReplayState[] = [];
+    const steps: number[] = [];
+    workers.play({
+      attemptDelivery: ({ deliveryId, attempt }: AttemptInput): Promise<AttemptResult> => {
+        delivered.add(deliveryId);
+        return Promise.resolve({
+          verdict: 'delivered',
+          result: 'delivered',
+          statusCode: 200,
+          attempts: attempt,
+          retryAfterMs: null,
+        });
+      },
+      stepReplay: ({ progress }: StepInput): Promise<StepResult> => {
+        const from = progress?.examined ?? 0;
+        const some = deliveries.slice(from, from + STEP);
+        steps.push(from);
+        return Promise.resolve({
+          deliveries: some,
+          progress: {
+            at: new Date(from).toISOString(),
+            after: String(from),
+            examined: from + some.length,
+            replayed: from + some.length,
+            paused: false,
+          },
+          done: some.length < STEP,
+          stopped: null,
+        });
+      },
+      recordReplayState: ({ state }: { state: ReplayState }) => Promise.resolve(void states.push(state)),
+    });
+    return { delivered, states, steps };
+  }
+
+  const begin = async (ratePerSecond = 1_000) => {
+    const replayId = randomUUID();
+    const handle = await environment.client.workflow.start(WORKFLOWS.replay, {
+      workflowId: workflowId.replay(replayId),
+      taskQueue: TASK_QUEUES.deliveries,
+      args: [{ replayId, subscriptionId: 'sub_1', ratePerSecond, correlationId: 'correlation' }],
+    });
+    started.push(handle);
+    return handle;
+  };
+
+  it('of thousands starts every delivery once, and its history begins anew before it gets long', async () => {
+    const deliveries = Array.from({ length: ROWS }, () => refOf({ generation: 1, attemptsBefore: 10 }));
+    const { delivered, states, steps } = playedReplay(deliveries);
+    const handle = await begin();
+    const first: unknown = await handle.result();
+    expect(first).toBe('done');
+    expect(steps).toEqual(Array.from({ length: ROWS / STEP + 1 }, (_, index) => index * STEP));
+    expect(states.at(-1)).toMatchObject({ status: 'done', examined: ROWS, replayed: ROWS });
+    await eventually(() => expect(delivered.size).toBe(ROWS), 60_000);
+    const { historyLength } = await environment.client.workflow.getHandle(handle.workflowId).describe();
+    expect(historyLength).toBeLessThan(10_000);
+  }, 120_000);
+
+  it('keeps its rate, can be paused and resumed, and shows its progress', async () => {
+    const deliveries = Array.from({ length: 250 }, () => refOf({ generation: 1 }));
+    const { states } = playedReplay(deliveries);
+    const handle = await begin(1);
+    await handle.signal(SIGNALS.pause);
+    // 100 deliveries at one a second: the pause begins after the step that was under way.
+    await environment.sleep('3m');
+    await eventually(() => expect(states.at(-1)).toMatchObject({ status: 'paused' }));
+    const { replayed } = await handle.query<ReplayState>(QUERIES.state);
+    expect(replayed).toBeLessThanOrEqual(100);
+    await environment.sleep('1h');
+    expect(await handle.query<ReplayState>(QUERIES.state)).toMatchObject({ status: 'paused', replayed });
+    await handle.signal(SIGNALS.resume);
+    expect(await handle.result()).toBe('done');
+    expect(states.at(-1)).toMatchObject({ status: 'done', replayed: 250 });
+  }, 60_000);
+
+  it('that is cancelled starts nothing more', async () => {
+    const { states, steps } = playedReplay(Array.from({ length: 1_000 }, () => refOf({ generation: 1 })));
+    const handle = await begin(10);
+    await eventually(() => expect(steps.length).toBeGreaterThan(0));
+    await handle.signal(SIGNALS.cancel);
+    expect(await handle.result()).toBe('cancelled');
+    expect(steps.length).toBeLessThan(10);
+    expect(states.at(-1)).toMatchObject({ status: 'cancelled' });
+  });
+});
+
+// Last: signals to other workflows make the test server lose count of its clock's locks, and time is not skipped any more.
+describe('an ordered delivery', () => {
+  it('is woken by the one before it instead of waiting for its next look', async () => {
+    const [first, second] = [refOf({ ordered: true }), refOf({ ordered: true })];
+    const attempts = played({
+      [second.deliveryId]: [later(0, 10 * HOUR)],
+      [first.deliveryId]: [{ next: second }],
+    });
+    const waiting = await start(second);
+    await eventually(() => expect(attempts).toHaveLength(1));
+    expect(await (await start(first)).result()).toBe('delivered');
+    expect(await waiting.result()).toBe('delivered');
+    expect(attempts.map(({ deliveryId }) => deliveryId)).toEqual([
+      second.deliveryId,
+      first.deliveryId,
+      second.deliveryId,
+    ]);
+    expect(attempts.at(-1)).not.toHaveProperty('urgent');
+  });
+
+  it('ends well when the one after it is not there', async () => {
+    const ref = refOf({ ordered: true });
+    played({ [ref.deliveryId]: [{ next: refOf({ ordered: true }) }] });
+    expect(await (await start(ref)).result()).toBe('delivered');
+  });
+});
+
+describe('what a delivery gives rise to', () => {
+  it('starts the deliveries of what it gave rise to, as workflows of their own', async () => {
+    const [ref, told] = [refOf(), refOf({ eventType: 'subscription.failing', subscriptionId: 'sub_2' })];
+    const attempts = played({ [ref.deliveryId]: [{ deliveries: [told] }] });
+    expect(await (await start(ref)).result()).toBe('delivered');
+    expect(await handleOf(told).result()).toBe('delivered');
+    expect(attempts.map(({ deliveryId }) => deliveryId)).toEqual([ref.deliveryId, told.deliveryId]);
+  });
+});

@@ -1,17 +1,19 @@
 import { createDeliveryActivities, type DeliveryDeps } from './deliveries';
 import type { ActivityDeps } from './deps';
+import { createEventActivities, type EventDeps } from './events';
 import { createDisputeActivities } from './disputes';
 import { createOrderWebhookActivities } from './order-webhooks';
 import { createOrderActivities } from './orders';
 import { createPaymentActivities } from './payments';
 
 /** Every activity of remit, over one set of dependencies; each worker runs those that its queue's workflows call. */
-export function createActivities(deps: ActivityDeps & DeliveryDeps) {
+export function createActivities(deps: ActivityDeps & DeliveryDeps & EventDeps) {
   return {
     ...createPaymentActivities(deps),
     ...createOrderActivities(deps),
     ...createOrderWebhookActivities(deps),
     ...createDisputeActivities(deps),
     ...createDeliveryActivities(deps),
+    ...createEventActivities(deps),
   };
 }

@@ -12,10 +12,17 @@ import { hasRoundedAmount } from '../contracts/http';
 import { Authenticator } from './auth';
 import { beginRequest, pathOf } from './context';
 import { once, ReplayedRefusal } from './idempotency';
+import { EventValidators } from '../domain/event-schemas';
+import { tenantRateLimit } from './rate-limit';
 import { invalidRequest, sendProblem, toFault } from './problem';
 import { accountRoutes } from './routes/accounts';
 import { chargebackRoute } from './routes/chargebacks';
 import { disputeRoutes } from './routes/disputes';
+import { auditRoutes } from './routes/audit';
+import { eventConfigRoutes } from './routes/event-configs';
+import { eventTypeRoutes } from './routes/event-types';
+import { eventRoutes } from './routes/events';
+import { docsRoutes } from './routes/docs';
 import { healthRoutes } from './routes/health';
 import { ledgerRoutes } from './routes/ledger';
 import { openApiRoute } from './routes/openapi';
@@ -26,11 +33,13 @@ import { providerWebhookRoute } from './routes/provider-webhooks';
 import { refundRoutes } from './routes/refunds';
 import {
   authenticate,
+  readIfMatch,
   type ApiDeps,
   type Call,
   type Caller,
   type RawRoute,
   type Route,
+  type RouteDeps,
 } from './routes/route';
 import { subscriptionRoutes } from './routes/subscriptions';
 
@@ -47,7 +56,12 @@ export function allRoutes(): (Route | RawRoute)[] {
     ...paymentRoutes,
     ...refundRoutes,
     ...disputeRoutes,
+    ...eventRoutes,
     ...subscriptionRoutes,
+    ...eventTypeRoutes,
+    ...eventConfigRoutes,
+    ...auditRoutes,
+    ...docsRoutes,
   ];
   return [...routes, openApiRoute(routes)];
 }
@@ -66,6 +80,8 @@ export function createApp(deps: ApiDeps): Express {
   const secure = helmet();
   const readJson = jsonReader(deps);
   const authenticator = new Authenticator(deps.config);
+  const limit = tenantRateLimit(deps.config);
+  const routeDeps = { ...deps, eventValidators: new EventValidators(deps.config.EVENT_SCHEMA_CACHE_ENTRIES) };
   const routes = allRoutes();
   for (const path of new Set(routes.map((route) => route.path))) {
     const here = routes.filter((route) => route.path === path);
@@ -78,7 +94,9 @@ export function createApp(deps: ApiDeps): Express {
     target.all(lean ? [template] : [template, secure]);
     for (const route of here)
       target[route.method](
-        'handlers' in route ? route.handlers(deps) : uniform(route, deps, authenticator, readJson),
+        'handlers' in route
+          ? route.handlers(deps)
+          : uniform(route, routeDeps, authenticator, { limit, readJson }),
       );
     target.all(methodNotAllowed(here));
   }
@@ -92,9 +110,9 @@ export function createApp(deps: ApiDeps): Express {
 /** Authenticates before it reads the body, so that nobody unknown makes the server parse anything. */
 function uniform(
   route: Route,
-  deps: ApiDeps,
+  deps: RouteDeps,
   authenticator: Authenticator,
-  readJson: RequestHandler,
+  { limit, readJson }: { limit: RequestHandler; readJson: RequestHandler },
 ): RequestHandler[] {
   const login: RequestHandler = async (request, response, next) => {
     response.locals['caller'] = await authenticate(route, authenticator, request);
@@ -105,8 +123,13 @@ function uniform(
     const { correlationId } = request.remit;
     const input = parseInput(route, request);
     const header = request.headers['idempotency-key'];
+    const expected = readIfMatch(route, request.headers['if-match']);
     const answer = await once(deps, { route, header, caller, input }, (operationId) =>
-      route.handle({ deps, caller, correlationId, operationId, ...input } as Call<never, never, never>),
+      route.handle({ deps, caller, correlationId, operationId, expected, ...input } as Call<
+        never,
+        never,
+        never
+      >),
     );
     if (response.headersSent) return;
     response.status(answer.status);
@@ -115,7 +138,7 @@ function uniform(
     if (answer.body === undefined) response.end();
     else response.json(answer.body);
   };
-  return route.body ? [login, requireJson, readJson, run] : [login, run];
+  return route.body ? [login, limit, requireJson, readJson, run] : [login, limit, run];
 }
 
 function parseInput(route: Route, request: Request): { params: unknown; query: unknown; body: unknown } {

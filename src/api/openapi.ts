@@ -2,7 +2,7 @@ import { OpenAPIRegistry, OpenApiGeneratorV31, type RouteConfig } from '@asteaso
 import { z } from 'zod';
 import { PROBLEM_STATUS, type ProblemCode } from '../contracts/errors';
 import { Problem } from '../contracts/http';
-import type { RouteDoc } from './routes/route';
+import { scopeOf, type RouteDoc } from './routes/route';
 
 export type OpenApiDocument = ReturnType<OpenApiGeneratorV31['generateDocument']>;
 
@@ -39,6 +39,19 @@ export function openApiDocument(routes: readonly RouteDoc[]): OpenApiDocument {
   });
 }
 
+const IF_MATCH = z.string().max(500).meta({
+  description: 'ETag of the version that was read, or * for any',
+  example: '"1"',
+});
+
+function headersOf({ idempotent, ifMatch }: RouteDoc): { headers?: z.ZodObject } {
+  const headers = {
+    ...(idempotent ? IDEMPOTENCY_HEADERS.shape : {}),
+    ...(ifMatch ? { 'If-Match': ifMatch === 'required' ? IF_MATCH : IF_MATCH.optional() } : {}),
+  };
+  return Object.keys(headers).length > 0 ? { headers: z.object(headers) } : {};
+}
+
 const IDEMPOTENCY_HEADERS = z.object({
   'Idempotency-Key': z.string().min(1).max(255).optional().meta({
     description:
@@ -60,7 +73,7 @@ function pathOf(route: RouteDoc): RouteConfig {
     request: {
       ...(params ? { params } : {}),
       ...(query ? { query } : {}),
-      ...(route.idempotent ? { headers: IDEMPOTENCY_HEADERS } : {}),
+      ...headersOf(route),
       ...(body
         ? { body: { required: !route.bodyOptional, content: { 'application/json': { schema: body } } } }
         : {}),
@@ -71,12 +84,14 @@ function pathOf(route: RouteDoc): RouteConfig {
 
 function securityOf(route: RouteDoc): Record<string, string[]>[] {
   if (route.access === 'public') return [];
-  return route.access === 'user' ? [{ [USER_HEADER]: [] }, { [BEARER]: [] }] : [{ [BEARER]: [] }];
+  // In OpenAPI 3.1 these are the roles that a caller needs, also where the scheme is not OAuth.
+  const bearer = { [BEARER]: [scopeOf(route)] };
+  return route.access === 'user' ? [{ [USER_HEADER]: [] }, bearer] : [bearer];
 }
 
 function successes(route: RouteDoc): RouteConfig['responses'] {
   return Object.fromEntries(
-    Object.entries(route.responses).map(([status, { description, schema, headers }]) => [
+    Object.entries(route.responses).map(([status, { description, schema, contentType, headers }]) => [
       status,
       {
         description,
@@ -90,6 +105,7 @@ function successes(route: RouteDoc): RouteConfig['responses'] {
           }).map(([name, text]) => [name, { description: text, schema: { type: 'string' as const } }]),
         ),
         ...(schema ? { content: { 'application/json': { schema } } } : {}),
+        ...(contentType ? { content: { [contentType]: { schema: { type: 'string' as const } } } } : {}),
       },
     ]),
   );
@@ -101,7 +117,9 @@ export function problemCodes(route: RouteDoc): ProblemCode[] {
   const takesInput = secured || route.params || route.query || route.body;
   return [
     ...(takesInput ? (['invalid_request'] as const) : []),
-    ...(secured ? (['unauthenticated', 'forbidden'] as const) : []),
+    ...(secured ? (['unauthenticated', 'forbidden', 'rate_limited'] as const) : []),
+    ...(route.ifMatch ? (['precondition_failed'] as const) : []),
+    ...(route.ifMatch === 'required' ? (['precondition_required'] as const) : []),
     ...(route.body
       ? (['invalid_json', 'request_timeout', 'body_too_large', 'unsupported_media_type'] as const)
       : []),

@@ -2,7 +2,7 @@ import { z } from 'zod';
 import { PROBLEM_STATUS, type ProblemCode } from './errors';
 import { Currency, MajorAmount } from './money';
 import { DisputeStatus, PaymentType } from './messages';
-import { DeliveryStatus, EventTypePattern } from './webhooks';
+import { DeliveryStatus, EventTypePattern, SubscriptionFilter, SubscriptionHeaders } from './webhooks';
 
 /**
  * What the HTTP API takes and answers. The OpenAPI document is generated from these schemas, so that it can't differ
@@ -13,7 +13,7 @@ import { DeliveryStatus, EventTypePattern } from './webhooks';
 const NO_CONTROLS = /^[^\u0000-\u001f\u007f-\u009f]*$/;
 /** Half a surrogate pair has no UTF-8 form. */
 const isWellFormed = (text: string) => !/\p{Surrogate}/u.test(text);
-const cleanText = (maxLength: number) =>
+export const cleanText = (maxLength: number) =>
   z
     .string()
     .max(maxLength)
@@ -40,7 +40,7 @@ export const CORRELATION_ID = /^[A-Za-z0-9][A-Za-z0-9._:-]{0,127}$/;
 export const ProviderName = z.enum(['decard']);
 
 const Uuid = z.guid({ error: 'not a UUID' }).transform((value) => value.toLowerCase());
-const Instant = z.iso.datetime({ offset: true });
+export const Instant = z.iso.datetime({ offset: true });
 const DecimalAmount = z
   .string()
   .regex(/^-?\d+(\.\d+)?$/)
@@ -70,7 +70,7 @@ export const PageQuery = z.strictObject({
     .meta({ description: 'nextCursor of the page before' }),
 });
 
-const page = <T extends z.ZodType>(item: T, id: string) =>
+export const page = <T extends z.ZodType>(item: T, id: string) =>
   z
     .object({
       items: z.array(item),
@@ -329,17 +329,42 @@ export const PaymentPage = page(Payment, 'PaymentPage');
 
 // ---------------------------------------------------------------------------------------------------- webhooks out
 
+const subscriptionFields = {
+  url: z
+    .url({ protocol: /^https?$/, error: 'must be an http or https URL' })
+    .max(2_048)
+    .regex(NO_CONTROLS, { error: 'must not contain control characters' })
+    .refine(isWellFormed, { error: 'must not contain lone surrogates' }),
+  eventTypes: z.array(EventTypePattern).min(1).max(50),
+  description: cleanText(500),
+  filter: SubscriptionFilter,
+  headers: SubscriptionHeaders,
+  rateLimitPerSecond: z
+    .int()
+    .min(1)
+    .max(10_000)
+    .nullable()
+    .meta({ description: 'most attempts a second to this subscriber; null: no limit of its own' }),
+  ordered: z.boolean().meta({
+    description:
+      'deliver in the order of the events, one at a time: an event waits until the one before is finished',
+  }),
+};
 export const CreateSubscriptionBody = z
   .strictObject({
-    url: z
-      .url({ protocol: /^https?$/, error: 'must be an http or https URL' })
-      .max(2_048)
-      .regex(NO_CONTROLS, { error: 'must not contain control characters' })
-      .refine(isWellFormed, { error: 'must not contain lone surrogates' }),
-    eventTypes: z.array(EventTypePattern).min(1).max(50),
-    description: cleanText(500).default(''),
+    url: subscriptionFields.url,
+    eventTypes: subscriptionFields.eventTypes,
+    description: subscriptionFields.description.default(''),
+    filter: subscriptionFields.filter.default([]),
+    headers: subscriptionFields.headers.default({}),
+    rateLimitPerSecond: subscriptionFields.rateLimitPerSecond.default(null),
+    ordered: subscriptionFields.ordered.default(false),
   })
   .meta({ id: 'CreateSubscription' });
+export const UpdateSubscriptionBody = z
+  .strictObject(subscriptionFields)
+  .partial()
+  .meta({ id: 'UpdateSubscription' });
 
 export const Subscription = z
   .object({
@@ -347,16 +372,40 @@ export const Subscription = z
     url: z.string(),
     eventTypes: z.array(z.string()),
     description: z.string(),
-    state: z.enum(['active', 'paused', 'disabled', 'deleted']),
+    filter: SubscriptionFilter,
+    headerNames: z
+      .array(z.string())
+      .meta({ description: 'names of the custom headers; their values are not shown' }),
+    rateLimitPerSecond: z.int().nullable(),
+    ordered: z.boolean(),
+    state: z.enum(['active', 'failing', 'paused', 'disabled', 'deleted']),
+    version: z.int(),
     createdAt: Instant,
     updatedAt: Instant,
   })
   .meta({ id: 'Subscription' });
-export const SubscriptionCreated = Subscription.extend({
-  secret: z
-    .string()
-    .meta({ description: 'signs the webhooks (Standard Webhooks, whsec_...); shown only here' }),
-}).meta({ id: 'SubscriptionCreated' });
+const shownOnce = z
+  .string()
+  .meta({ description: 'signs the webhooks (Standard Webhooks, whsec_...); shown only here' });
+export const SubscriptionCreated = Subscription.extend({ secret: shownOnce }).meta({
+  id: 'SubscriptionCreated',
+});
+export const RotateSecretBody = z
+  .strictObject({
+    overlapS: z
+      .int()
+      .min(0)
+      .max(7 * 86_400)
+      .default(86_400)
+      .meta({
+        description:
+          'seconds for which the old secret signs beside the new one; 0 when it leaked. A secret from an earlier rotation ends at once',
+      }),
+  })
+  .meta({ id: 'RotateSecret' });
+export const SecretRotated = z
+  .object({ secret: shownOnce, previousSecretValidUntil: Instant.nullable() })
+  .meta({ id: 'SecretRotated' });
 export const SubscriptionPage = page(Subscription, 'SubscriptionPage');
 
 export const DeliveriesQuery = PageQuery.extend({

@@ -40,6 +40,113 @@ export const EventTypePattern = z
     error: 'an event type such as payment.succeeded, payment.* or *',
   });
 
+/** A full event type: lower case words of letters, digits and _, separated by dots. */
+export const EventTypeName = z
+  .string()
+  .max(128)
+  .regex(/^[a-z0-9_]+(\.[a-z0-9_]+)*$/, { error: 'an event type such as invoice.paid' });
+
+/** The type of a test event, which goes to one subscription alone. */
+export const TEST_EVENT_TYPE = 'webhook.test';
+
+/**
+ * First words of types that only remit emits: nobody else can make a subscriber believe in a payment. Whole words, so
+ * that a type which remit adds later is nobody's yet.
+ */
+export const RESERVED_EVENT_WORDS: ReadonlySet<string> = new Set(
+  [...OWN_EVENT_TYPES, TEST_EVENT_TYPE].map((type) => type.slice(0, type.indexOf('.'))),
+);
+
+/** Whether a type is remit's own, or may become so. */
+export function isReservedEventType(type: string): boolean {
+  return RESERVED_EVENT_WORDS.has(type.split('.', 1)[0] ?? '');
+}
+
+const FilterScalar = z.union([
+  z
+    .string()
+    .max(500)
+    .refine((text) => !text.includes('\u0000') && !/\p{Surrogate}/u.test(text), {
+      error: 'must not contain NUL characters or lone surrogates',
+    }),
+  z.number(),
+  z.boolean(),
+  z.null(),
+]);
+const FilterPath = z
+  .string()
+  .max(200)
+  .regex(/^[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+){0,15}$/, {
+    error: 'a dotted path such as customer.country or items.0.sku',
+  })
+  .meta({ description: 'where in the event’s data', example: 'customer.country' });
+
+/**
+ * Which events of the types a subscription wants, by their data: every condition must hold. Evaluated in the database
+ * (filter_matches) where the deliveries are written, and nowhere else.
+ */
+export const SubscriptionFilter = z
+  .array(
+    z.union([
+      z.strictObject({ path: FilterPath, op: z.enum(['eq', 'ne']), value: FilterScalar }),
+      z.strictObject({
+        path: FilterPath,
+        op: z.enum(['in', 'nin']),
+        value: z.array(FilterScalar).min(1).max(50),
+      }),
+      z.strictObject({
+        path: FilterPath,
+        op: z.enum(['gt', 'gte', 'lt', 'lte']),
+        value: z.union([FilterScalar.options[0], z.number()]),
+      }),
+      z.strictObject({ path: FilterPath, op: z.literal('prefix'), value: FilterScalar.options[0] }),
+      z.strictObject({ path: FilterPath, op: z.literal('exists'), value: z.boolean() }),
+    ]),
+  )
+  .max(20)
+  .meta({
+    description:
+      'Conditions on the event’s data, all of which must hold; none: every event. gt, gte, lt and lte compare as numbers when both sides are numbers or decimal strings such as "100.00", else as text; a path that leads nowhere fails all but ne, nin and exists=false',
+  });
+export type SubscriptionFilter = z.infer<typeof SubscriptionFilter>;
+
+/** Headers that belong to the connection, to the body or to the signature: a subscription can't set them. */
+const FORBIDDEN_HEADERS = new Set([
+  ...['connection', 'keep-alive', 'proxy-authenticate', 'proxy-authorization', 'proxy-connection', 'te'],
+  ...['trailer', 'transfer-encoding', 'upgrade', 'host', 'expect', 'date', 'via', 'forwarded'],
+  ...['content-length', 'content-type', 'content-encoding', 'content-range', 'accept-encoding', 'user-agent'],
+]);
+const FORBIDDEN_PREFIXES = ['webhook-', 'svix-', 'x-forwarded-', 'sec-'];
+
+/** Custom headers of a subscription. Kept in lower case, encrypted, and never shown again. */
+export const SubscriptionHeaders = z
+  .record(
+    z
+      .string()
+      .max(100)
+      .regex(/^[A-Za-z0-9][A-Za-z0-9-]*$/, { error: 'must be a header name of letters, digits and -' })
+      .refine((name) => !FORBIDDEN_HEADERS.has(name.toLowerCase()), { error: 'this header can’t be set' })
+      .refine((name) => !FORBIDDEN_PREFIXES.some((prefix) => name.toLowerCase().startsWith(prefix)), {
+        error: 'this header can’t be set',
+      }),
+    z
+      .string()
+      .max(2_000)
+      .regex(/^[\x21-\x7e](?:[\x20-\x7e]*[\x21-\x7e])?$/, {
+        error: 'must be printable ASCII without spaces around it',
+      }),
+  )
+  .refine((headers) => Object.keys(headers).length <= 20, { error: 'at most 20 headers' })
+  .refine(
+    (headers) =>
+      new Set(Object.keys(headers).map((name) => name.toLowerCase())).size === Object.keys(headers).length,
+    { error: 'a header is given twice' },
+  )
+  .meta({
+    description:
+      'sent with every webhook, at most 20; encrypted at rest and never shown. Not those of HTTP or of the signature',
+  });
+
 /** Delivery states. `pending` covers waiting and retrying; the others are terminal. */
 export const DeliveryStatus = z.enum(['pending', 'delivered', 'exhausted', 'cancelled']);
 export type DeliveryStatus = z.infer<typeof DeliveryStatus>;

@@ -9,11 +9,17 @@ export const WORKFLOWS = {
   payment: 'paymentWorkflow',
   order: 'orderWorkflow',
   delivery: 'deliveryWorkflow',
+  event: 'eventWorkflow',
   dispute: 'disputeWorkflow',
 } as const;
 
 /** Disputes run on the queue of the orders: they are rare, and change the same rows. */
-export const TASK_QUEUES = { payments: 'payments', orders: 'orders', deliveries: 'deliveries' } as const;
+export const TASK_QUEUES = {
+  payments: 'payments',
+  orders: 'orders',
+  deliveries: 'deliveries',
+  events: 'events',
+} as const;
 export type TaskQueue = keyof typeof TASK_QUEUES;
 
 /** Workflow ids are the business ids, so that an operator can type them. */
@@ -21,6 +27,7 @@ export const workflowId = {
   payment: (provider: string, transactionId: string) => `payment/${provider}/${transactionId}`,
   order: (orderId: string) => `order/${orderId}`,
   dispute: (disputeId: string) => `dispute/${disputeId}`,
+  event: (eventId: string) => `event/${eventId}`,
   delivery: (eventId: string, subscriptionId: string) => `delivery/${eventId}/${subscriptionId}`,
 } as const;
 
@@ -253,7 +260,26 @@ export interface DeliveryRef {
   scheduleMs: number[];
   /** Longest attempt, in milliseconds. */
   timeoutMs: number;
+  /** Deliver in the order of the events: the subscription or the event type asks for it. Left out when it does not. */
+  ordered?: boolean;
   correlationId: string;
+}
+
+/** An event that was published through the API, to be handed out to its subscribers. */
+export interface EventWorkflowInput {
+  eventId: string;
+  correlationId: string;
+  source: SourceMessage;
+  /** Where a run goes on that continues another: after this subscription. */
+  after?: string;
+  /** Deliveries that earlier runs started. */
+  started?: number;
+}
+
+export interface EventWorkflowResult {
+  outcome: 'fanned_out' | 'unknown_event';
+  /** Delivery workflows that were started; a repeated run finds fewer or none. */
+  started: number;
 }
 
 export type PaymentStatus = 'pending' | 'succeeded' | 'failed' | 'expired';

@@ -1,7 +1,7 @@
 import { z } from 'zod';
 import { RemitError } from '../contracts/errors';
 import type { PaymentType } from '../contracts/messages';
-import type { DeliveryRef, PaymentStatus, ProviderEvent, SettleResult } from '../contracts/workflows';
+import type { PaymentStatus, ProviderEvent, SettleResult } from '../contracts/workflows';
 import type { Payment } from '../generated/prisma/client';
 import { metrics } from '../platform/metrics';
 import type { Database } from '../platform/postgres';
@@ -58,16 +58,21 @@ export interface NewPayment {
   actor: string;
 }
 
-/** The refs that SQL writes know nothing of the retry schedule; it comes from configuration. */
+/** The refs that SQL writes have the retry policy of their event type, if it has one; else it comes from configuration. */
 export const DeliveryRows = z.array(
   z.object({
     deliveryId: z.string(),
     eventId: z.string(),
     subscriptionId: z.string(),
     eventType: z.string(),
+    scheduleMs: z.array(z.number()).optional(),
+    timeoutMs: z.number().optional(),
+    ordered: z.boolean().optional(),
+    generation: z.number().optional(),
+    attemptsBefore: z.number().optional(),
   }),
 );
-export type DeliveryRow = Omit<DeliveryRef, 'scheduleMs' | 'timeoutMs' | 'correlationId'>;
+export type DeliveryRow = z.infer<typeof DeliveryRows>[number];
 
 const ReserveResult = z.object({
   outcome: z.enum(['ok', 'insufficient_funds', 'account_missing', 'currency_mismatch']),

@@ -1,17 +1,20 @@
 import { randomUUID } from 'node:crypto';
 import { RemitError } from '../contracts/errors';
-import type { Subscription } from '../generated/prisma/client';
+import type { SubscriptionFilter } from '../contracts/webhooks';
+import type { Prisma, Subscription } from '../generated/prisma/client';
 import { AddressRules } from '../platform/addresses';
 import type { Database } from '../platform/postgres';
 import type { Keyring } from '../platform/secrets';
+import { recordChange, type Actor } from './audit';
 import { afterCursor, NEWEST_FIRST, toPage, type Page } from './pages';
+import { requireOneRow, requireVersion, type ExpectedVersions } from './versions';
 import { newWebhookSecret } from './webhook-signature';
 
 /**
- * `active` gets events. `paused` and `disabled` get none until resumed; their pending deliveries end as cancelled.
+ * `active` and `failing` get events. `paused` and `disabled` get none until resumed; their pending deliveries are held.
  * `deleted` is kept for its deliveries' sake and hidden from every read.
  */
-export type SubscriptionState = 'active' | 'paused' | 'disabled' | 'deleted';
+export type SubscriptionState = 'active' | 'failing' | 'paused' | 'disabled' | 'deleted';
 
 /** A subscriber's endpoint, without its secret. */
 export interface SubscriptionView {
@@ -20,14 +23,39 @@ export interface SubscriptionView {
   /** Full types or wildcards at a dot. */
   eventTypes: string[];
   description: string;
+  /** Conditions on an event's data, all of which must hold. */
+  filter: SubscriptionFilter;
+  /** Names of the custom headers; their values are as secret as the secret. */
+  headerNames: string[];
+  /** Most attempts a second; null for no limit of its own. */
+  rateLimitPerSecond: number | null;
+  /** Deliveries keep the order of the events. */
+  ordered: boolean;
   state: SubscriptionState;
+  version: number;
   createdAt: Date;
   updatedAt: Date;
 }
 
 function view(subscription: Subscription): SubscriptionView {
-  const { id, url, eventTypes, description, state, createdAt, updatedAt } = subscription;
-  return { id, url, eventTypes, description, state: state as SubscriptionState, createdAt, updatedAt };
+  const { id, url, eventTypes, description, filter, headerNames, rateLimitPerSecond } = subscription;
+  const { ordered, state, version, createdAt, updatedAt } = subscription;
+  return {
+    ...{
+      id,
+      url,
+      eventTypes,
+      description,
+      headerNames,
+      rateLimitPerSecond,
+      ordered,
+      version,
+      createdAt,
+      updatedAt,
+    },
+    filter: filter as SubscriptionFilter,
+    state: state as SubscriptionState,
+  };
 }
 
 /** What a subscription's secret is bound to when it is encrypted. */
@@ -35,7 +63,44 @@ export function secretContext(subscriptionId: string): string {
   return `subscription:${subscriptionId}`;
 }
 
-export interface NewSubscription {
+/** What a subscription's custom headers are bound to when they are encrypted. */
+export function headersContext(subscriptionId: string): string {
+  return `${secretContext(subscriptionId)}:headers`;
+}
+
+/** What a subscription can be given beside URL and types. */
+export interface SubscriptionOptions {
+  filter?: SubscriptionFilter | undefined;
+  /** Custom headers by name; they replace all that there were. */
+  headers?: Record<string, string> | undefined;
+  rateLimitPerSecond?: number | null | undefined;
+  ordered?: boolean | undefined;
+}
+
+/** Custom headers as they are stored: names in lower case to be shown, all of them encrypted. */
+function storedHeaders(keyring: Keyring, id: string, headers: Record<string, string>) {
+  const lower = Object.fromEntries(
+    Object.entries(headers).map(([name, value]) => [name.toLowerCase(), value]),
+  );
+  const headerNames = Object.keys(lower).sort();
+  const headersCiphertext =
+    headerNames.length > 0 ? keyring.encrypt(JSON.stringify(lower), headersContext(id)) : null;
+  return { headerNames, headersCiphertext };
+}
+
+/** What the audit log says of a subscription: nothing of its secrets. */
+function auditable(subscription: SubscriptionView) {
+  const { url, eventTypes, description, filter, headerNames, rateLimitPerSecond, ordered, state } =
+    subscription;
+  return { url, eventTypes, description, filter, headerNames, rateLimitPerSecond, ordered, state };
+}
+
+const cause = (id: string) => `subscription:${id}`;
+const notFound = () => new RemitError('not_found', 'there is no such subscription');
+
+export interface NewSubscription extends SubscriptionOptions {
+  /** For the audit log. */
+  by?: Actor;
   /** A UUID that makes the creation idempotent. A fresh one when left out. */
   operationId?: string;
   tenantId: string;
@@ -65,6 +130,11 @@ export async function createSubscription(
     description,
     allowedPrivateCidrs,
     maxPerTenant,
+    by = { tenantId, actor: 'system', correlationId: operationId },
+    filter = [],
+    headers = {},
+    rateLimitPerSecond = null,
+    ordered = false,
   }: NewSubscription,
 ): Promise<{ subscription: SubscriptionView; secret: string }> {
   requireDeliverableUrl(url, allowedPrivateCidrs);
@@ -77,6 +147,10 @@ export async function createSubscription(
     eventTypes: [...new Set(eventTypes)],
     description,
     secretCiphertext: keyring.encrypt(secret, secretContext(id)),
+    ...storedHeaders(keyring, id, headers),
+    filter,
+    rateLimitPerSecond,
+    ordered,
   };
   const created = await db.prisma.$transaction(async (tx) => {
     // Two creations at once would both find the last free place.
@@ -86,7 +160,13 @@ export async function createSubscription(
     const existing = await tx.subscription.count({ where: { tenantId, state: { not: 'deleted' } } });
     if (existing >= maxPerTenant)
       throw new RemitError('unprocessable', `a tenant has at most ${maxPerTenant} subscriptions`);
-    return tx.subscription.create({ data: row });
+    const fresh = await tx.subscription.create({ data: row });
+    await recordChange(tx, by, {
+      action: 'subscription.created',
+      cause: cause(id),
+      after: auditable(view(fresh)),
+    });
+    return fresh;
   });
   return {
     subscription: view(created),
@@ -114,13 +194,13 @@ function requireDeliverableUrl(text: string, allowedPrivateCidrs: readonly strin
 
 /** @throws RemitError not_found, also for another tenant's and for a deleted one. */
 export async function getSubscription(
-  db: Database,
+  db: Pick<Database, 'prisma'>,
   { tenantId, id }: { tenantId: string; id: string },
 ): Promise<SubscriptionView> {
   const found = await db.prisma.subscription.findFirst({
     where: { id, tenantId, state: { not: 'deleted' } },
   });
-  if (!found) throw new RemitError('not_found', 'there is no such subscription');
+  if (!found) throw notFound();
   return view(found);
 }
 
@@ -137,23 +217,145 @@ export async function listSubscriptions(
   return toPage(rows, limit, view);
 }
 
+export interface SubscriptionChanges extends SubscriptionOptions {
+  url?: string | undefined;
+  eventTypes?: string[] | undefined;
+  description?: string | undefined;
+}
+
+/**
+ * Changes the given fields. Holds for events from now on, URL and headers also for deliveries that are pending.
+ * @throws RemitError not_found, precondition_failed, invalid_request when the URL is none that webhooks may go to.
+ */
+export async function updateSubscription(
+  db: Pick<Database, 'prisma'>,
+  keyring: Keyring,
+  by: Actor,
+  {
+    id,
+    expected,
+    changes: { headers, eventTypes, ...changes },
+    allowedPrivateCidrs,
+  }: {
+    id: string;
+    expected: ExpectedVersions;
+    changes: SubscriptionChanges;
+    allowedPrivateCidrs: readonly string[];
+  },
+): Promise<SubscriptionView> {
+  const { tenantId } = by;
+  if (changes.url !== undefined) requireDeliverableUrl(changes.url, allowedPrivateCidrs);
+  const before = await getSubscription(db, { tenantId, id });
+  requireVersion(expected, before.version);
+  const given = Object.fromEntries(Object.entries(changes).filter(([, value]) => value !== undefined));
+  return db.prisma.$transaction(async (tx) => {
+    const { count } = await tx.subscription.updateMany({
+      where: { id, tenantId, version: before.version, state: { not: 'deleted' } },
+      data: {
+        ...(given as Prisma.SubscriptionUpdateManyMutationInput),
+        ...(eventTypes && { eventTypes: [...new Set(eventTypes)] }),
+        ...(headers && storedHeaders(keyring, id, headers)),
+        version: { increment: 1 },
+        updatedAt: new Date(),
+      },
+    });
+    requireOneRow(count);
+    const after = view(await tx.subscription.findUniqueOrThrow({ where: { id } }));
+    await recordChange(tx, by, {
+      action: 'subscription.updated',
+      cause: cause(id),
+      before: auditable(before),
+      // New values behind the same names are a change that nothing else would show.
+      after: { ...auditable(after), ...(headers && { headersReplaced: true }) },
+    });
+    return after;
+  });
+}
+
+/**
+ * Gives a subscription a new secret, which is returned here and never again. The one before goes on signing beside it
+ * for `overlapMs`; one from an earlier rotation ends at once, so that there are never more than two signatures.
+ * @throws RemitError not_found, precondition_failed.
+ */
+export async function rotateSecret(
+  db: Pick<Database, 'prisma'>,
+  keyring: Keyring,
+  by: Actor,
+  {
+    id,
+    expected,
+    overlapMs,
+    secret = newWebhookSecret(),
+  }: { id: string; expected: ExpectedVersions; overlapMs: number; secret?: string },
+): Promise<{ secret: string; previousSecretValidUntil: Date | null; version: number }> {
+  const { tenantId } = by;
+  const before = await db.prisma.subscription.findFirst({
+    where: { id, tenantId, state: { not: 'deleted' } },
+  });
+  if (!before) throw notFound();
+  requireVersion(expected, before.version);
+  const validUntil = overlapMs > 0 ? new Date(Date.now() + overlapMs) : null;
+  await db.prisma.$transaction(async (tx) => {
+    const { count } = await tx.subscription.updateMany({
+      where: { id, tenantId, version: before.version, state: { not: 'deleted' } },
+      data: {
+        secretCiphertext: keyring.encrypt(secret, secretContext(id)),
+        previousSecretCiphertext: validUntil ? before.secretCiphertext : null,
+        previousSecretValidUntil: validUntil,
+        version: { increment: 1 },
+        updatedAt: new Date(),
+      },
+    });
+    requireOneRow(count);
+    await recordChange(tx, by, {
+      action: 'subscription.secret_rotated',
+      cause: cause(id),
+      after: { previousSecretValidUntil: validUntil },
+    });
+  });
+  return { secret, previousSecretValidUntil: validUntil, version: before.version + 1 };
+}
+
 /**
  * Deletes a subscription: no new deliveries from now on, and each pending one is cancelled by its next attempt, before
- * anything is sent. The row stays, hidden, because deliveries refer to it; its secret is overwritten.
- * @throws RemitError not_found, also when it is deleted already.
+ * anything is sent. The row stays, hidden, because deliveries refer to it; its secrets and headers are overwritten.
+ * @throws RemitError not_found, also when it is deleted already; precondition_failed.
  */
 export async function deleteSubscription(
-  db: Database,
-  { tenantId, id }: { tenantId: string; id: string },
+  db: Pick<Database, 'prisma'>,
+  {
+    tenantId,
+    id,
+    by,
+    expected = '*',
+  }: { tenantId: string; id: string; by?: Actor; expected?: ExpectedVersions },
 ): Promise<void> {
-  const { count } = await db.prisma.subscription.updateMany({
-    where: { id, tenantId, state: { not: 'deleted' } },
-    data: {
-      state: 'deleted',
-      secretCiphertext: new Uint8Array(),
-      version: { increment: 1 },
-      updatedAt: new Date(),
-    },
+  const before = await getSubscription(db, { tenantId, id });
+  requireVersion(expected, before.version);
+  const actor = by ?? { tenantId, actor: 'system', correlationId: id };
+  await db.prisma.$transaction(async (tx) => {
+    const { count } = await tx.subscription.updateMany({
+      where: {
+        id,
+        tenantId,
+        state: { not: 'deleted' },
+        ...(expected === '*' ? {} : { version: before.version }),
+      },
+      data: {
+        state: 'deleted',
+        secretCiphertext: new Uint8Array(),
+        previousSecretCiphertext: null,
+        previousSecretValidUntil: null,
+        headersCiphertext: null,
+        version: { increment: 1 },
+        updatedAt: new Date(),
+      },
+    });
+    if (count === 0) throw notFound();
+    await recordChange(tx, actor, {
+      action: 'subscription.deleted',
+      cause: cause(id),
+      before: auditable(before),
+    });
   });
-  if (count === 0) throw new RemitError('not_found', 'there is no such subscription');
 }

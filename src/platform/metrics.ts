@@ -57,6 +57,12 @@ export const metrics = {
     labelNames: ['group', 'topic', 'partition'],
     registers,
   }),
+  eventsPublished: new Counter({
+    name: 'remit_events_published_total',
+    help: 'Events published through the API by outcome (accepted, duplicate)',
+    labelNames: ['outcome'],
+    registers,
+  }),
   deadLetters: new Counter({
     name: 'remit_dead_letters_total',
     help: 'Dead-lettered messages by source topic and error code',

@@ -68,10 +68,14 @@ export async function startWorker(
     disputeEvidenceDueMs: config.DISPUTE_EVIDENCE_DUE_MS,
     sendDeadLetter: (source, code, message) => sendDeadLetter(producer, config, source, code, message),
     deliveryPolicy: (row, correlationId) => ({
-      ...row,
+      deliveryId: row.deliveryId,
+      eventId: row.eventId,
+      subscriptionId: row.subscriptionId,
+      eventType: row.eventType,
       correlationId,
-      scheduleMs: config.WEBHOOK_SCHEDULE_MS,
-      timeoutMs: config.WEBHOOK_TIMEOUT_MS,
+      scheduleMs: row.scheduleMs ?? config.WEBHOOK_SCHEDULE_MS,
+      timeoutMs: row.timeoutMs ?? config.WEBHOOK_TIMEOUT_MS,
+      ...(row.ordered ? { ordered: true } : {}),
     }),
   });
   const codePath = await workflowBundlePath();

@@ -2,4 +2,5 @@
 export { paymentWorkflow } from './payment';
 export { orderWorkflow } from './order';
 export { deliveryWorkflow } from './delivery';
+export { eventWorkflow } from './event';
 export { disputeWorkflow } from './dispute';

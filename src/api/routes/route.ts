@@ -2,7 +2,9 @@ import type { Client } from '@temporalio/client';
 import type { Request, RequestHandler } from 'express';
 import type { z } from 'zod';
 import { RemitError, type ProblemCode } from '../../contracts/errors';
+import type { EventValidators } from '../../domain/event-schemas';
 import { decodeCursor } from '../../domain/pages';
+import type { ExpectedVersions } from '../../domain/versions';
 import type { Config } from '../../platform/config';
 import type { Lifecycle } from '../../platform/lifecycle';
 import type { Logger } from '../../platform/logging';
@@ -25,6 +27,12 @@ export interface ApiDeps {
   lifecycle: Lifecycle;
 }
 
+/** What an application makes for its routes, once. */
+export interface RouteDeps extends ApiDeps {
+  /** Compiled JSON Schemas of event types. */
+  eventValidators: EventValidators;
+}
+
 /** `user`: X-User-Id or a token's subject. `token`: a bearer token with the scope. `public`: nobody in particular. */
 export type Access = 'public' | 'user' | 'token';
 
@@ -32,12 +40,14 @@ export type Access = 'public' | 'user' | 'token';
 export interface ResponseDoc {
   description: string;
   schema?: z.ZodType;
+  /** For what is no JSON: text of this media type. */
+  contentType?: string;
   headers?: Record<string, string>;
 }
 
 /** What the OpenAPI document needs to know of a route; the server is built from the same object. */
 export interface RouteDoc {
-  method: 'get' | 'post' | 'delete';
+  method: 'get' | 'post' | 'patch' | 'delete';
   /** In Express form: `/orders/:orderId`. */
   path: string;
   operationId: string;
@@ -45,14 +55,18 @@ export interface RouteDoc {
   summary: string;
   description?: string;
   access: Access;
+  /** The scope that a token needs, where it is not `read` for GET and `write` for everything else. */
+  scope?: Scope;
+  /** Heeds If-Match against the version in the ETag; `required`: a request without one is refused (428). */
+  ifMatch?: 'required' | 'optional';
   params?: z.ZodObject;
   query?: z.ZodObject;
   body?: z.ZodType;
+  /** Takes an Idempotency-Key: every POST that moves money or creates something. */
+  idempotent?: boolean;
   /** An absent body counts as `{}`. */
   bodyOptional?: boolean;
   responses: Record<number, ResponseDoc>;
-  /** Takes an Idempotency-Key: every POST that moves money or creates something. */
-  idempotent?: boolean;
   /** Problems beyond those that every route of its kind can answer. */
   problems?: readonly ProblemCode[];
 }
@@ -74,17 +88,19 @@ export interface Answer {
 type Parsed<T> = T extends z.ZodType ? z.output<T> : undefined;
 
 export interface Call<P, Q, B> {
-  deps: ApiDeps;
+  deps: RouteDeps;
   caller: Caller;
   correlationId: string;
-  params: P;
-  query: Q;
-  body: B;
   /**
    * A UUID that names what this call creates, and that a repetition under the same Idempotency-Key gets again. A handler
    * of an idempotent route must do nothing new when something of this name is there already.
    */
   operationId: string;
+  /** What If-Match allows; any version without it. */
+  expected: ExpectedVersions;
+  params: P;
+  query: Q;
+  body: B;
 }
 
 /** A route of which everything around the handler is uniform: authenticate, read and check the input, answer. */
@@ -116,13 +132,53 @@ export function defineRoute<
   return route as unknown as Route;
 }
 
-/** Authenticates the caller of a route. Reading needs the scope `read`, everything else `write`. */
+/** Reading needs the scope `read`, everything else `write`, unless the route says otherwise. */
+export function scopeOf({ scope, method }: Pick<RouteDoc, 'scope' | 'method'>): Scope {
+  return scope ?? (method === 'get' ? 'read' : 'write');
+}
+
+const ETAG = /^(W\/)?"([^"]*)"$/;
+
+/** The ETag of a version. */
+export const etagOf = ({ version }: { version: number }) => ({ ETag: `"${version}"` });
+
+/**
+ * The versions that an If-Match header allows. A tag that no version has, weak ones among them, allows nothing.
+ * @throws RemitError precondition_required, invalid_request when it is no list of entity tags.
+ */
+export function readIfMatch(
+  { ifMatch }: Pick<RouteDoc, 'ifMatch'>,
+  header: string | undefined,
+): ExpectedVersions {
+  if (ifMatch === undefined) return '*';
+  if (header === undefined) {
+    if (ifMatch === 'optional') return '*';
+    throw new RemitError(
+      'precondition_required',
+      'Send If-Match with the ETag that you have read, so that nobody’s change is lost.',
+    );
+  }
+  if (header.trim() === '*') return '*';
+  return header
+    .split(',')
+    .slice(0, 20)
+    .map((text) => {
+      const [, weak, tag] = ETAG.exec(text.trim()) ?? [];
+      if (tag === undefined)
+        throw new RemitError('invalid_request', 'If-Match is not valid.', [
+          { path: 'If-Match', message: 'must be * or entity tags in quotes' },
+        ]);
+      return weak === undefined && /^\d{1,9}$/.test(tag) ? Number(tag) : -1;
+    });
+}
+
+/** Authenticates the caller of a route. */
 export async function authenticate(
   route: Route,
   authenticator: Authenticator,
   request: Request,
 ): Promise<Caller> {
-  const scope: Scope = route.method === 'get' ? 'read' : 'write';
+  const scope = scopeOf(route);
   if (route.access === 'user') {
     const { userId, tenantId } = await authenticator.user(request, scope);
     return { tenantId, id: userId, actor: `user:${userId}` };
@@ -131,9 +187,24 @@ export async function authenticate(
   return { tenantId, id: subject, actor: `token:${subject}` };
 }
 
+/** Who acts, for the audit log. */
+export function actorOf({
+  caller,
+  correlationId,
+}: Pick<Call<unknown, unknown, unknown>, 'caller' | 'correlationId'>) {
+  return { tenantId: caller.tenantId, actor: caller.actor, correlationId };
+}
+
+type Given<T> = { [K in keyof T]?: Exclude<T[K], undefined> };
+
+/** The fields of a PATCH that were sent; what was left out is not in it at all. */
+export function given<T extends object>(body: T): Given<T> {
+  return Object.fromEntries(Object.entries(body).filter(([, value]) => value !== undefined)) as Given<T>;
+}
+
 /** What ids of a list's rows are: a cursor with another kind of id was not made by that list. */
-export type IdKind = 'uuid' | 'text';
-const UUID = /^[0-9a-f]{8}-(?:[0-9a-f]{4}-){3}[0-9a-f]{12}$/;
+export type IdKind = 'uuid' | 'text' | 'number';
+const ID_FORMS = { uuid: /^[0-9a-f]{8}-(?:[0-9a-f]{4}-){3}[0-9a-f]{12}$/, number: /^\d{1,18}$/ };
 
 /**
  * The limits of a page: the asked-for rows, at most what configuration allows, and a cursor that the database can
@@ -149,7 +220,7 @@ export function pageLimits(
   if (query.cursor === undefined) return { limit };
   const { createdAt, id } = decodeCursor(query.cursor);
   const year = createdAt.getUTCFullYear();
-  if (year < 1970 || year > 9999 || (ids === 'uuid' && !UUID.test(id)))
+  if (year < 1970 || year > 9999 || (ids !== 'text' && !ID_FORMS[ids].test(id)))
     throw new RemitError('invalid_request', 'The cursor is not one that this list returned.', [
       { path: 'cursor', message: 'not a cursor that this list returned' },
     ]);

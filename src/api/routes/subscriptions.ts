@@ -10,7 +10,10 @@ import {
   PageQuery,
   Subscription,
   SubscriptionCreated,
+  RotateSecretBody,
+  SecretRotated,
   SubscriptionPage,
+  UpdateSubscriptionBody,
   uuidOrUndefined,
 } from '../../contracts/http';
 import {
@@ -25,25 +28,26 @@ import {
   deleteSubscription,
   getSubscription,
   listSubscriptions,
+  rotateSecret,
+  updateSubscription,
   type SubscriptionView,
 } from '../../domain/subscriptions';
-import { defineRoute, pageLimits, type Route } from './route';
+import { PublishedEvent } from '../../contracts/events';
+import { publishTestEvent } from '../../domain/events';
+import { actorOf, defineRoute, etagOf, given, pageLimits, type Route } from './route';
 
 /** Field by field: what the domain adds to a row later does not leave by itself. */
 function subscriptionOf(subscription: SubscriptionView): z.output<typeof Subscription> {
-  const { id, url, eventTypes, description, state, createdAt, updatedAt } = subscription;
+  const { id, url, eventTypes, description, filter, headerNames, rateLimitPerSecond } = subscription;
+  const { ordered, state, version, createdAt, updatedAt } = subscription;
   return {
-    id,
-    url,
-    eventTypes,
-    description,
-    state,
+    ...{ id, url, eventTypes, description, filter, headerNames, rateLimitPerSecond, ordered, state, version },
     createdAt: createdAt.toISOString(),
     updatedAt: updatedAt.toISOString(),
   };
 }
 
-function deliveryOf(delivery: DeliveryView): z.output<typeof Delivery> {
+export function deliveryOf(delivery: DeliveryView): z.output<typeof Delivery> {
   const { id, eventId, subscriptionId, eventType, status, attempts, lastStatusCode, lastError } = delivery;
   return {
     id,
@@ -83,6 +87,8 @@ function deliveryId(text: string): string {
   return id;
 }
 
+const VERSION = 'its version, for If-Match';
+
 const manage: Route[] = [
   defineRoute({
     method: 'post',
@@ -98,13 +104,14 @@ const manage: Route[] = [
       201: {
         description: 'The subscription and its secret',
         schema: SubscriptionCreated,
-        headers: { Location: 'where it is' },
+        headers: { Location: 'where it is', ETag: VERSION },
       },
     },
     problems: ['unprocessable'],
-    async handle({ deps, caller, body, operationId }) {
+    async handle({ deps, caller, body, operationId, correlationId }) {
       const { subscription, secret } = await createSubscription(deps.database, deps.keyring, {
         operationId,
+        by: actorOf({ caller, correlationId }),
         tenantId: caller.tenantId,
         ...body,
         allowedPrivateCidrs: deps.config.WEBHOOK_ALLOWED_PRIVATE_CIDRS,
@@ -113,7 +120,7 @@ const manage: Route[] = [
       return {
         status: 201,
         body: { ...subscriptionOf(subscription), secret },
-        headers: { Location: `/api/v1/subscriptions/${subscription.id}` },
+        headers: { Location: `/api/v1/subscriptions/${subscription.id}`, ...etagOf(subscription) },
       };
     },
   }),
@@ -142,12 +149,97 @@ const manage: Route[] = [
     summary: 'Read a subscription',
     access: 'token',
     params: IdParams,
-    responses: { 200: { description: 'The subscription', schema: Subscription } },
+    responses: {
+      200: { description: 'The subscription', schema: Subscription, headers: { ETag: VERSION } },
+    },
     problems: ['not_found'],
     async handle({ deps, caller, params }) {
       const id = subscriptionId(params.id);
       const subscription = await getSubscription(deps.database, { tenantId: caller.tenantId, id });
-      return { status: 200, body: subscriptionOf(subscription) };
+      return { status: 200, body: subscriptionOf(subscription), headers: etagOf(subscription) };
+    },
+  }),
+  defineRoute({
+    method: 'patch',
+    path: '/api/v1/subscriptions/:id',
+    operationId: 'updateSubscription',
+    tag: 'Subscriptions',
+    summary: 'Change the given fields of a subscription',
+    description:
+      'Holds for events from now on; URL and headers also for deliveries that are pending. Headers are replaced as a whole.',
+    access: 'token',
+    ifMatch: 'required',
+    params: IdParams,
+    body: UpdateSubscriptionBody,
+    responses: {
+      200: { description: 'The subscription', schema: Subscription, headers: { ETag: VERSION } },
+    },
+    problems: ['not_found'],
+    async handle({ deps, params, body, expected, ...call }) {
+      const subscription = await updateSubscription(deps.database, deps.keyring, actorOf(call), {
+        id: subscriptionId(params.id),
+        expected,
+        changes: given(body),
+        allowedPrivateCidrs: deps.config.WEBHOOK_ALLOWED_PRIVATE_CIDRS,
+      });
+      return { status: 200, body: subscriptionOf(subscription), headers: etagOf(subscription) };
+    },
+  }),
+  defineRoute({
+    method: 'post',
+    path: '/api/v1/subscriptions/:id/rotate-secret',
+    operationId: 'rotateSubscriptionSecret',
+    tag: 'Subscriptions',
+    summary: 'Give a subscription a new secret, which is shown in this answer alone',
+    description:
+      'The secret before goes on signing beside the new one for overlapS, so that the subscriber can change over without losing a webhook.',
+    access: 'token',
+    idempotent: true,
+    ifMatch: 'optional',
+    params: IdParams,
+    body: RotateSecretBody,
+    bodyOptional: true,
+    responses: {
+      200: { description: 'The new secret', schema: SecretRotated, headers: { ETag: VERSION } },
+    },
+    problems: ['not_found'],
+    async handle({ deps, params, body, expected, ...call }) {
+      const rotated = await rotateSecret(deps.database, deps.keyring, actorOf(call), {
+        id: subscriptionId(params.id),
+        expected,
+        overlapMs: body.overlapS * 1_000,
+      });
+      const { secret, previousSecretValidUntil } = rotated;
+      return {
+        status: 200,
+        body: { secret, previousSecretValidUntil: previousSecretValidUntil?.toISOString() ?? null },
+        headers: etagOf(rotated),
+      };
+    },
+  }),
+  defineRoute({
+    method: 'post',
+    path: '/api/v1/subscriptions/:id/test',
+    operationId: 'testSubscription',
+    tag: 'Subscriptions',
+    summary: 'Send a test event (webhook.test) to this subscription alone',
+    access: 'token',
+    idempotent: true,
+    params: IdParams,
+    responses: {
+      202: {
+        description: 'The event is stored and will be delivered',
+        schema: PublishedEvent,
+        headers: { Location: 'where it is' },
+      },
+    },
+    problems: ['not_found', 'conflict'],
+    async handle({ deps, params, operationId, ...call }) {
+      const published = await publishTestEvent(deps.database, actorOf(call), {
+        subscriptionId: subscriptionId(params.id),
+        operationId,
+      });
+      return { status: 202, body: published, headers: { Location: `/api/v1/events/${published.id}` } };
     },
   }),
   defineRoute({
@@ -157,12 +249,18 @@ const manage: Route[] = [
     tag: 'Subscriptions',
     summary: 'Delete a subscription; nothing more is delivered to it',
     access: 'token',
+    ifMatch: 'optional',
     params: IdParams,
     responses: { 204: { description: 'Deleted' } },
     problems: ['not_found'],
-    async handle({ deps, caller, params }) {
-      const id = subscriptionId(params.id);
-      await deleteSubscription(deps.database, { tenantId: caller.tenantId, id });
+    async handle({ deps, params, expected, ...call }) {
+      const by = actorOf(call);
+      await deleteSubscription(deps.database, {
+        tenantId: by.tenantId,
+        id: subscriptionId(params.id),
+        by,
+        expected,
+      });
       return { status: 204 };
     },
   }),

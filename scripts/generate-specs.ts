@@ -1,0 +1,116 @@
+import { readFileSync, writeFileSync } from 'node:fs';
+import path from 'node:path';
+import { convertV2, type CollectionResult } from 'openapi-to-postmanv2';
+import { stringify } from 'yaml';
+import { allRoutes } from '../src/api/app';
+import { openApiDocument } from '../src/api/openapi';
+import { asyncApiDocument } from '../src/contracts/asyncapi';
+import { loadConfig } from '../src/platform/config';
+import { deadLetterTopic, paymentWebhookTopic, PROVIDERS } from '../src/platform/topics';
+
+/**
+ * Part of `npm run generate`: writes the specifications from the code that they describe. `--check` writes nothing and
+ * fails when one is out of date.
+ */
+
+const root = path.resolve(__dirname, '..');
+const NOTE = '# Generated from the code by `npm run generate`: do not edit.\n';
+const yaml = (document: unknown) =>
+  NOTE + stringify(document, { lineWidth: 120, aliasDuplicateObjects: false });
+
+/** What GET /openapi.json answers. */
+export function openApi(): Record<string, unknown> {
+  return JSON.parse(JSON.stringify(openApiDocument(allRoutes()))) as Record<string, unknown>;
+}
+
+/** Every topic, by its default name. */
+export function asyncApi(): Record<string, unknown> {
+  const config = loadConfig({}, []);
+  return asyncApiDocument({
+    payments: Object.fromEntries(
+      PROVIDERS.map((provider) => [provider, paymentWebhookTopic(config, provider)]),
+    ),
+    orderWebhooks: config.TOPIC_WEBHOOKS_ORDERS,
+    disputeWebhooks: config.TOPIC_WEBHOOKS_DISPUTES,
+    paymentRequest: config.TOPIC_PAYMENT_REQUEST,
+    paymentStatus: config.TOPIC_PAYMENT_STATUS,
+    events: config.TOPIC_EVENTS,
+    domainEvents: config.TOPIC_DOMAIN_EVENTS,
+    deliveryDeadLetters: config.TOPIC_WEBHOOK_DELIVERY_DLQ,
+    purchases: config.TOPIC_PURCHASES,
+    deadLettersOf: (topic) => deadLetterTopic(config, topic),
+  });
+}
+
+/** The Postman collection of the OpenAPI document. Its example values are made up anew by the converter each time. */
+export async function postmanCollection(): Promise<Record<string, unknown>> {
+  const converted = await new Promise<CollectionResult>((resolve, reject) => {
+    convertV2(
+      { type: 'json', data: openApi() },
+      { folderStrategy: 'Tags', parametersResolution: 'Schema' },
+      (error, result) =>
+        result ? resolve(result) : reject(error instanceof Error ? error : new Error('no answer')),
+    );
+  });
+  const collection = converted.output?.[0]?.data as Record<string, unknown> | undefined;
+  if (!converted.result || !collection) throw new Error(`no Postman collection: ${converted.reason ?? ''}`);
+  const variables = [
+    { key: 'baseUrl', value: 'http://127.0.0.1:8080' },
+    { key: 'bearerToken', value: '', description: 'npm run remit -- token --scope admin' },
+    { key: 'userId', value: 'user123' },
+  ];
+  return stable({ ...collection, variable: variables }) as Record<string, unknown>;
+}
+
+/** The converter makes ids at random; Postman makes its own when it imports a collection without. */
+const RANDOM_OR_NOISE = new Set(['_postman_id', 'id', '_postman_previewlanguage']);
+
+/** An example of every problem of every request would be nine tenths of the file. */
+function successes(responses: unknown): unknown[] {
+  const all = Array.isArray(responses) ? (responses as { code?: number; name?: string }[]) : [];
+  return all.filter(({ code }) => (code ?? 0) < 400).map(stable);
+}
+
+function stable(node: unknown): unknown {
+  if (Array.isArray(node)) return node.map(stable);
+  if (node === '<API Key>') return '{{userId}}';
+  if (typeof node !== 'object' || node === null) return node;
+  return Object.fromEntries(
+    Object.entries(node)
+      .filter(([key]) => !RANDOM_OR_NOISE.has(key))
+      .map(([key, value]) => [key, key === 'response' ? successes(value) : stable(value)]),
+  );
+}
+
+/** Each file with what should be in it. */
+export const SPECS: Record<string, () => string | Promise<string>> = {
+  'docs/event-config-openapi.yaml': () => yaml(openApi()),
+  'docs/event-webhook-asyncapi.yaml': () => yaml(asyncApi()),
+  'postman_collection.json': async () => `${JSON.stringify(await postmanCollection(), null, 2)}\n`,
+};
+
+async function main(check: boolean): Promise<void> {
+  for (const [file, render] of Object.entries(SPECS)) {
+    const wanted = await render();
+    let now = '';
+    try {
+      now = readFileSync(path.join(root, file), 'utf8');
+    } catch (error) {
+      if ((error as NodeJS.ErrnoException).code !== 'ENOENT') throw error;
+    }
+    if (now === wanted) continue;
+    if (check) {
+      process.stderr.write(`${file} is out of date: npm run generate\n`);
+      process.exitCode = 1;
+    } else {
+      writeFileSync(path.join(root, file), wanted);
+      process.stdout.write(`wrote ${file}\n`);
+    }
+  }
+}
+
+if (require.main === module)
+  main(process.argv.includes('--check')).catch((error: unknown) => {
+    process.stderr.write(`${String(error)}\n`);
+    process.exitCode = 1;
+  });

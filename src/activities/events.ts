@@ -1,0 +1,45 @@
+import type { DeliveryRef, EventWorkflowInput } from '../contracts/workflows';
+import { fanOutEvent } from '../domain/events';
+import type { Config } from '../platform/config';
+import type { ActivityDeps } from './deps';
+
+/** What event activities need beside the others' dependencies. */
+export interface EventDeps {
+  config: Pick<Config, 'EVENT_FANOUT_BATCH_ROWS'>;
+}
+
+/** A step of a fan-out; null when there is no such event. */
+export interface FanOutResult {
+  deliveries: DeliveryRef[];
+  next: string | null;
+}
+
+/** Durable steps of the event workflow. */
+export function createEventActivities({
+  db,
+  config,
+  deliveryPolicy,
+  sendDeadLetter,
+}: Pick<ActivityDeps, 'db' | 'deliveryPolicy' | 'sendDeadLetter'> & EventDeps) {
+  return {
+    /** Writes the next delivery rows of an event and hands back those that are to be carried out. Idempotent. */
+    async fanOutEvent(input: {
+      eventId: string;
+      after: string;
+      correlationId: string;
+    }): Promise<FanOutResult | null> {
+      const { eventId, after, correlationId } = input;
+      const step = await fanOutEvent(db, { eventId, after, limit: config.EVENT_FANOUT_BATCH_ROWS });
+      return step
+        ? { ...step, deliveries: step.deliveries.map((row) => deliveryPolicy(row, correlationId)) }
+        : null;
+    },
+
+    /** Puts a message of an event that nobody published on its topic's DLQ. Repeating it may repeat the dead letter. */
+    async deadLetterPublication({ source, eventId }: EventWorkflowInput): Promise<void> {
+      await sendDeadLetter(source, 'unknown_event', `no event ${eventId} was published through the API`);
+    },
+  };
+}
+
+export type EventActivities = ReturnType<typeof createEventActivities>;

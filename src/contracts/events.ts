@@ -1,0 +1,265 @@
+import { z } from 'zod';
+import { cleanText, Delivery, Instant, page, PageQuery } from './http';
+import { DeliveryStatus, EventTypeName } from './webhooks';
+
+/**
+ * The event platform over HTTP and on Kafka: event types, how each is delivered, published events, and the audit log.
+ */
+
+/** Deeper JSON is refused: everything that walks it, here and at subscribers, may recurse. */
+export const JSON_MAX_DEPTH = 32;
+const HOUR_MS = 3_600_000;
+const JSON_OBJECT = { type: 'object', additionalProperties: true } as const;
+
+/**
+ * Why a parsed JSON value can't be stored and sent on; undefined when it can. PostgreSQL's jsonb takes no NUL and no
+ * half of a surrogate pair, and what overflows a double came out of JSON.parse as Infinity, which has no JSON form.
+ */
+export function jsonFault(value: unknown, depth = 0): string | undefined {
+  if (depth > JSON_MAX_DEPTH) return `must not be nested deeper than ${JSON_MAX_DEPTH} levels`;
+  if (typeof value === 'string')
+    return value.includes('\u0000') || /\p{Surrogate}/u.test(value)
+      ? 'must not contain NUL characters or lone surrogates'
+      : undefined;
+  if (typeof value === 'number') return Number.isFinite(value) ? undefined : 'has a number that is too large';
+  if (typeof value !== 'object' || value === null) return undefined;
+  for (const [key, each] of Object.entries(value)) {
+    if (key === '__proto__') return 'must not contain __proto__';
+    const fault = jsonFault(key) ?? jsonFault(each, depth + 1);
+    if (fault !== undefined) return fault;
+  }
+  return undefined;
+}
+
+/** A JSON object of any content. Kept as it was parsed: zod's records would drop or rename keys. */
+const jsonObject = (description: string) =>
+  z
+    .custom<Record<string, unknown>>(
+      (value) => typeof value === 'object' && value !== null && !Array.isArray(value),
+      { error: 'must be a JSON object' },
+    )
+    .superRefine((value, context) => {
+      const message = jsonFault(value);
+      if (message !== undefined) context.addIssue({ code: 'custom', message });
+    })
+    .meta({ ...JSON_OBJECT, description });
+
+// ---------------------------------------------------------------------------------------------------- event types
+
+const eventTypeFields = {
+  description: cleanText(1_000),
+  schema: jsonObject(
+    'JSON Schema (2020-12) of the events’ data. References within the document only, no recursion. Null: any object',
+  ).nullable(),
+  example: jsonObject('Data of an example event; it must satisfy the schema').nullable(),
+};
+export const CreateEventTypeBody = z
+  .strictObject({
+    name: EventTypeName,
+    description: eventTypeFields.description.default(''),
+    schema: eventTypeFields.schema.default(null),
+    example: eventTypeFields.example.default(null),
+  })
+  .meta({ id: 'CreateEventType' });
+export const UpdateEventTypeBody = z.strictObject(eventTypeFields).partial().meta({ id: 'UpdateEventType' });
+export const EventTypeParams = z.strictObject({ name: z.string().max(200) });
+
+export const EventType = z
+  .object({
+    name: z.string(),
+    description: z.string(),
+    schema: z.record(z.string(), z.unknown()).nullable(),
+    example: z.record(z.string(), z.unknown()).nullable(),
+    version: z.int(),
+    createdAt: Instant,
+    updatedAt: Instant,
+  })
+  .meta({ id: 'EventType' });
+export const EventTypePage = page(EventType, 'EventTypePage');
+
+// ---------------------------------------------------------------------------------------------------- event configs
+
+const eventConfigFields = {
+  enabled: z.boolean().meta({ description: 'false: events of this type are kept but delivered to nobody' }),
+  scheduleMs: z
+    .array(
+      z
+        .int()
+        .min(0)
+        .max(7 * 24 * HOUR_MS),
+    )
+    .min(1)
+    .max(50)
+    .nullable()
+    .meta({
+      description:
+        'pause before each attempt in milliseconds; its length is the number of attempts. Null: as the server is configured',
+    }),
+  timeoutMs: z
+    .int()
+    .min(100)
+    .max(60_000)
+    .nullable()
+    .meta({ description: 'longest attempt in milliseconds. Null: as the server is configured' }),
+  retentionDays: z.int().min(1).max(3_650).nullable().meta({
+    description: 'events and their deliveries are kept this long. Null: as the server is configured',
+  }),
+  ordered: z
+    .boolean()
+    .meta({ description: 'deliver this type in order to every subscription, not only to ordered ones' }),
+};
+export const CreateEventConfigBody = z
+  .strictObject({
+    eventType: EventTypeName,
+    enabled: eventConfigFields.enabled.default(true),
+    scheduleMs: eventConfigFields.scheduleMs.default(null),
+    timeoutMs: eventConfigFields.timeoutMs.default(null),
+    retentionDays: eventConfigFields.retentionDays.default(null),
+    ordered: eventConfigFields.ordered.default(false),
+  })
+  .meta({ id: 'CreateEventConfig' });
+export const UpdateEventConfigBody = z
+  .strictObject(eventConfigFields)
+  .partial()
+  .meta({ id: 'UpdateEventConfig' });
+export const EventConfigParams = z.strictObject({ eventType: z.string().max(200) });
+
+export const EventConfig = z
+  .object({
+    eventType: z.string(),
+    enabled: z.boolean(),
+    scheduleMs: z.array(z.int()).nullable(),
+    timeoutMs: z.int().nullable(),
+    retentionDays: z.int().nullable(),
+    ordered: z.boolean(),
+    version: z.int(),
+    createdAt: Instant,
+    updatedAt: Instant,
+  })
+  .meta({ id: 'EventConfig' });
+export const EventConfigPage = page(EventConfig, 'EventConfigPage');
+
+// ---------------------------------------------------------------------------------------------------- events
+
+/** The publisher's own id of an event: what makes publishing it again harmless. */
+export const ClientEventId = z
+  .string()
+  .regex(/^[\x21-\x7e]{1,200}$/, { error: 'must be 1 to 200 printable ASCII characters without spaces' })
+  .meta({
+    description:
+      'The publisher’s own id, unique within the tenant. The same id with the same content is the same event; with other content it is a conflict',
+  });
+
+export const PublishEventBody = z
+  .strictObject({
+    id: ClientEventId.optional(),
+    type: EventTypeName,
+    timestamp: z.iso
+      .datetime({ offset: true })
+      .refine((text) => /^(19[7-9]|[2-9]\d\d)\d-/.test(text), { error: 'must be a year from 1970' })
+      .optional()
+      .meta({ description: 'when it happened; now when left out' }),
+    data: jsonObject('What subscribers get as data; it must satisfy the type’s schema'),
+  })
+  .meta({ id: 'PublishEvent' });
+export type PublishEvent = z.output<typeof PublishEventBody>;
+
+export const PublishBatchBody = z
+  .strictObject({
+    events: z
+      .array(PublishEventBody)
+      .min(1)
+      .max(1_000)
+      .meta({ description: 'all of them are taken, or none; at most EVENTS_BATCH_MAX_EVENTS of the server' }),
+  })
+  .meta({ id: 'PublishBatch' });
+
+export const PublishedEvent = z
+  .object({
+    id: z.string().meta({ description: 'the webhook-id that subscribers see' }),
+    clientId: z.string().nullable(),
+    type: z.string(),
+    duplicate: z.boolean().meta({ description: 'it had been published before; nothing is sent again' }),
+  })
+  .meta({ id: 'PublishedEvent' });
+export const PublishedBatch = z.object({ items: z.array(PublishedEvent) }).meta({ id: 'PublishedBatch' });
+
+const eventFields = {
+  id: z.string(),
+  clientId: z.string().nullable(),
+  source: z.enum(['remit', 'api']).meta({ description: 'api: published by the tenant' }),
+  type: z.string(),
+  timestamp: Instant,
+  createdAt: Instant,
+  fannedOutAt: Instant.nullable().meta({ description: 'since when all its deliveries exist; null: not yet' }),
+};
+export const Event = z.object(eventFields).meta({ id: 'Event' });
+export const EventPage = page(Event, 'EventPage');
+export const EventDetail = z
+  .object({
+    ...eventFields,
+    data: z.record(z.string(), z.unknown()),
+    deliveryCounts: z.record(DeliveryStatus, z.int()),
+    deliveries: z
+      .array(Delivery)
+      .meta({ description: 'the newest, at most a page; all of them: GET /api/v1/deliveries?eventId=' }),
+  })
+  .meta({ id: 'EventDetail' });
+export const EventsQuery = PageQuery.extend({
+  type: cleanText(128).optional(),
+  clientId: cleanText(200).optional(),
+  source: z.enum(['remit', 'api']).optional(),
+});
+
+/** An event published through the API, on the topic `events`, keyed by its id. */
+export const EventMessage = z
+  .looseObject({
+    id: z.string().regex(/^[\w-]{1,64}$/),
+    tenantId: z.string().min(1).max(64),
+    clientId: z.string().nullable(),
+    type: EventTypeName,
+    timestamp: z.iso.datetime({ offset: true }),
+    data: z.record(z.string(), z.unknown()),
+  })
+  .meta({ id: 'EventMessage' });
+export type EventMessage = z.infer<typeof EventMessage>;
+
+// ---------------------------------------------------------------------------------------------------- audit
+
+export const AuditQuery = PageQuery.extend({
+  kind: z.enum(['money', 'configuration']).optional().meta({
+    description: 'money: operations on balances; configuration: everything else that was changed or refused',
+  }),
+  actor: cleanText(200).optional(),
+  action: cleanText(100).optional(),
+  cause: cleanText(300)
+    .optional()
+    .meta({ description: 'what it was about, such as subscription:sub_… or payment:…' }),
+  since: z.iso.datetime({ offset: true }).optional(),
+  until: z.iso.datetime({ offset: true }).optional(),
+});
+
+const Minor = z
+  .string()
+  .regex(/^-?\d+$/)
+  .nullable()
+  .meta({ description: 'minor units' });
+export const AuditRecord = z
+  .object({
+    id: z.string(),
+    at: Instant,
+    actor: z.string(),
+    action: z.string(),
+    cause: z.string(),
+    accountId: z.string().nullable(),
+    balanceBeforeMinor: Minor,
+    balanceAfterMinor: Minor,
+    heldBeforeMinor: Minor,
+    heldAfterMinor: Minor,
+    correlationId: z.string().nullable(),
+    details: z
+      .unknown()
+      .meta({ description: 'before and after of a changed configuration; the event of a refused one' }),
+  })
+  .meta({ id: 'AuditRecord' });
+export const AuditPage = page(AuditRecord, 'AuditPage');

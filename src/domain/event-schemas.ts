@@ -1,0 +1,193 @@
+import { createRequire } from 'node:module';
+import Ajv2020, { type ErrorObject, type ValidateFunction } from 'ajv/dist/2020';
+import addFormats from 'ajv-formats';
+import { LRUCache } from 'lru-cache';
+
+/** A tenant's JSON Schema, as it was stored. */
+export type JsonSchema = Record<string, unknown>;
+
+export interface FieldError {
+  path: string;
+  message: string;
+}
+
+/** A schema with its references written out has at most this many parts: what bounds the time of one validation. */
+const MAX_PARTS = 5_000;
+const MAX_ERRORS = 20;
+const MAX_UNIQUE_ITEMS = 1_000;
+const MAX_PATTERN_CHARACTERS = 500;
+
+/** Would name the schema, refer out of it, or make references depend on who refers. */
+const FORBIDDEN_KEYWORDS = ['$id', '$anchor', '$dynamicRef', '$dynamicAnchor', '$recursiveRef', '$async'];
+const DIALECT = 'https://json-schema.org/draft/2020-12/schema';
+
+/** Its types are an ES module's, which TypeScript does not let a CommonJS module import; its code is not. */
+const { RE2JS } = createRequire(__filename)('re2js') as {
+  RE2JS: { compile(pattern: string): { matcher(text: string): { find(): boolean } } };
+};
+
+/** Patterns run on RE2, whose time is linear in the text: a tenant's regular expression can't stop the server. */
+const linearRegExp = Object.assign(
+  (pattern: string) => {
+    const compiled = RE2JS.compile(pattern);
+    return {
+      test: (text: string) => compiled.matcher(text).find(),
+      // ajv tells patterns apart by this.
+      toString: () => `re2:${pattern}`,
+    };
+  },
+  { code: 'linearRegExp' },
+);
+
+function newAjv(): Ajv2020 {
+  const ajv = new Ajv2020({
+    strict: false,
+    allErrors: false,
+    addUsedSchema: false,
+    logger: false,
+    code: { regExp: linearRegExp },
+  });
+  addFormats(ajv);
+  return ajv;
+}
+
+const ajv = newAjv();
+
+/**
+ * What is wrong with a JSON Schema that a tenant wants to store; undefined when it is fine. Refused beside what is no
+ * schema: references out of the document, recursion, and what would take long to check.
+ */
+export function schemaFault(schema: JsonSchema): string | undefined {
+  const dialect = schema['$schema'];
+  if (dialect !== undefined && dialect !== DIALECT) return `$schema must be ${DIALECT} or left out`;
+  const fault = keywordFault(schema);
+  if (fault !== undefined) return fault;
+  try {
+    new PartCounter(schema).count();
+    compile(schema);
+    return undefined;
+  } catch (error) {
+    return error instanceof Error ? error.message : String(error);
+  }
+}
+
+/** Walks every object of the schema; `jsonFault` has bounded its depth. */
+function keywordFault(node: unknown): string | undefined {
+  if (typeof node !== 'object' || node === null) return undefined;
+  const { $ref: reference, uniqueItems, maxItems, pattern } = node as JsonSchema;
+  if (typeof reference === 'string' && !reference.startsWith('#'))
+    return '$ref must refer to a place in this document (#/…)';
+  const forbidden = FORBIDDEN_KEYWORDS.find((keyword) => keyword in node);
+  if (forbidden !== undefined && !Array.isArray(node)) return `${forbidden} is not supported`;
+  if (uniqueItems === true && !(typeof maxItems === 'number' && maxItems <= MAX_UNIQUE_ITEMS))
+    return `uniqueItems needs a maxItems of at most ${MAX_UNIQUE_ITEMS} beside it`;
+  if (typeof pattern === 'string' && pattern.length > MAX_PATTERN_CHARACTERS)
+    return `a pattern has at most ${MAX_PATTERN_CHARACTERS} characters`;
+  for (const each of Object.values(node)) {
+    const fault = keywordFault(each);
+    if (fault !== undefined) return fault;
+  }
+  return undefined;
+}
+
+/** Counts the parts of a schema as if every reference were written out, which refuses recursion on the way. */
+class PartCounter {
+  private readonly counted = new Map<unknown, number>();
+  private readonly open = new Set<unknown>();
+
+  constructor(private readonly root: JsonSchema) {}
+
+  count(): void {
+    this.partsOf(this.root);
+  }
+
+  private partsOf(node: unknown): number {
+    if (typeof node !== 'object' || node === null) return 0;
+    const known = this.counted.get(node);
+    if (known !== undefined) return known;
+    if (this.open.has(node)) throw new Error('a schema that refers to itself is not supported');
+    this.open.add(node);
+    let parts = 1;
+    for (const each of Object.values(node)) parts += this.partsOf(each);
+    const reference = (node as JsonSchema)['$ref'];
+    if (typeof reference === 'string') parts += this.partsOf(this.resolve(reference));
+    if (parts > MAX_PARTS)
+      throw new Error(`with its references written out the schema has more than ${MAX_PARTS} parts`);
+    this.open.delete(node);
+    this.counted.set(node, parts);
+    return parts;
+  }
+
+  private resolve(reference: string): unknown {
+    let node: unknown = this.root;
+    for (const token of reference.split('/').slice(1)) {
+      const key = decodeURIComponent(token).replaceAll('~1', '/').replaceAll('~0', '~');
+      node =
+        typeof node === 'object' && node !== null && Object.hasOwn(node, key)
+          ? (node as JsonSchema)[key]
+          : undefined;
+    }
+    if (node === undefined) throw new Error(`can't resolve reference ${reference}`);
+    return node;
+  }
+}
+
+/** @throws Error when it is no JSON Schema. */
+function compile(schema: JsonSchema): ValidateFunction {
+  try {
+    return ajv.compile(schema);
+  } finally {
+    // The instance would keep every schema for ever; the cache below decides what is kept.
+    ajv.removeSchema(schema);
+  }
+}
+
+/** What of the data does not satisfy the schema: paths are dotted, within the data. Empty when it does. */
+function check(validate: ValidateFunction, data: unknown): FieldError[] {
+  try {
+    if (validate(data)) return [];
+  } catch (error) {
+    return [
+      { path: '', message: `can't be checked: ${error instanceof Error ? error.message : String(error)}` },
+    ];
+  }
+  return (validate.errors ?? []).slice(0, MAX_ERRORS).map(fieldError);
+}
+
+function fieldError({ instancePath, message, params }: ErrorObject): FieldError {
+  const path = instancePath.slice(1).replaceAll('/', '.').replaceAll('~1', '/').replaceAll('~0', '~');
+  const extra: unknown = (params as { additionalProperty?: unknown }).additionalProperty;
+  return {
+    path,
+    message: `${message ?? 'is not valid'}${typeof extra === 'string' ? ` (${extra})` : ''}`,
+  };
+}
+
+/** What of an example or of an event's data does not satisfy a schema that is not in use yet. */
+export function dataErrors(schema: JsonSchema, data: unknown): FieldError[] {
+  return check(compile(schema), data);
+}
+
+/** Compiled schemas of event types, the least used forgotten first. One for each process. */
+export class EventValidators {
+  private readonly compiled: LRUCache<string, ValidateFunction>;
+
+  /** @param maxEntries EVENT_SCHEMA_CACHE_ENTRIES. */
+  constructor(maxEntries: number) {
+    this.compiled = new LRUCache({ max: maxEntries });
+  }
+
+  /** `key` names the type with its version: another version is another schema. */
+  check(key: string, schema: JsonSchema, data: unknown): FieldError[] {
+    let validate = this.compiled.get(key);
+    if (!validate) {
+      validate = compile(schema);
+      this.compiled.set(key, validate);
+    }
+    return check(validate, data);
+  }
+
+  get size(): number {
+    return this.compiled.size;
+  }
+}

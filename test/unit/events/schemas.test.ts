@@ -1,0 +1,120 @@
+import { jsonFault } from '../../../src/contracts/events';
+import {
+  isReservedEventType,
+  SubscriptionFilter,
+  SubscriptionHeaders,
+} from '../../../src/contracts/webhooks';
+import { dataErrors, EventValidators, schemaFault } from '../../../src/domain/event-schemas';
+
+describe('a JSON Schema of an event type', () => {
+  it.each([
+    [{ type: 'object', required: ['id'], properties: { id: { type: 'string', format: 'uuid' } } }],
+    [{ $defs: { money: { type: 'string' } }, properties: { total: { $ref: '#/$defs/money' } } }],
+    [{ properties: { tags: { type: 'array', maxItems: 10, uniqueItems: true } } }],
+    [{}],
+  ])('is taken: %j', (schema) => {
+    expect(schemaFault(schema)).toBeUndefined();
+  });
+
+  it.each<[string, Record<string, unknown>, RegExp]>([
+    ['is none', { type: 'nothing' }, /type/],
+    ['refers elsewhere', { $ref: 'https://example.com/schema.json' }, /in this document/],
+    ['refers to a file', { properties: { a: { $ref: 'other.json#/a' } } }, /in this document/],
+    ['refers to nothing', { $ref: '#/$defs/missing' }, /resolve/],
+    ['refers to itself', { properties: { child: { $ref: '#' } } }, /refers to itself/],
+    ['names itself', { $id: 'https://example.com/mine' }, /\$id/],
+    ['is of another dialect', { $schema: 'http://json-schema.org/draft-04/schema#' }, /\$schema/],
+    ['compares unlimited items', { uniqueItems: true }, /maxItems/],
+    ['has a pattern that is no RE2', { pattern: '(?=a)b' }, /./],
+  ])('is refused when it %s', (_why, schema, message) => {
+    expect(schemaFault(schema)).toMatch(message);
+  });
+
+  it('is refused when its references multiply', () => {
+    const $defs: Record<string, unknown> = { d0: { type: 'string' } };
+    for (let n = 1; n <= 20; n += 1)
+      $defs[`d${n}`] = { allOf: [{ $ref: `#/$defs/d${n - 1}` }, { $ref: `#/$defs/d${n - 1}` }] };
+    expect(schemaFault({ $defs, $ref: '#/$defs/d20' })).toMatch(/more than/);
+  });
+
+  it('checks a pattern in linear time, whatever it is', () => {
+    const startedAt = Date.now();
+    const errors = dataErrors({ properties: { a: { pattern: '^(a+)+$' } } }, { a: `${'a'.repeat(5_000)}!` });
+    expect(errors).toHaveLength(1);
+    expect(Date.now() - startedAt).toBeLessThan(2_000);
+  });
+
+  it('keeps two patterns of one schema apart', () => {
+    const schema = { properties: { a: { pattern: '^x$' }, b: { pattern: '^y$' } } };
+    expect(dataErrors(schema, { a: 'x', b: 'y' })).toEqual([]);
+    expect(dataErrors(schema, { a: 'y', b: 'x' })).toMatchObject([{ path: 'a' }]);
+  });
+
+  it('names the field that is wrong', () => {
+    const schema = { properties: { items: { items: { required: ['sku'] } } }, additionalProperties: false };
+    expect(dataErrors(schema, { items: [{}] })).toMatchObject([{ path: 'items.0' }]);
+    expect(dataErrors(schema, { other: 1 })[0]?.message).toContain('other');
+  });
+
+  it('is compiled once a version, and the least used is forgotten', () => {
+    const validators = new EventValidators(2);
+    for (const key of ['a:1', 'b:1', 'a:1', 'c:1'])
+      expect(validators.check(key, { type: 'object' }, {})).toEqual([]);
+    expect(validators.size).toBe(2);
+  });
+});
+
+describe('JSON that is stored and sent on', () => {
+  const nested = (depth: number): unknown => (depth === 0 ? 1 : [nested(depth - 1)]);
+  it.each([
+    ['a\u0000'],
+    [{ a: '\ud800' }],
+    [{ 'a\u0000': 1 }],
+    [JSON.parse('1e999')],
+    [nested(40)],
+    [JSON.parse('{"__proto__":1}')],
+  ])('refuses %#', (value) => {
+    expect(jsonFault(value)).toBeDefined();
+  });
+
+  it('takes everything else', () => {
+    expect(jsonFault({ a: [1, 'ü💥', null, true, { b: -0.5 }], constructor: nested(20) })).toBeUndefined();
+  });
+});
+
+describe('a subscription', () => {
+  it.each([
+    ['Host'],
+    ['content-length'],
+    ['Webhook-Signature'],
+    ['Transfer-Encoding'],
+    ['svix-id'],
+    ['a b'],
+    ['a\r\nb'],
+  ])('can’t set the header %j', (name) => {
+    expect(SubscriptionHeaders.safeParse({ [name]: 'x' }).success).toBe(false);
+  });
+
+  it('can set others, with values of printable ASCII, each once', () => {
+    expect(SubscriptionHeaders.safeParse({ Authorization: 'Bearer abc', 'X-A': '1' }).success).toBe(true);
+    expect(SubscriptionHeaders.safeParse({ 'X-A': 'a\r\nX-B: 1' }).success).toBe(false);
+    expect(SubscriptionHeaders.safeParse({ 'X-A': '1', 'x-a': '2' }).success).toBe(false);
+  });
+
+  it.each([
+    [{ path: 'a', op: 'like', value: 'x' }],
+    [{ path: 'a..b', op: 'eq', value: 1 }],
+    [{ path: 'a', op: 'in', value: 'x' }],
+    [{ path: 'a', op: 'eq', value: { b: 1 } }],
+    [{ path: 'a', op: 'exists', value: 'yes' }],
+  ])('can’t have the condition %j', (condition) => {
+    expect(SubscriptionFilter.safeParse([condition]).success).toBe(false);
+  });
+});
+
+it('keeps the types of remit, and what begins like them, from publishers', () => {
+  for (const type of ['payment.succeeded', 'payment.invented', 'order', 'subscription.x', 'webhook.test'])
+    expect(isReservedEventType(type)).toBe(true);
+  for (const type of ['invoice.paid', 'payments.made', 'orders'])
+    expect(isReservedEventType(type)).toBe(false);
+});

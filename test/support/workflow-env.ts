@@ -8,6 +8,23 @@ export const workflowBundle = () => ({ codePath: process.env['REMIT_TEST_WORKFLO
 
 let quiet = false;
 
+const START_ATTEMPTS = 5;
+
+/** The SDK gives the server five seconds to start, which a busy machine may not have for a JVM. */
+async function startServer(): Promise<TestWorkflowEnvironment> {
+  for (let attempt = 1; ; attempt++) {
+    try {
+      return await TestWorkflowEnvironment.createTimeSkipping({
+        server: {
+          executable: { type: 'existing-path', path: process.env['REMIT_TEST_TIME_SKIPPING_SERVER']! },
+        },
+      });
+    } catch (error) {
+      if (attempt === START_ATTEMPTS) throw error;
+    }
+  }
+}
+
 /** The time-skipping Temporal server with remit's search attributes: days of business time pass in milliseconds. */
 export async function createTimeSkippingEnvironment(): Promise<TestWorkflowEnvironment> {
   if (!quiet) {
@@ -17,9 +34,7 @@ export async function createTimeSkippingEnvironment(): Promise<TestWorkflowEnvir
       telemetryOptions: { logging: { filter: makeTelemetryFilterString({ core: 'ERROR', other: 'ERROR' }) } },
     });
   }
-  const environment = await TestWorkflowEnvironment.createTimeSkipping({
-    server: { executable: { type: 'existing-path', path: process.env['REMIT_TEST_TIME_SKIPPING_SERVER']! } },
-  });
+  const environment = await startServer();
   const KEYWORD = 2;
   await environment.connection.operatorService.addSearchAttributes({
     namespace: environment.namespace ?? 'default',

@@ -31,7 +31,7 @@ import { startDeliveries } from './start-deliveries';
 /** Local activities for the same reason as in payment.ts (docs/adr/0003). */
 const { settleDispute, expireDispute, loadDispute, submitDisputeEvidence } =
   proxyLocalActivities<DisputeActivities>({
-    startToCloseTimeout: '20s',
+    startToCloseTimeout: '60s',
     retry: { initialInterval: '100ms', maximumInterval: '15s' },
     localRetryThreshold: '10s',
   });

@@ -27,7 +27,7 @@ import { startDeliveries } from './start-deliveries';
 /** Local activities for the same reason as in payment.ts (docs/adr/0003). */
 const { payOrder, settleOrder, refundOrder } = proxyLocalActivities<OrderActivities & OrderWebhookActivities>(
   {
-    startToCloseTimeout: '20s',
+    startToCloseTimeout: '60s',
     retry: { initialInterval: '100ms', maximumInterval: '15s' },
     localRetryThreshold: '10s',
   },
@@ -81,9 +81,14 @@ export async function orderWorkflow(input: OrderWorkflowInput | OrderRunInput): 
   return state;
 }
 
+/** Also true after a repeated activity, which finds its own work done. */
+function isDecided(status: OrderWorkflowResult['status']): boolean {
+  return status !== null && status !== 'NEW';
+}
+
 async function pay(request: OrderWorkflowInput): Promise<OrderWorkflowResult> {
   const { deliveries, ...result } = await payOrder(request);
-  if (result.outcome === 'applied') markStatus(result.status);
+  if (isDecided(result.status)) markStatus(result.status);
   await startDeliveries(deliveries);
   if (result.outcome === 'unknown_order' || result.outcome === 'event_conflict')
     await deadLetterRequest({ request, code: result.outcome, message: REFUSALS[result.outcome] });
@@ -92,7 +97,7 @@ async function pay(request: OrderWorkflowInput): Promise<OrderWorkflowResult> {
 
 async function settle(event: OrderEvent): Promise<OrderWorkflowResult> {
   const { outcome, status, failureCode, deliveries } = await settleWhenKnown(event);
-  if (outcome === 'applied') markStatus(status, event.userId);
+  if (isDecided(status)) markStatus(status, event.userId);
   await startDeliveries(deliveries);
   if (outcome in REFUSALS) {
     const code = outcome as keyof typeof REFUSALS;

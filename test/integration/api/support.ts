@@ -83,11 +83,16 @@ export class TestApi {
     return this.call('POST', '/webhooks/providers/decard', { ...this.sign(body), ...headers }, body);
   }
 
-  sign(body: string, id = `msg_${randomUUID()}`, at = new Date()): Record<string, string> {
+  sign(
+    body: string,
+    id = `msg_${randomUUID()}`,
+    at = new Date(),
+    secret = this.space.config.PROVIDER_SECRET_DECARD!,
+  ): Record<string, string> {
     return {
       'webhook-id': id,
       'webhook-timestamp': String(Math.floor(at.getTime() / 1_000)),
-      'webhook-signature': new Webhook(this.space.config.PROVIDER_SECRET_DECARD!).sign(id, at, body),
+      'webhook-signature': new Webhook(secret).sign(id, at, body),
     };
   }
 

@@ -5,15 +5,17 @@ import { createDisputeActivities } from './disputes';
 import { createOrderWebhookActivities } from './order-webhooks';
 import { createOrderActivities } from './orders';
 import { createPaymentActivities } from './payments';
+import { createReplayActivities, type ReplayDeps } from './replays';
 
 /** Every activity of remit, over one set of dependencies; each worker runs those that its queue's workflows call. */
-export function createActivities(deps: ActivityDeps & DeliveryDeps & EventDeps) {
+export function createActivities(deps: ActivityDeps & DeliveryDeps & EventDeps & ReplayDeps) {
   return {
     ...createPaymentActivities(deps),
     ...createOrderActivities(deps),
     ...createOrderWebhookActivities(deps),
     ...createDisputeActivities(deps),
     ...createDeliveryActivities(deps),
+    ...createReplayActivities(deps),
     ...createEventActivities(deps),
   };
 }

@@ -41,6 +41,8 @@ import {
   type Route,
   type RouteDeps,
 } from './routes/route';
+import { deliveryActionRoutes } from './routes/delivery-actions';
+import { replayRoutes } from './routes/replays';
 import { subscriptionRoutes } from './routes/subscriptions';
 
 /** Every route of the API, the busiest first: the router tries them in this order. */
@@ -58,6 +60,8 @@ export function allRoutes(): (Route | RawRoute)[] {
     ...disputeRoutes,
     ...eventRoutes,
     ...subscriptionRoutes,
+    ...deliveryActionRoutes,
+    ...replayRoutes,
     ...eventTypeRoutes,
     ...eventConfigRoutes,
     ...auditRoutes,

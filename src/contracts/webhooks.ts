@@ -147,8 +147,11 @@ export const SubscriptionHeaders = z
       'sent with every webhook, at most 20; encrypted at rest and never shown. Not those of HTTP or of the signature',
   });
 
-/** Delivery states. `pending` covers waiting and retrying; the others are terminal. */
-export const DeliveryStatus = z.enum(['pending', 'delivered', 'exhausted', 'cancelled']);
+/**
+ * Delivery states. `pending` covers waiting and retrying; the others end a delivery until somebody sends it again.
+ * `held`: its subscription was paused or disabled; a resume brings it back.
+ */
+export const DeliveryStatus = z.enum(['pending', 'delivered', 'exhausted', 'cancelled', 'held']);
 export type DeliveryStatus = z.infer<typeof DeliveryStatus>;
 
 /** What became of one HTTP request to a subscriber. Everything but `delivered` is a failure that is retried. */

@@ -9,6 +9,7 @@ export const WORKFLOWS = {
   payment: 'paymentWorkflow',
   order: 'orderWorkflow',
   delivery: 'deliveryWorkflow',
+  replay: 'replayWorkflow',
   event: 'eventWorkflow',
   dispute: 'disputeWorkflow',
 } as const;
@@ -28,7 +29,10 @@ export const workflowId = {
   order: (orderId: string) => `order/${orderId}`,
   dispute: (disputeId: string) => `dispute/${disputeId}`,
   event: (eventId: string) => `event/${eventId}`,
-  delivery: (eventId: string, subscriptionId: string) => `delivery/${eventId}/${subscriptionId}`,
+  /** `generation`: how often it was sent again; each time is a workflow of its own. */
+  delivery: (eventId: string, subscriptionId: string, generation = 0) =>
+    `delivery/${eventId}/${subscriptionId}${generation > 0 ? `/${generation}` : ''}`,
+  replay: (replayId: string) => `replay/${replayId}`,
 } as const;
 
 export const SIGNALS = {
@@ -38,6 +42,9 @@ export const SIGNALS = {
   disputeEvent: 'disputeEvent',
   tryNow: 'tryNow',
   cancel: 'cancel',
+  wake: 'wake',
+  pause: 'pause',
+  resume: 'resume',
 } as const;
 export const UPDATES = { refund: 'refund', submitEvidence: 'submitEvidence' } as const;
 export const QUERIES = { state: 'state' } as const;
@@ -262,6 +269,10 @@ export interface DeliveryRef {
   timeoutMs: number;
   /** Deliver in the order of the events: the subscription or the event type asks for it. Left out when it does not. */
   ordered?: boolean;
+  /** How often it was sent again after it had ended; none when left out. */
+  generation?: number;
+  /** Attempts of former generations: attempts count on, the schedule begins anew. */
+  attemptsBefore?: number;
   correlationId: string;
 }
 
@@ -321,9 +332,34 @@ export interface PayOrderResult {
 }
 
 export interface DeliveryState {
-  status: 'waiting' | 'attempting' | 'delivered' | 'exhausted' | 'cancelled';
+  status: 'waiting' | 'attempting' | 'delivered' | 'exhausted' | 'cancelled' | 'held';
+  /** Of all generations. */
   attempts: number;
   maxAttempts: number;
   nextAttemptAt: string | null;
   lastResult: string | null;
+}
+
+/** A replay as its workflow carries it on; what it replays is in its row. */
+export interface ReplayInput {
+  replayId: string;
+  subscriptionId: string;
+  ratePerSecond: number;
+  correlationId: string;
+  /** Where it continues; left out at the start. */
+  progress?: ReplayProgress;
+}
+
+export interface ReplayProgress {
+  /** The last row that was looked at. */
+  at: string;
+  after: string;
+  examined: number;
+  replayed: number;
+  paused: boolean;
+}
+
+export interface ReplayState extends ReplayProgress {
+  status: 'running' | 'paused' | 'done' | 'cancelled' | 'stopped';
+  reason: string | null;
 }

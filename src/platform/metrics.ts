@@ -151,6 +151,12 @@ export const metrics = {
     buckets: SECONDS,
     registers,
   }),
+  deliveriesPutOff: new Counter({
+    name: 'remit_delivery_attempts_put_off_total',
+    help: 'Attempts that were put off without using up the schedule, by what they wait for (places, rest, rate, order)',
+    labelNames: ['reason'],
+    registers,
+  }),
   deliveriesFinished: new Counter({
     name: 'remit_deliveries_finished_total',
     help: 'Deliveries that reached a terminal state, by state',

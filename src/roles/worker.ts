@@ -9,6 +9,7 @@ import {
 import { createActivities } from '../activities';
 import { TASK_QUEUES, type TaskQueue } from '../contracts/workflows';
 import { sendDeadLetter } from '../bridges/dead-letters';
+import { deliveryPolicyOf } from '../domain/delivery-policy';
 import type { Config } from '../platform/config';
 import { workflowBundlePath } from '../platform/build-workflow-bundle';
 import { kafkaReadiness } from '../platform/kafka';
@@ -67,16 +68,7 @@ export async function startWorker(
     unknownTransactionWaitMs: config.UNKNOWN_TRANSACTION_WAIT_MS,
     disputeEvidenceDueMs: config.DISPUTE_EVIDENCE_DUE_MS,
     sendDeadLetter: (source, code, message) => sendDeadLetter(producer, config, source, code, message),
-    deliveryPolicy: (row, correlationId) => ({
-      deliveryId: row.deliveryId,
-      eventId: row.eventId,
-      subscriptionId: row.subscriptionId,
-      eventType: row.eventType,
-      correlationId,
-      scheduleMs: row.scheduleMs ?? config.WEBHOOK_SCHEDULE_MS,
-      timeoutMs: row.timeoutMs ?? config.WEBHOOK_TIMEOUT_MS,
-      ...(row.ordered ? { ordered: true } : {}),
-    }),
+    deliveryPolicy: deliveryPolicyOf(config),
   });
   const codePath = await workflowBundlePath();
 

@@ -4,3 +4,4 @@ export { orderWorkflow } from './order';
 export { deliveryWorkflow } from './delivery';
 export { eventWorkflow } from './event';
 export { disputeWorkflow } from './dispute';
+export { replayWorkflow } from './replay';

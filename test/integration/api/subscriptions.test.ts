@@ -7,7 +7,8 @@ import {
   SubscriptionCreated,
   SubscriptionPage,
 } from '../../../src/contracts/http';
-import { recordAttempt } from '../../../src/domain/deliveries';
+import { recordAttempt, type AttemptRecord } from '../../../src/domain/deliveries';
+import { RULES } from '../../support/deliveries';
 import { withDatabase } from '../../support/shared-stack';
 import { expectProblem, TestApi } from './support';
 
@@ -137,8 +138,9 @@ describe('deliveries', () => {
       await recordAttempt(api.running.context.database(), {
         ...{ deliveryId: failed, attempt, startedAt: new Date(), durationMs: 12, result: 'http_error' },
         ...{ statusCode: 503, error: 'HTTP 503', responseBody: 'later' },
-        ...{ status: attempt === 2 ? 'exhausted' : 'pending', disableSubscription: false },
-      });
+        ...{ status: attempt === 2 ? 'exhausted' : 'pending', gone: false, slowDown: false },
+        ...{ retryAfterMs: null, ordered: false, correlationId: 'correlation' },
+      } as AttemptRecord, RULES, new Date());
 
     const list = async (query: string) =>
       DeliveryPage.parse((await api.withToken(tenant, 'GET', `/api/v1/deliveries?${query}`)).body).items;

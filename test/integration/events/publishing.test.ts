@@ -58,7 +58,7 @@ async function call(tenant: string, method: string, path: string, body?: unknown
     headers: { authorization: `Bearer ${token}`, 'content-type': 'application/json' },
     ...(body === undefined ? {} : { body: JSON.stringify(body) }),
   });
-  return { status: response.status, body: await response.json() };
+  return { status: response.status, body: (await response.json()) as unknown };
 }
 const ok = async (tenant: string, method: string, path: string, body?: unknown) => {
   const reply = await call(tenant, method, path, body);
@@ -87,7 +87,7 @@ describe('an event published through the API', () => {
     const tenant = newTenant();
     await defineType(tenant, 'invoice.paid');
     const server = await answering();
-    const { id, secret } = await subscribe(tenant, server.url);
+    const { id, secret } = await subscribe(tenant, server.url, { headers: { 'X-Team': 'billing' } });
     await subscribe(tenant, server.url, { eventTypes: ['receipt.*'] });
     const published = await publish(tenant, { id: 'in-1', type: 'invoice.paid', data: { total: '10.50' } });
     const event = await settled(tenant, published.id);
@@ -96,6 +96,7 @@ describe('an event published through the API', () => {
     expect(server.received).toHaveLength(1);
     const [{ body, headers }] = server.received as [(typeof server.received)[number]];
     expect(headers['webhook-id']).toBe(published.id);
+    expect(headers['x-team']).toBe('billing');
     expect(new Webhook(secret).verify(body, headers as Record<string, string>)).toMatchObject({
       type: 'invoice.paid',
       data: { total: '10.50' },
@@ -244,7 +245,7 @@ describe('an event published through the API', () => {
       eachMessage: ({ message }) => {
         letters.push({
           key: String(message.key),
-          code: String(message.headers?.['remit-error-code']),
+          code: String(message.headers?.['remit-error-code'] as Buffer | undefined),
         });
         return Promise.resolve();
       },

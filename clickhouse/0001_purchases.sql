@@ -14,7 +14,7 @@ CREATE TABLE IF NOT EXISTS purchases (
   provider LowCardinality(String),
   createdAt DateTime64(3, 'UTC'),
   processedAt DateTime64(3, 'UTC'),
-  kafkaTopic LowCardinality(String),
+  kafkaTopic LowCardinality(String) DEFAULT 'purchases',
   kafkaPartition UInt16,
   kafkaOffset UInt64 CODEC(Delta, LZ4),
   queuedAt DateTime64(3, 'UTC') COMMENT 'timestamp of the Kafka message' CODEC(Delta, LZ4),

@@ -8,7 +8,7 @@ CREATE TABLE IF NOT EXISTS domain_events (
   occurredAt DateTime64(3, 'UTC'),
   correlationId Nullable(String),
   data String COMMENT 'JSON' CODEC(ZSTD),
-  kafkaTopic LowCardinality(String),
+  kafkaTopic LowCardinality(String) DEFAULT 'domain.events',
   kafkaPartition UInt16,
   kafkaOffset UInt64 CODEC(Delta, LZ4),
   queuedAt DateTime64(3, 'UTC') CODEC(Delta, LZ4),

@@ -11,6 +11,8 @@ interface Stream {
   topic: string;
   groupName: string;
   table: string;
+  /** Default of the table's `kafkaTopic`. */
+  defaultTopic: string;
   format: RowFormat;
   strictFormat: RowFormat;
 }
@@ -21,6 +23,7 @@ function streams(config: Config): Stream[] {
       topic: config.TOPIC_PURCHASES,
       groupName: 'ingest.purchases',
       table: 'purchases',
+      defaultTopic: 'purchases',
       format:
         config.INGEST_VALIDATION === 'full'
           ? checkedPurchases
@@ -31,6 +34,7 @@ function streams(config: Config): Stream[] {
       topic: config.TOPIC_DOMAIN_EVENTS,
       groupName: 'ingest.domain-events',
       table: 'domain_events',
+      defaultTopic: 'domain.events',
       format: domainEvents,
       strictFormat: domainEvents,
     },
@@ -58,7 +62,7 @@ export async function startIngest(context: RoleContext): Promise<{ pipelines: In
   const producer = await context.producer();
 
   const pipelines = await Promise.all(
-    streams(config).map(async ({ topic, groupName, table, format, strictFormat }) => {
+    streams(config).map(async ({ topic, groupName, table, defaultTopic, format, strictFormat }) => {
       const streamLog = log.child({ topic });
       const source = new KafkaJsSource({
         kafka,
@@ -79,7 +83,15 @@ export async function startIngest(context: RoleContext): Promise<{ pipelines: In
         strictFormat,
         stopping: stopping.signal,
       });
-      const pipeline = new IngestPipeline({ source, writer, format, config, log: streamLog, stopping });
+      const pipeline = new IngestPipeline({
+        source,
+        writer,
+        format,
+        defaultTopic,
+        config,
+        log: streamLog,
+        stopping,
+      });
       const lag = new ConsumerLag(kafka, source.group, [topic], config.KAFKA_LAG_INTERVAL_MS, streamLog);
       const name = `consumer ${source.group}`;
       lifecycle.addCheck(name, () => source.check());

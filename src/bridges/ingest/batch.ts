@@ -249,9 +249,13 @@ export class Batch {
   }
 }
 
-/** Bytes of every row of a partition up to the digits of its offset. */
-export function rowHead(topic: string, partition: number): Buffer {
-  return Buffer.from(`{"kafkaTopic":${JSON.stringify(topic)},"kafkaPartition":${partition},"kafkaOffset":`);
+/**
+ * Bytes of every row of a partition up to the digits of its offset. The topic is left out where it is the default of
+ * the table's column: a value that is the same in every row is not worth sending.
+ */
+export function rowHead(topic: string, partition: number, defaultTopic = ''): Buffer {
+  const kafkaTopic = topic === defaultTopic ? '' : `"kafkaTopic":${JSON.stringify(topic)},`;
+  return Buffer.from(`{${kafkaTopic}"kafkaPartition":${partition},"kafkaOffset":`);
 }
 
 function putDigits(target: Buffer, start: number, digits: string): number {

@@ -3,7 +3,9 @@ import type { ChunkPool } from './chunks';
 import { decodePending, encodePending } from './pending';
 import type { Committed } from './source';
 
-export interface LaneLimits {
+export interface LaneOptions {
+  /** Default of the table's `kafkaTopic`. */
+  defaultTopic: string;
   batchRows: number;
   batchBytes: number;
   /** Closed batches that wait or are being stored. */
@@ -51,10 +53,10 @@ export class Lane {
     readonly topic: string,
     readonly partition: number,
     committed: Committed | undefined,
-    private readonly limits: LaneLimits,
+    private readonly options: LaneOptions,
     private readonly pool: ChunkPool,
   ) {
-    this.head = rowHead(topic, partition);
+    this.head = rowHead(topic, partition, options.defaultTopic);
     if (committed) this.startAt(committed.offset);
     this.recovered = committed ? decodePending(committed.offset, committed.metadata) : [];
     this.committed = committed;
@@ -83,8 +85,8 @@ export class Lane {
     const end = this.recovered[0];
     if (end !== undefined) return position! > end ? 'recovered' : undefined;
     if (!filling) return undefined;
-    if (filling.rows >= this.limits.batchRows) return 'rows';
-    return filling.bytes >= this.limits.batchBytes ? 'bytes' : undefined;
+    if (filling.rows >= this.options.batchRows) return 'rows';
+    return filling.bytes >= this.options.batchBytes ? 'bytes' : undefined;
   }
 
   /** Closes the batch at `last`. A range that turned out to be empty (its messages are gone) is closed as well. */
@@ -111,7 +113,7 @@ export class Lane {
   }
 
   get hasRoom(): boolean {
-    return this.entries.length < this.limits.batchesAhead;
+    return this.entries.length < this.options.batchesAhead;
   }
 
   /** Settled batches at the front leave; the others wait for those before them. */

@@ -15,6 +15,8 @@ export interface PipelineOptions {
   source: MessageSource;
   writer: Pick<BatchWriter, 'store'>;
   format: RowFormat;
+  /** Default of the table's `kafkaTopic`. */
+  defaultTopic: string;
   config: Config;
   log: Logger;
   /** Aborted when what can't be stored at the next try is to be given up. */
@@ -133,12 +135,13 @@ export class IngestPipeline implements SourceListener {
 
   private newLane(partition: number, committed: Committed | undefined): Lane {
     const { config, source } = this.options;
-    const limits = {
+    const options = {
+      defaultTopic: this.options.defaultTopic,
       batchRows: config.INGEST_BATCH_ROWS,
       batchBytes: config.INGEST_BATCH_BYTES,
       batchesAhead: config.INGEST_BATCHES_AHEAD,
     };
-    return new Lane(source.topic, partition, committed, limits, this.pool);
+    return new Lane(source.topic, partition, committed, options, this.pool);
   }
 
   private take(lane: Lane, record: SourceRecord): void {

@@ -80,6 +80,10 @@ describe('remit ingest', () => {
       }));
       expect(stored).toEqual(expected.sort((a, b) => (a.id < b.id ? -1 : 1)));
 
+      expect(await rows(space, 'SELECT DISTINCT kafkaTopic FROM purchases')).toEqual([
+        { kafkaTopic: space.config.TOPIC_PURCHASES },
+      ]);
+
       const dead = await readAll(space, space.config.TOPIC_PURCHASES_DLQ, POISON.length);
       const found = dead.map(({ key, value, headers }) => ({
         name: key?.toString(),

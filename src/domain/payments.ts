@@ -1,7 +1,7 @@
 import { z } from 'zod';
 import { RemitError } from '../contracts/errors';
 import type { PaymentType } from '../contracts/messages';
-import type { DeliveryRef, PaymentStatus, ProviderEvent, SettleResult } from '../contracts/workflows';
+import type { PaymentStatus, ProviderEvent, SettleResult } from '../contracts/workflows';
 import type { Payment } from '../generated/prisma/client';
 import { metrics } from '../platform/metrics';
 import type { Database } from '../platform/postgres';

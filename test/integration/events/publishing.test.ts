@@ -58,7 +58,7 @@ async function call(tenant: string, method: string, path: string, body?: unknown
     headers: { authorization: `Bearer ${token}`, 'content-type': 'application/json' },
     ...(body === undefined ? {} : { body: JSON.stringify(body) }),
   });
-  return { status: response.status, body: (await response.json()) as unknown };
+  return { status: response.status, body: await response.json() };
 }
 const ok = async (tenant: string, method: string, path: string, body?: unknown) => {
   const reply = await call(tenant, method, path, body);
@@ -245,7 +245,7 @@ describe('an event published through the API', () => {
       eachMessage: ({ message }) => {
         letters.push({
           key: String(message.key),
-          code: String(message.headers?.['remit-error-code'] as Buffer | undefined),
+          code: String(message.headers?.['remit-error-code']),
         });
         return Promise.resolve();
       },

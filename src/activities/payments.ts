@@ -1,5 +1,6 @@
 import type { ExpirePaymentInput, ProviderEvent, SettleResult } from '../contracts/workflows';
 import type { DeadLetterCode } from '../contracts/errors';
+import { expiryEvent } from '../domain/payment-sweep';
 import { settleProviderEvent, type SettleInput } from '../domain/payments';
 import type { ActivityDeps } from './deps';
 
@@ -40,12 +41,7 @@ export function createPaymentActivities({
     async expirePayment(input: ExpirePaymentInput): Promise<SettleResult> {
       return settle({
         ...input,
-        status: 'expired',
-        // The space keeps it apart from every id that a provider can send.
-        providerEventId: `remit expiry:${input.transactionId}`,
-        payloadHash: 'expiry',
-        receivedAt: new Date().toISOString(),
-        actor: 'system:expiry',
+        ...expiryEvent(input.transactionId),
       });
     },
 

@@ -12,7 +12,12 @@ export const WORKFLOWS = {
   replay: 'replayWorkflow',
   event: 'eventWorkflow',
   dispute: 'disputeWorkflow',
+  reconciliation: 'reconciliationWorkflow',
+  housekeeping: 'housekeepingWorkflow',
 } as const;
+
+/** Ids of the Temporal schedules, and of the workflows that they start. */
+export const SCHEDULES = { reconciliation: 'reconciliation', housekeeping: 'housekeeping' } as const;
 
 /** Disputes run on the queue of the orders: they are rare, and change the same rows. */
 export const TASK_QUEUES = {
@@ -362,4 +367,23 @@ export interface ReplayProgress {
 export interface ReplayState extends ReplayProgress {
   status: 'running' | 'paused' | 'done' | 'cancelled' | 'stopped';
   reason: string | null;
+}
+
+/** What the scheduled reconciliation found, by check. */
+export interface ReconciliationSummary {
+  clean: boolean;
+  found: Record<string, number>;
+}
+
+/** One step of the sweep over overdue payments. */
+export interface HousekeepingStep {
+  expired: number;
+  deliveries: DeliveryRef[];
+  /** To be saved when the deliveries are started; null when nothing was left. */
+  position: { at: string; id: string } | null;
+}
+
+export interface HousekeepingResult {
+  expired: number;
+  purgedKeys: number;
 }

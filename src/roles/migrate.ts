@@ -4,6 +4,7 @@ import { migrateClickHouse } from '../platform/clickhouse-migrations';
 import { createKafka, ensureTopics } from '../platform/kafka';
 import type { Logger } from '../platform/logging';
 import { migratePostgres } from '../platform/postgres-migrations';
+import { ensureSchedules } from '../platform/schedules';
 import { connectTemporal, registerSearchAttributes } from '../platform/temporal';
 import { allTopics } from '../platform/topics';
 
@@ -16,15 +17,20 @@ export async function migrate(config: Config, log: Logger): Promise<void> {
     ensureTopics(createKafka(config, log), allTopics(config), config).then((created) =>
       log.info({ created }, 'Kafka topics are there'),
     ),
-    migrateTemporal(config).then((added) => log.info({ added }, 'Temporal search attributes are there')),
+    migrateTemporal(config).then((added) =>
+      log.info(added, 'Temporal search attributes and schedules are there'),
+    ),
     migrateClickHouse(config, log),
   ]);
 }
 
-async function migrateTemporal(config: Config): Promise<string[]> {
+async function migrateTemporal(config: Config): Promise<{ attributes: string[]; schedules: string[] }> {
   const client = await connectTemporal(config);
   try {
-    return await registerSearchAttributes(client);
+    return {
+      attributes: await registerSearchAttributes(client),
+      schedules: await ensureSchedules(client, config),
+    };
   } finally {
     await (client.connection as Connection).close();
   }

@@ -5,3 +5,4 @@ export { deliveryWorkflow } from './delivery';
 export { eventWorkflow } from './event';
 export { disputeWorkflow } from './dispute';
 export { replayWorkflow } from './replay';
+export { housekeepingWorkflow, reconciliationWorkflow } from './reconciliation';

@@ -1,0 +1,340 @@
+import { randomUUID } from 'node:crypto';
+import type { Client as TemporalClient, Connection } from '@temporalio/client';
+import { SCHEDULES } from '../../../src/contracts/workflows';
+import { createAccount, getAccount } from '../../../src/domain/accounts';
+import { createOrder, payOrder } from '../../../src/domain/orders';
+import { expiryEvent, saveSweepPosition, sweepPayments } from '../../../src/domain/payment-sweep';
+import { createPayment, getPayment } from '../../../src/domain/payments';
+import { reconcile } from '../../../src/domain/reconciliation';
+import { listEntries } from '../../../src/domain/statements';
+import { buildWorkflowBundle } from '../../../src/platform/build-workflow-bundle';
+import { metrics } from '../../../src/platform/metrics';
+import type { Database } from '../../../src/platform/postgres';
+import { ensureSchedules } from '../../../src/platform/schedules';
+import { connectTemporal } from '../../../src/platform/temporal';
+import { runReconcile } from '../../../src/roles/reconcile';
+import { startWorker } from '../../../src/roles/worker';
+import {
+  createTestSpace,
+  eventually,
+  openTestDatabase,
+  runRoles,
+  type TestSpace,
+} from '../../support/harness';
+import { CURRENCY, newTransaction, settle, TENANT, userWith } from '../../support/money';
+
+const OPTIONS = { maxFindings: 5, days: 7, timeoutMs: 30_000 };
+let space: TestSpace;
+let db: Database;
+beforeAll(async () => {
+  space = await createTestSpace();
+  db = openTestDatabase(space);
+});
+afterAll(() => db.close());
+
+const key = (userId: string) => ({ tenantId: TENANT, userId, currency: CURRENCY });
+
+async function someLife(on: Database): Promise<string> {
+  const userId = await userWith(on, 10_000n);
+  const order = await createOrder(on, {
+    ...key(userId),
+    amountMinor: 500n,
+    description: '',
+    correlationId: 'c',
+  });
+  await payOrder(on, {
+    orderId: order.id,
+    userId,
+    amountMinor: '500',
+    currency: CURRENCY,
+    correlationId: 'c',
+  });
+  for (const [type, status] of [
+    ['payment', 'success'],
+    ['payment', 'failed'],
+    ['payout', 'success'],
+    ['payout', 'failed'],
+  ] as const)
+    await settle(on, await newTransaction(on, userId, type, 300n), status);
+  await newTransaction(on, userId, 'payout', 200n);
+  await newTransaction(on, userId, 'payout', 1_000_000n);
+  await settle(on, await newTransaction(on, userId, 'payout', 1_000_000n, { reserve: false }), 'success');
+  await newTransaction(on, userId, 'payment', 5n);
+  return userId;
+}
+
+/** Runs what the database refuses, as a superuser with a grudge could. */
+async function tamper(on: Database, sql: string): Promise<void> {
+  const client = await on.pool.connect();
+  try {
+    await client.query('BEGIN');
+    await client.query('SET LOCAL session_replication_role = replica');
+    await client.query(sql);
+    await client.query('COMMIT');
+  } finally {
+    client.release();
+  }
+}
+
+describe('reconciliation', () => {
+  it('finds nothing where money went its ways, and counts the providers’ totals by day', async () => {
+    await someLife(db);
+    const result = await reconcile(db, OPTIONS);
+    expect(result.checks.filter(({ found }) => found > 0)).toEqual([]);
+    expect(result.clean).toBe(true);
+    const payments = result.dailyTotals.filter(({ type }) => type === 'payment');
+    expect(payments).toEqual([
+      expect.objectContaining({ provider: 'decard', succeeded: 1, failed: 1, succeededMinor: 300n }),
+    ]);
+    expect(result.dailyTotals.find(({ type }) => type === 'payout')).toMatchObject({
+      succeeded: 1,
+      failed: 3,
+    });
+  });
+
+  it.each([
+    ['balances_vs_entries', `UPDATE accounts SET balance_minor = balance_minor + 1 WHERE id = $id`],
+    [
+      'entries_vs_journal',
+      `INSERT INTO journal_transactions (tenant_id, kind, reference) VALUES ('default', 'x', 'x')`,
+    ],
+    ['balances_vs_audit', `UPDATE accounts SET version = version + 1 WHERE id = $id`],
+    [
+      'holds_vs_accounts',
+      `UPDATE holds SET amount_minor = amount_minor + 1 WHERE status = 'held' AND account_id = $id`,
+    ],
+    [
+      'holds_vs_payouts',
+      `UPDATE payments SET status = 'succeeded', settled_at = now() WHERE status = 'pending' AND type = 'payout'`,
+    ],
+    [
+      'payments_vs_journal',
+      `UPDATE payments SET status = 'succeeded' WHERE type = 'payment' AND status = 'failed'`,
+    ],
+    ['events_vs_payments', `UPDATE provider_events SET outcome = 'noted' WHERE outcome = 'applied'`],
+    ['orders_vs_attempts', `UPDATE orders SET status = 'NEW' WHERE status = 'FINISHED'`],
+    [
+      'attempts_vs_journal',
+      `UPDATE ledger_entries SET amount_minor = amount_minor + 1 WHERE system_account = 'revenue:orders'`,
+    ],
+    [
+      'provider_totals',
+      `UPDATE ledger_entries SET amount_minor = amount_minor + 1 WHERE system_account = 'clearing:decard'`,
+    ],
+  ])('%s finds what was changed behind the ledger’s back', async (check, sql) => {
+    const own = openTestDatabase(await createTestSpace());
+    try {
+      const userId = await someLife(own);
+      const { id } = await getAccount(own, key(userId));
+      await tamper(own, sql.replace('$id', `'${id}'`));
+      const { clean, checks } = await reconcile(own, OPTIONS);
+      expect(clean).toBe(false);
+      const found = checks.find(({ name }) => name === check);
+      expect(found?.found).toBeGreaterThan(0);
+      expect(found?.findings.length).toBeLessThanOrEqual(OPTIONS.maxFindings);
+      expect(found?.findings[0]?.subject).toMatch(/^\w+:/);
+      // Another tenant sees nothing of it.
+      const others = await reconcile(own, { ...OPTIONS, tenantId: 'another' });
+      expect(others.checks.filter(({ found: n }) => n > 0)).toEqual([]);
+    } finally {
+      await own.close();
+    }
+  });
+
+  it('by command says what it found in its exit code and its JSON', async () => {
+    const own = await createTestSpace();
+    const database = openTestDatabase(own);
+    const lines: string[] = [];
+    const run = (json: boolean) => runReconcile(own.config, { json }, (line) => void lines.push(line));
+    await someLife(database);
+    expect(await run(true)).toBe(0);
+    expect(JSON.parse(lines.pop()!)).toMatchObject({ clean: true, tenant: null });
+    await tamper(database, 'UPDATE accounts SET balance_minor = balance_minor + 7');
+    expect(await run(false)).toBe(1);
+    expect(lines.join('\n')).toContain('balances_vs_entries: account:');
+    await database.close();
+  });
+});
+
+describe('a statement', () => {
+  it('pages through every entry once, newest first, and is its tenant’s alone', async () => {
+    const userId = await userWith(db, 100n);
+    const { id: accountId } = await getAccount(db, key(userId));
+    for (let i = 0; i < 6; i++) await settle(db, await newTransaction(db, userId, 'payment', 10n), 'success');
+    const seen = [];
+    let cursor: string | undefined;
+    do {
+      const page = await listEntries(db, { tenantId: TENANT, accountId, limit: 3, cursor });
+      seen.push(...page.items);
+      cursor = page.nextCursor ?? undefined;
+    } while (cursor);
+    expect(seen.map(({ balanceAfterMinor }) => balanceAfterMinor)).toEqual([
+      160n,
+      150n,
+      140n,
+      130n,
+      120n,
+      110n,
+      100n,
+    ]);
+    expect(seen.at(-1)).toMatchObject({ kind: 'top_up', amountMinor: 100n });
+    await expect(listEntries(db, { tenantId: 'another', accountId, limit: 3 })).rejects.toMatchObject({
+      code: 'not_found',
+    });
+  });
+});
+
+describe('what the database refuses', () => {
+  const refuse = (sql: string) => expect(db.pool.query(sql)).rejects.toMatchObject({ code: '23001' });
+
+  it('entries for a journal transaction that has its entries, or that another transaction made', async () => {
+    await someLife(db);
+    await refuse(`INSERT INTO ledger_entries (journal_id, system_account, currency, amount_minor)
+                  SELECT max(id), 'a', 'TRY', 5 FROM journal_transactions UNION ALL SELECT max(id), 'b', 'TRY', -5 FROM journal_transactions`);
+  });
+
+  it('another end for what has ended, other terms, and balances without their version', async () => {
+    await refuse(`UPDATE payments SET status = 'failed' WHERE status = 'succeeded'`);
+    await refuse('UPDATE payments SET amount_minor = amount_minor + 1');
+    await refuse(`UPDATE orders SET status = 'NEW' WHERE status = 'FINISHED'`);
+    await refuse(`UPDATE holds SET status = 'held', resolved_at = NULL WHERE status = 'posted'`);
+    await refuse('UPDATE accounts SET balance_minor = balance_minor + 1');
+    for (const table of ['accounts', 'holds', 'payments', 'orders', 'payment_attempts'])
+      await refuse(`DELETE FROM ${table}`);
+  });
+
+  it('everything but adding to what is append-only, to the role of the application', async () => {
+    const client = await db.moneyPool.connect();
+    try {
+      await client.query('SET ROLE remit_app');
+      for (const table of [
+        'ledger_entries',
+        'journal_transactions',
+        'audit_log',
+        'provider_events',
+        'payment_attempts',
+      ])
+        for (const sql of [
+          `UPDATE ${table} SET created_at = now()`,
+          `DELETE FROM ${table}`,
+          `TRUNCATE ${table}`,
+        ])
+          await expect(client.query(sql)).rejects.toMatchObject({
+            code: expect.stringMatching(/^(42501|42703)$/) as string,
+          });
+      const userId = `user-${randomUUID()}`;
+      await createAccount(db, key(userId));
+      const input = {
+        ...key(userId),
+        amountMinor: '5',
+        reference: `top_up:${userId}`,
+        actor: 'a',
+        correlationId: 'c',
+      };
+      const { rows } = await client.query<{ top_up: unknown }>('SELECT top_up($1)', [JSON.stringify(input)]);
+      expect(rows[0]?.top_up).toMatchObject({ outcome: 'ok' });
+    } finally {
+      await client.query('RESET ROLE');
+      client.release();
+    }
+  });
+
+  it('no column of the ledger is a float', async () => {
+    const { rows } = await db.pool.query(
+      `SELECT table_name, column_name FROM information_schema.columns
+        WHERE table_schema = 'public' AND data_type IN ('real', 'double precision', 'money')`,
+    );
+    expect(rows).toEqual([]);
+  });
+});
+
+describe('a payment of which its provider never says anything', () => {
+  const overdue = async (on: Database, userId: string, type: 'payment' | 'payout') =>
+    createPayment(on, {
+      ...key(userId),
+      type,
+      provider: 'decard',
+      amountMinor: 40n,
+      reserve: true,
+      expiresAfterMs: 1,
+      correlationId: 'c',
+      actor: 'a',
+    });
+
+  it('is expired by the sweep, once, in bounded steps, and what it held is released', async () => {
+    const own = openTestDatabase(await createTestSpace());
+    const userId = await userWith(own, 100n);
+    const made = [
+      await overdue(own, userId, 'payment'),
+      await overdue(own, userId, 'payout'),
+      await overdue(own, userId, 'payout'),
+    ];
+    const waiting = await newTransaction(own, userId, 'payment', 1n);
+    expect(await sweepPayments(own, { graceMs: 60_000, maxRows: 10 })).toMatchObject({
+      expired: 0,
+      position: null,
+    });
+
+    const first = await eventually(async () => {
+      const step = await sweepPayments(own, { graceMs: 0, maxRows: 2 });
+      expect(step.position).not.toBeNull();
+      return step;
+    });
+    expect(first.expired).toBe(2);
+    // Cut off before its position was saved: the same payments again, and nothing twice.
+    expect(await sweepPayments(own, { graceMs: 0, maxRows: 2 })).toMatchObject({
+      expired: 0,
+      position: first.position,
+    });
+    await saveSweepPosition(own, first.position!);
+    const second = await sweepPayments(own, { graceMs: 0, maxRows: 2 });
+    expect(second.expired).toBe(1);
+    await saveSweepPosition(own, second.position!);
+    expect(await sweepPayments(own, { graceMs: 0, maxRows: 2 })).toMatchObject({ position: null });
+    for (const { id } of made)
+      expect(await getPayment(own, { tenantId: TENANT, id })).toMatchObject({
+        status: 'expired',
+        failureCode: 'expired',
+      });
+    expect((await getPayment(own, { tenantId: TENANT, id: waiting.id })).status).toBe('pending');
+    expect(await getAccount(own, key(userId))).toMatchObject({ balanceMinor: 100n, heldMinor: 0n });
+    expect(expiryEvent(made[0]!.id).providerEventId).toBe(`remit expiry:${made[0]!.id}`);
+    expect((await reconcile(own, OPTIONS)).clean).toBe(true);
+    await own.close();
+  });
+
+  it('is expired by the schedule, which reconciles too and says so in its metric', async () => {
+    const own = await createTestSpace({ temporal: true, topics: true, env: { PAYMENT_SWEEP_GRACE_MS: '0' } });
+    await buildWorkflowBundle();
+    const temporal: TemporalClient = await connectTemporal(own.config);
+    const roles = await runRoles(own, (context) => startWorker(context, ['payments']));
+    try {
+      const database = roles.context.database();
+      const userId = await userWith(database, 100n);
+      const payment = await overdue(database, userId, 'payout');
+      expect(await ensureSchedules(temporal, own.config)).toEqual([
+        SCHEDULES.reconciliation,
+        SCHEDULES.housekeeping,
+      ]);
+      expect(await ensureSchedules(temporal, own.config)).toEqual([]);
+      await temporal.schedule.getHandle(SCHEDULES.housekeeping).trigger();
+      await eventually(async () => {
+        expect((await getPayment(database, { tenantId: TENANT, id: payment.id })).status).toBe('expired');
+      }, 30_000);
+      await tamper(database, 'UPDATE accounts SET balance_minor = balance_minor + 7');
+      await temporal.schedule.getHandle(SCHEDULES.reconciliation).trigger();
+      await eventually(async () => {
+        const { values } = await metrics.reconciliationFindings.get();
+        expect(values.find(({ labels }) => labels.check === 'balances_vs_entries')?.value).toBe(1);
+      }, 30_000);
+    } finally {
+      for (const id of Object.values(SCHEDULES))
+        await temporal.schedule
+          .getHandle(id)
+          .delete()
+          .catch(() => undefined);
+      await roles.stop();
+      await (temporal.connection as Connection).close();
+    }
+  }, 90_000);
+});

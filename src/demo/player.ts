@@ -84,7 +84,8 @@ export class Player {
     const status = await this.statusOtherThan(`${path}/${id}`, user, 'pending');
     return {
       answers,
-      workflowId: workflowId.payment('decard', id),
+      // A transaction that no provider reported on has no workflow.
+      workflowId: answers.length > 0 ? workflowId.payment('decard', id) : null,
       status,
       deadLetter: null,
       webhooks: await this.webhooksOf(id, sample),

@@ -1,5 +1,6 @@
 import { randomUUID } from 'node:crypto';
 import { getAccount } from '../../../src/domain/accounts';
+import { EventMessage } from '../../../src/contracts/events';
 import { getPayment, listPayments } from '../../../src/domain/payments';
 import type { Database } from '../../../src/platform/postgres';
 import { createTestSpace, openTestDatabase } from '../../support/harness';
@@ -191,6 +192,16 @@ describe('a payout', () => {
     const payout = await newTransaction(db, userId, 'payout', 4_000n);
     expect(payout).toMatchObject({ status: 'failed', failureCode: 'insufficient_funds' });
     expect(await money(userId)).toEqual({ balanceMinor: 3_999n, heldMinor: 0n });
+  });
+
+  it('that can not be reserved sends its event on the way that starts its deliveries', async () => {
+    const userId = await userWith(db, 3_999n);
+    const payout = await newTransaction(db, userId, 'payout', 4_000n);
+    const rows = await db.prisma.outboxMessage.findMany({ where: { topic: 'events' } });
+    const messages = rows.map(({ value }) => EventMessage.parse(JSON.parse(value)));
+    const message = messages.find(({ data }) => data['id'] === payout.id);
+    expect(message).toMatchObject({ type: 'payout.failed', data: { failureCode: 'insufficient_funds' } });
+    expect(await db.prisma.webhookEvent.count({ where: { id: message?.id ?? '' } })).toBe(1);
   });
 
   it('can not spend what another payout holds', async () => {

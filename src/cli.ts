@@ -191,7 +191,9 @@ program
     process.exit(await runDemo(options, say));
   });
 
-const dlq = program.command('dlq').description('what could not be handled: look at it, put it back, delete it');
+const dlq = program
+  .command('dlq')
+  .description('what could not be handled: look at it, put it back, delete it');
 
 dlq
   .command('ls')
@@ -239,7 +241,9 @@ dlq
 
 program
   .command('listen')
-  .description('subscribes, prints the webhooks that come and hands them on to a local URL; unsubscribes at the end')
+  .description(
+    'subscribes, prints the webhooks that come and hands them on to a local URL; unsubscribes at the end',
+  )
   .option('--events <types...>', 'event types or wildcards', ['*'])
   .option('--forward <url>', 'hand verified webhooks on to it, and answer as it does')
   .option('--port <port>', 'of 127.0.0.1; 0 takes a free one', integer, 0)
@@ -253,7 +257,9 @@ program
 
 program
   .command('reencrypt')
-  .description('encrypts every secret anew with ENCRYPTION_KEY, after which ENCRYPTION_KEYS_OLD can be emptied')
+  .description(
+    'encrypts every secret anew with ENCRYPTION_KEY, after which ENCRYPTION_KEYS_OLD can be emptied',
+  )
   .action(async () => {
     const { runReencrypt } = await import('./roles/webhook-commands.js');
     await runReencrypt(dataDir(), say);

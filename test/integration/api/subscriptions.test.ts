@@ -135,12 +135,17 @@ describe('deliveries', () => {
     await deliver(tenant.tenant, subscription, 'order.finished');
     await deliver(tenant.tenant, other, 'order.finished');
     for (const attempt of [1, 2])
-      await recordAttempt(api.running.context.database(), {
-        ...{ deliveryId: failed, attempt, startedAt: new Date(), durationMs: 12, result: 'http_error' },
-        ...{ statusCode: 503, error: 'HTTP 503', responseBody: 'later' },
-        ...{ status: attempt === 2 ? 'exhausted' : 'pending', gone: false, slowDown: false },
-        ...{ retryAfterMs: null, ordered: false, correlationId: 'correlation' },
-      } as AttemptRecord, RULES, new Date());
+      await recordAttempt(
+        api.running.context.database(),
+        {
+          ...{ deliveryId: failed, attempt, startedAt: new Date(), durationMs: 12, result: 'http_error' },
+          ...{ statusCode: 503, error: 'HTTP 503', responseBody: 'later' },
+          ...{ status: attempt === 2 ? 'exhausted' : 'pending', gone: false, slowDown: false },
+          ...{ retryAfterMs: null, ordered: false, correlationId: 'correlation' },
+        },
+        RULES,
+        new Date(),
+      );
 
     const list = async (query: string) =>
       DeliveryPage.parse((await api.withToken(tenant, 'GET', `/api/v1/deliveries?${query}`)).body).items;

@@ -7,7 +7,7 @@ import {
   SubscriptionCreated,
   SubscriptionPage,
 } from '../../../src/contracts/http';
-import { recordAttempt, type AttemptRecord } from '../../../src/domain/deliveries';
+import { recordAttempt } from '../../../src/domain/deliveries';
 import { RULES } from '../../support/deliveries';
 import { withDatabase } from '../../support/shared-stack';
 import { expectProblem, TestApi } from './support';

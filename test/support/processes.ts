@@ -36,13 +36,18 @@ function child(process: ChildProcess): Child {
 }
 
 /** One role as production runs it: compiled, in a process of its own. Resolves when it is ready. */
-export async function startRole(args: string[], env: NodeJS.ProcessEnv, metricsPort: number): Promise<Child> {
+export async function startRole(
+  args: string[],
+  env: NodeJS.ProcessEnv,
+  metricsPort: number,
+  logLevel = 'warn',
+): Promise<Child> {
   const spawned = spawn(process.execPath, [path.join(PROJECT_ROOT, 'dist', 'cli.js'), ...args], {
     env: {
       ...process.env,
       ...env,
       NODE_ENV: 'production',
-      LOG_LEVEL: 'warn',
+      LOG_LEVEL: logLevel,
       METRICS_PORT: String(metricsPort),
     },
     stdio: ['ignore', 'inherit', 'inherit'],

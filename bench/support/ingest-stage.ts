@@ -52,6 +52,11 @@ export async function openIngestStage(progress: (line: string) => void): Promise
   async function fill(topic: string, messages: number, badShare: number): Promise<number> {
     progress(`filling ${topic} with ${messages.toLocaleString('en')} messages`);
     await ensureTopics(kafka, [topic, `${topic}.dlq`], config);
+    const admin = kafka.admin();
+    await admin.connect();
+    // Answers once every partition has its leader.
+    await admin.fetchTopicOffsets(topic);
+    await admin.disconnect();
     const producer = kafka.producer({ idempotent: true, maxInFlightRequests: 1 });
     await producer.connect();
     const next = purchaseGenerator({ seed: 1, badShare });

@@ -2,7 +2,7 @@ import { readFile } from 'node:fs/promises';
 import path from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { SingleBar } from 'cli-progress';
-import type { Message } from 'kafkajs';
+import { Partitioners, type Message } from 'kafkajs';
 import { loadConfig, type Config } from '../platform/config';
 import { createKafka } from '../platform/kafka';
 import { createLogger, type Logger } from '../platform/logging';
@@ -36,8 +36,8 @@ const REQUEST_MESSAGES = 2_000;
 const REQUESTS_PER_SECOND = 10;
 
 /**
- * Plays the producer of purchases: lines of files, or generated messages. Idempotent at the brokers: a retry of a
- * request leaves no second copy.
+ * Plays the producer of purchases: lines of files, or generated messages. At least once, as producers are: a request
+ * whose answer was lost is sent again, and leaves the same ids twice in the topic.
  * @throws when a file is not readable, or the brokers do not take a message.
  */
 export async function producePurchases(
@@ -46,7 +46,10 @@ export async function producePurchases(
   options: ProduceOptions,
 ): Promise<Produced> {
   const source = options.files.length > 0 ? await linesOf(options.files) : generated(options);
-  const producer = createKafka(config, log).producer({ idempotent: true, maxInFlightRequests: 1 });
+  const producer = createKafka(config, log).producer({
+    createPartitioner: Partitioners.DefaultPartitioner,
+    allowAutoTopicCreation: false,
+  });
   const bar = new SingleBar({
     format: '{bar} {percentage} % | {value}/{total} messages | {speed}/s | {eta} s left',
     barsize: 30,

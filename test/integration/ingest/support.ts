@@ -5,7 +5,7 @@ import { createClickHouse } from '../../../src/platform/clickhouse';
 import { migrateClickHouse } from '../../../src/platform/clickhouse-migrations';
 import { createKafka } from '../../../src/platform/kafka';
 import { startIngest } from '../../../src/roles/ingest';
-import { createTestSpace, runRoles, type TestSpace } from '../../support/harness';
+import { createTestSpace, eventually, runRoles, type TestSpace } from '../../support/harness';
 
 export interface IngestSpace extends TestSpace {
   clickhouse: ClickHouseClient;
@@ -50,10 +50,13 @@ export function goodPurchase(changes: Record<string, unknown> = {}): Record<stri
 
 /** Produces idempotently: a test that counts needs each message once in the topic. */
 export async function produce(space: TestSpace, topic: string, messages: Message[]): Promise<void> {
-  const producer = createKafka(space.config, space.log).producer({
-    idempotent: true,
-    maxInFlightRequests: 1,
-  });
+  const kafka = createKafka(space.config, space.log);
+  // kafkajs numbers the messages wrongly when a new topic's leader is not ready for its first request.
+  const admin = kafka.admin();
+  await admin.connect();
+  await eventually(() => admin.fetchTopicOffsets(topic));
+  await admin.disconnect();
+  const producer = kafka.producer({ idempotent: true, maxInFlightRequests: 1 });
   await producer.connect();
   try {
     for (let start = 0; start < messages.length; start += 2_000)

@@ -437,6 +437,5 @@ export const ROLE_NEEDS = {
   worker: ['DATABASE_URL', 'KAFKA_BROKERS', 'TEMPORAL_ADDRESS', 'ENCRYPTION_KEY'],
   relay: ['DATABASE_URL', 'KAFKA_BROKERS'],
   ingest: ['KAFKA_BROKERS', 'CLICKHOUSE_URL'],
-  reconcile: ['DATABASE_URL'],
   migrate: ['DATABASE_URL', 'KAFKA_BROKERS', 'TEMPORAL_ADDRESS', 'CLICKHOUSE_URL'],
 } as const satisfies Record<string, readonly ConfigKey[]>;

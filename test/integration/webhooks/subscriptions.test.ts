@@ -38,6 +38,11 @@ describe('a subscription', () => {
       eventTypes: ['payment.*', 'order.finished', 'payment.*'],
     });
     expect(subscription).toEqual({
+      filter: [],
+      headerNames: [],
+      ordered: false,
+      rateLimitPerSecond: null,
+      version: 1,
       id: expect.stringMatching(/^sub_[0-9a-f]{32}$/) as string,
       url: 'https://subscriber.example/hooks',
       eventTypes: ['payment.*', 'order.finished'],

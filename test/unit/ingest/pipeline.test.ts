@@ -107,7 +107,7 @@ describe('the ingest pipeline', () => {
     const member = start(cluster, table, random, { INGEST_FLUSH_MS: '60000', INGEST_BATCH_ROWS: '100000' });
     await member.pipeline.start();
     await sleep(40);
-    await member.pipeline.stop(1_000);
+    await member.pipeline.stop(20_000);
     const committed = cluster.committed.get(0)!;
     expect(committed.metadata).toBe('');
     expect(table.rows.length).toBeGreaterThan(0);

@@ -3,6 +3,7 @@ import { existsSync, readFileSync } from 'node:fs';
 import { mkdtemp, rm } from 'node:fs/promises';
 import os from 'node:os';
 import path from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { createClickHouse } from '../../src/platform/clickhouse';
 import { migrateClickHouse } from '../../src/platform/clickhouse-migrations';
 import { loadConfig, type Config } from '../../src/platform/config';
@@ -15,6 +16,8 @@ import { startScript } from '../../test/support/processes';
 
 const PARTITIONS = 6;
 const SEND_MESSAGES = 5_000;
+const LEADER_TRIES = 50;
+const LEADER_PAUSE_MS = 100;
 
 export interface IngestStage {
   env: NodeJS.ProcessEnv;
@@ -54,8 +57,16 @@ export async function openIngestStage(progress: (line: string) => void): Promise
     await ensureTopics(kafka, [topic, `${topic}.dlq`], config);
     const admin = kafka.admin();
     await admin.connect();
-    // Answers once every partition has its leader.
-    await admin.fetchTopicOffsets(topic);
+    // Refused until every partition has its leader.
+    for (let tries = 1; ; tries++) {
+      try {
+        await admin.fetchTopicOffsets(topic);
+        break;
+      } catch (error) {
+        if (tries === LEADER_TRIES) throw error;
+        await sleep(LEADER_PAUSE_MS);
+      }
+    }
     await admin.disconnect();
     const producer = kafka.producer({ idempotent: true, maxInFlightRequests: 1 });
     await producer.connect();

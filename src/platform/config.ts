@@ -344,7 +344,7 @@ const shape = {
   INGEST_BATCHES_AHEAD: int(4, 1, 32).describe(
     'closed batches of one partition that wait or are being stored; then it is paused',
   ),
-  INGEST_IN_FLIGHT_BYTES: int(134_217_728, 1_048_576, 17_179_869_184).describe(
+  INGEST_IN_FLIGHT_BYTES: int(100_663_296, 1_048_576, 17_179_869_184).describe(
     'memory of all batches; then all partitions are paused',
   ),
   INGEST_FETCH_BYTES: int(1_048_576, 16_384, 67_108_864).describe('bytes of one partition in one fetch'),

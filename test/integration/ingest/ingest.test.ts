@@ -310,6 +310,20 @@ describe('remit ingest', () => {
     }
   });
 
+  it('compresses inserts when asked to', async () => {
+    const space = await createIngestSpace({ CLICKHOUSE_COMPRESS_REQUESTS: 'true' });
+    const values = Array.from({ length: 3_000 }, () => ({ value: text(goodPurchase()) }));
+    await produce(space, space.config.TOPIC_PURCHASES, values);
+    const role = await startIngestRole(space);
+    try {
+      await untilCommitted(space);
+      expect(await count(space)).toBe(3_000);
+    } finally {
+      await role.stop();
+      await space.clickhouse.close();
+    }
+  });
+
   it('counts what it does', async () => {
     const space = await createIngestSpace();
     await produce(space, space.config.TOPIC_PURCHASES, [

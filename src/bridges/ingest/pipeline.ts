@@ -11,6 +11,8 @@ import { Lane } from './lane';
 import type { RowFormat } from './row-format';
 import type { Committed, Fetched, MessageSource, SourceListener, SourceRecord } from './source';
 
+const LAST_COMMIT_ATTEMPTS = 5;
+
 export interface PipelineOptions {
   source: MessageSource;
   writer: Pick<BatchWriter, 'store'>;
@@ -307,6 +309,7 @@ export class IngestPipeline implements SourceListener {
   }
 
   private async commitWhileWanted(): Promise<void> {
+    let triesWhileStopping = 0;
     while (this.commitWanted && this.inGroup) {
       this.commitWanted = false;
       if (await this.commitNow()) {
@@ -315,7 +318,8 @@ export class IngestPipeline implements SourceListener {
       }
       this.commitWanted = true;
       await this.commitBackoff.pause(this.options.stopping.signal);
-      if (this.options.stopping.signal.aborted) return;
+      // While stopping, pauses end at once: a few more tries let announced batches still be stored.
+      if (this.options.stopping.signal.aborted && ++triesWhileStopping > LAST_COMMIT_ATTEMPTS) return;
     }
   }
 
@@ -368,7 +372,9 @@ export class IngestPipeline implements SourceListener {
     limit.abort();
     clearTimeout(this.commitTimer);
     clearInterval(this.tickTimer);
-    await this.commitNow();
+    await this.committing;
+    // Nobody comes after the last commit: a coordinator that is moving gets more than one chance.
+    for (let attempt = 1; attempt <= LAST_COMMIT_ATTEMPTS && !(await this.commitNow()); attempt++);
     this.abandonAll();
     await this.options.source.stop();
   }

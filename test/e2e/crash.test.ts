@@ -54,14 +54,14 @@ beforeAll(async () => {
   const url = await receiver.listen();
   const { secret } = await call('POST', '/api/v1/subscriptions', 'client', { url, eventTypes: ['*'] });
   receiver.verifyWith(String(secret));
-}, 120_000);
+});
 
 afterAll(async () => {
   await Promise.all([...running.values()].map((child) => child.stop()));
   await receiver.close();
   await (temporal.connection as Connection).close();
   await db.close();
-}, 60_000);
+});
 
 describe('when worker and bridge are killed with SIGKILL in the middle of a flow', () => {
   it('settles every accepted payment and order once, and every subscriber hears of each', async () => {

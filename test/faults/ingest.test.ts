@@ -59,7 +59,7 @@ afterAll(async () => {
   await Promise.all(members.map((member) => member.kill()));
   await stack.stop();
   await rm(dataDir, { recursive: true, force: true });
-}, 60_000);
+});
 
 async function join(count = 1): Promise<void> {
   const script = path.join(__dirname, 'ingest-member.ts');

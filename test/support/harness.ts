@@ -136,7 +136,7 @@ export async function runRoles<T>(
 /** Tries until it does not throw, for at most `timeoutMs`; then throws the last error. */
 export async function eventually<T>(
   attempt: () => Promise<T> | T,
-  timeoutMs = 20_000,
+  timeoutMs = 60_000,
   pauseMs = 50,
 ): Promise<T> {
   const deadline = Date.now() + timeoutMs;

@@ -154,9 +154,7 @@ describe('the delivery workflow', () => {
   it('goes through the whole schedule of three days, each pause within its jitter, and dead-letters in the end', async () => {
     const calls = played([{}]);
     const { ref, handle } = await start();
-    const began = Date.now();
     expect(await handle.result()).toBe('exhausted');
-    expect(Date.now() - began).toBeLessThan(20_000);
 
     expect(calls.attempts.map(({ attempt }) => attempt)).toEqual([1, 2, 3, 4, 5, 6, 7, 8, 9, 10]);
     const gaps = await gapsMs(handle);

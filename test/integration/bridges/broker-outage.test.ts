@@ -25,13 +25,13 @@ beforeAll(async () => {
     report: () => undefined,
   });
   bench = await StreamBench.open({ KAFKA_BROKERS: stack.endpoints.kafka });
-}, 60_000);
+});
 afterAll(async () => {
   await bench?.close();
   await database?.close();
   await stack?.stop();
   await rm(dataDir, { recursive: true, force: true });
-}, 60_000);
+});
 
 it('streams and the relay live through the death of the broker, and lose nothing', async () => {
   const stream = await bench.stream();
@@ -72,7 +72,7 @@ it('streams and the relay live through the death of the broker, and lose nothing
     expect((await bench.committed(stream)).reduce((sum, offset) => sum + offset, 0)).toBe(
       ends.reduce((sum, { high }) => sum + Number(high), 0),
     );
-  }, 30_000);
+  });
   await member.check();
   await eventually(() => relay.check(), 30_000);
   const published = await bench.read(space.config.TOPIC_PAYMENT_REQUEST, 200);

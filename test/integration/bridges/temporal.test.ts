@@ -183,7 +183,7 @@ it('waits for search attributes that are not registered yet instead of dead-lett
   await eventually(() => registerSearchAttributes(client));
   await eventually(() => given(client, workflowId.payment('decard', transactionId)), 30_000);
   await eventually(async () => expect(await committed()).toBe(1));
-}, 90_000);
+});
 
 describe('while Temporal is away', () => {
   it('nothing is committed or skipped, readiness says so, and all of it arrives afterwards', async () => {
@@ -208,7 +208,7 @@ describe('while Temporal is away', () => {
     await eventually(async () => expect(await committed()).toBe(31));
     await eventually(async () => expect((await readiness(lifecycle, 1_000)).ready).toBe(true));
     await proxy.cut();
-  }, 90_000);
+  });
 });
 
 /** A network in front of a server that can be cut. */

@@ -12,7 +12,7 @@ let api: TestApi;
 const db = () => api.running.context.database();
 beforeAll(async () => {
   api = await TestApi.start({ IDEMPOTENCY_LEASE_MS: '100' });
-}, 60_000);
+});
 afterAll(() => api.stop());
 
 const post = (userId: string, path: string, body: unknown, key: string): Promise<Reply> =>

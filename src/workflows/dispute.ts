@@ -25,21 +25,13 @@ import {
   type EvidenceInput,
   type EvidenceResult,
 } from '../contracts/workflows';
+import { DEAD_LETTER_STEP, DECIDING_STEP, retryWhileEarly } from './durable-steps';
 import { markStatus } from './search-attributes';
 import { startDeliveries } from './start-deliveries';
 
-/** Local activities for the same reason as in payment.ts (docs/adr/0003). */
 const { settleDispute, expireDispute, loadDispute, submitDisputeEvidence } =
-  proxyLocalActivities<DisputeActivities>({
-    startToCloseTimeout: '60s',
-    retry: { initialInterval: '100ms', maximumInterval: '15s' },
-    localRetryThreshold: '10s',
-  });
-
-const { deadLetterDispute } = proxyActivities<DisputeActivities>({
-  startToCloseTimeout: '30s',
-  retry: { initialInterval: '500ms', maximumInterval: '1m' },
-});
+  proxyLocalActivities<DisputeActivities>(DECIDING_STEP);
+const { deadLetterDispute } = proxyActivities<DisputeActivities>(DEAD_LETTER_STEP);
 
 /** Why a chargeback can't be applied, for the dead letter; outcomes that are not here are not dead-lettered. */
 const REFUSALS = {
@@ -50,8 +42,6 @@ const REFUSALS = {
   event_conflict: 'the provider event id was used before with another body',
 } as const;
 
-const UNKNOWN_RETRY_FIRST_MS = 1_000;
-const UNKNOWN_RETRY_CAP_MS = 60_000;
 /** The clocks of Temporal and of the database, which judges, may differ a little. */
 const CLOCK_PAUSE_MS = 1_000;
 /** A longer wait is made of several: a date may be centuries away. */
@@ -119,23 +109,15 @@ async function somethingComes(inbox: DisputeEvent[], state: DisputeState, due: s
 }
 
 async function apply(event: DisputeEvent, state: DisputeState): Promise<void> {
-  const result = await settleWhenPaid(event);
+  const result = await retryWhileEarly(
+    () => settleDispute(event),
+    ({ outcome }) => outcome === 'unknown_order' || outcome === 'order_not_paid',
+  );
   state.outcomes.push(result.outcome);
   await conclude(state, result);
   if (result.outcome in REFUSALS) {
     const code = result.outcome as keyof typeof REFUSALS;
     await deadLetterDispute({ event, code, message: REFUSALS[code] });
-  }
-}
-
-/** Webhooks overtake payments: a chargeback of an order that is not there or not paid is tried again, durably. */
-async function settleWhenPaid(event: DisputeEvent): Promise<DisputeResult> {
-  for (let pauseMs = UNKNOWN_RETRY_FIRST_MS; ; pauseMs = Math.min(pauseMs * 2, UNKNOWN_RETRY_CAP_MS)) {
-    const result = await settleDispute(event);
-    if (result.outcome !== 'unknown_order' && result.outcome !== 'order_not_paid') return result;
-    const leftMs = Date.parse(result.waitUntil ?? '') - Date.now();
-    if (!(leftMs > 0)) return result;
-    await sleep(Math.min(pauseMs, leftMs));
   }
 }
 

@@ -6,7 +6,6 @@ import {
   proxyActivities,
   proxyLocalActivities,
   setHandler,
-  sleep,
 } from '@temporalio/workflow';
 import type { OrderWebhookActivities } from '../activities/order-webhooks';
 import type { OrderActivities } from '../activities/orders';
@@ -14,29 +13,19 @@ import {
   SIGNALS,
   UPDATES,
   type OrderEvent,
-  type OrderEventResult,
   type OrderRunInput,
   type OrderWorkflowInput,
   type OrderWorkflowResult,
   type RefundInput,
   type RefundResult,
 } from '../contracts/workflows';
+import { DEAD_LETTER_STEP, DECIDING_STEP, retryWhileEarly } from './durable-steps';
 import { markStatus } from './search-attributes';
 import { startDeliveries } from './start-deliveries';
 
-/** Local activities for the same reason as in payment.ts (docs/adr/0003). */
-const { payOrder, settleOrder, refundOrder } = proxyLocalActivities<OrderActivities & OrderWebhookActivities>(
-  {
-    startToCloseTimeout: '60s',
-    retry: { initialInterval: '100ms', maximumInterval: '15s' },
-    localRetryThreshold: '10s',
-  },
-);
-
-const { deadLetterRequest, deadLetterOrder } = proxyActivities<OrderActivities & OrderWebhookActivities>({
-  startToCloseTimeout: '30s',
-  retry: { initialInterval: '500ms', maximumInterval: '1m' },
-});
+type Activities = OrderActivities & OrderWebhookActivities;
+const { payOrder, settleOrder, refundOrder } = proxyLocalActivities<Activities>(DECIDING_STEP);
+const { deadLetterRequest, deadLetterOrder } = proxyActivities<Activities>(DEAD_LETTER_STEP);
 
 /** Why a payment request or an order webhook can't be applied, for the dead letter. */
 const REFUSALS = {
@@ -45,9 +34,6 @@ const REFUSALS = {
   amount_mismatch: 'amount or currency differ from the order',
   event_conflict: 'it was said before with another user, amount, currency or body',
 } as const;
-
-const UNKNOWN_RETRY_FIRST_MS = 1_000;
-const UNKNOWN_RETRY_CAP_MS = 60_000;
 
 type Message = { request: OrderWorkflowInput } | { event: OrderEvent };
 
@@ -96,7 +82,10 @@ async function pay(request: OrderWorkflowInput): Promise<OrderWorkflowResult> {
 }
 
 async function settle(event: OrderEvent): Promise<OrderWorkflowResult> {
-  const { outcome, status, failureCode, deliveries } = await settleWhenKnown(event);
+  const { outcome, status, failureCode, deliveries } = await retryWhileEarly(
+    () => settleOrder(event),
+    (result) => result.outcome === 'unknown_order',
+  );
   if (isDecided(status)) markStatus(status, event.userId);
   await startDeliveries(deliveries);
   if (outcome in REFUSALS) {
@@ -104,17 +93,6 @@ async function settle(event: OrderEvent): Promise<OrderWorkflowResult> {
     await deadLetterOrder({ event, code, message: REFUSALS[code] });
   }
   return { outcome, status, failureCode };
-}
-
-/** Webhooks overtake commits: an event of an unknown order is tried again, durably, until its time is up. */
-async function settleWhenKnown(event: OrderEvent): Promise<OrderEventResult> {
-  for (let pauseMs = UNKNOWN_RETRY_FIRST_MS; ; pauseMs = Math.min(pauseMs * 2, UNKNOWN_RETRY_CAP_MS)) {
-    const result = await settleOrder(event);
-    if (result.outcome !== 'unknown_order') return result;
-    const leftMs = Date.parse(result.waitUntil ?? '') - Date.now();
-    if (!(leftMs > 0)) return result;
-    await sleep(Math.min(pauseMs, leftMs));
-  }
 }
 
 /** A refund is whoever asked for it waiting; it goes past what waits in the inbox. */

@@ -7,7 +7,6 @@ import {
   proxyActivities,
   proxyLocalActivities,
   setHandler,
-  sleep,
   workflowInfo,
 } from '@temporalio/workflow';
 import type { PaymentActivities } from '../activities/payments';
@@ -20,24 +19,12 @@ import {
   type SettleOutcome,
   type SettleResult,
 } from '../contracts/workflows';
+import { DEAD_LETTER_STEP, DECIDING_STEP, retryWhileEarly } from './durable-steps';
 import { startDeliveries } from './start-deliveries';
 import { markStatus } from './search-attributes';
 
-/**
- * Settling is a local activity: one short database call, so it rides in the workflow task instead of paying for a
- * task of its own (docs/adr/0003). It is retried until the database is back.
- */
-const { settlePayment, expirePayment } = proxyLocalActivities<PaymentActivities>({
-  // Longer than a connection, a statement and all conflict retries together may take (see config).
-  startToCloseTimeout: '60s',
-  retry: { initialInterval: '100ms', maximumInterval: '15s' },
-  localRetryThreshold: '10s',
-});
-
-const { deadLetterEvent } = proxyActivities<PaymentActivities>({
-  startToCloseTimeout: '30s',
-  retry: { initialInterval: '500ms', maximumInterval: '1m' },
-});
+const { settlePayment, expirePayment } = proxyLocalActivities<PaymentActivities>(DECIDING_STEP);
+const { deadLetterEvent } = proxyActivities<PaymentActivities>(DEAD_LETTER_STEP);
 
 /** Why an outcome can't be applied, for the dead letter; outcomes that are not here are not dead-lettered. */
 const REFUSALS = {
@@ -46,9 +33,6 @@ const REFUSALS = {
   type_mismatch: 'provider or type differ from the transaction',
   event_conflict: 'the provider event id was used before with another body',
 } as const;
-
-const UNKNOWN_RETRY_FIRST_MS = 1_000;
-const UNKNOWN_RETRY_CAP_MS = 60_000;
 
 export interface PaymentState {
   status: PaymentWorkflowResult['status'];
@@ -92,7 +76,10 @@ async function run(input: PaymentWorkflowInput, inbox: ProviderEvent[], state: P
     }
     const event = inbox.shift();
     if (event) {
-      const result = await settleWhenKnown(event);
+      const result = await retryWhileEarly(
+        () => settlePayment(event),
+        ({ outcome }) => outcome === 'unknown_transaction',
+      );
       await conclude(state, result);
       if (result.outcome in REFUSALS) await refuse(event, result.outcome as keyof typeof REFUSALS);
       else known = event;
@@ -114,17 +101,6 @@ async function run(input: PaymentWorkflowInput, inbox: ProviderEvent[], state: P
 /** At least a second, so that an expiry which for any reason leaves the payment pending does not spin. */
 function msUntil(at: string): number {
   return Math.max(1_000, Date.parse(at) - Date.now());
-}
-
-/** Webhooks overtake commits: an event of an unknown transaction is tried again, durably, until its time is up. */
-async function settleWhenKnown(event: ProviderEvent): Promise<SettleResult> {
-  for (let pauseMs = UNKNOWN_RETRY_FIRST_MS; ; pauseMs = Math.min(pauseMs * 2, UNKNOWN_RETRY_CAP_MS)) {
-    const result = await settlePayment(event);
-    if (result.outcome !== 'unknown_transaction') return result;
-    const leftMs = Date.parse(result.waitUntil ?? '') - Date.now();
-    if (!(leftMs > 0)) return result;
-    await sleep(Math.min(pauseMs, leftMs));
-  }
 }
 
 async function conclude(state: PaymentState, result: SettleResult): Promise<void> {

@@ -1,3 +1,5 @@
+import { randomUUID } from 'node:crypto';
+import type { DeliveryRef } from '../../src/contracts/workflows';
 import type { HealthRules } from '../../src/domain/deliveries';
 import { deliveryPolicyOf } from '../../src/domain/delivery-policy';
 import { loadConfig } from '../../src/platform/config';
@@ -14,3 +16,15 @@ export const RULES: HealthRules = {
 
 /** The policy of the default configuration, as the worker role hands it to activities. */
 export const playedPolicy = deliveryPolicyOf(config);
+
+/** A delivery as its workflow gets it, with the default schedule. */
+export const deliveryRef = (changes: Partial<DeliveryRef> = {}): DeliveryRef => ({
+  deliveryId: randomUUID(),
+  eventId: `evt_${randomUUID()}`,
+  subscriptionId: 'sub_1',
+  eventType: 'payment.succeeded',
+  scheduleMs: config.WEBHOOK_SCHEDULE_MS,
+  timeoutMs: 15_000,
+  correlationId: 'correlation',
+  ...changes,
+});

@@ -1,4 +1,5 @@
 import { defineSearchAttributeKey, type TypedSearchAttributes } from '@temporalio/common';
+import type { WorkflowHandle } from '@temporalio/client';
 import { TestWorkflowEnvironment } from '@temporalio/testing';
 import { DefaultLogger, makeTelemetryFilterString, Runtime, Worker } from '@temporalio/worker';
 import { SEARCH_ATTRIBUTES, TASK_QUEUES } from '../../src/contracts/workflows';
@@ -82,6 +83,42 @@ export async function startPlayedWorkers(
     async stop() {
       for (const worker of workers) worker.shutdown();
       await Promise.all(running);
+    },
+  };
+}
+
+/** A test server with played workers, for all tests of a file. */
+export interface PlayedStage {
+  readonly environment: TestWorkflowEnvironment;
+  play(activities: Activities): void;
+  /** Ends the workflow after its test, so that one which a failed test left behind does not take the next one's answers. */
+  track<T extends WorkflowHandle>(handle: T): T;
+}
+
+/** Begins a stage before the tests of a file, and ends it after them. @param names the activities that tests play. */
+export function playedStage(names: readonly string[]): PlayedStage {
+  let environment: TestWorkflowEnvironment;
+  let workers: PlayedWorkers;
+  const tracked: WorkflowHandle[] = [];
+  beforeAll(async () => {
+    environment = await createTimeSkippingEnvironment();
+    workers = await startPlayedWorkers(environment, names);
+  });
+  afterEach(async () => {
+    for (const handle of tracked.splice(0)) await handle.terminate().catch(() => undefined);
+  });
+  afterAll(async () => {
+    await workers.stop();
+    await environment.teardown();
+  });
+  return {
+    get environment() {
+      return environment;
+    },
+    play: (activities) => workers.play(activities),
+    track(handle) {
+      tracked.push(handle);
+      return handle;
     },
   };
 }

@@ -1,68 +1,32 @@
-import { randomUUID } from 'node:crypto';
 import type { WorkflowHandle } from '@temporalio/client';
-import type { TestWorkflowEnvironment } from '@temporalio/testing';
 import type { AttemptInput, AttemptResult } from '../../src/activities/deliveries';
 import { SIGNALS, TASK_QUEUES, workflowId, WORKFLOWS, type DeliveryRef } from '../../src/contracts/workflows';
-import { loadConfig } from '../../src/platform/config';
+import { deliveryRef } from '../support/deliveries';
 import { eventually } from '../support/harness';
-import {
-  createTimeSkippingEnvironment,
-  keyword,
-  startPlayedWorkers,
-  type PlayedWorkers,
-} from '../support/workflow-env';
+import { keyword, playedStage } from '../support/workflow-env';
 
 const MINUTE = 60_000;
 const HOUR = 60 * MINUTE;
-const SCHEDULE = loadConfig({}, ['WEBHOOK_SCHEDULE_MS']).WEBHOOK_SCHEDULE_MS;
 
-let environment: TestWorkflowEnvironment;
-let workers: PlayedWorkers;
-beforeAll(async () => {
-  environment = await createTimeSkippingEnvironment();
-  workers = await startPlayedWorkers(environment, [
-    'attemptDelivery',
-    'finishDelivery',
-    'deadLetterDelivery',
-  ]);
-});
-afterAll(async () => {
-  await workers.stop();
-  await environment.teardown();
-});
+const stage = playedStage(['attemptDelivery', 'finishDelivery', 'deadLetterDelivery']);
 
-const started: WorkflowHandle[] = [];
-afterEach(async () => {
-  for (const handle of started.splice(0)) await handle.terminate().catch(() => undefined);
-});
-
-const refOf = (changes: Partial<DeliveryRef> = {}): DeliveryRef => ({
-  deliveryId: randomUUID(),
-  eventId: `evt_${randomUUID()}`,
-  subscriptionId: 'sub_1',
-  eventType: 'payment.succeeded',
-  scheduleMs: SCHEDULE,
-  timeoutMs: 15_000,
-  correlationId: 'correlation',
-  ...changes,
-});
 const handleOf = ({ eventId, subscriptionId, generation }: DeliveryRef) =>
-  environment.client.workflow.getHandle(workflowId.delivery(eventId, subscriptionId, generation));
+  stage.environment.client.workflow.getHandle(workflowId.delivery(eventId, subscriptionId, generation));
 
 async function start(ref: DeliveryRef): Promise<WorkflowHandle> {
-  const handle = await environment.client.workflow.start(WORKFLOWS.delivery, {
+  const handle = await stage.environment.client.workflow.start(WORKFLOWS.delivery, {
     workflowId: workflowId.delivery(ref.eventId, ref.subscriptionId, ref.generation),
     taskQueue: TASK_QUEUES.deliveries,
     args: [ref],
   });
-  started.push(handle);
+  stage.track(handle);
   return handle;
 }
 
 /** Plays attempts: each delivery gets its next answer; without one it is delivered. */
 function played(answers: Record<string, Partial<AttemptResult>[]>) {
   const attempts: AttemptInput[] = [];
-  workers.play({
+  stage.play({
     attemptDelivery: (input: AttemptInput): Promise<AttemptResult> => {
       attempts.push(input);
       return Promise.resolve({
@@ -90,7 +54,7 @@ const later = (attempts: number, retryAfterMs: number): Partial<AttemptResult> =
 
 describe('a delivery that is put off', () => {
   it('asks again after the pause, with the same attempt, and keeps its schedule', async () => {
-    const ref = refOf();
+    const ref = deliveryRef();
     const failed: Partial<AttemptResult> = {
       verdict: 'retry',
       result: 'http_error',
@@ -110,7 +74,7 @@ describe('a delivery that is put off', () => {
   });
 
   it('can be put off hundreds of times without an end of its history', async () => {
-    const ref = refOf();
+    const ref = deliveryRef();
     const answers = Array.from({ length: 700 }, () => later(0, 1_000));
     const attempts = played({ [ref.deliveryId]: answers });
     expect(await (await start(ref)).result()).toBe('delivered');
@@ -120,7 +84,7 @@ describe('a delivery that is put off', () => {
   });
 
   it('is urgent when an operator has it tried now', async () => {
-    const ref = refOf();
+    const ref = deliveryRef();
     const attempts = played({ [ref.deliveryId]: [later(0, 24 * HOUR)] });
     const handle = await start(ref);
     await eventually(() => expect(attempts).toHaveLength(1));
@@ -132,7 +96,7 @@ describe('a delivery that is put off', () => {
 
 describe('a delivery', () => {
   it('of a paused subscription ends as held, without a dead letter', async () => {
-    const ref = refOf();
+    const ref = deliveryRef();
     played({
       [ref.deliveryId]: [{ verdict: 'held', result: 'not_attempted', statusCode: null, attempts: 0 }],
     });
@@ -142,7 +106,7 @@ describe('a delivery', () => {
   });
 
   it('that is sent again counts its attempts on, and has the whole schedule before it', async () => {
-    const ref = refOf({ generation: 2, attemptsBefore: 10, scheduleMs: [0, HOUR, HOUR] });
+    const ref = deliveryRef({ generation: 2, attemptsBefore: 10, scheduleMs: [0, HOUR, HOUR] });
     const failed = (attempts: number): Partial<AttemptResult> => ({
       verdict: 'retry',
       result: 'http_error',
@@ -164,7 +128,7 @@ describe('a delivery', () => {
 // Last: signals to other workflows make the test server lose count of its clock's locks, and time is not skipped any more.
 describe('an ordered delivery', () => {
   it('is woken by the one before it instead of waiting for its next look', async () => {
-    const [first, second] = [refOf({ ordered: true }), refOf({ ordered: true })];
+    const [first, second] = [deliveryRef({ ordered: true }), deliveryRef({ ordered: true })];
     const attempts = played({
       [second.deliveryId]: [later(0, 10 * HOUR)],
       [first.deliveryId]: [{ next: second }],
@@ -182,15 +146,18 @@ describe('an ordered delivery', () => {
   });
 
   it('ends well when the one after it is not there', async () => {
-    const ref = refOf({ ordered: true });
-    played({ [ref.deliveryId]: [{ next: refOf({ ordered: true }) }] });
+    const ref = deliveryRef({ ordered: true });
+    played({ [ref.deliveryId]: [{ next: deliveryRef({ ordered: true }) }] });
     expect(await (await start(ref)).result()).toBe('delivered');
   });
 });
 
 describe('what a delivery gives rise to', () => {
   it('starts the deliveries of what it gave rise to, as workflows of their own', async () => {
-    const [ref, told] = [refOf(), refOf({ eventType: 'subscription.failing', subscriptionId: 'sub_2' })];
+    const [ref, told] = [
+      deliveryRef(),
+      deliveryRef({ eventType: 'subscription.failing', subscriptionId: 'sub_2' }),
+    ];
     const attempts = played({ [ref.deliveryId]: [{ deliveries: [told] }] });
     expect(await (await start(ref)).result()).toBe('delivered');
     expect(await handleOf(told).result()).toBe('delivered');

@@ -1,7 +1,5 @@
-import { randomUUID } from 'node:crypto';
 import type { WorkflowHandle } from '@temporalio/client';
 import { WorkflowFailedError } from '@temporalio/client';
-import type { TestWorkflowEnvironment } from '@temporalio/testing';
 import type { AttemptInput, AttemptResult } from '../../src/activities/deliveries';
 import {
   QUERIES,
@@ -13,38 +11,15 @@ import {
   type DeliveryState,
 } from '../../src/contracts/workflows';
 import { loadConfig } from '../../src/platform/config';
+import { deliveryRef } from '../support/deliveries';
 import { eventually } from '../support/harness';
-import {
-  createTimeSkippingEnvironment,
-  keyword,
-  startPlayedWorkers,
-  type PlayedWorkers,
-} from '../support/workflow-env';
+import { keyword, playedStage } from '../support/workflow-env';
 
 const MINUTE = 60_000;
 const HOUR = 60 * MINUTE;
 const DEFAULT_SCHEDULE = loadConfig({}, ['WEBHOOK_SCHEDULE_MS']).WEBHOOK_SCHEDULE_MS;
 
-let environment: TestWorkflowEnvironment;
-let workers: PlayedWorkers;
-beforeAll(async () => {
-  environment = await createTimeSkippingEnvironment();
-  workers = await startPlayedWorkers(environment, [
-    'attemptDelivery',
-    'finishDelivery',
-    'deadLetterDelivery',
-  ]);
-});
-afterAll(async () => {
-  await workers.stop();
-  await environment.teardown();
-});
-
-const started: WorkflowHandle[] = [];
-afterEach(async () => {
-  // A workflow that a failed test left behind would take the next one's answers.
-  for (const handle of started.splice(0)) await handle.terminate().catch(() => undefined);
-});
+const stage = playedStage(['attemptDelivery', 'finishDelivery', 'deadLetterDelivery']);
 
 type Answer = Partial<AttemptResult> | Error;
 
@@ -55,7 +30,7 @@ function played(answers: Answer[]) {
     finished: [] as { status: string; reason: string }[],
     dead: [] as { deliveryId: string; correlationId: string }[],
   };
-  workers.play({
+  stage.play({
     attemptDelivery: (input: AttemptInput): Promise<AttemptResult> => {
       calls.attempts.push(input);
       const answer = (answers.length > 1 ? answers.shift() : answers[0]) ?? {};
@@ -85,22 +60,13 @@ function played(answers: Answer[]) {
 const delivered: Answer = { verdict: 'delivered', result: 'delivered', statusCode: 200 };
 
 async function start(changes: Partial<DeliveryRef> = {}) {
-  const ref: DeliveryRef = {
-    deliveryId: randomUUID(),
-    eventId: `evt_${randomUUID()}`,
-    subscriptionId: 'sub_1',
-    eventType: 'payment.succeeded',
-    scheduleMs: DEFAULT_SCHEDULE,
-    timeoutMs: 15_000,
-    correlationId: 'correlation',
-    ...changes,
-  };
-  const handle = await environment.client.workflow.start(WORKFLOWS.delivery, {
+  const ref = deliveryRef(changes);
+  const handle = await stage.environment.client.workflow.start(WORKFLOWS.delivery, {
     workflowId: workflowId.delivery(ref.eventId, ref.subscriptionId),
     taskQueue: TASK_QUEUES.deliveries,
     args: [ref],
   });
-  started.push(handle);
+  stage.track(handle);
   return { ref, handle };
 }
 
@@ -244,7 +210,7 @@ describe('the delivery workflow', () => {
     const { handle } = await start({ scheduleMs: [0, 10 * HOUR] });
     const state = await waitingAfter(handle, 1);
     expect(state).toMatchObject({ maxAttempts: 2, lastResult: 'timeout' });
-    const waitMs = Date.parse(state.nextAttemptAt ?? '') - (await environment.currentTimeMs());
+    const waitMs = Date.parse(state.nextAttemptAt ?? '') - (await stage.environment.currentTimeMs());
     expect(waitMs).toBeGreaterThan(7 * HOUR);
     expect(waitMs).toBeLessThan(12 * HOUR + MINUTE);
     expect(keyword((await handle.describe()).typedSearchAttributes, 'RemitStatus')).toBe('retrying');
@@ -300,7 +266,7 @@ describe('an operator', () => {
     const calls = played([]);
     let answer: (result: AttemptResult) => void = () => undefined;
     let begun = 0;
-    workers.play({
+    stage.play({
       attemptDelivery: () => {
         begun++;
         return new Promise<AttemptResult>((resolve) => (answer = resolve));

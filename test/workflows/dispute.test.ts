@@ -1,6 +1,5 @@
 import { randomUUID } from 'node:crypto';
 import { WorkflowUpdateFailedError } from '@temporalio/client';
-import type { TestWorkflowEnvironment } from '@temporalio/testing';
 import {
   QUERIES,
   SIGNALS,
@@ -15,31 +14,17 @@ import {
   type EvidenceResult,
 } from '../../src/contracts/workflows';
 import type { DisputeState } from '../../src/workflows/dispute';
-import {
-  createTimeSkippingEnvironment,
-  keyword,
-  startPlayedWorkers,
-  type PlayedWorkers,
-} from '../support/workflow-env';
+import { keyword, playedStage } from '../support/workflow-env';
 
 const HOUR = 3_600_000;
 const DAY = 24 * HOUR;
-let environment: TestWorkflowEnvironment;
-let workers: PlayedWorkers;
-beforeAll(async () => {
-  environment = await createTimeSkippingEnvironment();
-  workers = await startPlayedWorkers(environment, [
-    'settleDispute',
-    'expireDispute',
-    'loadDispute',
-    'submitDisputeEvidence',
-    'deadLetterDispute',
-  ]);
-});
-afterAll(async () => {
-  await workers.stop();
-  await environment.teardown();
-});
+const stage = playedStage([
+  'settleDispute',
+  'expireDispute',
+  'loadDispute',
+  'submitDisputeEvidence',
+  'deadLetterDispute',
+]);
 
 const answer = (result: Partial<DisputeResult>): DisputeResult => ({
   outcome: 'applied',
@@ -98,14 +83,14 @@ interface Database {
 function played({ settle = [], expire = [], load = UNKNOWN, evidence }: Database) {
   const calls = { settled: [] as string[], expiredAt: [] as number[], submitted: 0, dead: [] as string[] };
   const next = <T>(answers: T[]): T => (answers.length > 1 ? answers.shift()! : answers[0]!);
-  workers.play({
+  stage.play({
     settleDispute: ({ status }: DisputeEvent) => {
       calls.settled.push(status);
       const result = next(settle);
       return result instanceof Error ? Promise.reject(result) : Promise.resolve(result);
     },
     expireDispute: async () => {
-      calls.expiredAt.push(await environment.currentTimeMs());
+      calls.expiredAt.push(await stage.environment.currentTimeMs());
       return next(expire);
     },
     loadDispute: () => Promise.resolve(load),
@@ -124,7 +109,7 @@ function played({ settle = [], expire = [], load = UNKNOWN, evidence }: Database
 const newId = () => `dp_${randomUUID()}`.slice(0, 40);
 
 function start(disputeId: string, first: DisputeEvent['status'] = 'opened') {
-  return environment.client.workflow.signalWithStart<
+  return stage.environment.client.workflow.signalWithStart<
     (input: object) => Promise<DisputeWorkflowResult>,
     [DisputeEvent]
   >(WORKFLOWS.dispute, {
@@ -150,7 +135,7 @@ async function until(handle: Handle, reached: (state: DisputeState) => boolean):
 
 describe('the dispute workflow', () => {
   it('expires a dispute when its evidence was due, after days', async () => {
-    const nowMs = await environment.currentTimeMs();
+    const nowMs = await stage.environment.currentTimeMs();
     const due = nowMs + 7 * DAY;
     const calls = played({
       settle: [answer({ evidenceDueAt: new Date(due).toISOString() })],
@@ -167,7 +152,7 @@ describe('the dispute workflow', () => {
   });
 
   it('waits for evidence that is due in months by several timers', async () => {
-    const due = (await environment.currentTimeMs()) + 100 * DAY;
+    const due = (await stage.environment.currentTimeMs()) + 100 * DAY;
     const calls = played({
       settle: [answer({ evidenceDueAt: new Date(due).toISOString() })],
       expire: [answer({ status: 'expired' })],
@@ -178,7 +163,7 @@ describe('the dispute workflow', () => {
   });
 
   it('asks again when the database’s clock says that it is not due yet', async () => {
-    const due = new Date(await environment.currentTimeMs()).toISOString();
+    const due = new Date(await stage.environment.currentTimeMs()).toISOString();
     const calls = played({
       settle: [answer({ evidenceDueAt: due })],
       expire: [answer({ outcome: 'noted', evidenceDueAt: due }), answer({ status: 'expired' })],
@@ -188,7 +173,7 @@ describe('the dispute workflow', () => {
   });
 
   it('takes evidence as an update, and then waits for the verdict instead of the time', async () => {
-    const due = (await environment.currentTimeMs()) + 7 * DAY;
+    const due = (await stage.environment.currentTimeMs()) + 7 * DAY;
     const calls = played({
       settle: [answer({ evidenceDueAt: new Date(due).toISOString() }), answer({ status: 'won' })],
       evidence: { outcome: 'ok', status: 'under_review' },
@@ -200,7 +185,7 @@ describe('the dispute workflow', () => {
       outcome: 'ok',
       status: 'under_review',
     });
-    await environment.sleep('30 days');
+    await stage.environment.sleep('30 days');
     expect(await stateOf(handle)).toMatchObject({ status: 'under_review', evidenceDueAt: null });
     await handle.signal(SIGNALS.disputeEvent, event(id, 'won'));
     expect(await handle.result()).toEqual({ status: 'won', outcomes: ['applied', 'applied'] });
@@ -208,7 +193,7 @@ describe('the dispute workflow', () => {
   });
 
   it('answers the same update id once', async () => {
-    const due = (await environment.currentTimeMs()) + DAY;
+    const due = (await stage.environment.currentTimeMs()) + DAY;
     const calls = played({
       settle: [answer({ evidenceDueAt: new Date(due).toISOString() }), answer({ status: 'lost' })],
       evidence: { outcome: 'ok', status: 'under_review' },
@@ -225,7 +210,7 @@ describe('the dispute workflow', () => {
   });
 
   it('refuses evidence before it accepts it when it is certainly too late', async () => {
-    const due = new Date((await environment.currentTimeMs()) - HOUR).toISOString();
+    const due = new Date((await stage.environment.currentTimeMs()) - HOUR).toISOString();
     const calls = played({
       settle: [answer({ evidenceDueAt: due }), answer({ status: 'lost' })],
       // The database does not find it due, so that the workflow stays open.
@@ -246,7 +231,7 @@ describe('the dispute workflow', () => {
   it('applies events in the order in which they come', async () => {
     const calls = played({
       settle: [
-        answer({ evidenceDueAt: new Date((await environment.currentTimeMs()) + DAY).toISOString() }),
+        answer({ evidenceDueAt: new Date((await stage.environment.currentTimeMs()) + DAY).toISOString() }),
         answer({ status: 'under_review' }),
         answer({ status: 'lost' }),
       ],
@@ -271,13 +256,13 @@ describe('the dispute workflow', () => {
   });
 
   it('goes on where a dispute stands when an update opens the run', async () => {
-    const due = (await environment.currentTimeMs()) + 3 * DAY;
+    const due = (await stage.environment.currentTimeMs()) + 3 * DAY;
     const calls = played({
       load: answer({ outcome: 'noted', evidenceDueAt: new Date(due).toISOString() }),
       expire: [answer({ status: 'expired' })],
     });
     const disputeId = newId();
-    const handle = await environment.client.workflow.start(WORKFLOWS.dispute, {
+    const handle = await stage.environment.client.workflow.start(WORKFLOWS.dispute, {
       workflowId: workflowId.dispute(disputeId),
       taskQueue: TASK_QUEUES.orders,
       args: [{ disputeId }],
@@ -289,7 +274,7 @@ describe('the dispute workflow', () => {
   it.each(['unknown_order', 'order_not_paid'] as const)(
     'keeps a chargeback that is told %s, and applies it when the order is there',
     async (outcome) => {
-      const waitUntil = new Date((await environment.currentTimeMs()) + 10 * 60_000).toISOString();
+      const waitUntil = new Date((await stage.environment.currentTimeMs()) + 10 * 60_000).toISOString();
       const waiting = answer({ outcome, status: null, waitUntil });
       const calls = played({ settle: [waiting, waiting, waiting, answer({ status: 'lost' })] });
       expect(await (await start(newId())).result()).toEqual({ status: 'lost', outcomes: ['applied'] });
@@ -301,7 +286,7 @@ describe('the dispute workflow', () => {
   it.each(['unknown_order', 'order_not_paid'] as const)(
     'dead-letters it as %s when the order never comes',
     async (outcome) => {
-      const waitUntil = new Date((await environment.currentTimeMs()) + 10 * 60_000).toISOString();
+      const waitUntil = new Date((await stage.environment.currentTimeMs()) + 10 * 60_000).toISOString();
       const calls = played({ settle: [answer({ outcome, status: null, waitUntil })] });
       expect(await (await start(newId())).result()).toEqual({ status: null, outcomes: [outcome] });
       expect(calls.dead).toEqual([outcome]);

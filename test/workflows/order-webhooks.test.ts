@@ -1,6 +1,5 @@
 import { randomUUID } from 'node:crypto';
 import { WithStartWorkflowOperation } from '@temporalio/client';
-import type { TestWorkflowEnvironment } from '@temporalio/testing';
 import {
   SIGNALS,
   TASK_QUEUES,
@@ -14,29 +13,9 @@ import {
   type RefundInput,
   type RefundResult,
 } from '../../src/contracts/workflows';
-import {
-  createTimeSkippingEnvironment,
-  keyword,
-  startPlayedWorkers,
-  type PlayedWorkers,
-} from '../support/workflow-env';
+import { keyword, playedStage } from '../support/workflow-env';
 
-let environment: TestWorkflowEnvironment;
-let workers: PlayedWorkers;
-beforeAll(async () => {
-  environment = await createTimeSkippingEnvironment();
-  workers = await startPlayedWorkers(environment, [
-    'payOrder',
-    'settleOrder',
-    'refundOrder',
-    'deadLetterOrder',
-    'deadLetterRequest',
-  ]);
-});
-afterAll(async () => {
-  await workers.stop();
-  await environment.teardown();
-});
+const stage = playedStage(['payOrder', 'settleOrder', 'refundOrder', 'deadLetterOrder', 'deadLetterRequest']);
 
 const source = (topic: string, key: string) => ({
   topic,
@@ -98,7 +77,7 @@ const refundOf = (orderId: string): RefundInput => ({
 /** Plays the database: each webhook takes the next answer; the last one repeats. */
 function played(answers: OrderEventResult[], paid: Partial<PayOrderResult> = {}) {
   const calls = { log: [] as string[], dead: [] as string[] };
-  workers.play({
+  stage.play({
     settleOrder: ({ status }: OrderEvent) => {
       calls.log.push(status);
       return Promise.resolve(answers.length > 1 ? answers.shift()! : answers[0]!);
@@ -124,7 +103,7 @@ function played(answers: OrderEventResult[], paid: Partial<PayOrderResult> = {})
 }
 
 function signalled(orderId: string, signal: string, argument: object) {
-  return environment.client.workflow.signalWithStart(WORKFLOWS.order, {
+  return stage.environment.client.workflow.signalWithStart(WORKFLOWS.order, {
     workflowId: workflowId.order(orderId),
     taskQueue: TASK_QUEUES.orders,
     args: [{ orderId }],
@@ -146,7 +125,7 @@ describe('the order workflow, told by a provider', () => {
 
   it('waits durably for an order that is not known yet, and does not lose the payment request meanwhile', async () => {
     const id = randomUUID();
-    const waitUntil = new Date((await environment.currentTimeMs()) + 10 * 60_000).toISOString();
+    const waitUntil = new Date((await stage.environment.currentTimeMs()) + 10 * 60_000).toISOString();
     const waiting = answer({ outcome: 'unknown_order', status: null, waitUntil });
     const calls = played([waiting, waiting, answer({})], { outcome: 'duplicate' });
     const handle = await signalled(id, SIGNALS.orderEvent, event(id, 'success'));
@@ -158,7 +137,7 @@ describe('the order workflow, told by a provider', () => {
 
   it('dead-letters the webhook of an order that never comes', async () => {
     const id = randomUUID();
-    const waitUntil = new Date((await environment.currentTimeMs()) + 10 * 60_000).toISOString();
+    const waitUntil = new Date((await stage.environment.currentTimeMs()) + 10 * 60_000).toISOString();
     const calls = played([answer({ outcome: 'unknown_order', status: null, waitUntil })]);
     await (await signalled(id, SIGNALS.orderEvent, event(id, 'success'))).result();
     expect(calls.dead).toEqual(['unknown_order']);
@@ -201,7 +180,7 @@ describe('the order workflow, asked for a refund', () => {
         workflowIdConflictPolicy: 'USE_EXISTING',
       },
     );
-    const result = await environment.client.workflow.executeUpdateWithStart(UPDATES.refund, {
+    const result = await stage.environment.client.workflow.executeUpdateWithStart(UPDATES.refund, {
       args: [input],
       updateId: input.refundId,
       startWorkflowOperation,
@@ -214,7 +193,7 @@ describe('the order workflow, asked for a refund', () => {
 
   it('answers the update while a webhook waits for its order, and then goes on', async () => {
     const id = randomUUID();
-    const waitUntil = new Date((await environment.currentTimeMs()) + 10 * 60_000).toISOString();
+    const waitUntil = new Date((await stage.environment.currentTimeMs()) + 10 * 60_000).toISOString();
     const calls = played([answer({ outcome: 'unknown_order', status: null, waitUntil }), answer({})]);
     const handle = await signalled(id, SIGNALS.orderEvent, event(id, 'success'));
     const input = refundOf(id);

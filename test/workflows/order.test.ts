@@ -1,5 +1,4 @@
 import { randomUUID } from 'node:crypto';
-import type { TestWorkflowEnvironment } from '@temporalio/testing';
 import {
   TASK_QUEUES,
   workflowId,
@@ -7,23 +6,9 @@ import {
   type OrderWorkflowInput,
   type PayOrderResult,
 } from '../../src/contracts/workflows';
-import {
-  createTimeSkippingEnvironment,
-  keyword,
-  startPlayedWorkers,
-  type PlayedWorkers,
-} from '../support/workflow-env';
+import { keyword, playedStage } from '../support/workflow-env';
 
-let environment: TestWorkflowEnvironment;
-let workers: PlayedWorkers;
-beforeAll(async () => {
-  environment = await createTimeSkippingEnvironment();
-  workers = await startPlayedWorkers(environment, ['payOrder', 'deadLetterRequest']);
-});
-afterAll(async () => {
-  await workers.stop();
-  await environment.teardown();
-});
+const stage = playedStage(['payOrder', 'deadLetterRequest']);
 
 function request(): OrderWorkflowInput {
   const orderId = randomUUID();
@@ -61,7 +46,7 @@ function played(answers: (PayOrderResult | Error)[]) {
 }
 
 function start(input: OrderWorkflowInput) {
-  return environment.client.workflow.start(WORKFLOWS.order, {
+  return stage.environment.client.workflow.start(WORKFLOWS.order, {
     workflowId: workflowId.order(input.orderId),
     taskQueue: TASK_QUEUES.orders,
     args: [input],
@@ -79,7 +64,7 @@ const answer = (result: Partial<PayOrderResult>): PayOrderResult => ({
 describe('the order workflow', () => {
   it('finishes an order that could be paid', async () => {
     const { calls, activities } = played([answer({})]);
-    workers.play(activities);
+    stage.play(activities);
     const handle = await start(request());
     expect(await handle.result()).toEqual({ outcome: 'applied', status: 'FINISHED', failureCode: null });
     expect(calls.paid).toHaveLength(1);
@@ -89,7 +74,7 @@ describe('the order workflow', () => {
 
   it('ends with a result, not a failure, when there is no money', async () => {
     const { activities } = played([answer({ status: 'CANCELLED', failureCode: 'insufficient_funds' })]);
-    workers.play(activities);
+    stage.play(activities);
     const handle = await start(request());
     expect(await handle.result()).toEqual({
       outcome: 'applied',
@@ -100,7 +85,7 @@ describe('the order workflow', () => {
 
   it('keeps trying while the database is down', async () => {
     const { calls, activities } = played([new Error('connect ECONNREFUSED'), answer({})]);
-    workers.play(activities);
+    stage.play(activities);
     expect(await (await start(request())).result()).toMatchObject({ status: 'FINISHED' });
     expect(calls.paid).toHaveLength(2);
   });
@@ -109,7 +94,7 @@ describe('the order workflow', () => {
     'dead-letters a request that is refused as %s',
     async (outcome) => {
       const { calls, activities } = played([answer({ outcome, status: null })]);
-      workers.play(activities);
+      stage.play(activities);
       await (await start(request())).result();
       expect(calls.dead).toMatchObject([{ code: outcome }]);
     },

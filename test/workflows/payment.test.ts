@@ -1,5 +1,4 @@
 import { randomUUID } from 'node:crypto';
-import type { TestWorkflowEnvironment } from '@temporalio/testing';
 import type { DeadLetterInput } from '../../src/activities/payments';
 import {
   QUERIES,
@@ -13,31 +12,17 @@ import {
   type ProviderEvent,
   type SettleResult,
 } from '../../src/contracts/workflows';
-import {
-  createTimeSkippingEnvironment,
-  keyword,
-  startPlayedWorkers,
-  type PlayedWorkers,
-} from '../support/workflow-env';
+import { keyword, playedStage } from '../support/workflow-env';
 
 const HOUR = 3_600_000;
-let environment: TestWorkflowEnvironment;
-let workers: PlayedWorkers;
-beforeAll(async () => {
-  environment = await createTimeSkippingEnvironment();
-  workers = await startPlayedWorkers(environment, [
-    'settlePayment',
-    'expirePayment',
-    'deadLetterEvent',
-    'attemptDelivery',
-    'finishDelivery',
-    'deadLetterDelivery',
-  ]);
-});
-afterAll(async () => {
-  await workers.stop();
-  await environment.teardown();
-});
+const stage = playedStage([
+  'settlePayment',
+  'expirePayment',
+  'deadLetterEvent',
+  'attemptDelivery',
+  'finishDelivery',
+  'deadLetterDelivery',
+]);
 
 function providerEvent(
   transactionId: string,
@@ -115,7 +100,7 @@ function played(answers: (SettleResult | Error)[]) {
 }
 
 function begin(event: ProviderEvent) {
-  return environment.client.workflow.signalWithStart(WORKFLOWS.payment, {
+  return stage.environment.client.workflow.signalWithStart(WORKFLOWS.payment, {
     workflowId: workflowId.payment(event.provider, event.transactionId),
     taskQueue: TASK_QUEUES.payments,
     args: [{ provider: event.provider, transactionId: event.transactionId }],
@@ -127,7 +112,7 @@ function begin(event: ProviderEvent) {
 describe('the payment workflow', () => {
   it('settles a success event and ends', async () => {
     const { calls, activities } = played([answer({})]);
-    workers.play(activities);
+    stage.play(activities);
     const handle = await begin(providerEvent(randomUUID(), 'success'));
     const result = (await handle.result()) as PaymentWorkflowResult;
     expect(result).toEqual({ status: 'succeeded', outcomes: ['applied'] });
@@ -138,15 +123,15 @@ describe('the payment workflow', () => {
   });
 
   it('stays open on a pending event and settles the next one in the same run', async () => {
-    const expiresAt = new Date((await environment.currentTimeMs()) + 72 * HOUR).toISOString();
+    const expiresAt = new Date((await stage.environment.currentTimeMs()) + 72 * HOUR).toISOString();
     const { calls, activities } = played([
       answer({ outcome: 'noted', status: 'pending', expiresAt }),
       answer({}),
     ]);
-    workers.play(activities);
+    stage.play(activities);
     const transactionId = randomUUID();
     const handle = await begin(providerEvent(transactionId, 'pending'));
-    await environment.sleep('1h');
+    await stage.environment.sleep('1h');
     expect(await handle.query(QUERIES.state)).toMatchObject({ status: 'pending', outcomes: ['noted'] });
     const again = await begin(providerEvent(transactionId, 'success'));
     expect(again.signaledRunId).toBe(handle.signaledRunId);
@@ -155,23 +140,23 @@ describe('the payment workflow', () => {
   });
 
   it('expires a payment that stays pending for three days', async () => {
-    const startedAt = await environment.currentTimeMs();
+    const startedAt = await stage.environment.currentTimeMs();
     const expiresAt = new Date(startedAt + 72 * HOUR).toISOString();
     const { calls, activities } = played([answer({ outcome: 'noted', status: 'pending', expiresAt })]);
-    workers.play(activities);
+    stage.play(activities);
     const handle = await begin(providerEvent(randomUUID(), 'pending'));
     expect(await handle.result()).toEqual({ status: 'expired', outcomes: ['noted', 'applied'] });
     expect(calls.expired).toMatchObject([
       { provider: 'decard', type: 'payment', amountMinor: '10000', currency: 'TRY' },
     ]);
-    expect(await environment.currentTimeMs()).toBeGreaterThanOrEqual(startedAt + 72 * HOUR);
+    expect(await stage.environment.currentTimeMs()).toBeGreaterThanOrEqual(startedAt + 72 * HOUR);
   });
 
   it('waits for a transaction that is not known yet and then settles it', async () => {
-    const waitUntil = new Date((await environment.currentTimeMs()) + HOUR).toISOString();
+    const waitUntil = new Date((await stage.environment.currentTimeMs()) + HOUR).toISOString();
     const unknown = answer({ outcome: 'unknown_transaction', status: null, userId: null, waitUntil });
     const { calls, activities } = played([unknown, unknown, unknown, answer({})]);
-    workers.play(activities);
+    stage.play(activities);
     const handle = await begin(providerEvent(randomUUID(), 'success'));
     expect(await handle.result()).toEqual({ status: 'succeeded', outcomes: ['applied'] });
     expect(calls.settled).toHaveLength(4);
@@ -179,23 +164,23 @@ describe('the payment workflow', () => {
   });
 
   it('dead-letters an event whose transaction never appears, with the original message', async () => {
-    const waitUntil = new Date((await environment.currentTimeMs()) + HOUR).toISOString();
+    const waitUntil = new Date((await stage.environment.currentTimeMs()) + HOUR).toISOString();
     const { calls, activities } = played([
       answer({ outcome: 'unknown_transaction', status: null, userId: null, waitUntil }),
     ]);
-    workers.play(activities);
+    stage.play(activities);
     const event = providerEvent(randomUUID(), 'success');
     const handle = await begin(event);
     expect(await handle.result()).toEqual({ status: null, outcomes: ['unknown_transaction'] });
     expect(calls.dead).toMatchObject([{ code: 'unknown_transaction', event: { source: event.source } }]);
-    expect(await environment.currentTimeMs()).toBeGreaterThanOrEqual(Date.parse(waitUntil));
+    expect(await stage.environment.currentTimeMs()).toBeGreaterThanOrEqual(Date.parse(waitUntil));
   });
 
   it.each(['amount_mismatch', 'type_mismatch', 'event_conflict'] as const)(
     'dead-letters an event that is refused as %s',
     async (outcome) => {
       const { calls, activities } = played([answer({ outcome, status: 'pending' })]);
-      workers.play(activities);
+      stage.play(activities);
       const handle = await begin(providerEvent(randomUUID(), 'success'));
       expect(await handle.result()).toMatchObject({ outcomes: [outcome] });
       expect(calls.dead).toMatchObject([{ code: outcome }]);
@@ -208,7 +193,7 @@ describe('the payment workflow', () => {
       new Error('connect ECONNREFUSED'),
       answer({}),
     ]);
-    workers.play(activities);
+    stage.play(activities);
     const handle = await begin(providerEvent(randomUUID(), 'success'));
     expect(await handle.result()).toEqual({ status: 'succeeded', outcomes: ['applied'] });
     expect(calls.settled).toHaveLength(3);
@@ -216,7 +201,7 @@ describe('the payment workflow', () => {
 
   it('opens a short run for an event that comes after the end, and ends again', async () => {
     const { activities } = played([answer({}), answer({ outcome: 'duplicate' })]);
-    workers.play(activities);
+    stage.play(activities);
     const event = providerEvent(randomUUID(), 'success');
     await (await begin(event)).result();
     const late = await begin(event);
@@ -237,11 +222,11 @@ describe('the payment workflow', () => {
       answer({ deliveries: [delivery] }),
       answer({ outcome: 'duplicate', deliveries: [delivery] }),
     ]);
-    workers.play(activities);
+    stage.play(activities);
     const event = providerEvent(randomUUID(), 'success');
     await (await begin(event)).result();
     await (await begin(event)).result();
-    const child = environment.client.workflow.getHandle(
+    const child = stage.environment.client.workflow.getHandle(
       workflowId.delivery(delivery.eventId, delivery.subscriptionId),
     );
     await child.result();

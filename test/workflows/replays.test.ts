@@ -1,6 +1,4 @@
 import { randomUUID } from 'node:crypto';
-import type { WorkflowHandle } from '@temporalio/client';
-import type { TestWorkflowEnvironment } from '@temporalio/testing';
 import type { AttemptInput, AttemptResult } from '../../src/activities/deliveries';
 import type { StepInput, StepResult } from '../../src/activities/replays';
 import {
@@ -12,47 +10,11 @@ import {
   type DeliveryRef,
   type ReplayState,
 } from '../../src/contracts/workflows';
-import { loadConfig } from '../../src/platform/config';
+import { deliveryRef } from '../support/deliveries';
 import { eventually } from '../support/harness';
-import {
-  createTimeSkippingEnvironment,
-  startPlayedWorkers,
-  type PlayedWorkers,
-} from '../support/workflow-env';
+import { playedStage } from '../support/workflow-env';
 
-const SCHEDULE = loadConfig({}, ['WEBHOOK_SCHEDULE_MS']).WEBHOOK_SCHEDULE_MS;
-
-let environment: TestWorkflowEnvironment;
-let workers: PlayedWorkers;
-beforeAll(async () => {
-  environment = await createTimeSkippingEnvironment();
-  workers = await startPlayedWorkers(environment, [
-    'attemptDelivery',
-    'finishDelivery',
-    'stepReplay',
-    'recordReplayState',
-  ]);
-});
-afterAll(async () => {
-  await workers.stop();
-  await environment.teardown();
-});
-
-const started: WorkflowHandle[] = [];
-afterEach(async () => {
-  for (const handle of started.splice(0)) await handle.terminate().catch(() => undefined);
-});
-
-const refOf = (changes: Partial<DeliveryRef> = {}): DeliveryRef => ({
-  deliveryId: randomUUID(),
-  eventId: `evt_${randomUUID()}`,
-  subscriptionId: 'sub_1',
-  eventType: 'payment.succeeded',
-  scheduleMs: SCHEDULE,
-  timeoutMs: 15_000,
-  correlationId: 'correlation',
-  ...changes,
-});
+const stage = playedStage(['attemptDelivery', 'finishDelivery', 'stepReplay', 'recordReplayState']);
 
 describe('a replay', () => {
   const ROWS = 1_200;
@@ -63,7 +25,7 @@ describe('a replay', () => {
     const delivered = new Set<string>();
     const states: ReplayState[] = [];
     const steps: number[] = [];
-    workers.play({
+    stage.play({
       attemptDelivery: ({ deliveryId, attempt }: AttemptInput): Promise<AttemptResult> => {
         delivered.add(deliveryId);
         return Promise.resolve({
@@ -98,26 +60,26 @@ describe('a replay', () => {
 
   const begin = async (ratePerSecond = 1_000) => {
     const replayId = randomUUID();
-    const handle = await environment.client.workflow.start(WORKFLOWS.replay, {
+    const handle = await stage.environment.client.workflow.start(WORKFLOWS.replay, {
       workflowId: workflowId.replay(replayId),
       taskQueue: TASK_QUEUES.deliveries,
       args: [{ replayId, subscriptionId: 'sub_1', ratePerSecond, correlationId: 'correlation' }],
     });
-    started.push(handle);
+    stage.track(handle);
     return handle;
   };
 
   it('keeps its rate, can be paused and resumed, and shows its progress', async () => {
-    const deliveries = Array.from({ length: 120 }, () => refOf({ generation: 1 }));
+    const deliveries = Array.from({ length: 120 }, () => deliveryRef({ generation: 1 }));
     const { states } = playedReplay(deliveries);
     const handle = await begin(1);
     await handle.signal(SIGNALS.pause);
     // 100 deliveries at one a second: the pause begins after the step that was under way.
-    await environment.sleep('3m');
+    await stage.environment.sleep('3m');
     await eventually(() => expect(states.at(-1)).toMatchObject({ status: 'paused' }));
     const { replayed } = await handle.query<ReplayState>(QUERIES.state);
     expect(replayed).toBeLessThanOrEqual(100);
-    await environment.sleep('1h');
+    await stage.environment.sleep('1h');
     expect(await handle.query<ReplayState>(QUERIES.state)).toMatchObject({ status: 'paused', replayed });
     await handle.signal(SIGNALS.resume);
     expect(await handle.result()).toBe('done');
@@ -125,7 +87,9 @@ describe('a replay', () => {
   });
 
   it('that is cancelled starts nothing more', async () => {
-    const { states, steps } = playedReplay(Array.from({ length: 1_000 }, () => refOf({ generation: 1 })));
+    const { states, steps } = playedReplay(
+      Array.from({ length: 1_000 }, () => deliveryRef({ generation: 1 })),
+    );
     const handle = await begin(10);
     await eventually(() => expect(steps.length).toBeGreaterThan(0));
     await handle.signal(SIGNALS.cancel);
@@ -136,7 +100,7 @@ describe('a replay', () => {
 
   // Last: children that end while their parent begins anew can make the test server lose count of its clock's locks.
   it('of thousands starts every delivery once, and its history begins anew before it gets long', async () => {
-    const deliveries = Array.from({ length: ROWS }, () => refOf({ generation: 1, attemptsBefore: 10 }));
+    const deliveries = Array.from({ length: ROWS }, () => deliveryRef({ generation: 1, attemptsBefore: 10 }));
     const { delivered, states, steps } = playedReplay(deliveries);
     const handle = await begin();
     const first: unknown = await handle.result();
@@ -144,7 +108,7 @@ describe('a replay', () => {
     expect(steps).toEqual(Array.from({ length: ROWS / STEP + 1 }, (_, index) => index * STEP));
     expect(states.at(-1)).toMatchObject({ status: 'done', examined: ROWS, replayed: ROWS });
     await eventually(() => expect(delivered.size).toBe(ROWS), 60_000);
-    const { historyLength } = await environment.client.workflow.getHandle(handle.workflowId).describe();
+    const { historyLength } = await stage.environment.client.workflow.getHandle(handle.workflowId).describe();
     expect(historyLength).toBeLessThan(10_000);
   });
 });

@@ -1,6 +1,6 @@
 import type { Consumer, ConsumerGroupJoinEvent, EachBatchPayload, Kafka, KafkaMessage } from 'kafkajs';
 import type { Config } from '../platform/config';
-import type { MessageProducer } from '../platform/kafka';
+import { soundHeaders, type MessageProducer } from '../platform/kafka';
 import type { Lifecycle } from '../platform/lifecycle';
 import type { Logger } from '../platform/logging';
 import { ConsumerLag } from './consumer-lag';
@@ -313,7 +313,7 @@ function toIncoming(topic: string, partition: number, message: KafkaMessage): In
     offset: message.offset,
     key: message.key,
     value: message.value,
-    headers: message.headers ?? {},
+    headers: soundHeaders(message.headers),
     timestampMs: Number(message.timestamp),
   };
 }

@@ -6,7 +6,7 @@ import type { Config } from '../platform/config';
 import { headersToStrings, type MessageProducer, type OutgoingMessage } from '../platform/kafka';
 import { metrics } from '../platform/metrics';
 import { deadLetterTopic } from '../platform/topics';
-import type { IncomingMessage } from './message';
+import { fromSourceMessage, type IncomingMessage } from './message';
 
 /** Longer explanations are cut: a header is no place for a document. */
 const MAX_REASON_CHARACTERS = 1_000;
@@ -46,12 +46,8 @@ export function deadLetter(
   code: DeadLetterCode,
   reason: string,
 ): OutgoingMessage {
-  return {
-    topic,
-    key: source.key,
-    value: 'valueBase64' in source ? Buffer.from(source.valueBase64, 'base64') : source.value,
-    headers: { ...source.headers, ...deadLetterHeaders(source, code, reason) },
-  };
+  const { key, value, headers } = 'valueBase64' in source ? fromSourceMessage(source) : source;
+  return { topic, key, value, headers: { ...headers, ...deadLetterHeaders(source, code, reason) } };
 }
 
 /**

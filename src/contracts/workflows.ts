@@ -72,7 +72,12 @@ export interface SourceMessage {
   key: string | null;
   /** The value's bytes in base64: a dead letter must be byte-identical. */
   valueBase64: string;
+  /** Headers as text, of a repeated one the first value: what is read from them. */
   headers: Record<string, string>;
+  /** Every header with the bytes of its value in base64; only where `headers` has lost something of them. */
+  headersBase64?: [name: string, valueBase64: string][];
+  /** The bytes of a key that is not UTF-8. */
+  keyBase64?: string;
 }
 
 /** A provider's event after parsing at the bridge. */

@@ -245,6 +245,27 @@ export class MessageProducer {
   }
 }
 
+/**
+ * Headers of a message that was read, as their type says they are. kafkajs hands on a header without a value as null,
+ * and collects values in an object with a prototype: before the value of a header named `constructor` stands a function.
+ * A producer's headers must not stop whoever reads them. A missing value becomes an empty one: kafkajs can't send null.
+ */
+export function soundHeaders(headers: IHeaders | undefined): IHeaders {
+  const entries = Object.entries((headers ?? {}) as Record<string, unknown>);
+  if (entries.every(([, value]) => isHeaderValue(value))) return headers ?? {};
+  const sound = (value: unknown) => (value === null ? Buffer.alloc(0) : value);
+  return Object.fromEntries(
+    entries.map(([name, value]) => {
+      const values = (Array.isArray(value) ? value : [value]).map(sound).filter(isHeaderValue);
+      return [name, values.length === 1 ? values[0] : values];
+    }),
+  );
+}
+
+function isHeaderValue(value: unknown): value is Buffer | string {
+  return Buffer.isBuffer(value) || typeof value === 'string';
+}
+
 /** Kafka headers as strings; of a repeated header the first value counts. */
 export function headersToStrings(headers: IHeaders | undefined): Record<string, string> {
   const result: Record<string, string> = {};

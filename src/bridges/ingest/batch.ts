@@ -1,5 +1,6 @@
 import type { IHeaders } from 'kafkajs';
 import type { DeadLetterCode } from '../../contracts/errors';
+import { soundHeaders } from '../../platform/kafka';
 import type { IncomingMessage } from '../message';
 import { ByteLog, type ChunkPool } from './chunks';
 import type { SourceRecord } from './source';
@@ -273,7 +274,7 @@ function hasHeaders(headers: IHeaders | undefined): headers is IHeaders {
 function copyHeaders(headers: IHeaders): IHeaders {
   const copy = (value: Buffer | string) => (typeof value === 'string' ? value : Buffer.from(value));
   return Object.fromEntries(
-    Object.entries(headers).map(([name, value]) => [
+    Object.entries(soundHeaders(headers)).map(([name, value]) => [
       name,
       value === undefined ? value : Array.isArray(value) ? value.map(copy) : copy(value),
     ]),

@@ -1,8 +1,9 @@
+import type { IHeaders } from 'kafkajs';
 import { deadLetter, deadLetterHeaders, sendDeadLetter } from '../../../src/bridges/dead-letters';
-import { toSourceMessage } from '../../../src/bridges/message';
+import { headersToBase64, messageBytes, toSourceMessage } from '../../../src/bridges/message';
 import { HEADERS } from '../../../src/contracts/messages';
 import { loadConfig } from '../../../src/platform/config';
-import type { OutgoingMessage } from '../../../src/platform/kafka';
+import { soundHeaders, type OutgoingMessage } from '../../../src/platform/kafka';
 import { message } from './messages';
 
 const names = HEADERS.deadLetter;
@@ -69,6 +70,71 @@ it('restores the value of a message that a workflow carried', () => {
   );
   expect(letter.value).toEqual(value);
   expect(letter.headers).toMatchObject({ a: '1' });
+});
+
+it('restores key and headers of a message that a workflow carried, also repeated ones and those that are no text', () => {
+  const odd = Buffer.from([0xff, 0x00, 0xfe]);
+  const given = message({ key: odd, headers: { odd, plain: Buffer.from('é'), repeated: ['1', odd, '1'] } });
+  const carried = JSON.parse(JSON.stringify(toSourceMessage(given))) as ReturnType<typeof toSourceMessage>;
+  const letter = deadLetter(carried, 'dlq', 'unknown_transaction', '');
+  expect(letter.key).toEqual(odd);
+  expect(headersToBase64(letter.headers!).filter(([name]) => !name.startsWith('remit-'))).toEqual(
+    headersToBase64(given.headers),
+  );
+});
+
+it('carries text once: only what text would lose is there in base64 too', () => {
+  const carried = toSourceMessage(message({ key: 'é', headers: { a: Buffer.from('1'), b: '2' } }));
+  expect(carried).not.toHaveProperty('headersBase64');
+  expect(carried).not.toHaveProperty('keyBase64');
+  expect(carried).toMatchObject({ key: 'é', headers: { a: '1', b: '2' } });
+});
+
+it('restores what a workflow of before carried, which had text alone', () => {
+  const before = {
+    topic: 't',
+    partition: 0,
+    offset: '1',
+    key: 'k',
+    valueBase64: 'e30=',
+    headers: { a: '1' },
+  };
+  expect(deadLetter(before, 'dlq', 'unknown_transaction', '')).toMatchObject({
+    key: Buffer.from('k'),
+    value: Buffer.from('{}'),
+    headers: { a: '1' },
+  });
+});
+
+describe('headers as kafkajs reads them', () => {
+  const read = (given: object) => soundHeaders(given as IHeaders);
+
+  it('stay as they are when they are sound', () => {
+    const given = { a: Buffer.from('1'), list: [Buffer.from('1'), Buffer.from('2')] };
+    expect(read(given)).toEqual(given);
+    expect(read({})).toEqual({});
+    expect(soundHeaders(undefined)).toEqual({});
+  });
+
+  it('lose what every object inherits, and a missing value becomes an empty one', () => {
+    const value = Buffer.from('x');
+    // What kafkajs makes of headers that are named so.
+    const given = Object.fromEntries([
+      ['constructor', [Object, value]],
+      ['__proto__', [Object.prototype, value]],
+      ['none', null],
+      ['some', [null, value]],
+    ]);
+    const sound = read(given);
+    expect(Object.entries(sound)).toEqual([
+      ['constructor', value],
+      ['__proto__', value],
+      ['none', Buffer.alloc(0)],
+      ['some', [Buffer.alloc(0), value]],
+    ]);
+    expect(messageBytes(message({ headers: sound }))).toBeGreaterThan(0);
+    expect(toSourceMessage(message({ headers: sound })).headers).toMatchObject({ none: '' });
+  });
 });
 
 it('goes to the topic’s DLQ, or where it is told', async () => {

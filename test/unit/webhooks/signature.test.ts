@@ -1,4 +1,5 @@
 import { Webhook } from 'standardwebhooks';
+import { Webhook as SvixWebhook } from 'svix';
 import { newWebhookSecret, signWebhook } from '../../../src/domain/webhook-signature';
 
 const SECRET = 'whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw';
@@ -26,6 +27,15 @@ describe('Standard Webhooks signatures', () => {
     expect(new Webhook(secret).verify(body, headersOf({ ...now, body, secrets: [secret] }))).toEqual(
       JSON.parse(body),
     );
+  });
+
+  test('are verified by the svix package', () => {
+    const secret = newWebhookSecret();
+    const body = JSON.stringify({ type: 'payment.succeeded', data: { name: 'Zoë 💸' } });
+    const headers = headersOf({ ...now, body, secrets: [newWebhookSecret(), secret] });
+    expect(new SvixWebhook(secret).verify(body, headers)).toEqual(JSON.parse(body));
+    expect(() => new SvixWebhook(newWebhookSecret()).verify(body, headers)).toThrow(/signature/i);
+    expect(() => new SvixWebhook(secret).verify(`${body} `, headers)).toThrow(/signature/i);
   });
 
   test('of two secrets are both there, and each verifies', () => {

@@ -1,6 +1,6 @@
 import { readFileSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
-import { CONFIG_FIELDS } from '../src/platform/config';
+import { CONFIG_FIELDS, isLocalOnly } from '../src/platform/config';
 import { COMPOSE_FIELDS } from './lib/compose-fields';
 
 /**
@@ -87,9 +87,6 @@ export function renderEnvExample(): string {
     block({ title: 'Docker Compose only (docker-compose.yml)', variables: composeVariables() }),
     `${rule('Not configuration of a role')}
 
-# folder of the local stack's data, for npm start and the commands that find it (default: .remit in the project)
-#REMIT_DATA_DIR=
-
 # folder below which the embedded servers are kept, in remit/ (default: .cache in the home folder)
 #XDG_CACHE_HOME=
 `,
@@ -136,12 +133,14 @@ export const anchorOf = (title: string) =>
 const MARKED = /^# <generated>$[\s\S]*?^# <\/generated>$/m;
 
 export function renderCompose(): string {
-  const blocks = configSections().map(({ title, variables }) =>
-    [
-      `x-${anchorOf(title)}: &${anchorOf(title)}`,
-      ...variables.map(({ name }) => `  ${name}: \${${name}:-}`),
-    ].join('\n'),
-  );
+  const blocks = configSections()
+    .filter(({ variables }) => !variables.every(({ name }) => isLocalOnly(name)))
+    .map(({ title, variables }) =>
+      [
+        `x-${anchorOf(title)}: &${anchorOf(title)}`,
+        ...variables.map(({ name }) => `  ${name}: \${${name}:-}`),
+      ].join('\n'),
+    );
   const compose = read('docker-compose.yml');
   if (!MARKED.test(compose)) throw new Error('docker-compose.yml has lost its <generated> markers');
   return compose.replace(MARKED, () => `# <generated>\n${blocks.join('\n')}\n# </generated>`);

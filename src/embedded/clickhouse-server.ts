@@ -1,5 +1,6 @@
 import { createServer } from 'node:http';
 import { setTimeout as sleep } from 'node:timers/promises';
+import { loadConfig } from '../platform/config';
 import { ClickHouseEngine } from './clickhouse-engine';
 import { ClickHouseHttp } from './clickhouse-http';
 import { Spool } from './clickhouse-spool';
@@ -8,7 +9,7 @@ import { Spool } from './clickhouse-spool';
  * The process of the embedded ClickHouse engine: `clickhouse-server <folder> <port>`. One process owns the
  * folder. CLICKHOUSE_USER and CLICKHOUSE_PASSWORD, with which remit's clients connect, are what it accepts.
  */
-const DEFAULT_MAX_BODY_MB = 512;
+const MIB = 1_048_576;
 const STOP_LIMIT_MS = 12_000;
 const CONCURRENCY = 8;
 
@@ -18,7 +19,7 @@ async function main(): Promise<void> {
   if (dir === undefined || !Number.isInteger(port))
     throw new Error('usage: clickhouse-server <folder> <port>');
   const engine = await ClickHouseEngine.open(dir, CONCURRENCY);
-  const spool = new Spool(maxBodyBytes());
+  const spool = new Spool(loadConfig(process.env, []).REMIT_EMBEDDED_CLICKHOUSE_MAX_BODY_MB * MIB);
   const http = new ClickHouseHttp({
     engine,
     spool,
@@ -46,15 +47,6 @@ async function main(): Promise<void> {
     server.listen(port, '127.0.0.1', resolve);
   });
   log(`ClickHouse engine ${engine.version} on http://127.0.0.1:${port}, data in ${dir}`);
-}
-
-function maxBodyBytes(): number {
-  const text = process.env['REMIT_EMBEDDED_CLICKHOUSE_MAX_BODY_MB'] || String(DEFAULT_MAX_BODY_MB);
-  const value = Number(text);
-  if (Number.isInteger(value) && value >= 1 && value <= 16_384) return value * 1024 * 1024;
-  throw new Error(
-    `REMIT_EMBEDDED_CLICKHOUSE_MAX_BODY_MB is "${text}": give a whole number of MiB from 1 to 16384`,
-  );
 }
 
 function log(line: string): void {

@@ -3,6 +3,7 @@ import { randomBytes } from 'node:crypto';
 import { existsSync, mkdirSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { promisify } from 'node:util';
+import { loadConfig } from '../platform/config';
 import { findJava, type Java } from './java';
 import { classPath, jarSetDir, type JarSet } from './maven';
 import { type PartCommand, type PartServer } from './part-process';
@@ -10,7 +11,6 @@ import { EmbeddedError } from './types';
 
 export const KAFKA_JARS: JarSet = { asset: 'kafka', version: '4.1.0', title: 'Kafka' };
 
-const DEFAULT_HEAP_MB = 512;
 const run = promisify(execFile);
 
 export interface KafkaPlace {
@@ -165,7 +165,11 @@ export class KafkaServer implements PartServer {
       : ['-Xshare:auto'];
     return {
       command: java.executable,
-      args: kafkaArguments(this.#properties, heapMb(), shared),
+      args: kafkaArguments(
+        this.#properties,
+        loadConfig(process.env, []).REMIT_EMBEDDED_KAFKA_HEAP_MB,
+        shared,
+      ),
       cwd: this.dataDir,
       env: kafkaEnv(),
       stopSignal: 'SIGTERM',
@@ -188,14 +192,4 @@ export class KafkaServer implements PartServer {
     if (/No space left/.test(log)) return 'free some disk space.';
     return 'if the data is not worth keeping, `remit reset` begins anew; or set KAFKA_BROKERS to a broker of yours; or use `docker compose up`.';
   }
-}
-
-function heapMb(): number {
-  const text = process.env['REMIT_EMBEDDED_KAFKA_HEAP_MB'] ?? '';
-  if (text === '') return DEFAULT_HEAP_MB;
-  const value = Number(text);
-  if (Number.isInteger(value) && value >= 128 && value <= 65_536) return value;
-  throw new EmbeddedError(
-    `REMIT_EMBEDDED_KAFKA_HEAP_MB is "${text}": give a whole number of MiB from 128 to 65536.`,
-  );
 }

@@ -357,6 +357,15 @@ const shape = {
   INGEST_REFUSED_ROWS_MAX: int(1_000, 1, 100_000).describe(
     'rows of one batch that ClickHouse refuses one by one; when there are more, the table is at fault, and it waits',
   ),
+
+  // Local stack only (npm start; no role in a container reads these)
+  REMIT_DATA_DIR: text()
+    .optional()
+    .describe('folder of its data, also for the commands that look for it (default: .remit in the project)'),
+  REMIT_EMBEDDED_KAFKA_HEAP_MB: int(512, 128, 65_536).describe('memory of the embedded broker, MiB'),
+  REMIT_EMBEDDED_CLICKHOUSE_MAX_BODY_MB: int(512, 1, 16_384).describe(
+    'largest request body of the embedded ClickHouse, MiB',
+  ),
 } as const;
 
 export type Config = z.infer<z.ZodObject<typeof shape>>;
@@ -368,6 +377,9 @@ export const CONFIG_FIELDS: readonly { name: string; description: string; fallba
     const parsed = (field as z.ZodType).safeParse(undefined);
     return { name, description: field.description ?? '', fallback: parsed.success ? parsed.data : undefined };
   });
+
+/** Whether a variable is about the local stack alone, so that deployments have no use for it. */
+export const isLocalOnly = (name: string): boolean => name.startsWith('REMIT_');
 
 /** All configuration mistakes at once; the process exits 78 (EX_CONFIG) with this message. */
 export class ConfigError extends Error {

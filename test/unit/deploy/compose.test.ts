@@ -1,5 +1,5 @@
 import { TASK_QUEUES } from '../../../src/contracts/workflows';
-import { CONFIG_FIELDS, loadConfig, ROLE_NEEDS } from '../../../src/platform/config';
+import { CONFIG_FIELDS, isLocalOnly, loadConfig, ROLE_NEEDS } from '../../../src/platform/config';
 import { COMPOSE_FIELDS } from '../../../scripts/lib/compose-fields';
 import { readCompose, readText, remitServices, withDefaults, type Service } from './project-files';
 
@@ -56,7 +56,7 @@ describe('docker-compose.yml', () => {
 
   it('hands every variable of the configuration to a service that reads it', () => {
     const handed = new Set(remit.flatMap(([, service]) => Object.keys(service.environment ?? {})));
-    expect([...configNames].filter((name) => !handed.has(name))).toEqual([]);
+    expect([...configNames].filter((name) => !handed.has(name) && !isLocalOnly(name))).toEqual([]);
   });
 
   it('lets the variables of .env through, but not over what a container fixes', () => {

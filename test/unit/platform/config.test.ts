@@ -87,7 +87,7 @@ describe('the configuration', () => {
     }
     const numbers = CONFIG_FIELDS.filter(({ fallback }) => typeof fallback === 'number');
     // Milliseconds, bytes, a plural that says what is counted, or what needs no unit.
-    const named = /(_MS|_S|_[A-Z]+S|_PORT|_FACTOR|_AHEAD|_ATTEMPT|_RUNNING|_PER_[A-Z]+(_[A-Z]+)?|_MAX)$/;
+    const named = /(_MS|_S|_MB|_[A-Z]+S|_PORT|_FACTOR|_AHEAD|_ATTEMPT|_RUNNING|_PER_[A-Z]+(_[A-Z]+)?|_MAX)$/;
     expect(numbers.map(({ name }) => name).filter((name) => !named.test(name))).toEqual([]);
   });
 });

@@ -161,6 +161,15 @@ export function createDeliveryActivities(deps: DeliveryDeps) {
       return finish(deps, input);
     },
 
+    /** What waits for the end of an ordered delivery that ended without an attempt. Reads only. */
+    async followersOf(input: {
+      deliveryId: string;
+      correlationId: string;
+    }): Promise<Pick<AttemptResult, 'deliveries' | 'next'>> {
+      const { deliveryId, correlationId } = input;
+      return toStart(shared, await loadAftermath(db, { deliveryId, ordered: true }), correlationId);
+    },
+
     /** Puts a given-up delivery on the DLQ, keyed by subscription. Repeating it may repeat the dead letter. */
     async deadLetterDelivery(input: { deliveryId: string; correlationId: string }): Promise<void> {
       const letter = await loadDeadLetter(db, input.deliveryId);

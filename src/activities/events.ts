@@ -1,11 +1,12 @@
 import type { DeliveryRef, EventWorkflowInput } from '../contracts/workflows';
+import { purgeEventsStep, type PurgePosition, type PurgeStep } from '../domain/event-retention';
 import { fanOutEvent } from '../domain/events';
 import type { Config } from '../platform/config';
 import type { ActivityDeps } from './deps';
 
 /** What event activities need beside the others' dependencies. */
 export interface EventDeps {
-  config: Pick<Config, 'EVENT_FANOUT_BATCH_ROWS'>;
+  config: Pick<Config, 'EVENT_FANOUT_BATCH_ROWS' | 'EVENT_RETENTION_DAYS' | 'EVENT_RETENTION_BATCH_ROWS'>;
 }
 
 /** A step of a fan-out; null when there is no such event. */
@@ -14,7 +15,7 @@ export interface FanOutResult {
   next: string | null;
 }
 
-/** Durable steps of the event workflow. */
+/** Durable steps of the event workflow, and of the end of events by age. */
 export function createEventActivities({
   db,
   config,
@@ -38,6 +39,12 @@ export function createEventActivities({
     /** Puts a message of an event that nobody published on its topic's DLQ. Repeating it may repeat the dead letter. */
     async deadLetterPublication({ source, eventId }: EventWorkflowInput): Promise<void> {
       await sendDeadLetter(source, 'unknown_event', `no event ${eventId} was published through the API`);
+    },
+
+    /** One bounded step of deleting events that are older than their type is kept. Idempotent. */
+    async purgeEvents(from: PurgePosition): Promise<PurgeStep> {
+      const { EVENT_RETENTION_DAYS: retentionDays, EVENT_RETENTION_BATCH_ROWS: limit } = config;
+      return purgeEventsStep(db, { at: from.at, after: from.after, retentionDays, limit });
     },
   };
 }

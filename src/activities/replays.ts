@@ -1,5 +1,5 @@
 import type { ReplayProgress, ReplayState, DeliveryRef } from '../contracts/workflows';
-import { recordReplay, replayStep } from '../domain/replays';
+import { listStrandedReplays, recordReplay, replayStep, type StrandedReplay } from '../domain/replays';
 import type { DeliveryRow } from '../domain/payments';
 import type { Config } from '../platform/config';
 import type { Database } from '../platform/postgres';
@@ -24,6 +24,12 @@ export interface StepResult {
   done: boolean;
   /** Why it can't go on; null while it can. */
   stopped: string | null;
+}
+
+export interface SweepPage {
+  replays: StrandedReplay[];
+  /** Where the next page begins; null on the last one. */
+  next: { at: string; id: string } | null;
 }
 
 const START: ReplayProgress = {
@@ -60,6 +66,11 @@ export function createReplayActivities({ db, config, deliveryPolicy }: ReplayDep
         done,
         stopped,
       };
+    },
+
+    /** Replays that no workflow may have begun yet, a page at a time. Reads only. */
+    async strandedReplays(after: SweepPage['next']): Promise<SweepPage> {
+      return listStrandedReplays(db, { after, limit: config.WEBHOOK_REPLAY_BATCH_ROWS });
     },
 
     /** Stores the state of a replay. Idempotent. */

@@ -11,6 +11,9 @@ const EVENT_TYPE = defineSearchAttributeKey('RemitEventType', 'KEYWORD');
 
 type Deps = Pick<ApiDeps, 'config' | 'temporal' | 'log'>;
 
+/** Temporal's limit of a fairness key, in bytes. */
+const FAIRNESS_KEY_MAX = 64;
+
 /** Calls Temporal within the time of a request. @throws RemitError unavailable when it does not answer. */
 async function call<T>(
   { config, temporal, log }: Deps,
@@ -19,7 +22,9 @@ async function call<T>(
 ): Promise<T> {
   try {
     const client = await temporal();
-    return await client.withDeadline(Date.now() + config.API_REQUEST_TIMEOUT_MS, () => run(client));
+    // Before the request itself is given up, so that it is answered with what happened.
+    const deadline = Date.now() + config.API_REQUEST_TIMEOUT_MS / 2;
+    return await client.withDeadline(deadline, () => run(client));
   } catch (error) {
     if (error instanceof WorkflowNotFoundError || error instanceof WorkflowExecutionAlreadyStartedError)
       throw error;
@@ -44,6 +49,7 @@ export async function tryDeliveryNow(deps: Deps, row: DeliveryRow, correlationId
       args: [ref],
       signal: SIGNALS.tryNow,
       workflowIdReusePolicy: 'ALLOW_DUPLICATE',
+      priority: { fairnessKey: ref.subscriptionId.slice(0, FAIRNESS_KEY_MAX) },
       typedSearchAttributes: new TypedSearchAttributes([
         { key: SUBSCRIPTION, value: ref.subscriptionId },
         { key: EVENT_TYPE, value: ref.eventType },
@@ -53,18 +59,27 @@ export async function tryDeliveryNow(deps: Deps, row: DeliveryRow, correlationId
   return id;
 }
 
-/** Signals a workflow. @throws RemitError conflict when none of this id is running. */
-export async function signalWorkflow(deps: Deps, id: string, signal: string, what: string): Promise<void> {
+/** Signals a workflow. @returns false when none of this id is running. @throws RemitError unavailable. */
+export async function signalWorkflow(deps: Deps, id: string, signal: string): Promise<boolean> {
   try {
     await call(deps, id, (client) => client.workflow.getHandle(id).signal(signal));
+    return true;
   } catch (error) {
-    if (error instanceof WorkflowNotFoundError)
-      throw new RemitError('conflict', `The ${what} is not running.`);
+    if (error instanceof WorkflowNotFoundError) return false;
     throw error;
   }
 }
 
-/** Starts the workflow of a replay; one that was started before is left alone. */
+/** Wakes the ordered delivery that waited for another to end. It looks for itself too: nothing is lost when this fails. */
+export async function wakeDelivery(deps: Deps, row: DeliveryRow): Promise<void> {
+  const id = workflowId.delivery(row.eventId, row.subscriptionId, row.generation);
+  await signalWorkflow(deps, id, SIGNALS.wake).catch(() => false);
+}
+
+/**
+ * Starts the workflow of a replay; one that was started before is left alone. When Temporal can't be reached, the
+ * schedule starts it: the replay is written already.
+ */
 export async function startReplay(deps: Deps, input: ReplayInput): Promise<void> {
   const id = workflowId.replay(input.replayId);
   try {
@@ -80,6 +95,8 @@ export async function startReplay(deps: Deps, input: ReplayInput): Promise<void>
       }),
     );
   } catch (error) {
-    if (!(error instanceof WorkflowExecutionAlreadyStartedError)) throw error;
+    if (error instanceof WorkflowExecutionAlreadyStartedError) return;
+    if (error instanceof RemitError && error.code === 'unavailable') return;
+    throw error;
   }
 }

@@ -164,7 +164,9 @@ export function sendProblem(response: Response, found: Fault, path: string, corr
     return;
   }
   const retryAfter = RETRY_AFTER_S[found.code];
-  if (retryAfter !== undefined) response.setHeader('Retry-After', String(retryAfter));
+  // The rate limit has said already how long its window still is.
+  if (retryAfter !== undefined && !response.hasHeader('Retry-After'))
+    response.setHeader('Retry-After', String(retryAfter));
   if (found.code === 'unauthenticated') response.setHeader('WWW-Authenticate', 'Bearer realm="remit"');
   response.statusCode = PROBLEM_STATUS[found.code];
   response.setHeader('Content-Type', 'application/problem+json');

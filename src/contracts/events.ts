@@ -1,5 +1,5 @@
 import { z } from 'zod';
-import { cleanText, Delivery, Instant, page, PageQuery } from './http';
+import { cleanText, createdTime, Delivery, GivenInstant, Instant, page, PageQuery } from './http';
 import { DeliveryStatus, EventTypeName } from './webhooks';
 
 /**
@@ -154,11 +154,7 @@ export const PublishEventBody = z
   .strictObject({
     id: ClientEventId.optional(),
     type: EventTypeName,
-    timestamp: z.iso
-      .datetime({ offset: true })
-      .refine((text) => /^(19[7-9]|[2-9]\d\d)\d-/.test(text), { error: 'must be a year from 1970' })
-      .optional()
-      .meta({ description: 'when it happened; now when left out' }),
+    timestamp: GivenInstant.optional().meta({ description: 'when it happened; now when left out' }),
     data: jsonObject('What subscribers get as data; it must satisfy the type’s schema'),
   })
   .meta({ id: 'PublishEvent' });
@@ -209,6 +205,7 @@ export const EventsQuery = PageQuery.extend({
   type: cleanText(128).optional(),
   clientId: cleanText(200).optional(),
   source: z.enum(['remit', 'api']).optional(),
+  ...createdTime,
 });
 
 /** An event published through the API, on the topic `events`, keyed by its id. */
@@ -235,8 +232,7 @@ export const AuditQuery = PageQuery.extend({
   cause: cleanText(300)
     .optional()
     .meta({ description: 'what it was about, such as subscription:sub_… or payment:…' }),
-  since: z.iso.datetime({ offset: true }).optional(),
-  until: z.iso.datetime({ offset: true }).optional(),
+  ...createdTime,
 });
 
 const Minor = z

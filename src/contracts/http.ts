@@ -41,6 +41,10 @@ export const ProviderName = z.enum(['decard']);
 
 const Uuid = z.guid({ error: 'not a UUID' }).transform((value) => value.toLowerCase());
 export const Instant = z.iso.datetime({ offset: true });
+/** A moment that a caller names: in years that PostgreSQL, JavaScript and ISO 8601 write alike in every time zone. */
+export const GivenInstant = z.iso
+  .datetime({ offset: true, abort: true })
+  .regex(/^(19[7-9]|2\d\d)\d-/, { error: 'must be of the years 1970 to 2999' });
 const DecimalAmount = z
   .string()
   .regex(/^-?\d+(\.\d+)?$/)
@@ -69,6 +73,12 @@ export const PageQuery = z.strictObject({
     .optional()
     .meta({ description: 'nextCursor of the page before' }),
 });
+
+/** Lists that can be cut to a time. */
+export const createdTime = {
+  since: GivenInstant.optional().meta({ description: 'made from this moment on' }),
+  until: GivenInstant.optional().meta({ description: 'made before this moment' }),
+};
 
 export const page = <T extends z.ZodType>(item: T, id: string) =>
   z
@@ -366,6 +376,9 @@ export const UpdateSubscriptionBody = z
   .partial()
   .meta({ id: 'UpdateSubscription' });
 
+const SubscriptionState = z.enum(['active', 'failing', 'paused', 'disabled']);
+export const SubscriptionsQuery = PageQuery.extend({ state: SubscriptionState.optional() });
+
 export const Subscription = z
   .object({
     id: z.string(),
@@ -378,7 +391,12 @@ export const Subscription = z
       .meta({ description: 'names of the custom headers; their values are not shown' }),
     rateLimitPerSecond: z.int().nullable(),
     ordered: z.boolean(),
-    state: z.enum(['active', 'failing', 'paused', 'disabled', 'deleted']),
+    state: SubscriptionState,
+    stateReason: z.string().nullable().meta({
+      description:
+        'why it is in this state: operator, gone (410), exhausted, or what the last attempt met; null while it is active',
+    }),
+    stateChangedAt: Instant,
     version: z.int(),
     createdAt: Instant,
     updatedAt: Instant,
@@ -396,10 +414,10 @@ export const RotateSecretBody = z
       .int()
       .min(0)
       .max(7 * 86_400)
-      .default(86_400)
+      .optional()
       .meta({
         description:
-          'seconds for which the old secret signs beside the new one; 0 when it leaked. A secret from an earlier rotation ends at once',
+          'seconds for which the old secret signs beside the new one; 0 when it leaked. As the server is configured when left out, 24 hours by default. A secret from an earlier rotation ends at once',
       }),
   })
   .meta({ id: 'RotateSecret' });
@@ -413,6 +431,7 @@ export const DeliveriesQuery = PageQuery.extend({
   eventId: cleanText(128).optional(),
   eventType: cleanText(128).optional(),
   status: DeliveryStatus.optional(),
+  ...createdTime,
 });
 
 export const Delivery = z

@@ -1,5 +1,5 @@
 import { z } from 'zod';
-import { Instant, page } from './http';
+import { cleanText, GivenInstant, Instant, page, PageQuery } from './http';
 import { EventTypePattern } from './webhooks';
 
 /** What the API takes and answers for deliveries that are sent again. Requests are strict, as in http.ts. */
@@ -13,8 +13,8 @@ export const CreateReplayBody = z
   .strictObject({
     subscriptionId: z.string().regex(/^[\w-]{1,64}$/, { error: 'not an id of a subscription' }),
     kind: ReplayKind,
-    since: Instant,
-    until: Instant.optional().meta({ description: 'now when left out' }),
+    since: GivenInstant,
+    until: GivenInstant.optional().meta({ description: 'now when left out' }),
     eventTypes: z.array(EventTypePattern).max(50).default([]).meta({ description: 'all when empty' }),
     ratePerSecond: z
       .int()
@@ -25,6 +25,12 @@ export const CreateReplayBody = z
   })
   .meta({ id: 'CreateReplay' });
 
+const ReplayStatus = z.enum(['running', 'paused', 'done', 'cancelled', 'stopped']);
+export const ReplaysQuery = PageQuery.extend({
+  subscriptionId: cleanText(64).optional(),
+  status: ReplayStatus.optional(),
+});
+
 export const Replay = z
   .object({
     id: z.string(),
@@ -34,7 +40,7 @@ export const Replay = z
     since: Instant,
     until: Instant,
     ratePerSecond: z.int(),
-    status: z.enum(['running', 'paused', 'done', 'cancelled', 'stopped']),
+    status: ReplayStatus,
     statusReason: z.string().nullable(),
     examined: z.int().meta({ description: 'events or deliveries looked at' }),
     replayed: z.int().meta({ description: 'deliveries sent again' }),

@@ -14,10 +14,17 @@ export const WORKFLOWS = {
   dispute: 'disputeWorkflow',
   reconciliation: 'reconciliationWorkflow',
   housekeeping: 'housekeepingWorkflow',
+  retention: 'retentionWorkflow',
+  replaySweep: 'replaySweepWorkflow',
 } as const;
 
 /** Ids of the Temporal schedules, and of the workflows that they start. */
-export const SCHEDULES = { reconciliation: 'reconciliation', housekeeping: 'housekeeping' } as const;
+export const SCHEDULES = {
+  reconciliation: 'reconciliation',
+  housekeeping: 'housekeeping',
+  retention: 'event-retention',
+  replaySweep: 'replay-sweep',
+} as const;
 
 /** Disputes run on the queue of the orders: they are rare, and change the same rows. */
 export const TASK_QUEUES = {
@@ -391,4 +398,16 @@ export interface HousekeepingStep {
 export interface HousekeepingResult {
   expired: number;
   purgedKeys: number;
+}
+
+/** A run of the end by age, and where it goes on when it continues another. */
+export interface RetentionInput {
+  at: string;
+  after: string;
+  purged: number;
+}
+
+export interface RetentionResult {
+  /** Events that were deleted, with their deliveries and attempts. */
+  purged: number;
 }

@@ -4,7 +4,7 @@ import type { DeliveryRow } from './payments';
 import type { Delivery, DeliveryAttempt } from '../generated/prisma/client';
 import type { Database } from '../platform/postgres';
 import type { Keyring } from '../platform/secrets';
-import { afterCursor, NEWEST_FIRST, toPage, type Page } from './pages';
+import { afterCursor, createdWithin, NEWEST_FIRST, toPage, type Page } from './pages';
 import { headersContext, secretContext, type SubscriptionState } from './subscriptions';
 
 // ---------------------------------------------------------------------------------------------------- attempts
@@ -322,6 +322,10 @@ export interface DeliveryFilter {
   eventId?: string | undefined;
   eventType?: string | undefined;
   status?: DeliveryStatus | undefined;
+  /** Made from this moment on. */
+  since?: Date | undefined;
+  /** Made before this moment. */
+  until?: Date | undefined;
   limit: number;
   cursor?: string | undefined;
 }
@@ -329,11 +333,15 @@ export interface DeliveryFilter {
 /** A tenant's deliveries, newest first. @throws RemitError invalid_request on a malformed cursor. */
 export async function listDeliveries(
   db: Pick<Database, 'prisma'>,
-  { limit, cursor, ...filter }: DeliveryFilter,
+  { limit, cursor, since, until, ...filter }: DeliveryFilter,
 ): Promise<Page<DeliveryView>> {
   const given = Object.entries(filter).filter(([, value]) => value !== undefined);
   const rows = await db.prisma.delivery.findMany({
-    where: { ...Object.fromEntries(given), tenantId: filter.tenantId, ...afterCursor(cursor) },
+    where: {
+      ...Object.fromEntries(given),
+      tenantId: filter.tenantId,
+      AND: [createdWithin({ since, until }), afterCursor(cursor)],
+    },
     orderBy: NEWEST_FIRST,
     take: limit + 1,
   });

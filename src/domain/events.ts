@@ -17,7 +17,7 @@ import type { Database } from '../platform/postgres';
 import type { Actor } from './audit';
 import type { EventValidators, JsonSchema } from './event-schemas';
 import { listDeliveries, type DeliveryView } from './deliveries';
-import { afterCursor, NEWEST_FIRST, toPage, type Page } from './pages';
+import { afterCursor, createdWithin, NEWEST_FIRST, toPage, type Page } from './pages';
 import { DeliveryRows, type DeliveryRow } from './payments';
 
 // ---------------------------------------------------------------------------------------------------- publishing
@@ -289,22 +289,6 @@ export async function fanOutEvent(
   return FanOut.parse(rows[0]?.result) ?? undefined;
 }
 
-/**
- * Deletes up to `limit` events that are older than their type is kept, with deliveries and attempts; an event with a
- * pending delivery stays. @returns how many; fewer than `limit` when none is left.
- */
-export async function purgeExpiredEvents(
-  db: Pick<Database, 'pool'>,
-  { retentionDays, limit }: { retentionDays: number; limit: number },
-): Promise<number> {
-  const { rows } = await db.pool.query<{ purged: number }>({
-    name: 'purge_expired_events',
-    text: 'SELECT purge_expired_events($1, $2) AS purged',
-    values: [retentionDays, limit],
-  });
-  return rows[0]?.purged ?? 0;
-}
-
 // ---------------------------------------------------------------------------------------------------- reads for the API
 
 export interface EventView {
@@ -337,6 +321,10 @@ export interface EventFilter {
   type?: string | undefined;
   clientId?: string | undefined;
   source?: EventView['source'] | undefined;
+  /** Stored from this moment on. */
+  since?: Date | undefined;
+  /** Stored before this moment. */
+  until?: Date | undefined;
   limit: number;
   cursor?: string | undefined;
 }
@@ -346,14 +334,14 @@ export async function listEvents(
   db: Pick<Database, 'prisma'>,
   filter: EventFilter,
 ): Promise<Page<EventView>> {
-  const { tenantId, type, clientId, source, limit, cursor } = filter;
+  const { tenantId, type, clientId, source, since, until, limit, cursor } = filter;
   const rows = await db.prisma.webhookEvent.findMany({
     where: {
       tenantId,
       ...(type !== undefined && { type }),
       ...(clientId !== undefined && { clientId }),
       ...(source !== undefined && { source }),
-      ...afterCursor(cursor),
+      AND: [createdWithin({ since, until }), afterCursor(cursor)],
     },
     orderBy: NEWEST_FIRST,
     take: limit + 1,

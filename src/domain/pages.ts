@@ -42,6 +42,12 @@ export function afterCursor(cursor: string | undefined) {
   return { OR: [{ createdAt: { lt: createdAt } }, { createdAt, id: { lt: id } }] };
 }
 
+/** The condition for rows made from `since` on and before `until`, as a Prisma `where`. */
+export function createdWithin({ since, until }: { since?: Date | undefined; until?: Date | undefined }) {
+  if (!since && !until) return {};
+  return { createdAt: { ...(since && { gte: since }), ...(until && { lt: until }) } };
+}
+
 /** Prisma's order for pages: newest first, ids break ties. */
 export const NEWEST_FIRST = [{ createdAt: 'desc' as const }, { id: 'desc' as const }];
 

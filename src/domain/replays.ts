@@ -2,6 +2,7 @@ import { RemitError } from '../contracts/errors';
 import type { ReplayProgress, ReplayState } from '../contracts/workflows';
 import type { Replay } from '../generated/prisma/client';
 import type { Database } from '../platform/postgres';
+import { recordChange } from './audit';
 import { afterCursor, NEWEST_FIRST, toPage, type Page } from './pages';
 import type { DeliveryRow } from './payments';
 
@@ -56,6 +57,8 @@ export interface NewReplay {
   actor: string;
   /** WEBHOOK_REPLAYS_MAX_RUNNING of the tenant. */
   maxRunning: number;
+  /** For the audit log; the replay's id when left out. */
+  correlationId?: string;
 }
 
 /**
@@ -65,7 +68,7 @@ export interface NewReplay {
  */
 export async function createReplay(
   db: Pick<Database, 'prisma'>,
-  { maxRunning, ...replay }: NewReplay,
+  { maxRunning, correlationId: given, ...replay }: NewReplay,
 ): Promise<ReplayView> {
   const now = new Date();
   const until = replay.until && replay.until < now ? replay.until : now;
@@ -74,6 +77,7 @@ export async function createReplay(
       { path: 'since', message: 'must not be after until, nor in the future' },
     ]);
   const { id, tenantId, subscriptionId } = replay;
+  const correlationId = given ?? id;
   const created = await db.prisma.$transaction(async (tx) => {
     await tx.$executeRaw`SELECT pg_advisory_xact_lock(hashtextextended('replays:' || ${tenantId}, 0))`;
     const made = await tx.replay.findFirst({ where: { id, tenantId } });
@@ -87,18 +91,42 @@ export async function createReplay(
     const running = await tx.replay.count({ where: { tenantId, status: { in: ['running', 'paused'] } } });
     if (running >= maxRunning)
       throw new RemitError('unprocessable', `A tenant has at most ${maxRunning} replays at a time.`);
-    return tx.replay.create({ data: { ...replay, until } });
+    const fresh = await tx.replay.create({ data: { ...replay, until } });
+    const { kind, since, eventTypes } = replay;
+    await recordChange(
+      tx,
+      { tenantId, actor: replay.actor, correlationId },
+      {
+        action: 'replay.created',
+        cause: `subscription:${subscriptionId}`,
+        after: { replayId: id, kind, since, until, eventTypes },
+      },
+    );
+    return fresh;
   });
   return view(created);
+}
+
+export interface ReplayFilter {
+  tenantId: string;
+  subscriptionId?: string | undefined;
+  status?: ReplayStatus | undefined;
+  limit: number;
+  cursor?: string | undefined;
 }
 
 /** A tenant's replays, newest first. @throws RemitError invalid_request on a malformed cursor. */
 export async function listReplays(
   db: Pick<Database, 'prisma'>,
-  { tenantId, limit, cursor }: { tenantId: string; limit: number; cursor?: string | undefined },
+  { tenantId, subscriptionId, status, limit, cursor }: ReplayFilter,
 ): Promise<Page<ReplayView>> {
   const rows = await db.prisma.replay.findMany({
-    where: { tenantId, ...afterCursor(cursor) },
+    where: {
+      tenantId,
+      ...(subscriptionId !== undefined && { subscriptionId }),
+      ...(status !== undefined && { status }),
+      ...afterCursor(cursor),
+    },
     orderBy: NEWEST_FIRST,
     take: limit + 1,
   });
@@ -143,6 +171,45 @@ export async function replayStep(
     values: [replayId, at, after, limit],
   });
   return rows[0]!.step;
+}
+
+/** A replay that no workflow may have begun yet. */
+export type StrandedReplay = Pick<ReplayView, 'id' | 'subscriptionId' | 'ratePerSecond'>;
+
+/**
+ * Replays that are written and have not done a step, oldest first, at most `limit` after a position: after a crash of
+ * the API their workflow may not have been started. Some of them may just be beginning: starting one again under its id
+ * changes nothing.
+ */
+export async function listStrandedReplays(
+  db: Pick<Database, 'pool'>,
+  { after, limit }: { after: { at: string; id: string } | null; limit: number },
+): Promise<{ replays: StrandedReplay[]; next: { at: string; id: string } | null }> {
+  const { rows } = await db.pool.query<StrandedReplay & { at: Date }>({
+    name: 'stranded_replays',
+    text: `SELECT id, subscription_id AS "subscriptionId", rate_per_second AS "ratePerSecond", created_at AS at
+             FROM replays
+            WHERE status = 'running' AND reached_at IS NULL AND (created_at, id) > ($1::timestamptz, $2::uuid)
+            ORDER BY created_at, id LIMIT $3`,
+    values: [after?.at ?? '1970-01-01T00:00:00Z', after?.id ?? '00000000-0000-0000-0000-000000000000', limit],
+  });
+  const last = rows.at(-1);
+  return {
+    replays: rows.map(({ at: _, ...replay }) => replay),
+    next: last && rows.length === limit ? { at: last.at.toISOString(), id: last.id } : null,
+  };
+}
+
+/** Ends a replay whose workflow is not there. @returns whether it was not ended already. */
+export async function cancelReplay(
+  db: Pick<Database, 'prisma'>,
+  { tenantId, id }: { tenantId: string; id: string },
+): Promise<boolean> {
+  const { count } = await db.prisma.replay.updateMany({
+    where: { id, tenantId, finishedAt: null },
+    data: { status: 'cancelled', statusReason: 'its workflow was not running', finishedAt: new Date() },
+  });
+  return count > 0;
 }
 
 /** Stores how far a replay has come. Idempotent; one that is finished stays as it is. */

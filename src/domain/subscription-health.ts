@@ -2,30 +2,54 @@ import { RemitError } from '../contracts/errors';
 import type { Database } from '../platform/postgres';
 import type { Actor } from './audit';
 
+/** A replay of what was missed, to be written with a resume. */
+export interface MissedReplay {
+  /** A UUID that makes the resume idempotent: repeated under it, it hands back the same replay. */
+  replayId: string;
+  ratePerSecond: number;
+  /** WEBHOOK_REPLAYS_MAX_RUNNING of the tenant. */
+  maxRunning: number;
+}
+
 export interface OperatedSubscription {
   /** From when on a resumed subscription has missed something; null when it has missed nothing. */
   missedSince: Date | null;
+  /** The replay that was written; null when none was asked for, or nothing was missed. Its workflow is to be started. */
+  replayId: string | null;
 }
 
 /**
  * Pauses a subscription that gets events, or resumes one that is paused or disabled, whatever the reason. What is pending
- * when it is paused is held at its next attempt. Written with its audit record and its event (`subscription.paused` or
- * `subscription.recovered`) in one transaction.
- * @throws RemitError not_found; conflict when it is in that state already.
+ * when it is paused is held at its next attempt. Written with its audit record, its event (`subscription.paused` or
+ * `subscription.recovered`) and the replay of what was missed in one transaction: after a crash the schedule finds the
+ * replay.
+ * @throws RemitError not_found; conflict when it is in that state already; unprocessable when too many replays of the
+ *   tenant are running: then it is not resumed either.
  */
 export async function operateSubscription(
   db: Pick<Database, 'pool'>,
   { tenantId, actor, correlationId }: Actor,
   id: string,
   action: 'pause' | 'resume',
+  missed?: MissedReplay,
 ): Promise<OperatedSubscription> {
-  const { rows } = await db.pool.query<{ result: { outcome: string; missedSince?: string | null } }>({
+  const { rows } = await db.pool.query<{
+    result: { outcome: string; missedSince?: string | null; replayId?: string | null };
+  }>({
     name: 'operate_subscription',
-    text: 'SELECT operate_subscription($1, $2, $3, $4, $5) AS result',
-    values: [tenantId, id, action, actor, correlationId],
+    text: 'SELECT operate_subscription($1, $2, $3, $4, $5, $6, $7, $8) AS result',
+    values: [
+      ...[tenantId, id, action, actor, correlationId],
+      ...[missed?.replayId, missed?.ratePerSecond, missed?.maxRunning],
+    ],
   });
-  const { outcome = 'missing', missedSince = null } = rows[0]?.result ?? {};
+  const { outcome = 'missing', missedSince = null, replayId = null } = rows[0]?.result ?? {};
   if (outcome === 'missing') throw new RemitError('not_found', 'There is no such subscription.');
+  if (outcome === 'too_many')
+    throw new RemitError(
+      'unprocessable',
+      `A tenant has at most ${missed?.maxRunning} replays at a time; the subscription was not resumed.`,
+    );
   if (outcome !== 'ok') throw new RemitError('conflict', `The subscription is ${outcome}.`);
-  return { missedSince: missedSince === null ? null : new Date(missedSince) };
+  return { missedSince: missedSince === null ? null : new Date(missedSince), replayId };
 }

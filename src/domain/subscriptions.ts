@@ -15,6 +15,8 @@ import { newWebhookSecret } from './webhook-signature';
  * `deleted` is kept for its deliveries' sake and hidden from every read.
  */
 export type SubscriptionState = 'active' | 'failing' | 'paused' | 'disabled' | 'deleted';
+/** The states that anybody gets to see. */
+export type VisibleState = Exclude<SubscriptionState, 'deleted'>;
 
 /** A subscriber's endpoint, without its secret. */
 export interface SubscriptionView {
@@ -31,7 +33,10 @@ export interface SubscriptionView {
   rateLimitPerSecond: number | null;
   /** Deliveries keep the order of the events. */
   ordered: boolean;
-  state: SubscriptionState;
+  state: VisibleState;
+  /** Why: `operator`, `gone`, `exhausted`, or what the last attempt met; null while it is active. */
+  stateReason: string | null;
+  stateChangedAt: Date;
   version: number;
   createdAt: Date;
   updatedAt: Date;
@@ -39,22 +44,12 @@ export interface SubscriptionView {
 
 function view(subscription: Subscription): SubscriptionView {
   const { id, url, eventTypes, description, filter, headerNames, rateLimitPerSecond } = subscription;
-  const { ordered, state, version, createdAt, updatedAt } = subscription;
+  const { ordered, state, stateReason, stateChangedAt, version, createdAt, updatedAt } = subscription;
   return {
-    ...{
-      id,
-      url,
-      eventTypes,
-      description,
-      headerNames,
-      rateLimitPerSecond,
-      ordered,
-      version,
-      createdAt,
-      updatedAt,
-    },
+    ...{ id, url, eventTypes, description, headerNames, rateLimitPerSecond, ordered },
+    ...{ stateReason, stateChangedAt, version, createdAt, updatedAt },
     filter: filter as SubscriptionFilter,
-    state: state as SubscriptionState,
+    state: state as VisibleState,
   };
 }
 
@@ -117,7 +112,7 @@ export interface NewSubscription extends SubscriptionOptions {
  * Saves a subscription with a new secret, which is returned here and never again. Idempotent when it is
  * given an operationId: the subscription made under it is returned as it is, with its secret.
  * @throws RemitError invalid_request when the URL is none that webhooks may go to; unprocessable when the tenant has
- *   as many subscriptions as it may have.
+ *   as many subscriptions as it may have; conflict when the one made under the operationId has been deleted.
  */
 export async function createSubscription(
   db: Database,
@@ -156,6 +151,8 @@ export async function createSubscription(
     // Two creations at once would both find the last free place.
     await tx.$executeRaw`SELECT pg_advisory_xact_lock(hashtextextended('subscriptions:' || ${tenantId}, 0))`;
     const made = await tx.subscription.findFirst({ where: { id, tenantId } });
+    if (made?.state === 'deleted')
+      throw new RemitError('conflict', 'it was created by this request and has been deleted since');
     if (made) return made;
     const existing = await tx.subscription.count({ where: { tenantId, state: { not: 'deleted' } } });
     if (existing >= maxPerTenant)
@@ -206,11 +203,21 @@ export async function getSubscription(
 
 /** A tenant's subscriptions, newest first. @throws RemitError invalid_request on a malformed cursor. */
 export async function listSubscriptions(
-  db: Database,
-  { tenantId, limit, cursor }: { tenantId: string; limit: number; cursor?: string | undefined },
+  db: Pick<Database, 'prisma'>,
+  {
+    tenantId,
+    state,
+    limit,
+    cursor,
+  }: {
+    tenantId: string;
+    state?: VisibleState | undefined;
+    limit: number;
+    cursor?: string | undefined;
+  },
 ): Promise<Page<SubscriptionView>> {
   const rows = await db.prisma.subscription.findMany({
-    where: { tenantId, state: { not: 'deleted' }, ...afterCursor(cursor) },
+    where: { tenantId, state: state ?? { not: 'deleted' }, ...afterCursor(cursor) },
     orderBy: NEWEST_FIRST,
     take: limit + 1,
   });

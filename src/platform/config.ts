@@ -291,12 +291,15 @@ const shape = {
   WEBHOOK_PAUSE_AFTER_MS: int(5 * 24 * HOUR, 1_000, 365 * 24 * HOUR).describe(
     'a subscription is paused after this long of nothing but exhausted deliveries',
   ),
-  WEBHOOK_SECRET_OVERLAP_MS: int(24 * HOUR, 0, 30 * 24 * HOUR).describe(
-    'how long the old secret of a subscription still signs beside the new one',
+  WEBHOOK_SECRET_OVERLAP_MS: int(24 * HOUR, 0, 7 * 24 * HOUR).describe(
+    'how long the old secret of a subscription still signs beside the new one, unless the rotation says otherwise',
   ),
   WEBHOOK_REPLAY_RATE_PER_SECOND: int(50, 1, 10_000).describe('deliveries a second of one replay, at most'),
   WEBHOOK_REPLAY_BATCH_ROWS: int(100, 1, 500).describe('events or deliveries in one step of a replay'),
   WEBHOOK_REPLAYS_MAX_RUNNING: int(10, 1, 1_000).describe('replays of one tenant at a time'),
+  WEBHOOK_REPLAY_SWEEP_INTERVAL_MS: int(MINUTE, 1_000, HOUR).describe(
+    'how often the schedule looks for replays whose workflow a crash kept from being started',
+  ),
   WEBHOOK_CONNECTIONS_PER_ORIGIN: int(64, 1, 1_000).describe(
     'connections to one subscriber; waiting for one counts as part of the attempt',
   ),
@@ -312,6 +315,10 @@ const shape = {
   EVENT_RETENTION_DAYS: int(90, 1, 3_650).describe(
     'events and their deliveries are kept this long, unless the config of their type says otherwise',
   ),
+  EVENT_RETENTION_INTERVAL_MS: int(HOUR, MINUTE, 30 * 24 * HOUR).describe(
+    'how often the schedule deletes what is older than that',
+  ),
+  EVENT_RETENTION_BATCH_ROWS: int(500, 1, 10_000).describe('events that it looks at in one step'),
   SUBSCRIPTIONS_MAX_PER_TENANT: int(1_000, 1, 100_000).describe('subscriptions of one tenant'),
   ENCRYPTION_KEY: base64Key(32).optional().describe('AES-256-GCM key of secrets at rest, 32 bytes in base64'),
   ENCRYPTION_KEYS_OLD: list()

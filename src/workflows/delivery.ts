@@ -7,6 +7,7 @@ import {
   defineSignal,
   getExternalWorkflowHandle,
   isCancellation,
+  patched,
   proxyActivities,
   setHandler,
   workflowInfo,
@@ -21,7 +22,7 @@ const RETRY = { initialInterval: '1s', backoffCoefficient: 2, maximumInterval: '
 /** What an attempt needs beside the subscriber's answer: reading and writing the database, each a statement. */
 const STORE_MARGIN_MS = 35_000;
 
-const { finishDelivery, deadLetterDelivery } = proxyActivities<DeliveryActivities>({
+const { finishDelivery, followersOf, deadLetterDelivery } = proxyActivities<DeliveryActivities>({
   startToCloseTimeout: '30s',
   retry: RETRY,
 });
@@ -122,7 +123,10 @@ async function run(ref: DeliveryRef, wishes: Wishes, state: DeliveryState): Prom
 }
 
 /** Starts the deliveries of what the attempt gave rise to, and wakes the one that waited for this one. */
-async function seeToOthers({ deliveries = [], next }: AttemptResult): Promise<void> {
+async function seeToOthers({
+  deliveries = [],
+  next,
+}: Pick<AttemptResult, 'deliveries' | 'next'>): Promise<void> {
   await CancellationScope.nonCancellable(async () => {
     if (deliveries.length > 0) await startDeliveries(deliveries);
     if (!next) return;
@@ -155,6 +159,9 @@ async function cancel(ref: DeliveryRef, state: DeliveryState): Promise<DeliveryO
     status: 'cancelled',
     reason: 'cancelled by an operator',
   });
+  // The one that waits for its turn behind this one need not wait until it looks for itself.
+  if (ref.ordered && patched('followers-of-cancelled'))
+    await seeToOthers(await followersOf({ deliveryId: ref.deliveryId, correlationId: ref.correlationId }));
   return conclude(status === null || status === 'pending' ? 'cancelled' : status, state);
 }
 

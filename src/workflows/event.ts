@@ -1,19 +1,11 @@
 import { continueAsNew, proxyActivities, proxyLocalActivities } from '@temporalio/workflow';
 import type { EventActivities } from '../activities/events';
 import type { EventWorkflowInput, EventWorkflowResult } from '../contracts/workflows';
+import { DEAD_LETTER_STEP, DECIDING_STEP } from './durable-steps';
 import { startDeliveries } from './start-deliveries';
 
-/** A local activity for the same reason as in payment.ts (docs/adr/0003). */
-const { fanOutEvent } = proxyLocalActivities<EventActivities>({
-  startToCloseTimeout: '20s',
-  retry: { initialInterval: '100ms', maximumInterval: '15s' },
-  localRetryThreshold: '10s',
-});
-
-const { deadLetterPublication } = proxyActivities<EventActivities>({
-  startToCloseTimeout: '30s',
-  retry: { initialInterval: '500ms', maximumInterval: '1m' },
-});
+const { fanOutEvent } = proxyLocalActivities<EventActivities>(DECIDING_STEP);
+const { deadLetterPublication } = proxyActivities<EventActivities>(DEAD_LETTER_STEP);
 
 /** Children of one run; a history that starts more goes on in another. Each batch is bounded by EVENT_FANOUT_BATCH_ROWS. */
 const CHILDREN_A_RUN = 500;

@@ -6,3 +6,4 @@ export { eventWorkflow } from './event';
 export { disputeWorkflow } from './dispute';
 export { replayWorkflow } from './replay';
 export { housekeepingWorkflow, reconciliationWorkflow } from './reconciliation';
+export { replaySweepWorkflow, retentionWorkflow } from './upkeep';

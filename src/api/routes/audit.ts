@@ -1,7 +1,7 @@
 import type { z } from 'zod';
 import { AuditPage, AuditQuery, type AuditRecord } from '../../contracts/events';
 import { listAudit, type AuditView } from '../../domain/audit';
-import { defineRoute, pageLimits, type Route } from './route';
+import { defineRoute, pageLimits, timeOf, type Route } from './route';
 
 function auditOf(record: AuditView): z.output<typeof AuditRecord> {
   const { id, at, actor, action, cause, accountId, correlationId, details } = record;
@@ -28,12 +28,11 @@ export const auditRoutes: Route[] = [
     query: AuditQuery,
     responses: { 200: { description: 'A page of the audit log', schema: AuditPage } },
     async handle({ deps, caller, query }) {
-      const { kind, actor, action, cause, since, until } = query;
+      const { kind, actor, action, cause } = query;
       const page = await listAudit(deps.database, {
         tenantId: caller.tenantId,
         ...{ kind, actor, action, cause },
-        since: since === undefined ? undefined : new Date(since),
-        until: until === undefined ? undefined : new Date(until),
+        ...timeOf(query),
         ...pageLimits(query, deps.config, 'number'),
       });
       return { status: 200, body: { items: page.items.map(auditOf), nextCursor: page.nextCursor } };

@@ -2,11 +2,13 @@ import { RemitError } from '../../contracts/errors';
 import { IdParams, uuidOrUndefined } from '../../contracts/http';
 import { DeliveryAction, ResumeBody, SubscriptionOperated } from '../../contracts/replays';
 import { SIGNALS, workflowId } from '../../contracts/workflows';
-import { findDeliveryRow, reopenDelivery } from '../../domain/replays';
+import { recordChange } from '../../domain/audit';
+import { finishDelivery, loadAftermath } from '../../domain/deliveries';
+import { findDeliveryRow, getReplay, reopenDelivery } from '../../domain/replays';
 import { operateSubscription } from '../../domain/subscription-health';
-import { signalWorkflow, tryDeliveryNow } from '../delivery-workflows';
+import { signalWorkflow, tryDeliveryNow, wakeDelivery } from '../delivery-workflows';
 import { beginReplay, replayOf } from './replays';
-import { actorOf, defineRoute, type Route } from './route';
+import { actorOf, defineRoute, type ApiDeps, type Call, type Route } from './route';
 
 function deliveryId(text: string): string {
   const id = uuidOrUndefined(text);
@@ -17,6 +19,14 @@ function deliveryId(text: string): string {
 function subscriptionId(text: string): string {
   if (!/^[\w-]{1,64}$/.test(text)) throw new RemitError('not_found', 'There is no such subscription.');
   return text;
+}
+
+type By = Pick<Call<unknown, unknown, unknown>, 'caller' | 'correlationId'>;
+
+/** Writes into the audit log that somebody has had a delivery sent again or cancelled. */
+async function audit({ database }: ApiDeps, by: By, action: 'resent' | 'cancelled', id: string) {
+  const change = { action: `delivery.${action}`, cause: `delivery:${id}` };
+  await recordChange(database.prisma, actorOf(by), change);
 }
 
 const action = (name: 'resend' | 'try-now' | 'cancel', operationId: string, summary: string) =>
@@ -39,6 +49,7 @@ const deliveries: Route[] = [
     async handle({ deps, caller, correlationId, params }) {
       const id = deliveryId(params.id);
       const { delivery } = await reopenDelivery(deps.database, { tenantId: caller.tenantId, id });
+      await audit(deps, { caller, correlationId }, 'resent', id);
       return { status: 202, body: { id, workflowId: await tryDeliveryNow(deps, delivery, correlationId) } };
     },
   }),
@@ -56,11 +67,20 @@ const deliveries: Route[] = [
   }),
   defineRoute({
     ...action('cancel', 'cancelDelivery', 'End a pending delivery without another attempt'),
-    async handle({ deps, caller, params }) {
+    description:
+      'It may be delivered all the same when an attempt is under way. Where the order is kept, the next one goes on at once.',
+    async handle({ deps, caller, correlationId, params }) {
       const id = deliveryId(params.id);
       const row = await findDeliveryRow(deps.database, { tenantId: caller.tenantId, id });
       const workflow = workflowId.delivery(row.eventId, row.subscriptionId, row.generation);
-      await signalWorkflow(deps, workflow, SIGNALS.cancel, 'delivery');
+      await audit(deps, { caller, correlationId }, 'cancelled', id);
+      if (!(await signalWorkflow(deps, workflow, SIGNALS.cancel))) {
+        // No workflow sees to it, or none yet: one that begins later finds it ended.
+        const reason = 'cancelled by an operator';
+        await finishDelivery(deps.database, { deliveryId: id, status: 'cancelled', reason });
+        const after = await loadAftermath(deps.database, { deliveryId: id, ordered: row.ordered ?? false });
+        if (after?.next) await wakeDelivery(deps, after.next);
+      }
       return { status: 202, body: { id, workflowId: workflow } };
     },
   }),
@@ -98,20 +118,21 @@ const subscriptions: Route[] = [
     responses: {
       200: { description: 'Resumed; the replay, if there is one, has begun', schema: SubscriptionOperated },
     },
-    problems: ['not_found', 'conflict', 'unprocessable', 'unavailable'],
+    problems: ['not_found', 'conflict', 'unprocessable'],
     async handle({ deps, params, body, operationId, ...call }) {
       const id = subscriptionId(params.id);
-      const { missedSince: since } = await operateSubscription(deps.database, actorOf(call), id, 'resume');
-      const replay =
-        body.missed && since
-          ? await beginReplay(deps, call.caller, call.correlationId, {
-              operationId,
-              subscriptionId: id,
-              kind: 'missed',
-              since,
-              eventTypes: [],
-            })
-          : null;
+      const { tenantId } = call.caller;
+      const missed = {
+        replayId: operationId,
+        ratePerSecond: deps.config.WEBHOOK_REPLAY_RATE_PER_SECOND,
+        maxRunning: deps.config.WEBHOOK_REPLAYS_MAX_RUNNING,
+      };
+      const resumed = await operateSubscription(
+        ...([deps.database, actorOf(call), id, 'resume', body.missed ? missed : undefined] as const),
+      );
+      const { missedSince: since, replayId } = resumed;
+      const replay = replayId === null ? null : await getReplay(deps.database, { tenantId, id: replayId });
+      if (replay) await beginReplay(deps, replay, call.correlationId);
       return {
         status: 200,
         body: {

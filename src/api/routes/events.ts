@@ -12,7 +12,7 @@ import {
 } from '../../contracts/events';
 import { IdParams } from '../../contracts/http';
 import { getEvent, listEvents, publishEvents, type EventView } from '../../domain/events';
-import { actorOf, defineRoute, pageLimits, type Route } from './route';
+import { actorOf, defineRoute, pageLimits, timeOf, type Route } from './route';
 import { deliveryOf } from './subscriptions';
 
 function eventOf(event: EventView): z.output<typeof Event> {
@@ -98,6 +98,7 @@ export const eventRoutes: Route[] = [
         type: query.type,
         clientId: query.clientId,
         source: query.source,
+        ...timeOf(query),
         ...pageLimits(query, deps.config, 'text'),
       });
       return { status: 200, body: { items: page.items.map(eventOf), nextCursor: page.nextCursor } };

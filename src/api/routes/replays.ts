@@ -1,11 +1,11 @@
 import type { z } from 'zod';
 import { RemitError } from '../../contracts/errors';
-import { IdParams, PageQuery, uuidOrUndefined } from '../../contracts/http';
-import { CreateReplayBody, Replay, ReplayPage } from '../../contracts/replays';
+import { IdParams, uuidOrUndefined } from '../../contracts/http';
+import { CreateReplayBody, Replay, ReplayPage, ReplaysQuery } from '../../contracts/replays';
 import { SIGNALS, workflowId } from '../../contracts/workflows';
-import { createReplay, getReplay, listReplays, type ReplayKind, type ReplayView } from '../../domain/replays';
+import { cancelReplay, createReplay, getReplay, listReplays, type ReplayView } from '../../domain/replays';
 import { signalWorkflow, startReplay } from '../delivery-workflows';
-import { defineRoute, pageLimits, type ApiDeps, type Caller, type Route } from './route';
+import { defineRoute, pageLimits, type ApiDeps, type Route } from './route';
 
 export function replayOf(replay: ReplayView): z.output<typeof Replay> {
   const { since, until, reachedAt, createdAt, finishedAt, ...rest } = replay;
@@ -35,40 +35,10 @@ function replayId(text: string): string {
   return id;
 }
 
-export interface ReplayRequest {
-  operationId: string;
-  subscriptionId: string;
-  kind: ReplayKind;
-  since: Date;
-  until?: Date | undefined;
-  eventTypes: string[];
-  ratePerSecond?: number | undefined;
-}
-
-/** Writes a replay and starts its workflow; repeated under the same operation id it is the same replay. */
-export async function beginReplay(
-  deps: ApiDeps,
-  { tenantId, actor }: Pick<Caller, 'tenantId' | 'actor'>,
-  correlationId: string,
-  { operationId, ratePerSecond, ...request }: ReplayRequest,
-): Promise<ReplayView> {
-  const { config, database } = deps;
-  const most = config.WEBHOOK_REPLAY_RATE_PER_SECOND;
-  const replay = await createReplay(database, {
-    id: operationId,
-    tenantId,
-    actor,
-    ...request,
-    ratePerSecond: Math.min(ratePerSecond ?? most, most),
-    maxRunning: config.WEBHOOK_REPLAYS_MAX_RUNNING,
-  });
-  await startReplay(deps, {
-    replayId: replay.id,
-    subscriptionId: replay.subscriptionId,
-    ratePerSecond: replay.ratePerSecond,
-    correlationId,
-  });
-  return replay;
+/** Has a replay that is written carried out. */
+export async function beginReplay(deps: ApiDeps, replay: ReplayView, correlationId: string): Promise<void> {
+  const { id: replayId, subscriptionId, ratePerSecond } = replay;
+  await startReplay(deps, { replayId, subscriptionId, ratePerSecond, correlationId });
 }
 
 const signalRoute = (signal: 'pause' | 'resume' | 'cancel', summary: string) =>
@@ -84,11 +54,19 @@ const signalRoute = (signal: 'pause' | 'resume' | 'cancel', summary: string) =>
       202: { description: 'The replay as it is; it heeds this after its present step', schema: Replay },
     },
     problems: ['not_found', 'conflict', 'unavailable'],
-    async handle({ deps, caller, params }) {
+    async handle({ deps, caller: { tenantId }, params }) {
       const id = replayId(params.id);
-      const replay = await getReplay(deps.database, { tenantId: caller.tenantId, id });
-      await signalWorkflow(deps, workflowId.replay(id), SIGNALS[signal], 'replay');
-      return { status: 202, body: replayOf(replay) };
+      const replay = await getReplay(deps.database, { tenantId, id });
+      const done = replay.finishedAt !== null;
+      const heard = !done && (await signalWorkflow(deps, workflowId.replay(id), SIGNALS[signal]));
+      if (heard) return { status: 202, body: replayOf(replay) };
+      // Without a workflow there is nothing that could go on; what is left to do is to say that it ended.
+      if (signal !== 'cancel' || !(await cancelReplay(deps.database, { tenantId, id })))
+        throw new RemitError(
+          'conflict',
+          done ? `The replay is ${replay.status}.` : 'The replay is not running.',
+        );
+      return { status: 202, body: replayOf(await getReplay(deps.database, { tenantId, id })) };
     },
   });
 
@@ -112,15 +90,22 @@ export const replayRoutes: Route[] = [
         headers: { Location: 'where its progress is' },
       },
     },
-    problems: ['not_found', 'conflict', 'unprocessable', 'unavailable'],
+    problems: ['not_found', 'conflict', 'unprocessable'],
     async handle({ deps, caller, correlationId, operationId, body }) {
-      const { since, until, ...rest } = body;
-      const replay = await beginReplay(deps, caller, correlationId, {
-        operationId,
+      const { since, until, ratePerSecond, ...rest } = body;
+      const { WEBHOOK_REPLAY_RATE_PER_SECOND: most, WEBHOOK_REPLAYS_MAX_RUNNING: maxRunning } = deps.config;
+      const replay = await createReplay(deps.database, {
         ...rest,
+        id: operationId,
+        tenantId: caller.tenantId,
+        actor: caller.actor,
+        correlationId,
         since: new Date(since),
         until: until === undefined ? undefined : new Date(until),
+        ratePerSecond: Math.min(ratePerSecond ?? most, most),
+        maxRunning,
       });
+      await beginReplay(deps, replay, correlationId);
       return { status: 202, body: replayOf(replay), headers: { Location: `/api/v1/replays/${replay.id}` } };
     },
   }),
@@ -131,11 +116,12 @@ export const replayRoutes: Route[] = [
     tag: 'Replays',
     summary: 'List replays, newest first',
     access: 'token',
-    query: PageQuery,
+    query: ReplaysQuery,
     responses: { 200: { description: 'A page of replays', schema: ReplayPage } },
     async handle({ deps, caller, query }) {
+      const { subscriptionId, status } = query;
       const page = await listReplays(deps.database, {
-        tenantId: caller.tenantId,
+        ...{ tenantId: caller.tenantId, subscriptionId, status },
         ...pageLimits(query, deps.config, 'uuid'),
       });
       return { status: 200, body: { items: page.items.map(replayOf), nextCursor: page.nextCursor } };

@@ -202,6 +202,14 @@ export function given<T extends object>(body: T): Given<T> {
   return Object.fromEntries(Object.entries(body).filter(([, value]) => value !== undefined)) as Given<T>;
 }
 
+/** The time that a list is cut to. */
+export function timeOf({ since, until }: { since?: string | undefined; until?: string | undefined }) {
+  return {
+    since: since === undefined ? undefined : new Date(since),
+    until: until === undefined ? undefined : new Date(until),
+  };
+}
+
 /** What ids of a list's rows are: a cursor with another kind of id was not made by that list. */
 export type IdKind = 'uuid' | 'text' | 'number';
 const ID_FORMS = { uuid: /^[0-9a-f]{8}-(?:[0-9a-f]{4}-){3}[0-9a-f]{12}$/, number: /^\d{1,18}$/ };

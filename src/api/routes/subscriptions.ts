@@ -7,12 +7,12 @@ import {
   DeliveryAttempts,
   DeliveryPage,
   IdParams,
-  PageQuery,
   Subscription,
   SubscriptionCreated,
   RotateSecretBody,
   SecretRotated,
   SubscriptionPage,
+  SubscriptionsQuery,
   UpdateSubscriptionBody,
   uuidOrUndefined,
 } from '../../contracts/http';
@@ -34,14 +34,16 @@ import {
 } from '../../domain/subscriptions';
 import { PublishedEvent } from '../../contracts/events';
 import { publishTestEvent } from '../../domain/events';
-import { actorOf, defineRoute, etagOf, given, pageLimits, type Route } from './route';
+import { actorOf, defineRoute, etagOf, given, pageLimits, timeOf, type Route } from './route';
 
 /** Field by field: what the domain adds to a row later does not leave by itself. */
 function subscriptionOf(subscription: SubscriptionView): z.output<typeof Subscription> {
   const { id, url, eventTypes, description, filter, headerNames, rateLimitPerSecond } = subscription;
-  const { ordered, state, version, createdAt, updatedAt } = subscription;
+  const { ordered, state, stateReason, stateChangedAt, version, createdAt, updatedAt } = subscription;
   return {
-    ...{ id, url, eventTypes, description, filter, headerNames, rateLimitPerSecond, ordered, state, version },
+    ...{ id, url, eventTypes, description, filter, headerNames, rateLimitPerSecond, ordered },
+    ...{ state, stateReason, version },
+    stateChangedAt: stateChangedAt.toISOString(),
     createdAt: createdAt.toISOString(),
     updatedAt: updatedAt.toISOString(),
   };
@@ -131,11 +133,12 @@ const manage: Route[] = [
     tag: 'Subscriptions',
     summary: 'List subscriptions, newest first',
     access: 'token',
-    query: PageQuery,
+    query: SubscriptionsQuery,
     responses: { 200: { description: 'A page of subscriptions', schema: SubscriptionPage } },
     async handle({ deps, caller, query }) {
       const page = await listSubscriptions(deps.database, {
         tenantId: caller.tenantId,
+        state: query.state,
         ...pageLimits(query, deps.config, 'text'),
       });
       return { status: 200, body: { items: page.items.map(subscriptionOf), nextCursor: page.nextCursor } };
@@ -207,7 +210,8 @@ const manage: Route[] = [
       const rotated = await rotateSecret(deps.database, deps.keyring, actorOf(call), {
         id: subscriptionId(params.id),
         expected,
-        overlapMs: body.overlapS * 1_000,
+        overlapMs:
+          body.overlapS === undefined ? deps.config.WEBHOOK_SECRET_OVERLAP_MS : body.overlapS * 1_000,
       });
       const { secret, previousSecretValidUntil } = rotated;
       return {
@@ -283,6 +287,7 @@ const deliveries: Route[] = [
         eventId: query.eventId,
         eventType: query.eventType,
         status: query.status,
+        ...timeOf(query),
         ...pageLimits(query, deps.config, 'uuid'),
       });
       return { status: 200, body: { items: page.items.map(deliveryOf), nextCursor: page.nextCursor } };

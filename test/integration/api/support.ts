@@ -2,7 +2,10 @@ import { randomUUID } from 'node:crypto';
 import { Webhook } from 'standardwebhooks';
 import { Problem } from '../../../src/contracts/http';
 import { startApi } from '../../../src/roles/api';
+import { startBridge } from '../../../src/roles/bridge';
+import { startRelay } from '../../../src/roles/relay';
 import { mintToken } from '../../../src/roles/token';
+import { startWorker } from '../../../src/roles/worker';
 import { createTestSpace, runRoles, type RunningRoles, type TestSpace } from '../../support/harness';
 
 /** An answer of the API, read to its end. */
@@ -23,6 +26,17 @@ export class TestApi {
   static async start(env: Record<string, string> = {}): Promise<TestApi> {
     const space = await createTestSpace({ env, topics: true });
     return new TestApi(space, await runRoles(space, startApi));
+  }
+
+  /** With bridge, worker and relay beside it: what it accepts is carried out. */
+  static async withWorkers(env: Record<string, string> = {}): Promise<TestApi> {
+    const space = await createTestSpace({ env, topics: true, temporal: true });
+    const running = await runRoles(space, async (context) => {
+      const api = await startApi(context);
+      await Promise.all([startBridge(context), startWorker(context), startRelay(context)]);
+      return api;
+    });
+    return new TestApi(space, running);
   }
 
   get url(): string {

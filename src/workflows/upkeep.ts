@@ -1,0 +1,73 @@
+import { defineSearchAttributeKey, WorkflowExecutionAlreadyStartedError } from '@temporalio/common';
+import {
+  continueAsNew,
+  ParentClosePolicy,
+  proxyActivities,
+  startChild,
+  WorkflowIdReusePolicy,
+} from '@temporalio/workflow';
+import type { EventActivities } from '../activities/events';
+import type { ReplayActivities, SweepPage } from '../activities/replays';
+import {
+  TASK_QUEUES,
+  workflowId,
+  WORKFLOWS,
+  type ReplayInput,
+  type RetentionInput,
+  type RetentionResult,
+} from '../contracts/workflows';
+
+const RETRY = { initialInterval: '1s', maximumInterval: '1m' } as const;
+const { purgeEvents } = proxyActivities<EventActivities>({ startToCloseTimeout: '2m', retry: RETRY });
+const { strandedReplays } = proxyActivities<ReplayActivities>({ startToCloseTimeout: '1m', retry: RETRY });
+
+/** Steps of one run: a history that needs more goes on in another. */
+const MAX_STEPS = 500;
+const SUBSCRIPTION = defineSearchAttributeKey('RemitSubscriptionId', 'KEYWORD');
+
+/** Run by a schedule: deletes events that are older than their type is kept, with deliveries and attempts, in steps. */
+export async function retentionWorkflow(input?: RetentionInput): Promise<RetentionResult> {
+  let { at, after, purged } = input ?? { at: '1970-01-01T00:00:00Z', after: '', purged: 0 };
+  for (let i = 0; i < MAX_STEPS; i++) {
+    const step = await purgeEvents({ at, after });
+    purged += step.purged;
+    if (step.done) return { purged };
+    ({ at, after } = step);
+  }
+  return continueAsNew<typeof retentionWorkflow>({ at, after, purged });
+}
+
+/**
+ * Run by a schedule: starts the workflows of replays that are written and not begun, because what wrote them crashed or
+ * could not reach Temporal. One that was started already is left alone: its id is taken.
+ * @returns how many were started.
+ */
+export async function replaySweepWorkflow(): Promise<number> {
+  let started = 0;
+  let after: SweepPage['next'] = null;
+  for (let i = 0; i < MAX_STEPS; i++) {
+    const page: SweepPage = await strandedReplays(after);
+    for (const { id, subscriptionId, ratePerSecond } of page.replays)
+      if (await startReplay({ replayId: id, subscriptionId, ratePerSecond, correlationId: id })) started++;
+    if (page.next === null) break;
+    after = page.next;
+  }
+  return started;
+}
+
+async function startReplay(input: ReplayInput): Promise<boolean> {
+  try {
+    await startChild(WORKFLOWS.replay, {
+      workflowId: workflowId.replay(input.replayId),
+      taskQueue: TASK_QUEUES.deliveries,
+      parentClosePolicy: ParentClosePolicy.ABANDON,
+      workflowIdReusePolicy: WorkflowIdReusePolicy.REJECT_DUPLICATE,
+      args: [input],
+      typedSearchAttributes: [{ key: SUBSCRIPTION, value: input.subscriptionId }],
+    });
+    return true;
+  } catch (error) {
+    if (error instanceof WorkflowExecutionAlreadyStartedError) return false;
+    throw error;
+  }
+}

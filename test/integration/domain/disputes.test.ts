@@ -195,6 +195,15 @@ describe('a chargeback that does not fit', () => {
     });
     expect((await disputeOf(order)).status).toBe('opened');
   });
+
+  it('that opens one dispute for two orders at once does so for one of them; the other is refused, not an error', async () => {
+    for (let i = 0; i < 10; i++) {
+      const orders = [await paidOrder(db), await paidOrder(db)];
+      const disputeId = `both-${orders[0]!.id}`;
+      const results = await Promise.all(orders.map(({ id }) => chargeback(db, id, 'opened', { disputeId })));
+      expect(results.map(({ outcome }) => outcome).sort()).toEqual(['applied', 'dispute_mismatch']);
+    }
+  });
 });
 
 describe('a chargeback after a refund', () => {

@@ -1,7 +1,9 @@
 import { randomUUID } from 'node:crypto';
 import { getAccount } from '../../../src/domain/accounts';
 import { EventMessage } from '../../../src/contracts/events';
-import { getPayment, listPayments } from '../../../src/domain/payments';
+import { expiryEvent } from '../../../src/domain/payment-sweep';
+import { getPayment, listPayments, settleProviderEvent } from '../../../src/domain/payments';
+import { metrics } from '../../../src/platform/metrics';
 import type { Database } from '../../../src/platform/postgres';
 import { createTestSpace, openTestDatabase } from '../../support/harness';
 import {
@@ -27,6 +29,13 @@ afterAll(async () => {
 const money = async (userId: string) => {
   const { balanceMinor, heldMinor } = await getAccount(db, { tenantId: TENANT, userId, currency: CURRENCY });
   return { balanceMinor, heldMinor };
+};
+
+/** What the alert EndedStateContradicted looks at. */
+const contradictions = async (type: string) => {
+  const { values } = await metrics.providerEvents.get();
+  const counted = values.filter(({ labels }) => labels.outcome === 'contradiction' && labels.type === type);
+  return counted.reduce((sum, { value }) => sum + value, 0);
 };
 
 describe('a payment', () => {
@@ -69,6 +78,39 @@ describe('a payment', () => {
     expect(await money(userId)).toEqual({ balanceMinor: 0n, heldMinor: 0n });
     const flagged = await db.prisma.auditRecord.findMany({ where: { cause: `payment:${payment.id}` } });
     expect(flagged.map(({ action }) => action)).toEqual(['contradiction']);
+  });
+
+  it.each(['payment', 'payout'] as const)(
+    'a %s that succeeds after we have expired it stays expired, and is flagged once for an operator',
+    async (type) => {
+      const userId = await userWith(db, 500n);
+      const { id, ...rest } = await newTransaction(db, userId, type, 500n);
+      const expiry = { ...eventOf({ id, ...rest }, 'expired'), ...expiryEvent(id) };
+      expect(await settleProviderEvent(db, expiry)).toMatchObject({ outcome: 'applied', status: 'expired' });
+      const before = await contradictions(type);
+      for (const outcome of ['contradiction', 'duplicate'])
+        expect(await settle(db, { id, ...rest }, 'success')).toMatchObject({ outcome, status: 'expired' });
+      expect((await contradictions(type)) - before).toBe(1);
+      expect(await money(userId)).toEqual({ balanceMinor: 500n, heldMinor: 0n });
+      const flagged = await db.prisma.auditRecord.findMany({
+        where: { cause: `${type}:${id}`, action: 'contradiction' },
+      });
+      expect(flagged).toHaveLength(1);
+      expect(flagged[0]).toMatchObject({
+        actor: 'provider:decard',
+        details: { status: 'success', providerEventId: `${id}:success` },
+      });
+    },
+  );
+
+  it('that has ended is not contradicted by our own expiry, whose timer may run at the same time', async () => {
+    const payment = await newTransaction(db, await userWith(db), 'payment', 5n);
+    await settle(db, payment, 'success');
+    const before = await contradictions('payment');
+    const expiry = { ...eventOf(payment, 'expired'), ...expiryEvent(payment.id) };
+    for (const outcome of ['noted', 'duplicate'])
+      expect(await settleProviderEvent(db, expiry)).toMatchObject({ outcome, status: 'succeeded' });
+    expect(await contradictions('payment')).toBe(before);
   });
 
   it('is not touched by an event with another amount, currency or type', async () => {

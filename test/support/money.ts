@@ -82,7 +82,29 @@ export interface LedgerReport {
   wrongHolds: string[];
   /** Accounts whose version is not the number of their balance operations. */
   wrongVersions: string[];
+  /** System accounts that do not hold what orders and disputes say: expected and booked amount. */
+  wrongSystemAccounts: string[];
 }
+
+/** What of the orders' payments must be where; independent of the checks in reconciliation. */
+const SYSTEM_ACCOUNTS = `
+  WITH expected AS (
+    SELECT 'revenue:orders' AS account, currency,
+           sum(amount_minor - refunded_minor - disputed_minor - charged_back_minor) AS total
+      FROM orders WHERE status IN ('FINISHED', 'CHARGED_BACK') GROUP BY currency
+    UNION ALL
+    SELECT 'disputes:held', currency, sum(amount_minor) FROM disputes
+     WHERE status IN ('opened', 'under_review') GROUP BY currency
+    UNION ALL
+    SELECT 'losses:disputes', currency, -sum(amount_minor - covered_minor) FROM disputes
+     WHERE status <> 'won' GROUP BY currency
+  ), booked AS (
+    SELECT system_account AS account, currency, sum(amount_minor) AS total FROM ledger_entries
+     WHERE system_account IN ('revenue:orders', 'disputes:held', 'losses:disputes') GROUP BY 1, 2
+  )
+  SELECT account || ' ' || currency || ' ' || coalesce(e.total, 0) || ' ' || coalesce(b.total, 0) AS id
+    FROM expected e FULL JOIN booked b USING (account, currency)
+   WHERE coalesce(e.total, 0) <> coalesce(b.total, 0)`;
 
 /** Checks the whole ledger of a database against itself. */
 export async function inspectLedger(db: Database): Promise<LedgerReport> {
@@ -103,7 +125,14 @@ export async function inspectLedger(db: Database): Promise<LedgerReport> {
       `SELECT a.id FROM accounts a WHERE a.version <>
          (SELECT count(*) FROM audit_log l WHERE l.account_id = a.id AND l.balance_after_minor IS NOT NULL)`,
     ),
+    wrongSystemAccounts: await ids(SYSTEM_ACCOUNTS),
   };
 }
 
-export const SOUND: LedgerReport = { unbalanced: [], wrongBalances: [], wrongHolds: [], wrongVersions: [] };
+export const SOUND: LedgerReport = {
+  unbalanced: [],
+  wrongBalances: [],
+  wrongHolds: [],
+  wrongVersions: [],
+  wrongSystemAccounts: [],
+};

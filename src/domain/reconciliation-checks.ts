@@ -1,21 +1,8 @@
-/**
- * What reconciliation compares. Each check is one query that returns what is wrong: `subject` names it, `detail` says
- * how, and `found` is how many there are in all, on every row. `$1` is a tenant or NULL for all of them, `$2` how many
- * rows to return.
- */
-export interface Check {
-  name: string;
-  /** What holds when it finds nothing. */
-  rule: string;
-  sql: string;
-}
+import { listed, tenant, type Check } from './reconciliation-check';
+import { ORDER_CHECKS } from './reconciliation-order-checks';
 
-const listed = (findings: string) =>
-  `SELECT subject, detail, count(*) OVER () AS found FROM (${findings}) AS findings ORDER BY subject LIMIT $2`;
-const tenant = (alias: string) => `($1::text IS NULL OR ${alias}.tenant_id = $1)`;
-
-/** In the order in which they are run and shown. A new rule of the ledger is a new entry here. */
-export const CHECKS: readonly Check[] = [
+/** Accounts and their entries, payments and payouts, and how orders were paid. */
+const MONEY_CHECKS: readonly Check[] = [
   {
     name: 'balances_vs_entries',
     rule: 'a balance is the sum of its account’s entries, and what its last entry says',
@@ -154,6 +141,9 @@ export const CHECKS: readonly Check[] = [
        WHERE coalesce(p.total, 0) <> coalesce(e.total, 0)`),
   },
 ];
+
+/** In the order in which they are run and shown. A new rule of the ledger is a new entry in one of these. */
+export const CHECKS: readonly Check[] = [...MONEY_CHECKS, ...ORDER_CHECKS];
 
 /** Settled payments and payouts by provider and UTC day, the newest first. `$2` is the number of days. */
 export const DAILY_TOTALS = `

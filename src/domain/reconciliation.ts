@@ -1,4 +1,4 @@
-import type { PoolClient } from 'pg';
+import type { QueryResult, QueryResultRow } from 'pg';
 import { formatMinor } from '../contracts/money';
 import type { Config } from '../platform/config';
 import type { Database } from '../platform/postgres';
@@ -52,9 +52,13 @@ export interface ReconciliationOptions {
   timeoutMs: number;
 }
 
+/** The server’s own limit comes first. */
+const ANSWER_MARGIN_MS = 5_000;
+
 /**
  * Proves the ledger against itself and against what it is said to have done. Reads only, in one snapshot: what moves
- * meanwhile is seen wholly or not at all. A check that can't be finished fails the whole; there is no half answer.
+ * meanwhile is seen wholly or not at all. The database compares and counts; what comes here is at most `maxFindings` rows
+ * a check. A check that can't be finished fails the whole; there is no half answer.
  * @throws what the database throws, a statement timeout included.
  */
 export async function reconcile(
@@ -62,6 +66,10 @@ export async function reconcile(
   { tenantId, maxFindings, days, timeoutMs }: ReconciliationOptions,
 ): Promise<Reconciliation> {
   const client = await pool.connect();
+  // The pool gives up a connection that is silent for longer than an ordinary statement may take; this may take longer.
+  const ask: Ask = <Row extends QueryResultRow>(text: string, values: unknown[]) =>
+    client.query<Row>(Object.assign({ text, values }, { query_timeout: timeoutMs + ANSWER_MARGIN_MS }));
+  let failure: unknown;
   try {
     await client.query('BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY');
     await client.query(`SET LOCAL statement_timeout = ${Math.trunc(timeoutMs)}`);
@@ -69,10 +77,7 @@ export async function reconcile(
     const checks: CheckResult[] = [];
     for (const check of CHECKS) {
       const startedAt = performance.now();
-      const { rows } = await client.query<Finding & { found: string }>(check.sql, [
-        tenantId ?? null,
-        maxFindings,
-      ]);
+      const { rows } = await ask<Finding & { found: string }>(check.sql, [tenantId ?? null, maxFindings]);
       checks.push({
         name: check.name,
         rule: check.rule,
@@ -81,7 +86,7 @@ export async function reconcile(
         durationMs: Math.round(performance.now() - startedAt),
       });
     }
-    const dailyTotals = await readDailyTotals(client, tenantId, days);
+    const dailyTotals = await readDailyTotals(ask, tenantId, days);
     await client.query('COMMIT');
     return {
       clean: checks.every(({ found }) => found === 0),
@@ -91,18 +96,17 @@ export async function reconcile(
       dailyTotals,
     };
   } catch (error) {
-    await client.query('ROLLBACK').catch(() => undefined);
+    failure = error;
     throw error;
   } finally {
-    client.release();
+    // A connection in an unknown state is closed, which ends its transaction.
+    client.release(failure !== undefined);
   }
 }
 
-async function readDailyTotals(
-  client: PoolClient,
-  tenantId: string | undefined,
-  days: number,
-): Promise<DailyTotal[]> {
+type Ask = <Row extends QueryResultRow>(text: string, values: unknown[]) => Promise<QueryResult<Row>>;
+
+async function readDailyTotals(ask: Ask, tenantId: string | undefined, days: number): Promise<DailyTotal[]> {
   interface Row {
     day: string;
     provider: string;
@@ -113,7 +117,7 @@ async function readDailyTotals(
     expired: string;
     succeeded_minor: string;
   }
-  const { rows } = await client.query<Row>(DAILY_TOTALS, [tenantId ?? null, days]);
+  const { rows } = await ask<Row>(DAILY_TOTALS, [tenantId ?? null, days]);
   return rows.map((row) => ({
     day: row.day,
     provider: row.provider,

@@ -21,11 +21,15 @@ import {
   runRoles,
   type TestSpace,
 } from '../../support/harness';
+import { chargeback, paidOrder, placeOrder, refund, settleOrder } from '../../support/disputes';
 import { CURRENCY, newTransaction, settle, TENANT, userWith } from '../../support/money';
 
 const OPTIONS = { maxFindings: 5, days: 7, timeoutMs: 30_000 };
 let space: TestSpace;
 let db: Database;
+/** Somebody has lived there; tests look at it tampered with, and leave it clean. */
+let lives: Database;
+let livingAccount: string;
 beforeAll(async () => {
   space = await createTestSpace();
   db = openTestDatabase(space);
@@ -60,7 +64,27 @@ async function someLife(on: Database): Promise<string> {
   await newTransaction(on, userId, 'payout', 1_000_000n);
   await settle(on, await newTransaction(on, userId, 'payout', 1_000_000n, { reserve: false }), 'success');
   await newTransaction(on, userId, 'payment', 5n);
+  await someOrders(on);
   return userId;
+}
+
+/** Refunds, disputes in each state, and what providers collected in time and too late. */
+async function someOrders(on: Database): Promise<void> {
+  await refund(on, (await paidOrder(on)).id, 1_000n);
+  await refund(on, (await paidOrder(on)).id, null);
+  for (const end of ['opened', 'under_review', 'won', 'lost', 'expired'] as const) {
+    const { id } = await paidOrder(on);
+    await chargeback(on, id, 'opened', { amountMinor: '2000', currency: CURRENCY });
+    if (end !== 'opened') await chargeback(on, id, end);
+  }
+  const refunded = await paidOrder(on);
+  await refund(on, refunded.id, 4_000n);
+  await chargeback(on, refunded.id, 'opened');
+  const collected = await placeOrder(on, await userWith(on));
+  await settleOrder(on, collected, 'success');
+  const late = await paidOrder(on);
+  await settleOrder(on, late, 'success');
+  await chargeback(on, late.id, 'opened', { amountMinor: '3000', currency: CURRENCY });
 }
 
 /** Runs what the database refuses, as a superuser with a grudge could. */
@@ -76,7 +100,34 @@ async function tamper(on: Database, sql: string): Promise<void> {
   }
 }
 
+/**
+ * Has `look` see a tampered ledger and leaves it as it was: the same connection, in a transaction that is rolled back.
+ * `$id` in the SQL is the account of somebody with a life.
+ */
+async function tampered(sql: string, look: (seen: Pick<Database, 'pool'>) => Promise<void>): Promise<void> {
+  const client = await lives.pool.connect();
+  const inside = {
+    query: (...input: [string]) =>
+      /^(BEGIN|COMMIT)/.test(input[0]) ? Promise.resolve() : client.query(...input),
+    release: () => undefined,
+  };
+  try {
+    await client.query('BEGIN');
+    await client.query('SET LOCAL session_replication_role = replica');
+    await client.query(sql.replace('$id', `'${livingAccount}'`));
+    await look({ pool: { connect: () => Promise.resolve(inside) } as unknown as Database['pool'] });
+  } finally {
+    client.release(true);
+  }
+}
+
 describe('reconciliation', () => {
+  beforeAll(async () => {
+    lives = openTestDatabase(await createTestSpace());
+    livingAccount = (await getAccount(lives, key(await someLife(lives)))).id;
+  });
+  afterAll(() => lives.close());
+
   it('finds nothing where money went its ways, and counts the providers’ totals by day', async () => {
     await someLife(db);
     const result = await reconcile(db, OPTIONS);
@@ -121,24 +172,53 @@ describe('reconciliation', () => {
       'provider_totals',
       `UPDATE ledger_entries SET amount_minor = amount_minor + 1 WHERE system_account = 'clearing:decard'`,
     ],
+    ['collections_vs_journal', `UPDATE orders SET collected_as = NULL WHERE collected_as = 'account'`],
+    ['collections_vs_journal', `UPDATE orders SET collected_as = 'account' WHERE collected_as = 'order'`],
+    ['collections_vs_journal', `UPDATE provider_events SET outcome = 'noted' WHERE outcome = 'credited'`],
+    ['refunds_vs_orders', 'UPDATE orders SET refunded_minor = refunded_minor - 1 WHERE refunded_minor > 0'],
+    ['refunds_vs_orders', `UPDATE orders SET status = 'CANCELLED' WHERE refunded_minor > 0`],
+    ['refunds_vs_orders', 'UPDATE refunds SET amount_minor = amount_minor * 10'],
+    ['refunds_vs_journal', 'UPDATE refunds SET amount_minor = amount_minor + 1'],
+    ['refunds_vs_journal', 'DELETE FROM refunds WHERE amount_minor = 1000'],
+    ['refunds_vs_journal', `UPDATE journal_transactions SET kind = 'x' WHERE kind = 'refund'`],
+    ['disputes_vs_orders', 'UPDATE orders SET disputed_minor = disputed_minor - 1 WHERE disputed_minor > 0'],
+    ['disputes_vs_orders', `UPDATE orders SET status = 'FINISHED' WHERE status = 'CHARGED_BACK'`],
+    ['disputes_vs_orders', `UPDATE disputes SET status = 'won' WHERE status = 'lost'`],
+    [
+      'disputes_vs_journal',
+      `UPDATE disputes SET status = 'lost', closed_at = now() WHERE status = 'opened' AND covered_minor = 2000`,
+    ],
+    ['disputes_vs_journal', `DELETE FROM disputes WHERE status = 'won'`],
+    [
+      'disputes_vs_journal',
+      'UPDATE disputes SET covered_minor = amount_minor WHERE covered_minor < amount_minor',
+    ],
+    [
+      'order_totals',
+      `UPDATE ledger_entries SET amount_minor = amount_minor + 1 WHERE system_account = 'disputes:held'`,
+    ],
+    ['order_totals', `UPDATE orders SET amount_minor = amount_minor + 1 WHERE status = 'FINISHED'`],
   ])('%s finds what was changed behind the ledger’s back', async (check, sql) => {
-    const own = openTestDatabase(await createTestSpace());
-    try {
-      const userId = await someLife(own);
-      const { id } = await getAccount(own, key(userId));
-      await tamper(own, sql.replace('$id', `'${id}'`));
-      const { clean, checks } = await reconcile(own, OPTIONS);
+    await tampered(sql, async (seen) => {
+      const { clean, checks } = await reconcile(seen, OPTIONS);
       expect(clean).toBe(false);
       const found = checks.find(({ name }) => name === check);
       expect(found?.found).toBeGreaterThan(0);
       expect(found?.findings.length).toBeLessThanOrEqual(OPTIONS.maxFindings);
       expect(found?.findings[0]?.subject).toMatch(/^\w+:/);
       // Another tenant sees nothing of it.
-      const others = await reconcile(own, { ...OPTIONS, tenantId: 'another' });
+      const others = await reconcile(seen, { ...OPTIONS, tenantId: 'another' });
       expect(others.checks.filter(({ found: n }) => n > 0)).toEqual([]);
-    } finally {
-      await own.close();
-    }
+    });
+  });
+
+  it('counts all that it finds and lists the first of them', async () => {
+    await tampered('UPDATE orders SET refunded_minor = 0 WHERE refunded_minor > 0', async (seen) => {
+      const { checks } = await reconcile(seen, { ...OPTIONS, maxFindings: 2 });
+      const result = checks.find(({ name }) => name === 'refunds_vs_orders');
+      expect(result).toMatchObject({ found: 3 });
+      expect(result?.findings).toHaveLength(2);
+    });
   });
 
   it('by command says what it found in its exit code and its JSON', async () => {
@@ -197,9 +277,22 @@ describe('what the database refuses', () => {
     await refuse(`UPDATE payments SET status = 'failed' WHERE status = 'succeeded'`);
     await refuse('UPDATE payments SET amount_minor = amount_minor + 1');
     await refuse(`UPDATE orders SET status = 'NEW' WHERE status = 'FINISHED'`);
+    await refuse(`UPDATE orders SET status = 'CANCELLED' WHERE status = 'FINISHED'`);
+    await refuse(`UPDATE orders SET status = 'FINISHED' WHERE status = 'CHARGED_BACK'`);
+    await refuse(`UPDATE disputes SET status = 'won' WHERE status = 'lost'`);
+    await refuse('UPDATE disputes SET amount_minor = amount_minor + 1');
+    await refuse('UPDATE refunds SET amount_minor = amount_minor + 1');
     await refuse(`UPDATE holds SET status = 'held', resolved_at = NULL WHERE status = 'posted'`);
     await refuse('UPDATE accounts SET balance_minor = balance_minor + 1');
-    for (const table of ['accounts', 'holds', 'payments', 'orders', 'payment_attempts'])
+    for (const table of [
+      'accounts',
+      'holds',
+      'payments',
+      'orders',
+      'payment_attempts',
+      'disputes',
+      'refunds',
+    ])
       await refuse(`DELETE FROM ${table}`);
   });
 
@@ -213,6 +306,8 @@ describe('what the database refuses', () => {
         'audit_log',
         'provider_events',
         'payment_attempts',
+        'refunds',
+        'dispute_evidence',
       ])
         for (const sql of [
           `UPDATE ${table} SET created_at = now()`,

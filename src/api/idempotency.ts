@@ -4,7 +4,7 @@ import { PROBLEM_STATUS, RemitError } from '../contracts/errors';
 import { claimKey, forgetKey, releaseKey, storeAnswer, type KeyScope } from '../domain/idempotency';
 import { metrics } from '../platform/metrics';
 import { toFault } from './problem';
-import type { Answer, ApiDeps, Caller, RouteDoc } from './routes/route';
+import { takesIdempotencyKey, type Answer, type ApiDeps, type Caller, type RouteDoc } from './routes/route';
 
 /** A structured-header string in quotes, as the IETF draft has it, or the bare key that most clients send. */
 const QUOTED = /^"((?:[\x20-\x21\x23-\x5b\x5d-\x7e]|\\["\\])*)"$/;
@@ -24,7 +24,7 @@ export function readIdempotencyKey(header: string | string[] | undefined): strin
 }
 
 export interface OnceRequest {
-  route: Pick<RouteDoc, 'method' | 'path' | 'idempotent'>;
+  route: Pick<RouteDoc, 'method' | 'path' | 'access'>;
   header: string | string[] | undefined;
   caller: Caller;
   /** All that the request asks for, as it was checked. */
@@ -39,7 +39,7 @@ type Stored =
  * Carries out a request once for each Idempotency-Key (draft-ietf-httpapi-idempotency-key-header): a repetition gets
  * the first answer with `Idempotency-Replayed: true`, refusals (4xx) included. What failed on our side (5xx) is not
  * kept: a repetition executes again, under the same operation id, which is what makes that harmless. Without a key the
- * request is simply executed.
+ * request is simply executed. Every request of a known caller passes here; every POST among them takes a key.
  *
  * Requests that are refused before they are executed (not authenticated, not valid) leave their key unused.
  * @throws RemitError idempotency_key_reused for another request under the same key, idempotency_in_progress while
@@ -50,7 +50,7 @@ export async function once(
   { route, header, caller, input }: OnceRequest,
   execute: (operationId: string) => Promise<Answer>,
 ): Promise<Answer> {
-  const key = route.idempotent ? readIdempotencyKey(header) : undefined;
+  const key = takesIdempotencyKey(route) ? readIdempotencyKey(header) : undefined;
   if (key === undefined) return execute(randomUUID());
 
   const scope: KeyScope = {

@@ -2,7 +2,7 @@ import { OpenAPIRegistry, OpenApiGeneratorV31, type RouteConfig } from '@asteaso
 import { z } from 'zod';
 import { PROBLEM_STATUS, type ProblemCode } from '../contracts/errors';
 import { Problem } from '../contracts/http';
-import { scopeOf, type RouteDoc } from './routes/route';
+import { scopeOf, takesIdempotencyKey, type RouteDoc } from './routes/route';
 
 export type OpenApiDocument = ReturnType<OpenApiGeneratorV31['generateDocument']>;
 
@@ -44,9 +44,10 @@ const IF_MATCH = z.string().max(500).meta({
   example: '"1"',
 });
 
-function headersOf({ idempotent, ifMatch }: RouteDoc): { headers?: z.ZodObject } {
+function headersOf(route: RouteDoc): { headers?: z.ZodObject } {
+  const { ifMatch } = route;
   const headers = {
-    ...(idempotent ? IDEMPOTENCY_HEADERS.shape : {}),
+    ...(takesIdempotencyKey(route) ? IDEMPOTENCY_HEADERS.shape : {}),
     ...(ifMatch ? { 'If-Match': ifMatch === 'required' ? IF_MATCH : IF_MATCH.optional() } : {}),
   };
   return Object.keys(headers).length > 0 ? { headers: z.object(headers) } : {};
@@ -98,7 +99,7 @@ function successes(route: RouteDoc): RouteConfig['responses'] {
         headers: Object.fromEntries(
           Object.entries({
             'X-Correlation-Id': 'the request’s, or one made for it',
-            ...(route.idempotent
+            ...(takesIdempotencyKey(route)
               ? { 'Idempotency-Replayed': 'true when this is the answer of an earlier request' }
               : {}),
             ...headers,
@@ -123,7 +124,7 @@ export function problemCodes(route: RouteDoc): ProblemCode[] {
     ...(route.body
       ? (['invalid_json', 'request_timeout', 'body_too_large', 'unsupported_media_type'] as const)
       : []),
-    ...(route.idempotent ? (['idempotency_in_progress', 'idempotency_key_reused'] as const) : []),
+    ...(takesIdempotencyKey(route) ? (['idempotency_in_progress', 'idempotency_key_reused'] as const) : []),
     ...(route.problems ?? []),
     ...(takesInput ? (['internal', 'unavailable'] as const) : []),
   ];

@@ -108,7 +108,6 @@ const subscriptions: Route[] = [
     method: 'post',
     path: '/api/v1/subscriptions/:id/resume',
     operationId: 'resumeSubscription',
-    idempotent: true,
     tag: 'Subscriptions',
     summary: 'Resume a paused or disabled subscription, with or without what it missed',
     access: 'token',

@@ -49,7 +49,6 @@ export const eventConfigRoutes: Route[] = [
       'For types of remit’s own and of the tenant; the type need not exist yet. Without a config, and where a field is null, the server’s configuration holds.',
     access: 'token',
     scope: 'admin',
-    idempotent: true,
     body: CreateEventConfigBody,
     responses: {
       201: {

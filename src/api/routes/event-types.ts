@@ -49,7 +49,6 @@ export const eventTypeRoutes: Route[] = [
       'Names that begin with payment, payout, order, dispute, subscription or webhook are kept for remit’s own events.',
     access: 'token',
     scope: 'admin',
-    idempotent: true,
     body: CreateEventTypeBody,
     responses: {
       201: {

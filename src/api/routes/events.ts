@@ -37,7 +37,6 @@ export const eventRoutes: Route[] = [
     summary: 'Publish an event',
     description: `It is stored and will be delivered to every subscription that matches. ${ABOUT_IDS}`,
     access: 'token',
-    idempotent: true,
     body: PublishEventBody,
     responses: {
       202: {
@@ -66,7 +65,6 @@ export const eventRoutes: Route[] = [
     summary: 'Publish several events, all or none',
     description: ABOUT_IDS,
     access: 'token',
-    idempotent: true,
     body: PublishBatchBody,
     responses: { 202: { description: 'The events are stored, in the order given', schema: PublishedBatch } },
     problems: ['conflict', 'unprocessable'],

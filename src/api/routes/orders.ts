@@ -26,7 +26,6 @@ export const orderRoutes: Route[] = [
     method: 'post',
     path: '/orders',
     operationId: 'createOrder',
-    idempotent: true,
     tag: 'Orders',
     summary: 'Place an order, to be paid from the user’s balance',
     description:

@@ -54,7 +54,6 @@ export const refundRoutes: Route[] = [
     method: 'post',
     path: '/api/v1/orders/:id/refunds',
     operationId: 'createRefund',
-    idempotent: true,
     tag: 'Refunds',
     summary: 'Refund a paid order to its user’s balance, wholly or in part',
     description:

@@ -76,7 +76,6 @@ export const replayRoutes: Route[] = [
     method: 'post',
     path: '/api/v1/replays',
     operationId: 'createReplay',
-    idempotent: true,
     tag: 'Replays',
     summary: 'Send again what a subscription did not get, or all of a time',
     description:

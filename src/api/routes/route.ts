@@ -62,8 +62,6 @@ export interface RouteDoc {
   params?: z.ZodObject;
   query?: z.ZodObject;
   body?: z.ZodType;
-  /** Takes an Idempotency-Key: every POST that moves money or creates something. */
-  idempotent?: boolean;
   /** An absent body counts as `{}`. */
   bodyOptional?: boolean;
   responses: Record<number, ResponseDoc>;
@@ -93,7 +91,7 @@ export interface Call<P, Q, B> {
   correlationId: string;
   /**
    * A UUID that names what this call creates, and that a repetition under the same Idempotency-Key gets again. A handler
-   * of an idempotent route must do nothing new when something of this name is there already.
+   * of a POST must do nothing new when something of this name is there already.
    */
   operationId: string;
   /** What If-Match allows; any version without it. */
@@ -130,6 +128,14 @@ export function defineRoute<
   },
 ): Route {
   return route as unknown as Route;
+}
+
+/**
+ * Whether a route takes an Idempotency-Key: every POST of somebody who is known does. Providers’ webhooks have event ids
+ * of their own instead.
+ */
+export function takesIdempotencyKey({ method, access }: Pick<RouteDoc, 'method' | 'access'>): boolean {
+  return method === 'post' && access !== 'public';
 }
 
 /** Reading needs the scope `read`, everything else `write`, unless the route says otherwise. */

@@ -96,7 +96,6 @@ const manage: Route[] = [
     method: 'post',
     path: '/api/v1/subscriptions',
     operationId: 'createSubscription',
-    idempotent: true,
     tag: 'Subscriptions',
     summary: 'Subscribe a URL to event types',
     description: 'The secret that signs the webhooks is in this answer and never shown again.',
@@ -197,7 +196,6 @@ const manage: Route[] = [
     description:
       'The secret before goes on signing beside the new one for overlapS, so that the subscriber can change over without losing a webhook.',
     access: 'token',
-    idempotent: true,
     ifMatch: 'optional',
     params: IdParams,
     body: RotateSecretBody,
@@ -228,7 +226,6 @@ const manage: Route[] = [
     tag: 'Subscriptions',
     summary: 'Send a test event (webhook.test) to this subscription alone',
     access: 'token',
-    idempotent: true,
     params: IdParams,
     responses: {
       202: {

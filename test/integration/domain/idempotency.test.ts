@@ -1,4 +1,5 @@
 import { randomUUID } from 'node:crypto';
+import { allRoutes } from '../../../src/api/app';
 import { claimKey, purgeKeys, releaseKey, storeAnswer, type KeyScope } from '../../../src/domain/idempotency';
 import { createAccount, getAccount, topUp } from '../../../src/domain/accounts';
 import { createOrder } from '../../../src/domain/orders';
@@ -122,6 +123,61 @@ describe('a POST with an Idempotency-Key', () => {
       [key],
     );
     expect(rows[0]?.answer.includes(secret)).toBe(false);
+  });
+});
+
+describe('every POST of the API', () => {
+  const posts = allRoutes().filter(({ method, access }) => method === 'post' && access !== 'public');
+
+  it('takes an Idempotency-Key, and says so in the OpenAPI document; providers’ webhooks have event ids instead', async () => {
+    const { body } = await api.call('GET', '/openapi.json');
+    type Operation = { parameters?: { name: string; in: string }[]; responses: Record<string, unknown> };
+    const { paths } = body as { paths: Record<string, Record<string, Operation>> };
+    const takes = ({ parameters = [] }: Operation) =>
+      parameters.some((parameter) => parameter.in === 'header' && parameter.name === 'Idempotency-Key');
+    const documented = Object.entries(paths).flatMap(([path, methods]) =>
+      Object.entries(methods).flatMap(([method, operation]) =>
+        takes(operation) ? [`${method} ${path.replace(/[{](\w+)[}]/g, ':$1')}`] : [],
+      ),
+    );
+    expect(documented.sort()).toEqual(posts.map(({ path }) => `post ${path}`).sort());
+    expect(posts.length).toBeGreaterThan(20);
+    const without = allRoutes().filter((route) => route.method === 'post' && !posts.includes(route));
+    expect(without.map(({ path }) => path).sort()).toEqual([
+      '/webhooks/payments/chargebacks',
+      '/webhooks/payments/orders',
+      '/webhooks/providers/:provider',
+    ]);
+  });
+
+  it('repeats its first answer, whatever has become of the matter since', async () => {
+    const token = await mintToken(api.space.config, { subject: 'o', scopes: ['write'], expiresInS: 300 });
+    const send = (path: string, key: string, body?: unknown) =>
+      api.call('POST', path, { authorization: `Bearer ${token}`, 'idempotency-key': key }, body);
+    const made = await send('/api/v1/subscriptions', randomUUID(), {
+      url: 'http://127.0.0.1:9/hook',
+      eventTypes: ['order.*'],
+    });
+    const { id } = made.body as { id: string };
+    const [pause, resume] = [randomUUID(), randomUUID()];
+    const path = `/api/v1/subscriptions/${id}`;
+    const paused = await send(`${path}/pause`, pause);
+    expect(paused).toMatchObject({ status: 200, body: { state: 'paused' } });
+    const resumed = await send(`${path}/resume`, resume);
+    expect(resumed).toMatchObject({ status: 200, body: { state: 'active' } });
+    // Were it carried out again, it would be paused once more.
+    const again = await send(`${path}/pause`, pause);
+    expect(again).toMatchObject({ status: 200, body: paused.body });
+    expect(again.headers.get('idempotency-replayed')).toBe('true');
+    expectProblem(await send(`${path}/resume`, randomUUID()), 409, 'conflict');
+
+    const evidence = randomUUID();
+    const unknown = `/api/v1/disputes/dp-${randomUUID()}/evidence`;
+    expectProblem(await send(unknown, evidence, { text: 'a' }), 404, 'not_found');
+    expectProblem(await send(unknown, evidence, { text: 'b' }), 422, 'idempotency_key_reused');
+    const repeated = await send(unknown, evidence, { text: 'a' });
+    expectProblem(repeated, 404, 'not_found');
+    expect(repeated.headers.get('idempotency-replayed')).toBe('true');
   });
 });
 

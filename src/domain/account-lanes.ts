@@ -1,10 +1,14 @@
 import { metrics } from '../platform/metrics';
 import type { Database } from '../platform/postgres';
-import { ConflictsExhaustedError, isTransactionConflict, pauseAfterConflict } from './conflicts';
+import {
+  ConflictsExhaustedError,
+  isTransactionConflict,
+  pauseAfterConflict,
+  type Retried,
+} from './conflicts';
 
 /** A call of a database function that moves money. */
-export interface MoneyCall {
-  fn: string;
+export interface MoneyCall extends Retried {
   /** JSON. */
   input: string;
 }
@@ -76,8 +80,8 @@ export class AccountLanes {
   }
 
   private async settle(batch: readonly Waiting[]): Promise<void> {
-    const calls = batch.map(({ call }) => call);
-    const { fn } = calls[0]!;
+    const calls = batch.map(({ call }) => call) as [MoneyCall, ...MoneyCall[]];
+    const [{ fn }] = calls;
     for (let attempt = 1; ; attempt++) {
       try {
         const results = await this.execute(calls);
@@ -87,7 +91,7 @@ export class AccountLanes {
       } catch (error) {
         if (!isTransactionConflict(error)) throw error;
         metrics.moneyConflicts.inc({ operation: fn });
-        await pauseAfterConflict(this.limits, fn, attempt, error);
+        await pauseAfterConflict(this.limits, calls, attempt, error);
       }
     }
   }

@@ -26,20 +26,33 @@ function asRecord(value: unknown): Record<string, unknown> | undefined {
 /** Thrown when a money transaction kept losing; an outage to try again later, never a business failure. */
 export class ConflictsExhaustedError extends Error {}
 
+/** What is tried again after conflicts. */
+export interface Retried {
+  fn: string;
+  /** When its tries end (`performance.now()`), whoever makes them; set at its first conflict. */
+  retryUntilMs?: number;
+}
+
 /**
- * Waits with full jitter before the next try.
+ * Waits with full jitter before the next try of calls that share a transaction.
  * @param attempt how many tries have lost, from 1.
- * @throws ConflictsExhaustedError when there is no next try.
+ * @throws ConflictsExhaustedError when there is no next try: MONEY_RETRY_MAX_ATTEMPTS, or one of the calls has been
+ *   tried for MONEY_RETRY_DEADLINE_MS since its first conflict, alone and in batches together.
  */
 export async function pauseAfterConflict(
-  { maxAttempts, baseMs, capMs }: Database['retry'],
-  operation: string,
+  { maxAttempts, baseMs, capMs, deadlineMs }: Database['retry'],
+  calls: readonly [Retried, ...Retried[]],
   attempt: number,
   cause: unknown,
 ): Promise<void> {
-  if (attempt >= maxAttempts)
-    throw new ConflictsExhaustedError(`${operation} lost ${attempt} times against concurrent transactions`, {
-      cause,
-    });
-  await sleep(Math.random() * Math.min(capMs, baseMs * 2 ** attempt));
+  const now = performance.now();
+  for (const call of calls) call.retryUntilMs ??= now + deadlineMs;
+  const pauseMs = Math.random() * Math.min(capMs, baseMs * 2 ** attempt);
+  const late = calls.some(({ retryUntilMs = Infinity }) => now + pauseMs >= retryUntilMs);
+  if (late || attempt >= maxAttempts)
+    throw new ConflictsExhaustedError(
+      `${calls[0].fn} lost ${attempt} times against concurrent transactions${late ? `, for ${deadlineMs} ms` : ''}`,
+      { cause },
+    );
+  await sleep(pauseMs);
 }

@@ -47,9 +47,9 @@ function lanes(db: MoneyDatabase): AccountLanes {
  * Calls that change one account wait for each other in its lane instead of fighting in the database, first come first
  * served, and those that wait at the same time share a transaction. A call that knows its account joins at once; one
  * that would have to look it up does so after its first conflict. Conflicts with other processes are retried with full
- * jitter, bounded, and counted.
- * @throws ConflictsExhaustedError after MONEY_RETRY_MAX_ATTEMPTS or when MONEY_QUEUE_CALLS wait for one account
- *   already; whatever else the database throws.
+ * jitter, bounded in number and in time, and counted.
+ * @throws ConflictsExhaustedError after MONEY_RETRY_MAX_ATTEMPTS, after MONEY_RETRY_DEADLINE_MS of conflicts, or when
+ *   MONEY_QUEUE_CALLS wait for one account already; whatever else the database throws.
  */
 export async function callMoneyFunction<T extends { outcome: string }>(
   db: MoneyDatabase,
@@ -86,7 +86,7 @@ async function alone(
       metrics.moneyConflicts.inc({ operation: call.fn });
       const lane = attempt === 1 ? await account?.() : undefined;
       if (lane !== undefined) return lanes(db).run(lane, call);
-      await pauseAfterConflict(db.retry, call.fn, attempt, error);
+      await pauseAfterConflict(db.retry, [call], attempt, error);
     }
   }
 }

@@ -31,6 +31,11 @@ export function crossFieldMistakes(config: Given): string[] {
     mistakes.push(
       'KAFKA_TLS_CA_FILE is set but KAFKA_TLS is not true: the connection would not be encrypted',
     );
+  const { DATABASE_STATEMENT_TIMEOUT_MS: statementMs, DATABASE_ANSWER_TIMEOUT_MS: answerMs } = config;
+  if (statementMs !== undefined && answerMs !== undefined && answerMs <= statementMs)
+    mistakes.push(
+      'DATABASE_ANSWER_TIMEOUT_MS must be more than DATABASE_STATEMENT_TIMEOUT_MS: the server is to give up first',
+    );
   for (const name of FILES) {
     const file = config[name];
     if (file !== undefined && !readable(file)) mistakes.push(`${name}: ${file} can not be read`);

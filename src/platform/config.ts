@@ -99,11 +99,20 @@ const shape = {
   ),
   DATABASE_CONNECT_TIMEOUT_MS: int(5_000, 100, 60_000).describe('longest wait for a connection'),
   DATABASE_STATEMENT_TIMEOUT_MS: int(15_000, 100, 600_000).describe('longest statement'),
+  DATABASE_ANSWER_TIMEOUT_MS: int(20_000, 200, 900_000).describe(
+    'a connection that has not answered a statement for this long is given up as dead; more than the longest statement',
+  ),
+  DATABASE_KEEPALIVE_MS: int(10_000, 1_000, 600_000).describe(
+    'a connection on which nothing happens is probed (TCP keepalive) after this long',
+  ),
   MONEY_RETRY_MAX_ATTEMPTS: int(25, 1, 1_000).describe(
     'tries of one money transaction on serialization conflicts',
   ),
   MONEY_RETRY_BASE_MS: int(2, 1, 1_000).describe('base of the full-jitter back-off between these tries'),
   MONEY_RETRY_CAP_MS: int(200, 1, 60_000).describe('cap of that back-off'),
+  MONEY_RETRY_DEADLINE_MS: int(10_000, 10, 600_000).describe(
+    'from its first conflict on, a money transaction is tried again for at most this long',
+  ),
   MONEY_QUEUE_CALLS: int(10_000, 1, 1_000_000).describe(
     'movements of one account that may wait for each other in one process; more are refused',
   ),

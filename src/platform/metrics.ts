@@ -100,6 +100,11 @@ export const metrics = {
     help: 'When this worker last completed a reconciliation (Unix time)',
     registers,
   }),
+  reconciliationInterval: new Gauge({
+    name: 'remit_reconciliation_interval_seconds',
+    help: 'How often the ledger is to be reconciled (RECONCILIATION_INTERVAL_MS); 0 where no worker of its queue runs',
+    registers,
+  }),
   paymentsSwept: new Counter({
     name: 'remit_payments_swept_total',
     help: 'Payments and payouts that were expired by the sweep because no event of theirs ever came',
@@ -132,6 +137,11 @@ export const metrics = {
   outboxPending: new Gauge({
     name: 'remit_outbox_pending_rows',
     help: 'Rows waiting in the outbox',
+    registers,
+  }),
+  outboxRefused: new Gauge({
+    name: 'remit_outbox_refused_rows',
+    help: 'Rows in outbox_refused: Kafka will never take them, an operator has to deal with them',
     registers,
   }),
   outboxOldestSeconds: new Gauge({

@@ -13,9 +13,18 @@ export interface Database {
   /** Connections whose every transaction is SERIALIZABLE; money functions refuse to run anywhere else. */
   moneyPool: Pool;
   /** How money transactions of one account wait for each other and are tried again after conflicts. */
-  retry: { maxAttempts: number; baseMs: number; capMs: number; queueCalls: number; batchCalls: number };
+  retry: {
+    maxAttempts: number;
+    baseMs: number;
+    capMs: number;
+    deadlineMs: number;
+    queueCalls: number;
+    batchCalls: number;
+  };
   /** Rejects when the database can't be used. */
   check(): Promise<void>;
+  /** Rejects when no money can be moved: no free connection of that pool, or one that is not SERIALIZABLE. */
+  checkMoney(): Promise<void>;
   close(): Promise<void>;
 }
 
@@ -26,9 +35,12 @@ type DatabaseConfig = Pick<
   | 'DATABASE_MONEY_POOL_CONNECTIONS'
   | 'DATABASE_CONNECT_TIMEOUT_MS'
   | 'DATABASE_STATEMENT_TIMEOUT_MS'
+  | 'DATABASE_ANSWER_TIMEOUT_MS'
+  | 'DATABASE_KEEPALIVE_MS'
   | 'MONEY_RETRY_MAX_ATTEMPTS'
   | 'MONEY_RETRY_BASE_MS'
   | 'MONEY_RETRY_CAP_MS'
+  | 'MONEY_RETRY_DEADLINE_MS'
   | 'MONEY_QUEUE_CALLS'
   | 'MONEY_BATCH_CALLS'
 >;
@@ -39,6 +51,11 @@ export function openDatabase(config: DatabaseConfig, log: Logger): Database {
     connectionString: config.DATABASE_URL,
     connectionTimeoutMillis: config.DATABASE_CONNECT_TIMEOUT_MS,
     statement_timeout: config.DATABASE_STATEMENT_TIMEOUT_MS,
+    // The server can't end a statement when the way to it is gone without a word. A query that waits this long
+    // rejects, and the pool closes its connection; the keepalive finds those on which nothing is waiting.
+    query_timeout: config.DATABASE_ANSWER_TIMEOUT_MS,
+    keepAlive: true,
+    keepAliveInitialDelayMillis: config.DATABASE_KEEPALIVE_MS,
     application_name: 'remit',
     idleTimeoutMillis: 30_000,
   };
@@ -61,11 +78,19 @@ export function openDatabase(config: DatabaseConfig, log: Logger): Database {
       maxAttempts: config.MONEY_RETRY_MAX_ATTEMPTS,
       baseMs: config.MONEY_RETRY_BASE_MS,
       capMs: config.MONEY_RETRY_CAP_MS,
+      deadlineMs: config.MONEY_RETRY_DEADLINE_MS,
       queueCalls: config.MONEY_QUEUE_CALLS,
       batchCalls: config.MONEY_BATCH_CALLS,
     },
     async check() {
       await pool.query('SELECT 1');
+    },
+    async checkMoney() {
+      const { rows } = await moneyPool.query<{ level: string }>(
+        `SELECT current_setting('transaction_isolation') AS level`,
+      );
+      if (rows[0]?.level !== 'serializable')
+        throw new Error(`its transactions are ${rows[0]?.level}, not serializable (docs/adr/0002)`);
     },
     async close() {
       await prisma.$disconnect();

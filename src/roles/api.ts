@@ -33,6 +33,7 @@ export async function startApi(context: RoleContext): Promise<{ url: string }> {
   const database = context.database();
   const producer = await context.producer();
   lifecycle.addCheck('postgres', () => database.check());
+  lifecycle.addCheck('postgres money pool', () => database.checkMoney());
   lifecycle.addCheck('kafka', kafkaReadiness(context.kafka, lifecycle));
 
   const temporal = () => context.temporal();

@@ -14,6 +14,7 @@ import type { Config } from '../platform/config';
 import { workflowBundlePath } from '../platform/build-workflow-bundle';
 import { kafkaReadiness } from '../platform/kafka';
 import type { Logger } from '../platform/logging';
+import { metrics } from '../platform/metrics';
 import { createKeyring } from '../platform/secrets';
 import { connectTemporalWorker } from '../platform/temporal';
 import { createWebhookClient } from '../platform/webhook-http';
@@ -77,7 +78,11 @@ export async function startWorker(
     queues.map((queue) => startQueue(context, connection, queue, { codePath, activities })),
   );
 
+  // What the schedule of this queue is measured against (deploy/prometheus/alerts.yml).
+  if (queues.includes('payments'))
+    metrics.reconciliationInterval.set(config.RECONCILIATION_INTERVAL_MS / 1_000);
   lifecycle.addCheck('postgres', () => db.check());
+  lifecycle.addCheck('postgres money pool', () => db.checkMoney());
   // Dead letters go to Kafka.
   lifecycle.addCheck('kafka', kafkaReadiness(context.kafka, lifecycle));
   lifecycle.addCheck('temporal worker', async () => {

@@ -153,7 +153,11 @@ describe('health', () => {
     expect((await api.call('GET', '/healthz')).body).toEqual({ alive: true });
     const ready = await api.call('GET', '/readyz');
     expect(ready.status).toBe(200);
-    expect(Readiness.parse(ready.body).dependencies).toEqual({ postgres: 'ok', kafka: 'ok' });
+    expect(Readiness.parse(ready.body).dependencies).toEqual({
+      postgres: 'ok',
+      'postgres money pool': 'ok',
+      kafka: 'ok',
+    });
   });
 });
 

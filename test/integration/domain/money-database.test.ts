@@ -1,0 +1,155 @@
+import net from 'node:net';
+import { randomUUID } from 'node:crypto';
+import { getAccount, topUp } from '../../../src/domain/accounts';
+import { ConflictsExhaustedError } from '../../../src/domain/money-transaction';
+import { loadConfig, type Config } from '../../../src/platform/config';
+import { metrics } from '../../../src/platform/metrics';
+import type { Database } from '../../../src/platform/postgres';
+import { createTestSpace, eventually, openTestDatabase, type TestSpace } from '../../support/harness';
+import { CURRENCY, inspectLedger, SOUND, TENANT, userWith } from '../../support/money';
+
+let space: TestSpace;
+const opened: Database[] = [];
+const open = (config: Partial<Config> = {}): Database => {
+  const db = openTestDatabase({ ...space, config: { ...space.config, ...config } });
+  opened.push(db);
+  return db;
+};
+beforeAll(async () => {
+  space = await createTestSpace();
+});
+afterAll(() => Promise.all(opened.map((db) => db.close())));
+
+const book = (db: Database, userId: string, reference: string = randomUUID()) =>
+  topUp(db, {
+    tenantId: TENANT,
+    userId,
+    currency: CURRENCY,
+    amountMinor: 5n,
+    reference,
+    correlationId: 'c',
+    actor: 'a',
+  });
+
+/** The way to PostgreSQL, which can be lost without a word: connections stay open and nothing passes any more. */
+class Way {
+  private readonly ends: [net.Socket, net.Socket][] = [];
+  private constructor(private readonly server: net.Server) {}
+
+  static async to(databaseUrl: string): Promise<Way> {
+    const { hostname, port } = new URL(databaseUrl);
+    const server = net.createServer();
+    const way = new Way(server);
+    server.on('connection', (near) => {
+      const far = net.connect(Number(port), hostname);
+      for (const end of [near, far]) end.on('error', () => undefined);
+      near.pipe(far).pipe(near);
+      way.ends.push([near, far]);
+    });
+    await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
+    return way;
+  }
+
+  get url(): string {
+    const url = new URL(space.config.DATABASE_URL);
+    url.host = `127.0.0.1:${(this.server.address() as net.AddressInfo).port}`;
+    return url.toString();
+  }
+
+  /** What is connected hears nothing any more; who connects from now on gets through. */
+  lose(): void {
+    for (const [near, far] of this.ends) {
+      near.unpipe();
+      far.unpipe();
+      near.pause();
+      far.pause();
+    }
+  }
+
+  close(): void {
+    for (const ends of this.ends) for (const end of ends) end.destroy();
+    this.server.close();
+  }
+}
+
+describe('a money transaction', () => {
+  it('that meets nothing but conflicts is given up after its deadline, and counts them', async () => {
+    const db = open({
+      MONEY_RETRY_MAX_ATTEMPTS: 1_000,
+      MONEY_RETRY_DEADLINE_MS: 300,
+      MONEY_RETRY_CAP_MS: 50,
+    });
+    const userId = await userWith(db);
+    const [{ source } = { source: '' }] = (
+      await db.pool.query<{ source: string }>(`SELECT pg_get_functiondef('top_up'::regproc) AS source`)
+    ).rows;
+    const conflicts = async () =>
+      (await metrics.moneyConflicts.get()).values.find(({ labels }) => labels.operation === 'top_up')
+        ?.value ?? 0;
+    const before = await conflicts();
+    await db.pool.query(`CREATE OR REPLACE FUNCTION top_up(p jsonb) RETURNS jsonb LANGUAGE plpgsql AS $$
+      BEGIN RAISE EXCEPTION 'lost' USING ERRCODE = 'serialization_failure'; END $$`);
+    try {
+      // Two that share a transaction, then fight alone: the deadline is each one's own.
+      const results = await Promise.allSettled([book(db, userId), book(db, userId), book(db, userId)]);
+      for (const result of results) {
+        expect(result.status).toBe('rejected');
+        expect((result as PromiseRejectedResult).reason).toBeInstanceOf(ConflictsExhaustedError);
+        expect(String((result as PromiseRejectedResult).reason)).toMatch(/for 300 ms/);
+      }
+      const met = (await conflicts()) - before;
+      expect(met).toBeGreaterThan(1);
+      expect(met).toBeLessThan(1_000);
+    } finally {
+      await db.pool.query(source);
+    }
+    await book(db, userId);
+    expect(await inspectLedger(db)).toEqual(SOUND);
+  });
+
+  it('on a connection that is silently dead fails in time, and the next one gets through', async () => {
+    const way = await Way.to(space.config.DATABASE_URL);
+    const db = open({
+      DATABASE_URL: way.url,
+      DATABASE_POOL_CONNECTIONS: 1,
+      DATABASE_MONEY_POOL_CONNECTIONS: 1,
+      DATABASE_STATEMENT_TIMEOUT_MS: 1_000,
+      DATABASE_ANSWER_TIMEOUT_MS: 1_500,
+    });
+    try {
+      const userId = await userWith(db, 10n);
+      way.lose();
+      const reference = randomUUID();
+      await expect(book(db, userId, reference)).rejects.toThrow(/timeout/i);
+      await eventually(() => book(db, userId, reference), 30_000);
+      await book(db, userId, reference);
+      const key = { tenantId: TENANT, userId, currency: CURRENCY };
+      expect((await getAccount(db, key)).balanceMinor).toBe(15n);
+      await expect(db.check()).resolves.toBeUndefined();
+      await expect(db.checkMoney()).resolves.toBeUndefined();
+    } finally {
+      way.close();
+    }
+  });
+});
+
+describe('readiness', () => {
+  it('says so when the connections for money are not SERIALIZABLE', async () => {
+    const db = open({ DATABASE_MONEY_POOL_CONNECTIONS: 1 });
+    await db.checkMoney();
+    const client = await db.moneyPool.connect();
+    await client.query(
+      'SET default_transaction_isolation = DEFAULT; SET default_transaction_isolation = "read committed"',
+    );
+    client.release();
+    await expect(db.checkMoney()).rejects.toThrow('read committed, not serializable');
+    await expect(db.check()).resolves.toBeUndefined();
+  });
+
+  it('wants the server to give up a statement before we give up the connection', () => {
+    expect(() => loadConfig({ DATABASE_STATEMENT_TIMEOUT_MS: '20000' }, [])).toThrow(
+      'DATABASE_ANSWER_TIMEOUT_MS',
+    );
+    loadConfig({ DATABASE_STATEMENT_TIMEOUT_MS: '20000', DATABASE_ANSWER_TIMEOUT_MS: '25000' }, []);
+  });
+});

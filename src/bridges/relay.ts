@@ -185,12 +185,14 @@ export class OutboxRelay {
 
   /** Sets the outbox gauges. */
   async measure(): Promise<void> {
-    const { rows } = await this.options.pool.query<{ pending: number; oldest: number }>(
+    const { rows } = await this.options.pool.query<{ pending: number; refused: number; oldest: number }>(
       `SELECT (SELECT count(*)::int FROM (SELECT 1 FROM outbox LIMIT ${COUNT_LIMIT_ROWS}) AS counted) AS pending,
+              (SELECT count(*)::int FROM (SELECT 1 FROM outbox_refused LIMIT ${COUNT_LIMIT_ROWS}) AS aside) AS refused,
               coalesce((SELECT extract(epoch FROM now() - created_at)::float8 FROM outbox ORDER BY id LIMIT 1), 0)
                 AS oldest`,
     );
     metrics.outboxPending.set(rows[0]?.pending ?? 0);
+    metrics.outboxRefused.set(rows[0]?.refused ?? 0);
     metrics.outboxOldestSeconds.set(Math.max(0, rows[0]?.oldest ?? 0));
   }
 }

@@ -230,6 +230,18 @@ describe('rows that Kafka will never take', () => {
       { key: 'a', reason: 'no topic is known as no-such-topic', length: 1 },
       { key: 'b', reason: expect.stringContaining('MESSAGE_TOO_LARGE') as string, length: 3_000_000 },
     ]);
+    await relay().measure();
+    expect(await registry.metrics()).toContain('remit_outbox_refused_rows 2');
+
+    // What docs/operations.md tells an operator to do.
+    await pool.query(`UPDATE outbox_refused SET topic = 'payment-request' WHERE key = 'a'`);
+    await pool.query(
+      `WITH back AS (DELETE FROM outbox_refused WHERE key = 'a' RETURNING topic, key, value, headers)
+       INSERT INTO outbox (topic, key, value, headers) SELECT * FROM back`,
+    );
+    await eventually(async () => expect(await left()).toBe(0));
+    await relay().measure();
+    expect(await registry.metrics()).toContain('remit_outbox_refused_rows 1');
   });
 
   it('are not the many that are too large together: a round is limited in bytes', async () => {

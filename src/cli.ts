@@ -6,11 +6,12 @@ import { ConfigError, loadConfig, ROLE_NEEDS } from './platform/config';
 import { Lifecycle } from './platform/lifecycle';
 import { createLogger } from './platform/logging';
 import { PROJECT_ROOT, VERSION } from './platform/project';
+import { endQuietlyWithoutReader } from './platform/terminal';
 import type { RoleContext } from './roles/context';
 import type { SendOptions } from './roles/local-access';
 import type { ProduceCommand } from './roles/produce';
 import type { Role } from './roles/start';
-import type { ListenCommand } from './roles/webhook-commands';
+import type { ApiOptions, ListenCommand } from './roles/webhook-commands';
 import type { StatsOptions } from './roles/stats';
 
 /** `remit <role|command>`: each command loads only what it needs, so that `--help` is instant. */
@@ -193,11 +194,17 @@ program
 
 const dlq = program
   .command('dlq')
-  .description('what could not be handled: look at it, put it back, delete it');
+  .description('what could not be handled: look at it, put it back, delete it')
+  .addHelpText(
+    'after',
+    `
+The usual way: remit dlq ls, remit dlq show <topic>, mend the cause, remit dlq redrive <topic>, remit dlq purge <topic>.`,
+  );
+const DLQ_TOPIC = ['<topic>', 'the dead-letter topic, or the topic it belongs to'] as const;
 
 dlq
   .command('ls')
-  .description('every dead-letter topic and how much lies in it')
+  .description('every dead-letter topic, how much lies in it, and why')
   .action(async () => {
     const { runDlqLs } = await import('./roles/webhook-commands.js');
     await runDlqLs(dataDir(), say);
@@ -205,21 +212,33 @@ dlq
 
 dlq
   .command('show')
-  .description('the messages of a dead-letter topic and why they are there')
-  .argument('<topic>', 'the dead-letter topic, or the topic it belongs to')
+  .description('the messages of a dead-letter topic that were not redriven, and why they are there')
+  .argument(...DLQ_TOPIC)
   .option('--limit <messages>', 'at most so many', integer, 50)
-  .option('--values', 'their values too', false)
-  .action(async (topic: string, options: { limit: number; values: boolean }) => {
-    const { runDlqShow } = await import('./roles/webhook-commands.js');
-    await runDlqShow(dataDir(), { topic, ...options }, say);
-  });
+  .option('--values', 'their headers and values too', false)
+  .option('--all', 'also what was redriven', false)
+  .option('--json', 'one JSON object a line, with the exact bytes in base64', false)
+  .action(
+    async (
+      topic: string,
+      options: { limit: number; values: boolean; all: boolean; json: boolean },
+    ): Promise<void> => {
+      const { runDlqShow } = await import('./roles/webhook-commands.js');
+      await runDlqShow(dataDir(), { topic, ...options }, say);
+    },
+  );
 
 dlq
   .command('redrive')
   .description('puts dead letters back where they came from, each once; exhausted deliveries are sent again')
-  .argument('<topic>', 'the dead-letter topic, or the topic it belongs to')
+  .argument(...DLQ_TOPIC)
   .option('--limit <messages>', 'at most so many', integer, 1_000)
-  .action(async (topic: string, options: { limit: number }) => {
+  .option('--url <url>', 'for deliveries: the API; the local one when left out')
+  .option(
+    '--token <token>',
+    'for deliveries: a bearer token; one is signed with AUTH_JWT_SECRET when left out',
+  )
+  .action(async (topic: string, options: { limit: number } & ApiOptions) => {
     const { runDlqRedrive } = await import('./roles/webhook-commands.js');
     await runDlqRedrive(dataDir(), { topic, ...options }, say);
   });
@@ -227,16 +246,13 @@ dlq
 dlq
   .command('purge')
   .description('deletes what was redriven from a dead-letter topic, or everything; asks first unless --yes')
-  .argument('<topic>', 'the dead-letter topic, or the topic it belongs to')
+  .argument(...DLQ_TOPIC)
   .option('--all', 'also what was not redriven', false)
   .option('--yes', 'do not ask', false)
   .action(async (topic: string, { all, yes }: { all: boolean; yes: boolean }) => {
-    if (!yes && !(await confirm(`Delete ${all ? 'everything' : 'what was redriven'} of ${topic}? [y/N] `))) {
-      say('Nothing was deleted.');
-      return;
-    }
     const { runDlqPurge } = await import('./roles/webhook-commands.js');
-    await runDlqPurge(dataDir(), { topic, all }, say);
+    const asking = (question: string) => (yes ? Promise.resolve(true) : confirm(question));
+    await runDlqPurge(dataDir(), { topic, all, confirm: asking }, say);
   });
 
 program
@@ -270,7 +286,7 @@ program
   .description('deletes the data of the local stack (.remit/); asks first unless --yes')
   .option('--yes', 'do not ask')
   .action(async ({ yes }: { yes?: boolean }) => {
-    if (!yes && !(await confirm(`Delete ${dataDir()} and every payment, order and workflow in it? [y/N] `))) {
+    if (!yes && !(await confirm(`Delete ${dataDir()} and every payment, order and workflow in it?`))) {
       say('Nothing was deleted.');
       return;
     }
@@ -280,16 +296,18 @@ program
   });
 
 async function confirm(question: string): Promise<boolean> {
-  if (!process.stdin.isTTY) return false;
+  if (!process.stdin.isTTY)
+    throw new Error(`${question} There is no terminal to ask: add --yes if that is what you want.`);
   const { createInterface } = await import('node:readline/promises');
   const prompt = createInterface({ input: process.stdin, output: process.stdout });
   try {
-    return /^y(es)?$/i.test(await prompt.question(question));
+    return /^y(es)?$/i.test((await prompt.question(`${question} [y/N] `)).trim());
   } finally {
     prompt.close();
   }
 }
 
+endQuietlyWithoutReader();
 program.parseAsync().catch((error: unknown) => {
   const message = error instanceof Error ? error.message : String(error);
   process.stderr.write(`${message}\n`);

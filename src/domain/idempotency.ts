@@ -11,6 +11,9 @@ export interface KeyScope {
   key: string;
 }
 
+/** What the encryption of a kept answer is bound to. */
+export const answerContext = (operationId: string): string => `idempotency:${operationId}`;
+
 /** What is to be done with a request that carries a key. */
 export type KeyClaim =
   /** Ours to execute. `operationId` names everything it creates; a later execution under this key gets the same. */

@@ -1,5 +1,6 @@
 import type { Database } from '../platform/postgres';
 import type { Keyring } from '../platform/secrets';
+import { answerContext } from './idempotency';
 import { headersContext, secretContext } from './subscriptions';
 
 /** What of a row is encrypted, and what it is bound to. */
@@ -10,14 +11,18 @@ const ENCRYPTED = [
 ] as const;
 
 export interface Reencryption {
+  /** Subscriptions. */
   examined: number;
+  /** Their secrets that were encrypted with a former key. */
   reencrypted: number;
+  /** Answers kept for Idempotency-Keys that were. */
+  answers: number;
 }
 
 /**
- * Encrypts every secret anew that was encrypted with a former key, so that the key can leave ENCRYPTION_KEYS_OLD; former
- * secrets whose time is up are dropped. Goes through the subscriptions in batches; may run beside everything else, be
- * broken off and repeated.
+ * Encrypts everything anew that was encrypted with a former key, so that the key can leave ENCRYPTION_KEYS_OLD: the
+ * secrets and headers of subscriptions, and the answers kept for Idempotency-Keys. Former secrets whose time is up are
+ * dropped. Goes through the tables in batches; may run beside everything else, be broken off and repeated.
  * @throws DecryptionError when a key is missing: nothing of that row is changed.
  */
 export async function reencryptSecrets(
@@ -25,7 +30,16 @@ export async function reencryptSecrets(
   keyring: Keyring,
   batchRows: number,
 ): Promise<Reencryption> {
-  const done: Reencryption = { examined: 0, reencrypted: 0 };
+  const subscriptions = await reencryptSubscriptions(db, keyring, batchRows);
+  return { ...subscriptions, answers: await reencryptAnswers(db, keyring, batchRows) };
+}
+
+async function reencryptSubscriptions(
+  db: Pick<Database, 'pool'>,
+  keyring: Keyring,
+  batchRows: number,
+): Promise<Omit<Reencryption, 'answers'>> {
+  const done = { examined: 0, reencrypted: 0 };
   await db.pool.query(
     `UPDATE subscriptions SET previous_secret_ciphertext = NULL, previous_secret_valid_until = NULL
       WHERE previous_secret_valid_until < now()`,
@@ -53,5 +67,52 @@ export async function reencryptSecrets(
     const last = rows.at(-1);
     if (!last || rows.length < batchRows) return done;
     after = last.id;
+  }
+}
+
+interface AnswerRow {
+  tenant_id: string;
+  subject: string;
+  route: string;
+  key: string;
+  operation_id: string;
+  answer: Buffer;
+}
+
+/** @returns how many answers were encrypted with a former key. */
+async function reencryptAnswers(
+  db: Pick<Database, 'pool'>,
+  keyring: Keyring,
+  batchRows: number,
+): Promise<number> {
+  let reencrypted = 0;
+  for (let after = ['', '', '', '']; ;) {
+    const { rows } = await db.pool.query<AnswerRow>(
+      `SELECT tenant_id, subject, route, key, operation_id, answer FROM idempotency_keys
+        WHERE (tenant_id, subject, route, key) > ($1, $2, $3, $4) AND answer IS NOT NULL
+        ORDER BY tenant_id, subject, route, key LIMIT $5`,
+      [...after, batchRows],
+    );
+    const former = rows.filter(({ answer }) => !keyring.isCurrent(answer));
+    if (former.length > 0) {
+      const fresh = former.map(({ answer, operation_id: operationId }) => {
+        const context = answerContext(operationId);
+        return keyring.encrypt(keyring.decrypt(answer, context), context);
+      });
+      const column = (name: keyof AnswerRow) => former.map((row) => row[name]);
+      // As above: an answer that was stored meanwhile has the present key already.
+      const { rowCount } = await db.pool.query(
+        `UPDATE idempotency_keys AS k SET answer = u.fresh
+           FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::bytea[], $6::bytea[])
+                  AS u (tenant_id, subject, route, key, old, fresh)
+          WHERE (k.tenant_id, k.subject, k.route, k.key) = (u.tenant_id, u.subject, u.route, u.key)
+            AND k.answer = u.old`,
+        [column('tenant_id'), column('subject'), column('route'), column('key'), column('answer'), fresh],
+      );
+      reencrypted += rowCount ?? 0;
+    }
+    const last = rows.at(-1);
+    if (!last || rows.length < batchRows) return reencrypted;
+    after = [last.tenant_id, last.subject, last.route, last.key];
   }
 }

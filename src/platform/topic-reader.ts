@@ -1,6 +1,6 @@
 import { randomUUID } from 'node:crypto';
-import type { Admin, Kafka } from 'kafkajs';
-import { headersToStrings } from './kafka';
+import type { Admin, Consumer, EachBatchPayload, IHeaders, Kafka } from 'kafkajs';
+import { soundHeaders } from './kafka';
 
 /** A message where it lies. */
 export interface StoredMessage {
@@ -10,7 +10,8 @@ export interface StoredMessage {
   timestampMs: number;
   key: Buffer | null;
   value: Buffer | null;
-  headers: Record<string, string>;
+  /** As they were produced: bytes, repeated ones as lists. */
+  headers: IHeaders;
 }
 
 /** What a partition holds: from `low` up to, not including, `high`. */
@@ -40,67 +41,170 @@ export async function rangesOf(admin: Admin, topic: string): Promise<PartitionRa
 }
 
 /** Longest wait for a message that the offsets say is there. */
-const SILENCE_MS = 15_000;
+const SILENCE_MS = 30_000;
+/** Messages that are handed over together; what a crash repeats is at most so many. */
+const CHUNK_MESSAGES = 20;
+
+/** A consumer that failed ends its visit; one that began anew by itself would stay in the group for ever. */
+const ONE_VISIT = {
+  allowAutoTopicCreation: false,
+  retry: { retries: 5, restartOnFailure: () => Promise.resolve(false) },
+};
+
+interface Visit {
+  topic: string;
+  /** What to read; partitions that are not named are left alone. */
+  ranges: readonly PartitionRange[];
+  /** At most so many messages. */
+  limit: number;
+}
 
 /**
- * Reads from the beginning of a topic up to where the ranges end, at most `limit` messages. Commits nothing and leaves
- * no consumer group behind, so that it may be repeated.
- * @throws when the brokers are silent for fifteen seconds.
+ * Reads ranges of a topic, at most `limit` messages, each partition in its order. Commits nothing and leaves no
+ * consumer group behind, so that it may be repeated.
+ * @throws when the brokers are silent for thirty seconds.
  */
 export async function readTopic(
   kafka: Kafka,
-  {
-    topic,
-    ranges,
-    limit,
-    groupPrefix,
-  }: { topic: string; ranges: readonly PartitionRange[]; limit: number; groupPrefix: string },
+  { groupPrefix, ...visit }: Visit & { groupPrefix: string },
 ): Promise<StoredMessage[]> {
-  const ends = new Map(
-    ranges.filter(({ low, high }) => low < high).map(({ partition, high }) => [partition, high]),
-  );
-  if (ends.size === 0 || limit === 0) return [];
-  const groupId = `${groupPrefix}.reader-${randomUUID()}`;
-  const consumer = kafka.consumer({ groupId });
-  await consumer.connect();
   const found: StoredMessage[] = [];
+  const groupId = `${groupPrefix}.reader-${randomUUID()}`;
+  try {
+    await visitRanges(kafka.consumer({ ...ONE_VISIT, groupId }), visit, (messages) => {
+      found.push(...messages);
+      return Promise.resolve();
+    });
+  } finally {
+    await withAdmin(kafka, (admin) => admin.deleteGroups([groupId])).catch(() => undefined);
+  }
+  return found.sort(
+    (a, b) => a.partition - b.partition || Math.sign(Number(BigInt(a.offset) - BigInt(b.offset))),
+  );
+}
+
+/**
+ * Hands each message of the ranges to `handle`, some at a time, and commits for the group how far it came: only what
+ * was handled without an error, in the order of the partition.
+ * @throws the first error of `handle`; and when another process is at work for the same group.
+ */
+export async function workOff(
+  kafka: Kafka,
+  {
+    groupId,
+    sessionTimeoutMs,
+    signal,
+    ...visit
+  }: Visit & { groupId: string; sessionTimeoutMs: number; signal?: AbortSignal | undefined },
+  handle: (message: StoredMessage) => Promise<void>,
+): Promise<void> {
+  const {
+    groups: [group],
+  } = await withAdmin(kafka, (admin) => admin.describeGroups([groupId]));
+  if ((group?.members.length ?? 0) > 0)
+    throw new Error(
+      `this is being done already, or was broken off a moment ago (consumer group ${groupId} has a member); ` +
+        `try again in ${Math.ceil(sessionTimeoutMs / 1_000)} s`,
+    );
+  const consumer = kafka.consumer({ ...ONE_VISIT, groupId, sessionTimeout: sessionTimeoutMs });
+  await visitRanges(
+    consumer,
+    visit,
+    async (messages) => {
+      const results = await Promise.allSettled(messages.map((message) => handle(message)));
+      const failed = results.findIndex(({ status }) => status === 'rejected');
+      const last = failed < 0 ? messages.at(-1) : messages[failed - 1];
+      if (last)
+        await consumer.commitOffsets([
+          { topic: last.topic, partition: last.partition, offset: String(BigInt(last.offset) + 1n) },
+        ]);
+      const result = results[failed];
+      if (result?.status === 'rejected') throw result.reason;
+    },
+    signal,
+  );
+}
+
+/** Connects the consumer, hands what lies in the ranges to `take` in chunks of one partition, and disconnects. */
+async function visitRanges(
+  consumer: Consumer,
+  { topic, ranges, limit }: Visit,
+  take: (messages: StoredMessage[]) => Promise<void>,
+  signal?: AbortSignal,
+): Promise<void> {
+  const open = new Map(ranges.filter(({ low, high }) => low < high).map((range) => [range.partition, range]));
+  if (open.size === 0 || limit <= 0) return;
+  let left = limit;
+  let over = false;
+  await consumer.connect();
   try {
     await consumer.subscribe({ topic, fromBeginning: true });
     await new Promise<void>((resolve, reject) => {
-      const silence = setTimeout(() => reject(new Error(`${topic}: the brokers do not answer`)), SILENCE_MS);
-      const finish = () => {
+      const end = (error?: Error): void => {
+        over = true;
         clearTimeout(silence);
-        resolve();
+        if (error) reject(error);
+        else resolve();
       };
-      const take = (message: StoredMessage): void => {
-        silence.refresh();
-        const end = ends.get(message.partition);
-        if (end === undefined) return;
-        if (BigInt(message.offset) < end && found.length < limit) found.push(message);
-        if (BigInt(message.offset) >= end - 1n) ends.delete(message.partition);
-        if (ends.size === 0 || found.length >= limit) finish();
+      const fail = (error: unknown): void =>
+        end(error instanceof Error ? error : new Error('not readable', { cause: error }));
+      const silence = setTimeout(
+        () => end(new Error(`${topic}: the brokers sent nothing for ${SILENCE_MS / 1_000} s; try again`)),
+        SILENCE_MS,
+      );
+      const visitBatch = async (payload: EachBatchPayload): Promise<void> => {
+        const { batch } = payload;
+        const range = open.get(batch.partition);
+        const messages = range ? inRange(batch, range).slice(0, left) : [];
+        for (let at = 0; at < messages.length; at += CHUNK_MESSAGES) {
+          if (over || signal?.aborted) return end();
+          const chunk = messages.slice(at, at + CHUNK_MESSAGES);
+          await take(chunk);
+          left -= chunk.length;
+          silence.refresh();
+          await payload.heartbeat();
+        }
+        payload.resolveOffset(batch.lastOffset());
+        if (range && BigInt(batch.lastOffset()) >= range.high - 1n) {
+          open.delete(batch.partition);
+          consumer.pause([{ topic, partitions: [batch.partition] }]);
+        }
+        if (open.size === 0 || left <= 0) end();
       };
-      const run = consumer.run({
-        autoCommit: false,
-        eachMessage: ({ partition, message }) => {
-          const { offset, timestamp, key, value, headers } = message;
-          take({
-            topic,
-            partition,
-            offset,
-            timestampMs: Number(timestamp),
-            key,
-            value,
-            headers: headersToStrings(headers),
-          });
-          return Promise.resolve();
-        },
+      consumer.on(consumer.events.CRASH, ({ payload }) => end(payload.error));
+      consumer.on(consumer.events.GROUP_JOIN, ({ payload }) => {
+        const mine = payload.memberAssignment[topic] ?? [];
+        if ([...open.keys()].some((partition) => !mine.includes(partition)))
+          end(
+            new Error(`${topic}: another process does the same at the same time; try again when it is done`),
+          );
       });
-      run.catch(reject);
+      consumer
+        .run({
+          autoCommit: false,
+          eachBatchAutoResolve: false,
+          // An error ends the visit; kafkajs would begin the batch again.
+          eachBatch: (payload) => (over ? Promise.resolve() : visitBatch(payload).catch(fail)),
+        })
+        .catch(fail);
+      for (const { partition, low } of open.values())
+        consumer.seek({ topic, partition, offset: String(low) });
     });
   } finally {
     await consumer.disconnect();
-    await withAdmin(kafka, (admin) => admin.deleteGroups([groupId])).catch(() => undefined);
   }
-  return found.sort((a, b) => a.partition - b.partition || Number(BigInt(a.offset) - BigInt(b.offset)));
+}
+
+function inRange(batch: EachBatchPayload['batch'], { low, high }: PartitionRange): StoredMessage[] {
+  return batch.messages
+    .filter(({ offset }) => BigInt(offset) >= low && BigInt(offset) < high)
+    .map(({ offset, timestamp, key, value, headers }) => ({
+      topic: batch.topic,
+      partition: batch.partition,
+      offset,
+      timestampMs: Number(timestamp),
+      key,
+      value,
+      headers: soundHeaders(headers),
+    }));
 }

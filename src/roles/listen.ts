@@ -3,11 +3,10 @@ import type { AddressInfo } from 'node:net';
 import { once } from 'node:events';
 import { Webhook } from 'standardwebhooks';
 import { request } from 'undici';
+import { printable } from '../platform/terminal';
+import { callApi, type ApiAccess } from './api-call';
 
-export interface ListenOptions {
-  /** Base URL of the API. */
-  api: string;
-  token: string;
+export interface ListenOptions extends ApiAccess {
   /** What to subscribe to. */
   events: string[];
   /** Where verified webhooks are handed on to; nowhere when left out. */
@@ -23,26 +22,26 @@ export interface ListenOptions {
 
 const BODY_MAX_BYTES = 1_048_576;
 const FORWARD_TIMEOUT_MS = 14_000;
-const API_TIMEOUT_MS = 15_000;
 
 /**
  * Subscribes, prints every webhook that comes with whether its signature is valid, hands valid ones on and answers as
  * the forward target does, until the signal; then deletes the subscription.
- * @throws Error with the API's answer when it does not take the subscription.
+ * @throws Error with the API's answer when it does not take the subscription, or when the port is in use.
  */
 export async function listen(options: ListenOptions): Promise<void> {
   const { say, signal } = options;
-  let secret = '';
+  let verifier: ((webhook: Webhook) => void) | undefined;
+  // A webhook may be faster than the answer that has its secret.
+  const verifying = new Promise<Webhook>((resolve) => (verifier = resolve));
   const server = http.createServer((incoming, response) => {
-    void receive(options, () => secret, incoming)
+    void receive(options, verifying, incoming)
       .then((status) => response.writeHead(status).end())
       .catch((error: unknown) => {
-        say(`  not handed on: ${String(error)}`);
+        say(`  not handed on, answered 502, so that it is sent again: ${reasonOf(error)}`);
         response.writeHead(502).end();
       });
   });
-  server.listen(options.port, '127.0.0.1');
-  await once(server, 'listening');
+  await listening(server, options.port);
   const url = options.publicUrl ?? `http://127.0.0.1:${(server.address() as AddressInfo).port}/`;
   let subscription: string | undefined;
   try {
@@ -52,25 +51,43 @@ export async function listen(options: ListenOptions): Promise<void> {
       description: 'remit listen',
     });
     subscription = String(created['id']);
-    secret = String(created['secret']);
+    verifier?.(new Webhook(String(created['secret'])));
     say(
       `listening at ${url} as ${subscription} for ${options.events.join(', ')}; Ctrl-C ends and unsubscribes`,
     );
     if (!signal.aborted) await once(signal, 'abort');
   } finally {
-    if (subscription !== undefined) {
-      await callApi(options, 'DELETE', `/api/v1/subscriptions/${subscription}`);
-      say(`unsubscribed ${subscription}`);
-    }
+    if (subscription !== undefined) await unsubscribe(options, subscription);
     server.closeAllConnections();
     server.close();
+  }
+}
+
+async function listening(server: http.Server, port: number): Promise<void> {
+  server.listen(port, '127.0.0.1');
+  await once(server, 'listening').catch((error: unknown) => {
+    throw new Error(`can't listen on port ${port} (${reasonOf(error)}): choose another --port`, {
+      cause: error,
+    });
+  });
+}
+
+async function unsubscribe(options: ListenOptions, id: string): Promise<void> {
+  const path = `/api/v1/subscriptions/${id}`;
+  try {
+    await callApi(options, 'DELETE', path);
+    options.say(`unsubscribed ${id}`);
+  } catch (error) {
+    throw new Error(`${id} is still subscribed (${reasonOf(error)}): delete it with DELETE ${path}`, {
+      cause: error,
+    });
   }
 }
 
 /** @returns the status to answer. */
 async function receive(
   { say, forward }: ListenOptions,
-  secret: () => string,
+  verifying: Promise<Webhook>,
   incoming: http.IncomingMessage,
 ): Promise<number> {
   const chunks: Buffer[] = [];
@@ -87,13 +104,14 @@ async function receive(
       String(incoming.headers[name] ?? ''),
     ]),
   );
+  const id = printable(headers['webhook-id'] || '(no webhook-id)');
   try {
-    new Webhook(secret()).verify(body, headers);
+    (await verifying).verify(body, headers);
   } catch (error) {
-    say(`✗ ${headers['webhook-id']}  ${error instanceof Error ? error.message : String(error)}`);
+    say(`✗ ${id}  ${reasonOf(error)}; answered 401`);
     return 401;
   }
-  say(`✓ ${headers['webhook-id']}  ${body}`);
+  say(`✓ ${id}  ${printable(body)}`);
   if (forward === undefined) return 204;
   const answer = await request(forward, {
     method: 'POST',
@@ -102,25 +120,14 @@ async function receive(
     signal: AbortSignal.timeout(FORWARD_TIMEOUT_MS),
   });
   await answer.body.dump();
-  say(`  ${forward} answered ${answer.statusCode}`);
-  return answer.statusCode;
+  const { statusCode } = answer;
+  say(
+    `  ${forward} answered ${statusCode}` +
+      (statusCode === 410 ? ': a subscription that answers 410 is disabled, nothing more will come' : ''),
+  );
+  return statusCode;
 }
 
-/** @throws Error with the problem that the API answers. */
-export async function callApi(
-  { api, token }: Pick<ListenOptions, 'api' | 'token'>,
-  method: 'POST' | 'DELETE',
-  path: string,
-  body?: object,
-): Promise<Record<string, unknown>> {
-  const answer = await request(new URL(path, api), {
-    method,
-    headers: { authorization: `Bearer ${token}`, ...(body && { 'content-type': 'application/json' }) },
-    ...(body && { body: JSON.stringify(body) }),
-    signal: AbortSignal.timeout(API_TIMEOUT_MS),
-  });
-  const text = await answer.body.text();
-  if (answer.statusCode >= 300)
-    throw new Error(`${method} ${path} was answered ${answer.statusCode}: ${text}`);
-  return text === '' ? {} : (JSON.parse(text) as Record<string, unknown>);
+function reasonOf(error: unknown): string {
+  return error instanceof Error ? error.message : String(error);
 }

@@ -6,6 +6,7 @@ import { Partitioners, type Message } from 'kafkajs';
 import { loadConfig, type Config } from '../platform/config';
 import { createKafka } from '../platform/kafka';
 import { createLogger, type Logger } from '../platform/logging';
+import { explainingKafka, requireBrokers } from './kafka-access';
 import { localAccess } from './local-access';
 import { purchaseGenerator } from './purchase-generator';
 
@@ -141,23 +142,20 @@ export async function runProduce(
   say: (line: string) => void,
 ): Promise<void> {
   const { endpoints } = await localAccess(path.join(dataDir, 'endpoints.json'));
-  const config = loadConfig({ KAFKA_BROKERS: endpoints.kafka, ...withoutEmpty(process.env) }, [
-    'KAFKA_BROKERS',
-  ]);
-  const log = createLogger({ LOG_LEVEL: 'error', NODE_ENV: config.NODE_ENV }, 'produce');
-  const produced = await producePurchases(config, log, {
-    files,
-    count,
-    ratePerSecond: rate,
-    badShare: bad,
-    seed,
-    topic: topic ?? config.TOPIC_PURCHASES,
-    progress: true,
-  });
+  const given = loadConfig(process.env, []);
+  const config = { ...given, KAFKA_BROKERS: requireBrokers(given, endpoints.kafka) };
+  const log = createLogger({ LOG_LEVEL: 'silent', NODE_ENV: config.NODE_ENV }, 'produce');
+  const produced = await explainingKafka(config, () =>
+    producePurchases(config, log, {
+      files,
+      count,
+      ratePerSecond: rate,
+      badShare: bad,
+      seed,
+      topic: topic ?? config.TOPIC_PURCHASES,
+      progress: true,
+    }),
+  );
   const broken = files.length > 0 ? '' : `, ${produced.bad} of them broken`;
   say(`${produced.messages} messages in ${produced.seconds.toFixed(1)} s${broken}`);
-}
-
-function withoutEmpty(env: NodeJS.ProcessEnv): NodeJS.ProcessEnv {
-  return Object.fromEntries(Object.entries(env).filter(([, value]) => value !== undefined && value !== ''));
 }

@@ -1,7 +1,7 @@
 import path from 'node:path';
 import { plot as plotSeries } from 'asciichart';
 import Table from 'cli-table3';
-import type { ClickHouseClient } from '@clickhouse/client';
+import { ClickHouseError, type ClickHouseClient } from '@clickhouse/client';
 import { createClickHouse } from '../platform/clickhouse';
 import { loadConfig, type Config } from '../platform/config';
 import { localAccess } from './local-access';
@@ -95,10 +95,12 @@ export async function runStats(
 ): Promise<void> {
   const { endpoints } = await localAccess(path.join(dataDir, 'endpoints.json'));
   const set = Object.entries(process.env).filter(([, value]) => value !== undefined && value !== '');
-  const config = loadConfig({ CLICKHOUSE_URL: endpoints.clickhouse, ...Object.fromEntries(set) }, [
-    'CLICKHOUSE_URL',
-  ]);
-  const stats = await readStats(config, options);
+  const config = loadConfig({ CLICKHOUSE_URL: endpoints.clickhouse, ...Object.fromEntries(set) }, []);
+  if (!config.CLICKHOUSE_URL)
+    throw new Error('no ClickHouse is known: start remit first (npm start), or set CLICKHOUSE_URL');
+  const stats = await readStats(config, options).catch((error: unknown) => {
+    throw new Error(whatIsWrong(config, error), { cause: error });
+  });
   if (options.json) return say(JSON.stringify(stats));
   sayTable(say, 'Stored', ['table', 'rows', 'each once (FINAL)'], stats.stored, (row) => [
     row.table,
@@ -135,6 +137,17 @@ export async function runStats(
       'Rows a minute',
       stats.lag.map(({ rows }) => rows),
     );
+}
+
+/** ClickHouse's code of an unknown table or database. */
+const NOT_MIGRATED: readonly (string | undefined)[] = ['60', '81'];
+
+function whatIsWrong({ CLICKHOUSE_URL, CLICKHOUSE_DATABASE }: Config, error: unknown): string {
+  const { host } = new URL(CLICKHOUSE_URL);
+  if (!(error instanceof ClickHouseError))
+    return `ClickHouse at ${host} does not answer (${String(error)}): is it running? CLICKHOUSE_URL names another`;
+  const hint = NOT_MIGRATED.includes(error.code) ? ': run remit migrate' : '';
+  return `ClickHouse (${CLICKHOUSE_DATABASE}) says: ${error.message}${hint}`;
 }
 
 function sayTable<T>(

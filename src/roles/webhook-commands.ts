@@ -3,73 +3,91 @@ import { createLogger } from '../platform/logging';
 import { openDatabase } from '../platform/postgres';
 import { createKeyring } from '../platform/secrets';
 import { reencryptSecrets } from '../domain/secret-rotation';
-import { listDlqs, purgeDlq, redriveDlq, showDlq, type DlqAccess } from './dlq';
-import { callApi, listen } from './listen';
+import { callApi } from './api-call';
+import { listDlqs, purgeDlq, redriveDlq, showDlq, type DlqAccess, type ShowOptions } from './dlq';
+import { explainingKafka, requireBrokers } from './kafka-access';
+import { listen } from './listen';
 import { localAccess } from './local-access';
 import { mintToken } from './token';
 
 type Say = (line: string) => void;
 
+/** How `redrive` reaches the API, for deliveries. */
+export interface ApiOptions {
+  url?: string;
+  token?: string;
+}
+
 /** The access to the DLQs of the environment, or of the local installation. */
-async function dlqAccess(dataDir: string, say: Say): Promise<DlqAccess> {
+async function dlqAccess(dataDir: string, say: Say, { url, token }: ApiOptions = {}): Promise<DlqAccess> {
   const { endpoints, config } = await localAccess(path.join(dataDir, 'endpoints.json'));
-  const brokers = config.KAFKA_BROKERS ?? (endpoints.kafka ? [endpoints.kafka] : undefined);
-  if (!brokers) throw new Error('no Kafka is known: start remit first (npm start), or set KAFKA_BROKERS');
-  const withBrokers = { ...config, KAFKA_BROKERS: brokers };
+  const withBrokers = { ...config, KAFKA_BROKERS: requireBrokers(config, endpoints.kafka) };
   return {
     config: withBrokers,
-    log: createLogger({ ...withBrokers, LOG_LEVEL: 'error' }, 'dlq'),
+    log: createLogger({ ...withBrokers, LOG_LEVEL: 'silent' }, 'dlq'),
     say,
     async resendDelivery(id, tenant) {
-      const token = await mintToken(config, {
-        subject: 'operator',
-        tenant,
-        scopes: ['read', 'write'],
-        expiresInS: 60,
-      });
-      const api = process.env['REMIT_API_URL'] ?? endpoints.api;
-      if (!api) throw new Error('no API is known: start remit first (npm start), or set REMIT_API_URL');
-      await callApi({ api, token }, 'POST', `/api/v1/deliveries/${id}/resend`);
+      const api = url ?? endpoints.api;
+      if (!api) throw new Error('no API is known: start remit first (npm start), or name it with --url');
+      const mint = () =>
+        mintToken(config, { subject: 'operator', tenant, scopes: ['read', 'write'], expiresInS: 60 });
+      const access = { api, token: token === undefined ? mint : () => Promise.resolve(token) };
+      await callApi(access, 'POST', `/api/v1/deliveries/${encodeURIComponent(id)}/resend`);
     },
   };
 }
 
 export async function runDlqLs(dataDir: string, say: Say): Promise<void> {
-  await listDlqs(await dlqAccess(dataDir, say));
+  await atKafka(dlqAccess(dataDir, say), listDlqs);
 }
 
-export async function runDlqShow(
-  dataDir: string,
-  options: { topic: string; limit: number; values: boolean },
-  say: Say,
-): Promise<void> {
-  await showDlq(await dlqAccess(dataDir, say), options);
+export async function runDlqShow(dataDir: string, options: ShowOptions, say: Say): Promise<void> {
+  await atKafka(dlqAccess(dataDir, say), (access) => showDlq(access, options));
 }
 
 export async function runDlqRedrive(
   dataDir: string,
-  options: { topic: string; limit: number },
+  { topic, limit, ...api }: { topic: string; limit: number } & ApiOptions,
   say: Say,
 ): Promise<void> {
-  await redriveDlq(await dlqAccess(dataDir, say), options);
+  const signal = untilStopped();
+  await atKafka(dlqAccess(dataDir, say, api), (access) => redriveDlq(access, { topic, limit, signal }));
 }
 
 export async function runDlqPurge(
   dataDir: string,
-  options: { topic: string; all: boolean },
+  options: { topic: string; all: boolean; confirm: (question: string) => Promise<boolean> },
   say: Say,
 ): Promise<void> {
-  await purgeDlq(await dlqAccess(dataDir, say), options);
+  await atKafka(dlqAccess(dataDir, say), (access) => purgeDlq(access, options));
 }
 
-const LISTEN_TOKEN_S = 24 * 3_600;
+async function atKafka(
+  opening: Promise<DlqAccess>,
+  run: (access: DlqAccess) => Promise<unknown>,
+): Promise<void> {
+  const access = await opening;
+  await explainingKafka(access.config, () => run(access));
+}
 
-export interface ListenCommand {
+/** Aborted by the first SIGINT or SIGTERM; the second ends the process at once. */
+function untilStopped(): AbortSignal {
+  const ending = new AbortController();
+  const signals = ['SIGINT', 'SIGTERM'] as const;
+  const stop = () => {
+    for (const signal of signals) process.removeListener(signal, stop);
+    ending.abort();
+  };
+  for (const signal of signals) process.on(signal, stop);
+  return ending.signal;
+}
+
+const LISTEN_TOKEN_S = 300;
+
+export interface ListenCommand extends ApiOptions {
   events: string[];
   forward?: string;
   port: number;
-  url?: string;
-  token?: string;
   publicUrl?: string;
 }
 
@@ -78,13 +96,13 @@ export async function runListen(dataDir: string, command: ListenCommand, say: Sa
   const { endpoints, config } = await localAccess(path.join(dataDir, 'endpoints.json'));
   const api = command.url ?? endpoints.api;
   if (!api) throw new Error('no API is known: start remit first (npm start), or name it with --url');
-  const token =
-    command.token ??
-    (await mintToken(config, { subject: 'listen', scopes: ['read', 'write'], expiresInS: LISTEN_TOKEN_S }));
-  const ending = new AbortController();
-  for (const signal of ['SIGINT', 'SIGTERM'] as const) process.once(signal, () => ending.abort());
+  const given = command.token;
+  const token = () =>
+    given === undefined
+      ? mintToken(config, { subject: 'listen', scopes: ['read', 'write'], expiresInS: LISTEN_TOKEN_S })
+      : Promise.resolve(given);
   const { events, forward, port, publicUrl } = command;
-  await listen({ api, token, events, forward, port, publicUrl, say, signal: ending.signal });
+  await listen({ api, token, events, forward, port, publicUrl, say, signal: untilStopped() });
 }
 
 const REENCRYPT_BATCH_ROWS = 500;
@@ -92,13 +110,20 @@ const REENCRYPT_BATCH_ROWS = 500;
 /** `remit reencrypt`: brings every secret to the present ENCRYPTION_KEY. */
 export async function runReencrypt(dataDir: string, say: Say): Promise<void> {
   const { endpoints, config } = await localAccess(path.join(dataDir, 'endpoints.json'));
+  const url = config.DATABASE_URL ?? endpoints.postgres;
+  if (!url) throw new Error('no database is known: start remit first (npm start), or set DATABASE_URL');
+  const keyring = createKeyring(config);
   const db = openDatabase(
-    { ...config, DATABASE_URL: config.DATABASE_URL ?? endpoints.postgres },
+    { ...config, DATABASE_URL: url },
     createLogger({ ...config, LOG_LEVEL: 'error' }, 'reencrypt'),
   );
   try {
-    const { examined, reencrypted } = await reencryptSecrets(db, createKeyring(config), REENCRYPT_BATCH_ROWS);
-    say(`${examined} subscriptions examined, ${reencrypted} secrets encrypted anew`);
+    const { examined, reencrypted, answers } = await reencryptSecrets(db, keyring, REENCRYPT_BATCH_ROWS);
+    say(`${examined} subscriptions examined, ${reencrypted} of their secrets encrypted anew`);
+    say(`${answers} kept answers (Idempotency-Key) encrypted anew`);
+    say(
+      'Nothing is encrypted with a former key any more: ENCRYPTION_KEYS_OLD can be emptied once every process has the new key.',
+    );
   } finally {
     await db.close();
   }

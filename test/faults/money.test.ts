@@ -1,7 +1,9 @@
 import { randomUUID } from 'node:crypto';
 import { setTimeout as sleep } from 'node:timers/promises';
+import { Webhook } from 'standardwebhooks';
 import { reconcile } from '../../src/domain/reconciliation';
 import { sendProviderWebhook } from '../../src/roles/send';
+import { mintToken } from '../../src/roles/token';
 import { eventually } from '../support/harness';
 import { CURRENCY, inspectLedger, newTransaction, SOUND, TENANT, userWith } from '../support/money';
 import { FaultStack } from './money-stack';
@@ -11,49 +13,71 @@ const ROUNDS = Number(process.env['REMIT_FAULT_ROUNDS'] ?? 1);
 const USERS = 10;
 const OPENING = 10_000_000n;
 const AMOUNT = 100n;
+const REFUND = 40n;
 const AWAY_MS = 2_000;
 const BETWEEN_MS = 2_000;
 const PACE_MS = 150;
 
 let remit: FaultStack;
+let asOperator: Record<string, string>;
 beforeAll(async () => {
   remit = await FaultStack.start();
+  const token = { subject: 'operator', scopes: ['write'], expiresInS: 3_600 };
+  asOperator = { authorization: `Bearer ${await mintToken(remit.stack.config, token)}` };
 }, 180_000);
 afterAll(() => remit?.stop(), 90_000);
 
+interface Reply {
+  status: number;
+  body: string;
+}
+
 /** What a caller does who must know: the same request under the same key until there is an answer. */
-async function insist(send: () => Promise<number>, accepted: number): Promise<void> {
+async function insist(send: () => Promise<Reply>, accepted: number): Promise<string> {
   for (;;) {
-    const status = await send().catch(() => 0);
-    if (status === accepted) return;
+    const { status, body } = await send().catch(() => ({ status: 0, body: '' }));
+    if (status === accepted) return body;
     if (status >= 400 && status < 500 && status !== 409 && status !== 429)
-      throw new Error(`answered ${status}`);
+      throw new Error(`answered ${status}: ${body}`);
     await sleep(200);
   }
 }
 
-async function post(userId: string, path: string, body: unknown, key: string): Promise<number> {
+async function send(path: string, text: string, headers: Record<string, string>): Promise<Reply> {
   const response = await fetch(remit.api + path, {
     method: 'POST',
-    headers: { 'x-user-id': userId, 'content-type': 'application/json', 'idempotency-key': key },
-    body: JSON.stringify(body),
+    headers: { 'content-type': 'application/json', ...headers },
+    body: text,
     signal: AbortSignal.timeout(15_000),
   });
-  await response.arrayBuffer();
-  return response.status;
+  return { status: response.status, body: await response.text() };
 }
+
+const post = (who: Record<string, string>, path: string, body: unknown, key: string): Promise<Reply> =>
+  send(path, JSON.stringify(body), { ...who, 'idempotency-key': key });
+
+function postChargeback(body: unknown): Promise<Reply> {
+  const [id, at, text] = [`msg_${randomUUID()}`, new Date(), JSON.stringify(body)];
+  return send('/webhooks/payments/chargebacks', text, {
+    'webhook-id': id,
+    'webhook-timestamp': String(Math.floor(at.getTime() / 1_000)),
+    'webhook-signature': new Webhook(remit.stack.config.PROVIDER_SECRET_PAYMENTS!).sign(id, at, text),
+  });
+}
+
+const asUser = (userId: string) => ({ 'x-user-id': userId });
 
 describe('with worker, bridge, API, PostgreSQL and broker killed in turn under load', () => {
   it('what was accepted is applied, once, and the ledger is clean', async () => {
     const users = await Promise.all(Array.from({ length: USERS }, () => userWith(remit.db, OPENING)));
-    const accepted = { payments: 0, orders: 0, topUps: 0 };
+    const accepted = { payments: 0, orders: 0, topUps: 0, refunds: 0, chargebacks: 0 };
     const sending: Promise<void>[] = [];
     let loading = true;
 
     const load = async (): Promise<void> => {
       for (let i = 0; loading; i++) {
         const userId = users[i % USERS]!;
-        sending.push(payment(userId), order(userId));
+        sending.push(payment(userId), order(userId, i));
         if (i % 3 === 0) sending.push(topUp(userId));
         await sleep(PACE_MS);
       }
@@ -72,17 +96,54 @@ describe('with worker, bridge, API, PostgreSQL and broker killed in turn under l
         id: `msg-${id}`,
         timeoutMs: 15_000,
       };
-      await insist(async () => (await sendProviderWebhook(webhook)).status, 202);
+      await insist(() => sendProviderWebhook(webhook), 202);
       accepted.payments += 1;
     };
-    const order = async (userId: string): Promise<void> => {
+    /** Every third one is refunded in part when it is paid, every fourth one disputed, some of them both. */
+    const order = async (userId: string, i: number): Promise<void> => {
       const key = randomUUID();
-      await insist(() => post(userId, '/orders', { amount: '1.00', currency: CURRENCY }, key), 201);
+      const body = { amount: '1.00', currency: CURRENCY };
+      const placed = await insist(() => post(asUser(userId), '/orders', body, key), 201);
+      const { id } = JSON.parse(placed) as { id: string };
       accepted.orders += 1;
+      const after: Promise<void>[] = [];
+      if (i % 3 === 0) after.push(refund(id));
+      if (i % 4 === 0) after.push(chargeback(id, i % 8 === 0 ? 'lost' : 'won'));
+      await Promise.all(after);
+    };
+    const paid = (id: string) =>
+      eventually(
+        async () => {
+          const { status } = await remit.db.prisma.order.findUniqueOrThrow({ where: { id } });
+          expect(status).not.toBe('NEW');
+        },
+        180_000,
+        500,
+      );
+    const refund = async (id: string): Promise<void> => {
+      await paid(id);
+      const key = randomUUID();
+      await insist(() => post(asOperator, `/api/v1/orders/${id}/refunds`, { amount: '0.40' }, key), 201);
+      accepted.refunds += 1;
+    };
+    const chargeback = async (id: string, verdict: 'won' | 'lost'): Promise<void> => {
+      await paid(id);
+      for (const status of ['opened', verdict]) {
+        const body = {
+          provider_event_id: randomUUID(),
+          order_id: id,
+          status,
+          amount: '0.50',
+          currency: CURRENCY,
+        };
+        await insist(() => postChargeback(body), 202);
+        accepted.chargebacks += 1;
+      }
     };
     const topUp = async (userId: string): Promise<void> => {
       const key = randomUUID();
-      await insist(() => post(userId, '/accounts/topup', { amount: '1.00', currency: CURRENCY }, key), 200);
+      const body = { amount: '1.00', currency: CURRENCY };
+      await insist(() => post(asUser(userId), '/accounts/topup', body, key), 200);
       accepted.topUps += 1;
     };
 
@@ -105,19 +166,18 @@ describe('with worker, bridge, API, PostgreSQL and broker killed in turn under l
     const applied = await eventually(
       async () => {
         const { db } = remit;
-        const [payments, orders, topUps, events, undecided] = await Promise.all([
+        const applied = { outcome: 'applied' };
+        const [payments, orders, topUps, refunds, chargebacks, events, open] = await Promise.all([
           db.prisma.payment.count({ where: { status: 'succeeded' } }),
-          db.prisma.order.count({ where: { status: 'FINISHED' } }),
+          db.prisma.order.count({ where: { status: { in: ['FINISHED', 'CHARGED_BACK'] } } }),
           db.prisma.journalTransaction.count({ where: { kind: 'top_up' } }),
-          db.prisma.providerEvent.count({ where: { outcome: 'applied' } }),
-          db.prisma.order.count({ where: { status: 'NEW' } }),
+          db.prisma.refund.count(),
+          db.prisma.providerEvent.count({ where: { ...applied, provider: 'payments.disputes' } }),
+          db.prisma.providerEvent.count({ where: { ...applied, provider: 'decard' } }),
+          db.prisma.dispute.count({ where: { closedAt: null } }),
         ]);
-        const found = { payments, orders, topUps: topUps - USERS };
-        expect({ found, events, undecided }).toEqual({
-          found: accepted,
-          events: accepted.payments,
-          undecided: 0,
-        });
+        const found = { payments, orders, topUps: topUps - USERS, refunds, chargebacks };
+        expect({ found, events, open }).toEqual({ found: accepted, events: accepted.payments, open: 0 });
         return found;
       },
       120_000,
@@ -131,7 +191,9 @@ describe('with worker, bridge, API, PostgreSQL and broker killed in turn under l
       _sum: { balanceMinor: true },
     });
     expect(_sum.balanceMinor).toBe(
-      OPENING * BigInt(USERS) + AMOUNT * BigInt(accepted.payments + accepted.topUps - accepted.orders),
+      OPENING * BigInt(USERS) +
+        AMOUNT * BigInt(accepted.payments + accepted.topUps - accepted.orders) +
+        REFUND * BigInt(accepted.refunds),
     );
     process.stderr.write(
       `  accepted ${JSON.stringify(accepted)}, applied ${JSON.stringify(applied)}, roles restarted by themselves ${remit.restarts}\n`,

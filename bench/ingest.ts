@@ -14,6 +14,7 @@ interface Figures {
   full: Consumed[];
   trusting: Consumed[];
   engine: number[];
+  engineTwo: number[];
 }
 
 /**
@@ -50,7 +51,15 @@ async function measureRates(
   rounds: number,
   progress: (line: string) => void,
 ): Promise<Figures> {
-  const figures: Figures = { discard: [], bare: [], bareTable: [], full: [], trusting: [], engine: [] };
+  const figures: Figures = {
+    discard: [],
+    bare: [],
+    bareTable: [],
+    full: [],
+    trusting: [],
+    engine: [],
+    engineTwo: [],
+  };
   const passThrough = { INGEST_VALIDATION: 'pass-through' };
   for (let i = 1; i <= rounds; i++) {
     figures.discard.push(await stage.consume('discard', 'clean', size));
@@ -58,8 +67,11 @@ async function measureRates(
     figures.full.push(expectRows(await stage.consume('remit', 'dirty', size), size - bad));
     figures.trusting.push(expectRows(await stage.consume('remit', 'clean', size, passThrough), size));
     figures.bareTable.push(await stage.consume('bare', 'clean', size));
-    // It is slow, so once is enough.
-    if (i === 1) figures.engine.push(await consumeByKafkaEngine(stage, 'clean', size));
+    // They are slow, so once is enough.
+    if (i === 1) {
+      figures.engine.push(await consumeByKafkaEngine(stage, 'clean', size, 1));
+      figures.engineTwo.push(await consumeByKafkaEngine(stage, 'clean', size, 2));
+    }
     progress(
       `round ${i}/${rounds}, rows/s: ${Object.entries(
         figures as unknown as Record<string, (Consumed | number)[]>,
@@ -99,7 +111,7 @@ function rateRows(figures: Figures, size: number, rounds: number): BenchRow[] {
     ...(atLeast === undefined ? {} : { atLeast }),
     note: `${what}; ${cpu(all)} CPU µs a row, peak ${peak(all)} MB; ${rounds} rounds of ${size.toLocaleString('en')}`,
   });
-  const { full, trusting, bare, bareTable, discard, engine } = figures;
+  const { full, trusting, bare, bareTable, discard, engine, engineTwo } = figures;
   return [
     row('validating, 0.1 % bad', full, bare, 'reference: bare loop into the same table', 0.75),
     row('pass-through', trusting, bare, 'reference: bare loop into the same table', 0.9),
@@ -107,8 +119,14 @@ function rateRows(figures: Figures, size: number, rounds: number): BenchRow[] {
       'validating, beside the Kafka engine',
       full,
       engine,
-      'reference: ClickHouse’s Kafka engine, 2 consumers, same table',
+      'reference: ClickHouse’s Kafka engine, one consumer as by default and as the role, same table',
       2,
+    ),
+    row(
+      'validating, beside the Kafka engine with 2 consumers',
+      full,
+      engineTwo,
+      'one process beside two consumers',
     ),
     row(
       'validating, beside a plain table',

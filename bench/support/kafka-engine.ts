@@ -5,7 +5,6 @@ import { loadConfig } from '../../src/platform/config';
 import { createLogger } from '../../src/platform/logging';
 import { PURCHASE_COLUMNS, type IngestStage } from './ingest-stage';
 
-const CONSUMERS = 2;
 const LIMIT_MS = 300_000;
 
 /**
@@ -16,8 +15,9 @@ export async function consumeByKafkaEngine(
   stage: IngestStage,
   topic: string,
   messages: number,
+  consumers: number,
 ): Promise<number> {
-  const name = 'bench_kafka_engine';
+  const name = `bench_kafka_engine_${consumers}`;
   const config = loadConfig({ ...stage.env, CLICKHOUSE_DATABASE: name }, []);
   await migrateClickHouse(config, createLogger(config, 'bench'));
   const client = createClickHouse(config);
@@ -25,7 +25,7 @@ export async function consumeByKafkaEngine(
     await client.command({
       query: `CREATE TABLE queue (${PURCHASE_COLUMNS}) ENGINE = Kafka SETTINGS
                 kafka_broker_list = '${stage.config.KAFKA_BROKERS.join(',')}', kafka_topic_list = '${topic}',
-                kafka_group_name = '${name}', kafka_format = 'JSONEachRow', kafka_num_consumers = ${CONSUMERS},
+                kafka_group_name = '${name}', kafka_format = 'JSONEachRow', kafka_num_consumers = ${consumers},
                 kafka_thread_per_consumer = 1, kafka_max_block_size = 65536`,
     });
     const startedAt = performance.now();

@@ -3,7 +3,7 @@ import http from 'node:http';
 import type { AddressInfo } from 'node:net';
 import path from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
-import type { Client, Connection } from '@temporalio/client';
+import { WorkflowNotFoundError, type Client, type Connection } from '@temporalio/client';
 import { TASK_QUEUES, workflowId, WORKFLOWS } from '../src/contracts/workflows';
 import { deliveryPolicyOf } from '../src/domain/delivery-policy';
 import type { DeliveryRow } from '../src/domain/payments';
@@ -246,9 +246,13 @@ async function endAll(stage: Stage, client: Client, tenantId: string): Promise<v
     `SELECT event_id, subscription_id FROM deliveries WHERE tenant_id = $1 AND status = 'pending'`,
     [tenantId],
   );
-  await startMany(rows.length, (index) => {
+  await startMany(rows.length, async (index) => {
     const { event_id: eventId, subscription_id: subscriptionId } = rows[index]!;
-    return client.workflow.getHandle(workflowId.delivery(eventId, subscriptionId)).terminate();
+    try {
+      await client.workflow.getHandle(workflowId.delivery(eventId, subscriptionId)).terminate();
+    } catch (error) {
+      if (!(error instanceof WorkflowNotFoundError)) throw error;
+    }
   });
 }
 

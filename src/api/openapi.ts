@@ -39,10 +39,11 @@ export function openApiDocument(routes: readonly RouteDoc[]): OpenApiDocument {
   });
 }
 
-const IF_MATCH = z.string().max(500).meta({
-  description: 'ETag of the version that was read, or * for any',
-  example: '"1"',
-});
+const IF_MATCH = z
+  .string()
+  .max(500)
+  .regex(/^(\*|(W\/)?"[^"]*"(, *(W\/)?"[^"]*")*)$/)
+  .meta({ description: 'ETag of the version that was read, or * for any', example: '"1"' });
 
 function headersOf(route: RouteDoc): { headers?: z.ZodObject } {
   const { ifMatch } = route;

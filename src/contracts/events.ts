@@ -32,7 +32,7 @@ export function jsonFault(value: unknown, depth = 0): string | undefined {
 }
 
 /** A JSON object of any content. Kept as it was parsed: zod's records would drop or rename keys. */
-const jsonObject = (description: string) =>
+const jsonObject = (description: string, example: object) =>
   z
     .custom<Record<string, unknown>>(
       (value) => typeof value === 'object' && value !== null && !Array.isArray(value),
@@ -42,16 +42,25 @@ const jsonObject = (description: string) =>
       const message = jsonFault(value);
       if (message !== undefined) context.addIssue({ code: 'custom', message });
     })
-    .meta({ ...JSON_OBJECT, description });
+    .meta({ ...JSON_OBJECT, description, example });
+
+/** The same, or null. The document has to be told: what it says of an object's type would hold for null too. */
+const jsonObjectOrNull = (description: string, example: object) =>
+  jsonObject(description, example)
+    .nullable()
+    .meta({ type: ['object', 'null'], additionalProperties: true, description, example });
 
 // ---------------------------------------------------------------------------------------------------- event types
 
+const DATA_EXAMPLE = { total: '10.50', currency: 'EUR' };
+
 const eventTypeFields = {
   description: cleanText(1_000),
-  schema: jsonObject(
+  schema: jsonObjectOrNull(
     'JSON Schema (2020-12) of the events’ data. References within the document only, no recursion. Null: any object',
-  ).nullable(),
-  example: jsonObject('Data of an example event; it must satisfy the schema').nullable(),
+    { type: 'object', properties: { total: { type: 'string' } }, required: ['total'] },
+  ),
+  example: jsonObjectOrNull('Data of an example event; it must satisfy the schema', DATA_EXAMPLE),
 };
 export const CreateEventTypeBody = z
   .strictObject({
@@ -155,7 +164,7 @@ export const PublishEventBody = z
     id: ClientEventId.optional(),
     type: EventTypeName,
     timestamp: GivenInstant.optional().meta({ description: 'when it happened; now when left out' }),
-    data: jsonObject('What subscribers get as data; it must satisfy the type’s schema'),
+    data: jsonObject('What subscribers get as data; it must satisfy the type’s schema', DATA_EXAMPLE),
   })
   .meta({ id: 'PublishEvent' });
 export type PublishEvent = z.output<typeof PublishEventBody>;

@@ -344,7 +344,8 @@ const subscriptionFields = {
     .url({ protocol: /^https?$/, error: 'must be an http or https URL' })
     .max(2_048)
     .regex(NO_CONTROLS, { error: 'must not contain control characters' })
-    .refine(isWellFormed, { error: 'must not contain lone surrogates' }),
+    .refine(isWellFormed, { error: 'must not contain lone surrogates' })
+    .meta({ example: 'https://example.com/webhooks' }),
   eventTypes: z.array(EventTypePattern).min(1).max(50),
   description: cleanText(500),
   filter: SubscriptionFilter,
@@ -369,6 +370,9 @@ export const CreateSubscriptionBody = z
     headers: subscriptionFields.headers.default({}),
     rateLimitPerSecond: subscriptionFields.rateLimitPerSecond.default(null),
     ordered: subscriptionFields.ordered.default(false),
+    paused: z.boolean().default(false).meta({
+      description: 'make it paused: it gets nothing until it is resumed, which can bring it all since then',
+    }),
   })
   .meta({ id: 'CreateSubscription' });
 export const UpdateSubscriptionBody = z
@@ -461,9 +465,7 @@ export const DeliveryAttempt = z
     responseBody: z.string().nullable(),
   })
   .meta({ id: 'DeliveryAttempt' });
-export const DeliveryAttempts = z
-  .object({ items: z.array(DeliveryAttempt) })
-  .meta({ id: 'DeliveryAttempts' });
+export const DeliveryAttempts = page(DeliveryAttempt, 'DeliveryAttempts');
 
 // ---------------------------------------------------------------------------------------------------- provider webhooks, health
 

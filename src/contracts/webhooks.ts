@@ -38,13 +38,15 @@ export const EventTypePattern = z
   .max(128)
   .regex(/^(\*|[a-z0-9_]+(\.[a-z0-9_]+)*(\.\*)?)$/, {
     error: 'an event type such as payment.succeeded, payment.* or *',
-  });
+  })
+  .meta({ example: 'invoice.*' });
 
 /** A full event type: lower case words of letters, digits and _, separated by dots. */
 export const EventTypeName = z
   .string()
   .max(128)
-  .regex(/^[a-z0-9_]+(\.[a-z0-9_]+)*$/, { error: 'an event type such as invoice.paid' });
+  .regex(/^[a-z0-9_]+(\.[a-z0-9_]+)*$/, { error: 'an event type such as invoice.paid' })
+  .meta({ example: 'invoice.paid' });
 
 /** The type of a test event, which goes to one subscription alone. */
 export const TEST_EVENT_TYPE = 'webhook.test';

@@ -4,7 +4,15 @@ import type { DeliveryRow } from './payments';
 import type { Delivery, DeliveryAttempt } from '../generated/prisma/client';
 import type { Database } from '../platform/postgres';
 import type { Keyring } from '../platform/secrets';
-import { afterCursor, createdWithin, NEWEST_FIRST, toPage, type Page } from './pages';
+import {
+  afterCursor,
+  createdWithin,
+  decodeCursor,
+  encodeCursor,
+  NEWEST_FIRST,
+  toPage,
+  type Page,
+} from './pages';
 import { headersContext, secretContext, type SubscriptionState } from './subscriptions';
 
 // ---------------------------------------------------------------------------------------------------- attempts
@@ -358,15 +366,32 @@ export async function getDelivery(
   return view(found);
 }
 
-/** The attempts of a delivery, first to last; as many as its schedule is long. @throws RemitError not_found. */
+/**
+ * The attempts of a delivery, first to last: as many as its schedule is long, for each time it was sent.
+ * @throws RemitError not_found; invalid_request on a malformed cursor.
+ */
 export async function listAttempts(
   db: Pick<Database, 'prisma'>,
-  { tenantId, id }: { tenantId: string; id: string },
-): Promise<AttemptView[]> {
+  {
+    tenantId,
+    id,
+    limit,
+    cursor,
+  }: { tenantId: string; id: string; limit: number; cursor?: string | undefined },
+): Promise<Page<AttemptView>> {
+  const after = cursor === undefined ? 0 : Number(decodeCursor(cursor).id);
   const found = await db.prisma.delivery.findFirst({
     where: { id, tenantId },
-    select: { attemptLog: { orderBy: { attempt: 'asc' } } },
+    select: {
+      attemptLog: { where: { attempt: { gt: after } }, orderBy: { attempt: 'asc' }, take: limit + 1 },
+    },
   });
   if (!found) throw new RemitError('not_found', 'there is no such delivery');
-  return found.attemptLog.map(attemptView);
+  const items = found.attemptLog.slice(0, limit);
+  const last = items.at(-1);
+  const nextCursor =
+    found.attemptLog.length > limit && last
+      ? encodeCursor({ createdAt: last.startedAt, id: String(last.attempt) })
+      : null;
+  return { items: items.map(attemptView), nextCursor };
 }

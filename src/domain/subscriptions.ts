@@ -94,6 +94,8 @@ const cause = (id: string) => `subscription:${id}`;
 const notFound = () => new RemitError('not_found', 'there is no such subscription');
 
 export interface NewSubscription extends SubscriptionOptions {
+  /** It gets nothing until somebody resumes it. */
+  paused?: boolean;
   /** For the audit log. */
   by?: Actor;
   /** A UUID that makes the creation idempotent. A fresh one when left out. */
@@ -130,6 +132,7 @@ export async function createSubscription(
     headers = {},
     rateLimitPerSecond = null,
     ordered = false,
+    paused = false,
   }: NewSubscription,
 ): Promise<{ subscription: SubscriptionView; secret: string }> {
   requireDeliverableUrl(url, allowedPrivateCidrs);
@@ -146,6 +149,7 @@ export async function createSubscription(
     filter,
     rateLimitPerSecond,
     ordered,
+    ...(paused && { state: 'paused', stateReason: 'operator', missedSince: new Date() }),
   };
   const created = await db.prisma.$transaction(async (tx) => {
     // Two creations at once would both find the last free place.

@@ -8,7 +8,7 @@ import { keyword, playedStage } from '../support/workflow-env';
 const MINUTE = 60_000;
 const HOUR = 60 * MINUTE;
 
-const stage = playedStage(['attemptDelivery', 'finishDelivery', 'deadLetterDelivery']);
+const stage = playedStage(['attemptDelivery', 'finishDelivery', 'followersOf', 'deadLetterDelivery']);
 
 const handleOf = ({ eventId, subscriptionId, generation }: DeliveryRef) =>
   stage.environment.client.workflow.getHandle(workflowId.delivery(eventId, subscriptionId, generation));
@@ -24,7 +24,10 @@ async function start(ref: DeliveryRef): Promise<WorkflowHandle> {
 }
 
 /** Plays attempts: each delivery gets its next answer; without one it is delivered. */
-function played(answers: Record<string, Partial<AttemptResult>[]>) {
+function played(
+  answers: Record<string, Partial<AttemptResult>[]>,
+  followers: Record<string, DeliveryRef> = {},
+) {
   const attempts: AttemptInput[] = [];
   stage.play({
     attemptDelivery: (input: AttemptInput): Promise<AttemptResult> => {
@@ -39,6 +42,10 @@ function played(answers: Record<string, Partial<AttemptResult>[]>) {
       });
     },
     finishDelivery: ({ status }: { status: string }) => Promise.resolve(status),
+    followersOf: ({ deliveryId }: { deliveryId: string }) => {
+      const next = followers[deliveryId];
+      return Promise.resolve(next ? { next } : {});
+    },
     deadLetterDelivery: () => Promise.resolve(),
   });
   return attempts;
@@ -143,6 +150,21 @@ describe('an ordered delivery', () => {
       second.deliveryId,
     ]);
     expect(attempts.at(-1)).not.toHaveProperty('urgent');
+  });
+
+  it('that is cancelled wakes the one after it too', async () => {
+    const [first, second] = [deliveryRef({ ordered: true }), deliveryRef({ ordered: true })];
+    const attempts = played(
+      { [first.deliveryId]: [later(0, 10 * HOUR)], [second.deliveryId]: [later(0, 10 * HOUR)] },
+      { [first.deliveryId]: second },
+    );
+    const [cancelled, waiting] = [await start(first), await start(second)];
+    await eventually(() => expect(attempts).toHaveLength(2));
+    await cancelled.signal(SIGNALS.cancel);
+    expect(await cancelled.result()).toBe('cancelled');
+    expect(await waiting.result()).toBe('delivered');
+    expect(attempts.at(-1)).toMatchObject({ deliveryId: second.deliveryId, attempt: 1 });
+    expect(attempts).toHaveLength(3);
   });
 
   it('ends well when the one after it is not there', async () => {

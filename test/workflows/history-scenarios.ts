@@ -1,5 +1,6 @@
 import type { WorkflowHandle } from '@temporalio/client';
 import type { AttemptInput, AttemptResult } from '../../src/activities/deliveries';
+import type { FanOutResult } from '../../src/activities/events';
 import type { StepInput, StepResult } from '../../src/activities/replays';
 import {
   SIGNALS,
@@ -7,8 +8,10 @@ import {
   workflowId,
   WORKFLOWS,
   type DeliveryRef,
+  type EventWorkflowInput,
   type ReplayInput,
 } from '../../src/contracts/workflows';
+import type { PurgePosition, PurgeStep } from '../../src/domain/event-retention';
 import { loadConfig } from '../../src/platform/config';
 import { DISPUTE_SCENARIOS, ORDER_WEBHOOK_SCENARIOS } from './dispute-scenarios';
 import { ORDER_SCENARIOS, PAYMENT_SCENARIOS } from './payment-scenarios';
@@ -68,6 +71,7 @@ function delivery(
         }),
       finishDelivery: ({ status }: { status: string }) => Promise.resolve(status),
       deadLetterDelivery: () => Promise.resolve(),
+      followersOf: () => Promise.resolve({ next: refOf('follower', { ordered: true }) }),
     },
     ...(meanwhile ? { meanwhile } : {}),
   };
@@ -107,6 +111,40 @@ function replay(name: string, deliveries: DeliveryRef[]): Scenario {
   };
 }
 
+function event(name: string, steps: (DeliveryRef[] | null)[]): Scenario {
+  const input: EventWorkflowInput = {
+    eventId: `evt_${name}`,
+    correlationId: 'correlation',
+    source: { topic: 'events', partition: 0, offset: '1', key: name, valueBase64: '', headers: {} },
+  };
+  const left = [...steps];
+  return {
+    name,
+    workflowType: WORKFLOWS.event,
+    workflowId: workflowId.event(input.eventId),
+    taskQueue: TASK_QUEUES.events,
+    input,
+    activities: {
+      fanOutEvent: (): Promise<FanOutResult | null> => {
+        const deliveries = left.shift() ?? null;
+        const next = left.length > 0 ? (deliveries?.at(-1)?.subscriptionId ?? null) : null;
+        return Promise.resolve(deliveries && { deliveries, next });
+      },
+      deadLetterPublication: () => Promise.resolve(),
+      attemptDelivery: ({ attempt }: AttemptInput): Promise<AttemptResult> =>
+        Promise.resolve({ ...ANSWER, ...DELIVERED, attempts: attempt }),
+    },
+  };
+}
+
+/** What a schedule starts: without input, and under an id of its own. */
+const upkeep = (
+  name: string,
+  workflowType: string,
+  taskQueue: string,
+  activities: Scenario['activities'],
+): Scenario => ({ name, workflowType, workflowId: name, taskQueue, input: undefined, activities });
+
 const ANSWER: AttemptResult = {
   verdict: 'delivered',
   result: 'delivered',
@@ -142,6 +180,34 @@ export const SCENARIOS: readonly Scenario[] = [
   delivery('delivery-sent-again', [{ attempts: 11 }, { attempts: 12 }, DELIVERED], undefined, {
     generation: 1,
     attemptsBefore: 10,
+  }),
+  delivery('delivery-cancelled-in-order', [], (handle) => handle.signal(SIGNALS.cancel), { ordered: true }),
+  event('event-fanned-out', [
+    [refOf('fanned-out'), refOf('fanned-out', { subscriptionId: 'sub_2' })],
+    [refOf('fanned-out', { subscriptionId: 'sub_3' })],
+  ]),
+  event('event-unknown', [null]),
+  upkeep('retention', WORKFLOWS.retention, TASK_QUEUES.events, {
+    purgeEvents: ({ after }: PurgePosition): Promise<PurgeStep> =>
+      Promise.resolve({
+        ...{ at: '2026-01-01T00:00:00.000Z', after: `${after}x`, examined: 10, purged: 4 },
+        done: after === 'xx',
+      }),
+  }),
+  upkeep('replay-sweep', WORKFLOWS.replaySweep, TASK_QUEUES.deliveries, {
+    strandedReplays: () =>
+      Promise.resolve({
+        replays: [{ id: 'swept', subscriptionId: 'sub_1', ratePerSecond: 10 }],
+        next: null,
+      }),
+    stepReplay: () =>
+      Promise.resolve({
+        deliveries: [],
+        progress: { at: '', after: '', examined: 0, replayed: 0, paused: false },
+        done: true,
+        stopped: null,
+      }),
+    recordReplayState: () => Promise.resolve(),
   }),
   replay('replay-done', [refOf('replayed-1', { generation: 1 }), refOf('replayed-2', { generation: 1 })]),
 ];

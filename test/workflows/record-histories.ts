@@ -20,7 +20,11 @@ const SETTLE_MS = 500;
 
 async function record(environment: TestWorkflowEnvironment, scenario: Scenario): Promise<object> {
   const { workflow } = environment.client;
-  const options = { workflowId: scenario.workflowId, taskQueue: scenario.taskQueue, args: [scenario.input] };
+  const options = {
+    workflowId: scenario.workflowId,
+    taskQueue: scenario.taskQueue,
+    args: scenario.input === undefined ? [] : [scenario.input],
+  };
   const handle = scenario.signal
     ? await workflow.signalWithStart(scenario.workflowType, {
         ...options,

@@ -1,6 +1,7 @@
 import { readFileSync } from 'node:fs';
 import path from 'node:path';
 import type { RequestHandler } from 'express';
+import { z } from 'zod';
 import { RemitError } from '../../contracts/errors';
 import type { RawRoute } from './route';
 
@@ -9,6 +10,8 @@ const ASSETS: Record<string, string> = {
   'swagger-ui.css': 'text/css; charset=utf-8',
   'swagger-ui-bundle.js': 'text/javascript; charset=utf-8',
 };
+
+const DocsParams = z.strictObject({ file: z.string().max(200).meta({ example: 'swagger-ui.css' }) });
 
 const PAGE = `<!doctype html>
 <html lang="en">
@@ -88,6 +91,7 @@ export const docsRoutes: RawRoute[] = [
     tag: 'Documentation',
     summary: 'A file of that page',
     access: 'public',
+    params: DocsParams,
     responses: { 200: { description: 'A script or style sheet', contentType: 'text/plain' } },
     problems: ['not_found', 'invalid_request'],
     handlers: () => {

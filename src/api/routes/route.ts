@@ -217,8 +217,12 @@ export function timeOf({ since, until }: { since?: string | undefined; until?: s
 }
 
 /** What ids of a list's rows are: a cursor with another kind of id was not made by that list. */
-export type IdKind = 'uuid' | 'text' | 'number';
-const ID_FORMS = { uuid: /^[0-9a-f]{8}-(?:[0-9a-f]{4}-){3}[0-9a-f]{12}$/, number: /^\d{1,18}$/ };
+export type IdKind = 'uuid' | 'text' | 'number' | 'attempt';
+const ID_FORMS = {
+  uuid: /^[0-9a-f]{8}-(?:[0-9a-f]{4}-){3}[0-9a-f]{12}$/,
+  number: /^\d{1,18}$/,
+  attempt: /^\d{1,9}$/,
+};
 
 /**
  * The limits of a page: the asked-for rows, at most what configuration allows, and a cursor that the database can

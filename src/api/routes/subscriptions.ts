@@ -7,6 +7,7 @@ import {
   DeliveryAttempts,
   DeliveryPage,
   IdParams,
+  PageQuery,
   Subscription,
   SubscriptionCreated,
   RotateSecretBody,
@@ -314,12 +315,15 @@ const deliveries: Route[] = [
     summary: 'Every attempt of a delivery: when, how long, what was answered',
     access: 'token',
     params: IdParams,
-    responses: { 200: { description: 'The attempts, first to last', schema: DeliveryAttempts } },
+    query: PageQuery,
+    responses: { 200: { description: 'A page of attempts, first to last', schema: DeliveryAttempts } },
     problems: ['not_found'],
-    async handle({ deps, caller, params }) {
-      const id = deliveryId(params.id);
-      const attempts = await listAttempts(deps.database, { tenantId: caller.tenantId, id });
-      return { status: 200, body: { items: attempts.map(attemptOf) } };
+    async handle({ deps, caller, params, query }) {
+      const page = await listAttempts(deps.database, {
+        ...{ tenantId: caller.tenantId, id: deliveryId(params.id) },
+        ...pageLimits(query, deps.config, 'attempt'),
+      });
+      return { status: 200, body: { items: page.items.map(attemptOf), nextCursor: page.nextCursor } };
     },
   }),
 ];

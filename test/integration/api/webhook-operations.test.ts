@@ -190,6 +190,18 @@ describe('a paused subscription', () => {
     expect(numbers(played.received)).toEqual([2, 1]);
   });
 
+  it('can be made so, and gets what came since when it is resumed with it', async () => {
+    const tenant = await publisher();
+    const played = await playedSubscriber();
+    const { id, state } = await subscribe(tenant, played, { paused: true });
+    expect(state).toBe('paused');
+    const missed = await publish(tenant, 1);
+    expect((await handedOut(tenant, missed.id)).deliveries).toEqual([]);
+    await post(tenant, `/subscriptions/${id}/resume`, 200, { missed: true });
+    await delivery(tenant, missed.id, { status: 'delivered' });
+    expect(numbers(played.received)).toEqual([1]);
+  });
+
   it('is resumed once under an Idempotency-Key, and its replay is one', async () => {
     const tenant = await publisher();
     const { id } = await subscribe(tenant, await playedSubscriber());
@@ -290,6 +302,12 @@ describe('one delivery', () => {
       { attempt: 1, result: 'delivered', statusCode: 204 },
       { attempt: 2, result: 'delivered', statusCode: 204 },
     ]);
+    const page = async (query: string) =>
+      DeliveryAttempts.parse((await tenant.get(`/deliveries/${id}/attempts?${query}`)).body);
+    const { items: first, nextCursor } = await page('limit=1');
+    const second = await page(`limit=1&cursor=${nextCursor}`);
+    expect([...first, ...second.items]).toEqual(items);
+    expect(second.nextCursor).toBeNull();
   });
 
   it('that waits for hours is tried now', async () => {

@@ -146,7 +146,7 @@ describe('an attempt', () => {
     const server = await answering((response) => void response.writeHead(500).end(answers.shift()));
     const { deliveryId, tenantId } = await announce(server.url);
     for (const number of [1, 2, 3]) await attempt(deliveryId, { attempt: number });
-    const attempts = await listAttempts(db, { tenantId, id: deliveryId });
+    const attempts = (await listAttempts(db, { tenantId, id: deliveryId, limit: 50 })).items;
     expect(
       attempts.map(({ attempt: number, result, statusCode, error }) => [number, result, statusCode, error]),
     ).toEqual([1, 2, 3].map((number) => [number, 'http_error', 500, 'HTTP 500']));
@@ -235,7 +235,7 @@ describe('an attempt', () => {
       result: 'refused_address',
     });
     expect(server.connections()).toBe(0);
-    expect((await listAttempts(db, { tenantId, id: deliveryId }))[0]).toMatchObject({
+    expect((await listAttempts(db, { tenantId, id: deliveryId, limit: 50 })).items[0]).toMatchObject({
       result: 'refused_address',
     });
     await strict.close();
@@ -287,7 +287,7 @@ describe('what is stored of attempts', () => {
       ),
     );
     const [attempts, delivery] = [
-      await listAttempts(db, { tenantId, id: deliveryId }),
+      (await listAttempts(db, { tenantId, id: deliveryId, limit: 50 })).items,
       await getDelivery(db, { tenantId, id: deliveryId }),
     ];
     expect(attempts).toHaveLength(1);
@@ -326,7 +326,7 @@ describe('what is stored of attempts', () => {
       expect((await list(filter)).items).toEqual([]);
     expect((await list({ tenantId: 'other' })).items).toEqual([]);
     for (const read of [getDelivery, listAttempts])
-      await expect(read(db, { tenantId: 'other', id: deliveryId })).rejects.toMatchObject({
+      await expect(read(db, { tenantId: 'other', id: deliveryId, limit: 50 })).rejects.toMatchObject({
         code: 'not_found',
       });
   });

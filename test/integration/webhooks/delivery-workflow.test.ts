@@ -145,7 +145,9 @@ describe('a delivery through Temporal, PostgreSQL and HTTP', () => {
     );
     expect(await stored(ref)).toMatchObject({ status: 'delivered', attempts: 3, lastStatusCode: 204 });
     expect(
-      (await listAttempts(db, { tenantId: TENANT, id: ref.deliveryId })).map(({ result }) => result),
+      (await listAttempts(db, { tenantId: TENANT, id: ref.deliveryId, limit: 50 })).items.map(
+        ({ result }) => result,
+      ),
     ).toEqual(['http_error', 'http_error', 'delivered']);
   });
 

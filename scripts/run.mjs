@@ -14,7 +14,7 @@ const HELP = `remit: payments and orders on Temporal
   npm run demo                     plays the samples through a throw-away stack and shows what came of them
   npm test [-- ARGS]               checks (types, lint, format), then the tests; ARGS go to jest
   npm run bench -- NAME [--json]   a benchmark; without NAME it lists them
-  npm run dev                      like start, restarting when a source changes
+  npm run dev                      like start; the roles start anew when a source changes
   npm run build                    compiles to dist/
   npm run remit -- COMMAND         any command of the CLI; try: npm run remit -- --help
 
@@ -29,7 +29,7 @@ Environment:
 `;
 
 /** Commands of the CLI that run until they are stopped, and stop in an order. */
-const ROLES = new Set(['api', 'bridge', 'worker', 'relay', 'ingest', 'start', 'demo']);
+const ROLES = new Set(['api', 'bridge', 'worker', 'relay', 'ingest', 'start', 'demo', 'listen']);
 const COMPILE_CACHE = { NODE_COMPILE_CACHE: path.join(root, 'node_modules/.cache/node-compile') };
 const cli = (args, ordered) =>
   foreground(['--enable-source-maps', path.join(root, 'dist/cli.js'), ...args], {
@@ -48,21 +48,7 @@ const COMMANDS = {
       throw new StepError('There are no benchmarks here (bench/run.ts).');
     return foreground(tsx([path.join(root, 'bench/run.ts'), ...args]), { ordered: true });
   },
-  dev: (args) =>
-    foreground(
-      [
-        path.join(root, 'node_modules/tsx/dist/cli.mjs'),
-        'watch',
-        '--clear-screen=false',
-        'src/cli.ts',
-        'start',
-        ...args,
-      ],
-      {
-        ordered: false,
-        env: { NODE_ENV: 'development' },
-      },
-    ),
+  dev: () => foreground(tsx([path.join(root, 'scripts/dev.ts')]), { ordered: true }),
   test,
 };
 

@@ -1,4 +1,4 @@
-import { existsSync } from 'node:fs';
+import { existsSync, rmSync } from 'node:fs';
 import { mkdir, writeFile } from 'node:fs/promises';
 import os from 'node:os';
 import path from 'node:path';
@@ -24,7 +24,11 @@ export async function buildWorkflowBundle(target = BUILT_AHEAD): Promise<string>
  * @throws when the code was compiled but not bundled.
  */
 export async function workflowBundlePath(): Promise<string> {
-  if (FROM_SOURCES) return buildWorkflowBundle(path.join(os.tmpdir(), `remit-workflows-${process.pid}.js`));
+  if (FROM_SOURCES) {
+    const target = path.join(os.tmpdir(), `remit-workflows-${process.pid}.js`);
+    process.once('exit', () => rmSync(target, { force: true }));
+    return buildWorkflowBundle(target);
+  }
   if (existsSync(BUILT_AHEAD)) return BUILT_AHEAD;
   throw new Error(`${BUILT_AHEAD} is missing: run "npm run build"`);
 }

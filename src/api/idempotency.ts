@@ -1,7 +1,14 @@
 import { createHash, randomUUID } from 'node:crypto';
 import stableStringify from 'safe-stable-stringify';
 import { PROBLEM_STATUS, RemitError } from '../contracts/errors';
-import { claimKey, forgetKey, releaseKey, storeAnswer, type KeyScope } from '../domain/idempotency';
+import {
+  answerContext,
+  claimKey,
+  forgetKey,
+  releaseKey,
+  storeAnswer,
+  type KeyScope,
+} from '../domain/idempotency';
 import { metrics } from '../platform/metrics';
 import { toFault } from './problem';
 import { takesIdempotencyKey, type Answer, type ApiDeps, type Caller, type RouteDoc } from './routes/route';
@@ -78,7 +85,7 @@ export async function once(
       'A request with this Idempotency-Key is being carried out; ask again for its answer.',
     );
   }
-  const context = `idempotency:${claim.operationId}`;
+  const context = answerContext(claim.operationId);
   if (claim.state === 'replay') {
     count('replayed');
     return replay(JSON.parse(keyring.decrypt(claim.answer, context)) as Stored);

@@ -60,24 +60,33 @@ interface Visit {
 }
 
 /**
- * Reads ranges of a topic, at most `limit` messages, each partition in its order. Commits nothing and leaves no
- * consumer group behind, so that it may be repeated.
+ * Shows each message of the ranges to `see`, each partition in its order. Commits nothing and leaves no consumer group
+ * behind, so that it may be repeated.
  * @throws when the brokers are silent for thirty seconds.
  */
-export async function readTopic(
+export async function eachMessage(
   kafka: Kafka,
   { groupPrefix, ...visit }: Visit & { groupPrefix: string },
-): Promise<StoredMessage[]> {
-  const found: StoredMessage[] = [];
+  see: (message: StoredMessage) => void,
+): Promise<void> {
   const groupId = `${groupPrefix}.reader-${randomUUID()}`;
   try {
     await visitRanges(kafka.consumer({ ...ONE_VISIT, groupId }), visit, (messages) => {
-      found.push(...messages);
+      messages.forEach(see);
       return Promise.resolve();
     });
   } finally {
     await withAdmin(kafka, (admin) => admin.deleteGroups([groupId])).catch(() => undefined);
   }
+}
+
+/** The messages of the ranges by partition and offset, at most `limit`, all of them in memory: see eachMessage. */
+export async function readTopic(
+  kafka: Kafka,
+  visit: Visit & { groupPrefix: string },
+): Promise<StoredMessage[]> {
+  const found: StoredMessage[] = [];
+  await eachMessage(kafka, visit, (message) => void found.push(message));
   return found.sort(
     (a, b) => a.partition - b.partition || Math.sign(Number(BigInt(a.offset) - BigInt(b.offset))),
   );

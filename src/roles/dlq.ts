@@ -8,6 +8,7 @@ import { createTable } from '../platform/table';
 import { printable } from '../platform/terminal';
 import { allTopics, deadLetterTopic } from '../platform/topics';
 import {
+  eachMessage,
   rangesOf,
   readTopic,
   withAdmin,
@@ -118,17 +119,12 @@ async function reasonsOf(
   topic: string,
   left: PartitionRange[],
 ): Promise<string> {
-  const messages = await readTopic(kafka, {
-    topic,
-    ranges: left,
-    limit: REASONS_READ_MAX,
-    groupPrefix: config.KAFKA_GROUP_PREFIX,
-  });
   const counts = new Map<string, number>();
-  for (const { headers } of messages) {
+  const visit = { topic, ranges: left, limit: REASONS_READ_MAX, groupPrefix: config.KAFKA_GROUP_PREFIX };
+  await eachMessage(kafka, visit, ({ headers }) => {
     const code = headersToStrings(headers)[names.errorCode] ?? 'none given';
     counts.set(code, (counts.get(code) ?? 0) + 1);
-  }
+  });
   const lines = [...counts]
     .sort(([, a], [, b]) => b - a)
     .map(([code, count]) => `${count} ${printable(code)}`);

@@ -6,6 +6,7 @@ import { Partitioners, type Message } from 'kafkajs';
 import { loadConfig, type Config } from '../platform/config';
 import { createKafka } from '../platform/kafka';
 import { createLogger, type Logger } from '../platform/logging';
+import { withAdmin } from '../platform/topic-reader';
 import { explainingKafka, requireBrokers } from './kafka-access';
 import { localAccess } from './local-access';
 import { purchaseGenerator } from './purchase-generator';
@@ -145,17 +146,13 @@ export async function runProduce(
   const given = loadConfig(process.env, []);
   const config = { ...given, KAFKA_BROKERS: requireBrokers(given, endpoints.kafka) };
   const log = createLogger({ LOG_LEVEL: 'silent', NODE_ENV: config.NODE_ENV }, 'produce');
-  const produced = await explainingKafka(config, () =>
-    producePurchases(config, log, {
-      files,
-      count,
-      ratePerSecond: rate,
-      badShare: bad,
-      seed,
-      topic: topic ?? config.TOPIC_PURCHASES,
-      progress: true,
-    }),
-  );
+  const target = topic ?? config.TOPIC_PURCHASES;
+  const produced = await explainingKafka(config, async () => {
+    // A producer insists for long on brokers that are away and on topics that do not exist; a question is quick.
+    await withAdmin(createKafka(config, log), (admin) => admin.fetchTopicOffsets(target));
+    const played = { files, count, ratePerSecond: rate, badShare: bad, seed, topic: target };
+    return producePurchases(config, log, { ...played, progress: true });
+  });
   const broken = files.length > 0 ? '' : `, ${produced.bad} of them broken`;
   say(`${produced.messages} messages in ${produced.seconds.toFixed(1)} s${broken}`);
 }

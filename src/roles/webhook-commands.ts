@@ -70,13 +70,19 @@ async function atKafka(
   await explainingKafka(access.config, () => run(access));
 }
 
-/** Aborted by the first SIGINT or SIGTERM; the second ends the process at once. */
+/** A Ctrl-C may arrive twice, from the terminal and from a launcher, milliseconds apart. */
+const SAME_SIGNAL_MS = 700;
+
+/** Aborted by the first SIGINT or SIGTERM; a second one ends the process at once. */
 function untilStopped(): AbortSignal {
   const ending = new AbortController();
   const signals = ['SIGINT', 'SIGTERM'] as const;
   const stop = () => {
-    for (const signal of signals) process.removeListener(signal, stop);
+    if (ending.signal.aborted) return;
     ending.abort();
+    setTimeout(() => {
+      for (const signal of signals) process.removeListener(signal, stop);
+    }, SAME_SIGNAL_MS).unref();
   };
   for (const signal of signals) process.on(signal, stop);
   return ending.signal;

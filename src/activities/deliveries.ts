@@ -241,15 +241,15 @@ const NEAR_MS = 50;
 
 /** Whether the attempt has to wait for the subscriber's rest, or for the deliveries before it. */
 async function mustWait(
-  { db, config }: Shared,
+  { db, config, gate }: Shared,
   { urgent = false, ordered = false }: AttemptInput,
   delivery: Deliverable,
   at: Date,
 ): Promise<AttemptResult | undefined> {
   const restMs = (delivery.throttledUntil?.getTime() ?? 0) - at.getTime();
   if (restMs > 0 && !urgent)
-    // Spread, or all of them would come back in the same moment.
-    return later(delivery, 'rest', restMs * (1 + Math.random() * 0.5));
+    // One after the other, or all of them would come back in the same moment.
+    return later(delivery, 'rest', gate.turn([delivery.subscriptionId], restMs * (1 + Math.random() * 0.1)));
   if (ordered && !(await isNextInOrder(db, delivery)))
     return later(delivery, 'order', config.WEBHOOK_ORDERED_POLL_MS * (0.8 + 0.4 * Math.random()));
   return undefined;
@@ -277,11 +277,12 @@ async function takeTurn(
   at: Date,
 ): Promise<AttemptResult | Made> {
   const { subscriptionId, url, throttleLevel } = delivery;
-  const place = deps.gate.enter([subscriptionId, new URL(url).origin], throttleLevel > 0);
+  const lanes = [subscriptionId, new URL(url).origin];
+  const place = deps.gate.enter(lanes, throttleLevel > 0);
   if (!place) {
     const { WEBHOOK_LATER_BASE_MS: baseMs, WEBHOOK_LATER_CAP_MS: capMs } = deps.config;
     const waitMs = Math.min(baseMs * 2 ** Math.min(input.laters ?? 0, 30), capMs);
-    return later(delivery, 'places', waitMs * (0.5 + Math.random()));
+    return later(delivery, 'places', deps.gate.turn(lanes, waitMs * (0.5 + Math.random())));
   }
   let durationMs: number | undefined;
   try {

@@ -2,7 +2,10 @@ import type { Config } from './config';
 
 export type AttemptGateSettings = Pick<
   Config,
-  'WEBHOOK_CONCURRENT_ATTEMPTS' | 'WEBHOOK_CONCURRENT_PER_SUBSCRIPTION' | 'WEBHOOK_SLOW_AFTER_MS'
+  | 'WEBHOOK_CONCURRENT_ATTEMPTS'
+  | 'WEBHOOK_CONCURRENT_PER_SUBSCRIPTION'
+  | 'WEBHOOK_SLOW_AFTER_MS'
+  | 'WEBHOOK_LATER_CAP_MS'
 >;
 
 /** A place for one attempt; given back when it is over. */
@@ -15,6 +18,12 @@ interface Lane {
   inFlight: number;
   /** Its last attempt took long, so that each place it has is taken for long. */
   slow: boolean;
+  /** How long its last attempt took, in milliseconds. */
+  lastMs: number;
+  /** Since when nothing has come to an end while attempts are in flight. */
+  busySince: number;
+  /** When the delivery that was refused last is to come again. */
+  lastTurnAt: number;
 }
 
 /**
@@ -52,7 +61,10 @@ export class AttemptGate {
       this.forget(keys);
       return undefined;
     }
-    for (const lane of lanes) lane.inFlight++;
+    for (const lane of lanes) {
+      if (lane.inFlight === 0) lane.busySince = performance.now();
+      lane.inFlight++;
+    }
     if (slow) this.slowInFlight++;
     let left = false;
     return {
@@ -62,16 +74,40 @@ export class AttemptGate {
         if (slow) this.slowInFlight--;
         for (const lane of lanes) {
           lane.inFlight--;
-          if (durationMs !== undefined) lane.slow = durationMs >= this.settings.WEBHOOK_SLOW_AFTER_MS;
+          lane.busySince = performance.now();
+          if (durationMs === undefined) continue;
+          lane.lastMs = durationMs;
+          lane.slow = durationMs >= this.settings.WEBHOOK_SLOW_AFTER_MS;
         }
         this.forget(keys);
       },
     };
   }
 
+  /**
+   * In how many milliseconds a delivery that was refused is to come again: no more of them come at a time than there
+   * will be places, so that what waits for one that hangs costs little, however much of it there is. At most
+   * WEBHOOK_LATER_CAP_MS, and spread where that cuts it off.
+   * @param earliestMs but not before.
+   */
+  turn(keys: readonly string[], earliestMs: number): number {
+    const now = performance.now();
+    const capMs = Math.max(earliestMs, this.settings.WEBHOOK_LATER_CAP_MS);
+    let turnMs = earliestMs;
+    for (const key of keys) {
+      const lane = this.lane(key);
+      const eachMs = Math.max(lane.lastMs, lane.inFlight > 0 ? now - lane.busySince : 0);
+      const spaceMs = eachMs / (lane.slow ? this.perSlowLane : this.perLane);
+      lane.lastTurnAt = Math.min(Math.max(lane.lastTurnAt, now + earliestMs) + spaceMs, now + capMs);
+      turnMs = Math.max(turnMs, lane.lastTurnAt - now);
+    }
+    return turnMs < capMs ? turnMs : capMs * (0.8 + 0.4 * Math.random());
+  }
+
   private lane(key: string): Lane {
     let lane = this.lanes.get(key);
-    if (!lane) this.lanes.set(key, (lane = { inFlight: 0, slow: false }));
+    if (!lane)
+      this.lanes.set(key, (lane = { inFlight: 0, slow: false, lastMs: 0, busySince: 0, lastTurnAt: 0 }));
     return lane;
   }
 
@@ -79,7 +115,7 @@ export class AttemptGate {
   private forget(keys: readonly string[]): void {
     for (const key of keys) {
       const lane = this.lanes.get(key);
-      if (lane?.inFlight === 0 && !lane.slow) this.lanes.delete(key);
+      if (lane?.inFlight === 0 && !lane.slow && lane.lastTurnAt <= performance.now()) this.lanes.delete(key);
     }
     if (this.lanes.size <= MAX_LANES) return;
     for (const [key, lane] of this.lanes) {

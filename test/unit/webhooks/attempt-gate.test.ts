@@ -5,6 +5,7 @@ const gateOf = (all = 64, perSubscription = 16) =>
     WEBHOOK_CONCURRENT_ATTEMPTS: all,
     WEBHOOK_CONCURRENT_PER_SUBSCRIPTION: perSubscription,
     WEBHOOK_SLOW_AFTER_MS: 2_000,
+    WEBHOOK_LATER_CAP_MS: 300_000,
   });
 
 const fill = (gate: AttemptGate, keys: string[]) => {
@@ -55,5 +56,40 @@ describe('the places of one worker', () => {
     expect(gate.enter(['a'], true)).toBeUndefined();
     probe?.leave(undefined);
     expect(gate.enter(['a'], true)).toBeDefined();
+  });
+});
+
+describe('deliveries that got no place', () => {
+  const turns = (gate: AttemptGate, count: number, earliestMs = 500) =>
+    Array.from({ length: count }, () => gate.turn(['a'], earliestMs));
+
+  it('come again soon, all of them, where attempts are short', () => {
+    const gate = gateOf();
+    gate.enter(['a'], false)?.leave(4);
+    for (const turn of turns(gate, 100)) expect(turn).toBeLessThan(600);
+  });
+
+  it('come again one after the other, as places of one that hangs become free', () => {
+    const gate = gateOf();
+    gate.enter(['a'], false)?.leave(16_000);
+    const [first, ...others] = turns(gate, 20);
+    expect(first).toBeGreaterThanOrEqual(500);
+    // Two places of sixteen seconds each.
+    for (const [index, turn] of others.entries()) expect(turn / 8_000).toBeCloseTo(index + 2, 0);
+  });
+
+  it('come again within the cap, and spread', () => {
+    const gate = gateOf();
+    gate.enter(['a'], false)?.leave(16_000);
+    const late = turns(gate, 1_000).slice(100);
+    for (const turn of late) expect(turn).toBeLessThanOrEqual(360_000);
+    expect(Math.max(...late) - Math.min(...late)).toBeGreaterThan(60_000);
+  });
+
+  it('do not make others wait', () => {
+    const gate = gateOf();
+    gate.enter(['a'], false)?.leave(16_000);
+    turns(gate, 100);
+    expect(gate.turn(['b'], 500)).toBe(500);
   });
 });

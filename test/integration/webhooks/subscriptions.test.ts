@@ -38,6 +38,8 @@ describe('a subscription', () => {
       eventTypes: ['payment.*', 'order.finished', 'payment.*'],
     });
     expect(subscription).toEqual({
+      stateReason: null,
+      stateChangedAt: expect.any(Date) as Date,
       filter: [],
       headerNames: [],
       ordered: false,

@@ -267,6 +267,12 @@ const shape = {
   WEBHOOK_TIMEOUT_MS: int(15_000, 100, 60_000).describe('longest delivery attempt'),
   WEBHOOK_RESPONSE_MAX_BYTES: int(16_384, 0, 1_048_576).describe('how much of a subscriber’s answer is kept'),
   WEBHOOK_CONNECT_TIMEOUT_MS: int(5_000, 100, 60_000).describe('longest TCP and TLS handshake of an attempt'),
+  WEBHOOK_DNS_TIMEOUT_MS: int(2_000, 50, 60_000).describe(
+    'longest wait for a DNS server at first; one that is known to answer fast is given a second',
+  ),
+  WEBHOOK_DNS_TRIES: int(4, 1, 10).describe(
+    'how often a DNS server is asked for one name; all of it counts as part of the handshake',
+  ),
   WEBHOOK_RETRY_AFTER_MAX_MS: int(24 * HOUR, 0, 7 * 24 * HOUR).describe(
     'a subscriber’s Retry-After lengthens a pause up to this',
   ),
@@ -307,7 +313,7 @@ const shape = {
   WEBHOOK_REPLAY_BATCH_ROWS: int(100, 1, 500).describe('events or deliveries in one step of a replay'),
   WEBHOOK_REPLAYS_MAX_RUNNING: int(10, 1, 1_000).describe('replays of one tenant at a time'),
   WEBHOOK_REPLAY_SWEEP_INTERVAL_MS: int(MINUTE, 1_000, HOUR).describe(
-    'how often the schedule looks for replays whose workflow a crash kept from being started',
+    'how often the schedule looks for replays, and deliveries sent again, whose workflow was never started',
   ),
   WEBHOOK_CONNECTIONS_PER_ORIGIN: int(64, 1, 1_000).describe(
     'connections to one subscriber; waiting for one counts as part of the attempt',

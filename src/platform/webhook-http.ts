@@ -1,10 +1,10 @@
-import dns from 'node:dns';
-import type { LookupFunction } from 'node:net';
+import { isIPv6, type LookupFunction } from 'node:net';
 import { buildConnector, Pool, type Dispatcher } from 'undici';
 import type { AttemptOutcome } from '../contracts/webhooks';
 import { AddressRules, literalAddress } from './addresses';
 import type { Config } from './config';
 import { VERSION } from './project';
+import { createResolver, type ResolveAll, type ResolverSettings } from './webhook-dns';
 
 export interface WebhookRequest {
   /** http or https. */
@@ -39,22 +39,16 @@ export interface WebhookClient {
   close(): Promise<void>;
 }
 
-export type WebhookClientSettings = Pick<
-  Config,
-  | 'WEBHOOK_RESPONSE_MAX_BYTES'
-  | 'WEBHOOK_CONNECT_TIMEOUT_MS'
-  | 'WEBHOOK_RETRY_AFTER_MAX_MS'
-  | 'WEBHOOK_ALLOWED_PRIVATE_CIDRS'
-  | 'WEBHOOK_CONNECTIONS_PER_ORIGIN'
-  | 'WEBHOOK_ORIGINS_MAX'
->;
-
-/** Resolves a name to all its addresses; `dns.lookup` unless a test plays DNS. */
-export type ResolveAll = (
-  hostname: string,
-  options: dns.LookupAllOptions,
-  callback: (error: NodeJS.ErrnoException | null, addresses: dns.LookupAddress[]) => void,
-) => void;
+export type WebhookClientSettings = ResolverSettings &
+  Pick<
+    Config,
+    | 'WEBHOOK_RESPONSE_MAX_BYTES'
+    | 'WEBHOOK_CONNECT_TIMEOUT_MS'
+    | 'WEBHOOK_RETRY_AFTER_MAX_MS'
+    | 'WEBHOOK_ALLOWED_PRIVATE_CIDRS'
+    | 'WEBHOOK_CONNECTIONS_PER_ORIGIN'
+    | 'WEBHOOK_ORIGINS_MAX'
+  >;
 
 class RefusedAddressError extends Error {
   constructor() {
@@ -69,7 +63,7 @@ class RefusedAddressError extends Error {
  */
 export function createWebhookClient(
   config: WebhookClientSettings,
-  { resolve = dns.lookup }: { resolve?: ResolveAll } = {},
+  { resolve = createResolver(config) }: { resolve?: ResolveAll } = {},
 ): WebhookClient {
   const rules = new AddressRules(config.WEBHOOK_ALLOWED_PRIVATE_CIDRS);
   const pools = new OriginPools(config.WEBHOOK_ORIGINS_MAX, {
@@ -199,13 +193,28 @@ const OUR_FAULTS = new Set([
   'ENFILE',
   'ENOBUFS',
   'ENOMEM',
-  'EADDRNOTAVAIL',
   'UND_ERR_INVALID_ARG',
   'UND_ERR_CLOSED',
   'UND_ERR_DESTROYED',
 ]);
 const TLS_FAULT =
   /^(ERR_TLS_|ERR_SSL_|EPROTO$|CERT_|CRL_|UNABLE_TO_|DEPTH_ZERO_|SELF_SIGNED_|INVALID_CA|INVALID_PURPOSE|HOSTNAME_MISMATCH)/;
+
+/** Whether a connection failed for want of something of ours: of several addresses, for each of them. */
+function isOurFault(error: unknown): boolean {
+  const {
+    code = '',
+    address,
+    errors,
+  } = error as NodeJS.ErrnoException & {
+    address?: string;
+    errors?: unknown;
+  };
+  if (Array.isArray(errors) && errors.length > 0) return errors.every(isOurFault);
+  // No local port is left. For IPv6 it says that this host has none, which a retry does not change: as ENETUNREACH.
+  if (code === 'EADDRNOTAVAIL') return !isIPv6(address ?? '');
+  return OUR_FAULTS.has(code);
+}
 
 function failureOf(
   error: unknown,
@@ -215,7 +224,7 @@ function failureOf(
   if (outOfTime) return { result: 'timeout', error: `no answer within ${timeoutMs} ms` };
   if (error instanceof RefusedAddressError) return { result: 'refused_address', error: error.message };
   const { code = 'unknown', syscall } = error as NodeJS.ErrnoException;
-  if (OUR_FAULTS.has(code)) throw error;
+  if (isOurFault(error)) throw error;
   if (code === 'UND_ERR_CONNECT_TIMEOUT') return { result: 'timeout', error: 'no connection in time' };
   if (syscall === 'getaddrinfo' || syscall?.startsWith('query'))
     return { result: 'dns_error', error: `the host name can not be resolved: ${code}` };

@@ -5,7 +5,8 @@ import http from 'node:http';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { AddressRules, isCidr, literalAddress } from '../../../src/platform/addresses';
 import { loadConfig } from '../../../src/platform/config';
-import { createWebhookClient, type ResolveAll, type WebhookClient } from '../../../src/platform/webhook-http';
+import type { ResolveAll } from '../../../src/platform/webhook-dns';
+import { createWebhookClient, type WebhookClient } from '../../../src/platform/webhook-http';
 import table from './ssrf-addresses.json';
 import { clientSettings, listen, LOOPBACK, subscriber } from './subscriber';
 

@@ -7,6 +7,8 @@ export function clientSettings(changes: Partial<WebhookClientSettings> = {}): We
   return {
     WEBHOOK_RESPONSE_MAX_BYTES: 16_384,
     WEBHOOK_CONNECT_TIMEOUT_MS: 2_000,
+    WEBHOOK_DNS_TIMEOUT_MS: 2_000,
+    WEBHOOK_DNS_TRIES: 4,
     WEBHOOK_RETRY_AFTER_MAX_MS: 24 * 3_600_000,
     WEBHOOK_ALLOWED_PRIVATE_CIDRS: [],
     WEBHOOK_CONNECTIONS_PER_ORIGIN: 8,

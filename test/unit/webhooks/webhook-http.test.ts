@@ -3,11 +3,11 @@ import https from 'node:https';
 import net from 'node:net';
 import path from 'node:path';
 import fc from 'fast-check';
+import type { ResolveAll } from '../../../src/platform/webhook-dns';
 import {
   createWebhookClient,
   parseRetryAfter,
   storableText,
-  type ResolveAll,
   type WebhookClient,
 } from '../../../src/platform/webhook-http';
 import { clientSettings, listen, LOOPBACK, subscriber } from './subscriber';
@@ -241,6 +241,39 @@ describe('what is wrong on our side', () => {
       await expect(post(to, 'http://subscriber.example/')).rejects.toThrow(code);
     },
   );
+
+  const refusedBy = (address: string, code = 'EADDRNOTAVAIL') =>
+    Object.assign(new Error(`connect ${code} ${address}`), { code, syscall: 'connect', address });
+  const together = (...errors: Error[]) =>
+    Object.assign(new AggregateError(errors), { code: (errors[0] as NodeJS.ErrnoException).code });
+  const failingWith = (error: Error) => {
+    const resolve: ResolveAll = (_hostname, _options, callback) => callback(error, []);
+    return closing(createWebhookClient(clientSettings(), { resolve }));
+  };
+
+  test.each([
+    ['no local port is left', refusedBy('1.1.1.1')],
+    ['no local port is left for any address', together(refusedBy('1.1.1.1'), refusedBy('1.0.0.1'))],
+  ])('is thrown when %s', async (_what, error) => {
+    await expect(post(failingWith(error), 'http://subscriber.example/')).rejects.toBe(error);
+  });
+
+  test.each([
+    ['it has IPv6 alone and this host has none', refusedBy('2606:4700::1')],
+    [
+      'one of its addresses refuses us and the other is IPv6',
+      together(refusedBy('2606:4700::1'), refusedBy('1.1.1.1', 'ECONNREFUSED')),
+    ],
+    [
+      'one of its addresses refuses us, whatever we lack for the other',
+      together(refusedBy('1.0.0.1'), refusedBy('1.1.1.1', 'ECONNREFUSED')),
+    ],
+  ])('is not what a subscriber meets when %s', async (_what, error) => {
+    expect(await post(failingWith(error), 'http://subscriber.example/')).toMatchObject({
+      result: 'network_error',
+      error: 'the connection failed: EADDRNOTAVAIL',
+    });
+  });
 });
 
 describe('Retry-After', () => {

@@ -272,6 +272,27 @@ describe('an ordered subscription', () => {
     await activities().finishDelivery({ deliveryId: second, status: 'cancelled', reason: 'no' });
     expect(await attempt(third, { ordered })).toMatchObject({ verdict: 'delivered' });
   });
+
+  it('is not woken at its head when one behind it ends', async () => {
+    const { tenantId, id } = await subscribed(500);
+    await db.prisma.subscription.update({ where: { id }, data: { ordered: true } });
+    const deliveries: string[] = [];
+    for (let count = 0; count < 3; count++) deliveries.push(await announce(tenantId));
+    // Apart, as two of the same millisecond have an order that nobody chose.
+    for (const [index, deliveryId] of deliveries.entries())
+      await db.pool.query(
+        `UPDATE deliveries SET created_at = now() + $2 * interval '1 second' WHERE id = $1`,
+        [deliveryId, index],
+      );
+    const [head, queued, last] = deliveries as [string, string, string];
+    await attempt(head, { ordered: true });
+    const end = async (deliveryId: string) => {
+      await activities().finishDelivery({ deliveryId, status: 'cancelled', reason: 'no' });
+      return activities().followersOf({ deliveryId, correlationId: 'correlation' });
+    };
+    expect(await end(queued)).toEqual({});
+    expect(await end(head)).toMatchObject({ next: { deliveryId: last } });
+  });
 });
 
 describe('the health of a subscription', () => {

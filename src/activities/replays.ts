@@ -1,5 +1,12 @@
 import type { ReplayProgress, ReplayState, DeliveryRef } from '../contracts/workflows';
-import { listStrandedReplays, recordReplay, replayStep, type StrandedReplay } from '../domain/replays';
+import {
+  deliveriesStarted,
+  listStrandedDeliveries,
+  listStrandedReplays,
+  recordReplay,
+  replayStep,
+  type StrandedReplay,
+} from '../domain/replays';
 import type { DeliveryRow } from '../domain/payments';
 import type { Config } from '../platform/config';
 import type { Database } from '../platform/postgres';
@@ -71,6 +78,18 @@ export function createReplayActivities({ db, config, deliveryPolicy }: ReplayDep
     /** Replays that no workflow may have begun yet, a page at a time. Reads only. */
     async strandedReplays(after: SweepPage['next']): Promise<SweepPage> {
       return listStrandedReplays(db, { after, limit: config.WEBHOOK_REPLAY_BATCH_ROWS });
+    },
+
+    /**
+     * Notes which deliveries have been started, and hands back the next ones that were sent again by hand and whose
+     * workflow may not have been. Idempotent.
+     */
+    async strandedDeliveries(
+      started: Pick<DeliveryRef, 'deliveryId' | 'generation'>[],
+    ): Promise<DeliveryRef[]> {
+      if (started.length > 0) await deliveriesStarted(db, started);
+      const rows = await listStrandedDeliveries(db, config.WEBHOOK_REPLAY_BATCH_ROWS);
+      return rows.map((row) => deliveryPolicy(row, row.deliveryId));
     },
 
     /** Stores the state of a replay. Idempotent. */

@@ -70,6 +70,15 @@ export const SubscriptionOperated = z
   })
   .meta({ id: 'SubscriptionOperated' });
 
+export const ResendBody = z
+  .strictObject({
+    onlyIf: z.enum(['exhausted', 'delivered', 'cancelled', 'held']).optional().meta({
+      description:
+        'the state that the delivery must be in; in another one nothing is done, and the answer is 409',
+    }),
+  })
+  .meta({ id: 'ResendDelivery' });
+
 export const DeliveryAction = z
   .object({ id: z.string(), workflowId: z.string().meta({ description: 'in Temporal' }) })
   .meta({ id: 'DeliveryAction' });

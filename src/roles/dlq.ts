@@ -28,7 +28,7 @@ export interface DlqAccess {
   log: Logger;
   say: (line: string) => void;
   /**
-   * Sends an exhausted delivery again; from the API, because deliveries are rows, not messages.
+   * Sends a delivery again if it is exhausted; from the API, because deliveries are rows, not messages.
    * @throws ApiRefusal when the API says no.
    */
   resendDelivery: (deliveryId: string, tenantId: string) => Promise<void>;
@@ -281,7 +281,7 @@ async function resend({ resendDelivery }: DlqAccess, { value }: StoredMessage): 
     await resendDelivery(id, tenantId);
     return undefined;
   } catch (error) {
-    // The delivery is no longer kept, or its subscription takes nothing: an answer that does not change by waiting.
+    // No longer kept, not exhausted any more, or its subscription takes nothing: that does not change by waiting.
     if (error instanceof ApiRefusal && [404, 409, 422].includes(error.status))
       return `delivery ${id}: ${error.message}`;
     throw error;

@@ -32,7 +32,10 @@ async function dlqAccess(dataDir: string, say: Say, { url, token }: ApiOptions =
       const mint = () =>
         mintToken(config, { subject: 'operator', tenant, scopes: ['read', 'write'], expiresInS: 60 });
       const access = { api, token: token === undefined ? mint : () => Promise.resolve(token) };
-      await callApi(access, 'POST', `/api/v1/deliveries/${encodeURIComponent(id)}/resend`);
+      // What has been delivered or sent again since is refused (409).
+      await callApi(access, 'POST', `/api/v1/deliveries/${encodeURIComponent(id)}/resend`, {
+        onlyIf: 'exhausted',
+      });
     },
   };
 }

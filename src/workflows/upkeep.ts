@@ -2,6 +2,7 @@ import { defineSearchAttributeKey, WorkflowExecutionAlreadyStartedError } from '
 import {
   continueAsNew,
   ParentClosePolicy,
+  patched,
   proxyActivities,
   startChild,
   WorkflowIdReusePolicy,
@@ -12,17 +13,24 @@ import {
   TASK_QUEUES,
   workflowId,
   WORKFLOWS,
+  type DeliveryRef,
   type ReplayInput,
   type RetentionInput,
   type RetentionResult,
 } from '../contracts/workflows';
+import { startDeliveries } from './start-deliveries';
 
 const RETRY = { initialInterval: '1s', maximumInterval: '1m' } as const;
 const { purgeEvents } = proxyActivities<EventActivities>({ startToCloseTimeout: '2m', retry: RETRY });
-const { strandedReplays } = proxyActivities<ReplayActivities>({ startToCloseTimeout: '1m', retry: RETRY });
+const { strandedReplays, strandedDeliveries } = proxyActivities<ReplayActivities>({
+  startToCloseTimeout: '1m',
+  retry: RETRY,
+});
 
 /** Steps of one run: a history that needs more goes on in another. */
 const MAX_STEPS = 500;
+/** Deliveries that one run of the sweep starts, about; the next run starts more. */
+const MAX_DELIVERIES = 2_000;
 const SUBSCRIPTION = defineSearchAttributeKey('RemitSubscriptionId', 'KEYWORD');
 
 /** Run by a schedule: deletes events that are older than their type is kept, with deliveries and attempts, in steps. */
@@ -38,9 +46,10 @@ export async function retentionWorkflow(input?: RetentionInput): Promise<Retenti
 }
 
 /**
- * Run by a schedule: starts the workflows of replays that are written and not begun, because what wrote them crashed or
- * could not reach Temporal. One that was started already is left alone: its id is taken.
- * @returns how many were started.
+ * Run by a schedule: starts the workflows of replays that are written and not begun, and of deliveries that were sent
+ * again by hand, because what wrote them crashed or could not reach Temporal. One that was started already is left
+ * alone: its id is taken.
+ * @returns how many replays were started.
  */
 export async function replaySweepWorkflow(): Promise<number> {
   let started = 0;
@@ -52,8 +61,20 @@ export async function replaySweepWorkflow(): Promise<number> {
     if (page.next === null) break;
     after = page.next;
   }
+  if (patched('stranded-deliveries')) await startStrandedDeliveries();
   return started;
 }
+
+async function startStrandedDeliveries(): Promise<void> {
+  let some = await strandedDeliveries([]);
+  for (let count = 0; some.length > 0; some = await strandedDeliveries(some.map(startedOf))) {
+    count += some.length;
+    await startDeliveries(some);
+    if (count >= MAX_DELIVERIES) break;
+  }
+}
+
+const startedOf = ({ deliveryId, generation = 0 }: DeliveryRef) => ({ deliveryId, generation });
 
 async function startReplay(input: ReplayInput): Promise<boolean> {
   try {

@@ -17,7 +17,7 @@ import { keyword, playedStage } from '../support/workflow-env';
 
 const stage = playedStage([
   ...['fanOutEvent', 'deadLetterPublication', 'attemptDelivery', 'finishDelivery', 'deadLetterDelivery'],
-  ...['purgeEvents', 'strandedReplays', 'stepReplay', 'recordReplayState'],
+  ...['purgeEvents', 'strandedReplays', 'strandedDeliveries', 'stepReplay', 'recordReplayState'],
 ]);
 
 type Input = Parameters<typeof stage.play>[0];
@@ -167,12 +167,43 @@ describe('the sweep of replays', () => {
         return Promise.resolve({ deliveries: [], progress, done: true, stopped: null });
       },
       recordReplayState: () => Promise.resolve(),
+      strandedDeliveries: () => Promise.resolve([]),
     });
     expect(await sweep()).toBe(3);
     for (const { id } of replays)
       expect(await stage.environment.client.workflow.getHandle(workflowId.replay(id)).result()).toBe('done');
     expect(await sweep()).toBe(0);
     expect(steps.sort()).toEqual(replays.map(({ id }) => id).sort());
+  });
+
+  it('starts deliveries that were sent again and never started, until there are none, each once', async () => {
+    const waiting = Array.from({ length: 5 }, () => deliveryRef({ generation: 1, attemptsBefore: 3 }));
+    const attempts: string[] = [];
+    const noted: { deliveryId: string; generation: number }[] = [];
+    stage.play({
+      strandedReplays: () => Promise.resolve({ replays: [], next: null }),
+      strandedDeliveries: (started: typeof noted) => {
+        noted.push(...started);
+        const left = waiting.filter(
+          (each) => !noted.some(({ deliveryId }) => deliveryId === each.deliveryId),
+        );
+        return Promise.resolve(left.slice(0, 2));
+      },
+      attemptDelivery: ({ deliveryId, attempt }: AttemptInput): Promise<AttemptResult> => {
+        attempts.push(deliveryId);
+        const delivered = { verdict: 'delivered', result: 'delivered', statusCode: 200 } as const;
+        return Promise.resolve({ ...delivered, attempts: attempt, retryAfterMs: null });
+      },
+    });
+    await sweep();
+    const ids = waiting.map(({ deliveryId }) => deliveryId).sort();
+    expect(noted.map(({ deliveryId }) => deliveryId).sort()).toEqual(ids);
+    expect(noted.every(({ generation }) => generation === 1)).toBe(true);
+    await eventually(() => expect(attempts).toHaveLength(5), 60_000);
+    noted.length = 0;
+    await sweep();
+    expect(noted).toHaveLength(5);
+    expect(attempts.sort()).toEqual(ids);
   });
 });
 

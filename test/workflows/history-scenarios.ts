@@ -209,5 +209,12 @@ export const SCENARIOS: readonly Scenario[] = [
       }),
     recordReplayState: () => Promise.resolve(),
   }),
+  upkeep('sweep-of-deliveries', WORKFLOWS.replaySweep, TASK_QUEUES.deliveries, {
+    strandedReplays: () => Promise.resolve({ replays: [], next: null }),
+    strandedDeliveries: (started: unknown[]) =>
+      Promise.resolve(started.length > 0 ? [] : [refOf('swept', { generation: 1, attemptsBefore: 3 })]),
+    attemptDelivery: ({ attempt }: AttemptInput): Promise<AttemptResult> =>
+      Promise.resolve({ ...ANSWER, ...DELIVERED, attempts: attempt }),
+  }),
   replay('replay-done', [refOf('replayed-1', { generation: 1 }), refOf('replayed-2', { generation: 1 })]),
 ];

@@ -1,10 +1,10 @@
 import { RemitError } from '../../contracts/errors';
 import { IdParams, uuidOrUndefined } from '../../contracts/http';
-import { DeliveryAction, ResumeBody, SubscriptionOperated } from '../../contracts/replays';
+import { DeliveryAction, ResendBody, ResumeBody, SubscriptionOperated } from '../../contracts/replays';
 import { SIGNALS, workflowId } from '../../contracts/workflows';
 import { recordChange } from '../../domain/audit';
 import { finishDelivery, loadAftermath } from '../../domain/deliveries';
-import { findDeliveryRow, getReplay, reopenDelivery } from '../../domain/replays';
+import { deliveriesStarted, findDeliveryRow, getReplay, reopenDelivery } from '../../domain/replays';
 import { operateSubscription } from '../../domain/subscription-health';
 import { signalWorkflow, tryDeliveryNow, wakeDelivery } from '../delivery-workflows';
 import { beginReplay, replayOf } from './replays';
@@ -45,12 +45,21 @@ const action = (name: 'resend' | 'try-now' | 'cancel', operationId: string, summ
 const deliveries: Route[] = [
   defineRoute({
     ...action('resend', 'resendDelivery', 'Send a delivery again, with a whole schedule before it'),
-    description: 'One that is still pending is attempted now. The webhook-id stays the same.',
-    async handle({ deps, caller, correlationId, params }) {
+    description:
+      'One that is still pending is attempted now. The webhook-id stays the same. Once it is opened anew it is sent, even if Temporal can not be reached at the moment (503).',
+    body: ResendBody,
+    bodyOptional: true,
+    async handle({ deps, caller, correlationId, params, body: { onlyIf } }) {
       const id = deliveryId(params.id);
-      const { delivery } = await reopenDelivery(deps.database, { tenantId: caller.tenantId, id });
+      const { tenantId } = caller;
+      const { delivery } = await reopenDelivery(deps.database, { tenantId, id, onlyIf });
       await audit(deps, { caller, correlationId }, 'resent', id);
-      return { status: 202, body: { id, workflowId: await tryDeliveryNow(deps, delivery, correlationId) } };
+      const workflow = await tryDeliveryNow(deps, delivery, correlationId);
+      // Otherwise the sweep finds out by itself.
+      await deliveriesStarted(deps.database, [delivery]).catch((error: unknown) =>
+        deps.log.warn({ err: error, deliveryId: id }, 'a delivery that was started is not noted as such'),
+      );
+      return { status: 202, body: { id, workflowId: workflow } };
     },
   }),
   defineRoute({

@@ -100,7 +100,9 @@ function operator() {
     log: space.log,
     say: (line) => void said.push(line),
     resendDelivery: async (id) => {
-      await callApi({ api: running.started.url, token }, 'POST', `/api/v1/deliveries/${id}/resend`);
+      await callApi({ api: running.started.url, token }, 'POST', `/api/v1/deliveries/${id}/resend`, {
+        onlyIf: 'exhausted',
+      });
     },
   };
   const show = (topic: string, options: { values?: boolean; all?: boolean; json?: boolean } = {}) =>
@@ -334,6 +336,15 @@ describe('the dead letters of deliveries', () => {
     const ids = server.received.map(({ headers }) => headers['webhook-id']);
     expect(new Set(ids).size).toBe(1);
     expect(await redrive(dlq)).toEqual({ redriven: 0, skipped: 0 });
+    const stranded = { toStartSince: { not: null } };
+    expect(await db.prisma.delivery.count({ where: stranded })).toBe(0);
+
+    // Another letter of what has been delivered since: it is not sent a second time.
+    await producer.send({ topic: dlq, key: 'k', value: letter!.value! });
+    said.length = 0;
+    expect(await redrive(dlq)).toEqual({ redriven: 0, skipped: 1 });
+    expect(text()).toMatch(/passed over: delivery [-\da-f]{36}: .*409/);
+    expect(server.received.length).toBe(received + 1);
   });
 });
 

@@ -210,6 +210,39 @@ describe('one delivery', () => {
     });
     await expect(reopenDelivery(db, { tenantId: 'other', id })).rejects.toMatchObject({ code: 'not_found' });
   });
+
+  it('is opened anew only in the state that was asked for', async () => {
+    const subscription = await subscribed();
+    await events(subscription, 1, since(), 'exhausted');
+    const { tenantId } = subscription;
+    const { id } = await db.prisma.delivery.findFirstOrThrow({ where: { tenantId } });
+    const refused = { code: 'conflict' };
+    await expect(reopenDelivery(db, { tenantId, id, onlyIf: 'delivered' })).rejects.toMatchObject(refused);
+    const both = await Promise.allSettled(
+      [1, 2].map(() => reopenDelivery(db, { tenantId, id, onlyIf: 'exhausted' })),
+    );
+    expect(both.map(({ status }) => status).sort()).toEqual(['fulfilled', 'rejected']);
+    expect(await db.prisma.delivery.findUniqueOrThrow({ where: { id } })).toMatchObject({ generation: 1 });
+  });
+
+  it('that was opened by hand is found by the sweep until it is started, and one of a replay is not', async () => {
+    const subscription = await subscribed();
+    await events(subscription, 2, since(), 'exhausted');
+    const { tenantId } = subscription;
+    const [byHand, byReplay] = await db.prisma.delivery.findMany({ where: { tenantId } });
+    await reopenDelivery(db, { tenantId, id: byHand!.id });
+    await carryOut((await begin(subscription, 'failed', new Date(Date.now() - 11 * HOUR))).id);
+    const found = async (started: { deliveryId: string; generation: number }[] = []) =>
+      (await activities().strandedDeliveries(started))
+        .filter(({ subscriptionId }) => subscriptionId === subscription.id)
+        .map(({ deliveryId, generation }) => [deliveryId, generation]);
+    expect(await found()).toEqual([[byHand!.id, 1]]);
+    expect(await found([{ deliveryId: byHand!.id, generation: 0 }])).toHaveLength(1);
+    expect(await found([{ deliveryId: byHand!.id, generation: 1 }])).toEqual([]);
+    expect(await db.prisma.delivery.findUniqueOrThrow({ where: { id: byReplay!.id } })).toMatchObject({
+      ...{ status: 'pending', generation: 1 },
+    });
+  });
 });
 
 describe('a replay', () => {

@@ -286,6 +286,8 @@ export async function updateSubscription(
 /**
  * Gives a subscription a new secret, which is returned here and never again. The one before goes on signing beside it
  * for `overlapMs`; one from an earlier rotation ends at once, so that there are never more than two signatures.
+ * Idempotent when it is given an operationId: while the secret that was made under it is the present one, it is handed
+ * back as it is.
  * @throws RemitError not_found, precondition_failed.
  */
 export async function rotateSecret(
@@ -296,14 +298,27 @@ export async function rotateSecret(
     id,
     expected,
     overlapMs,
+    operationId = randomUUID(),
     secret = newWebhookSecret(),
-  }: { id: string; expected: ExpectedVersions; overlapMs: number; secret?: string },
+  }: {
+    id: string;
+    expected: ExpectedVersions;
+    overlapMs: number;
+    operationId?: string;
+    secret?: string;
+  },
 ): Promise<{ secret: string; previousSecretValidUntil: Date | null; version: number }> {
   const { tenantId } = by;
   const before = await db.prisma.subscription.findFirst({
     where: { id, tenantId, state: { not: 'deleted' } },
   });
   if (!before) throw notFound();
+  if (before.secretOperationId === operationId)
+    return {
+      secret: keyring.decrypt(before.secretCiphertext, secretContext(id)),
+      previousSecretValidUntil: before.previousSecretValidUntil,
+      version: before.version,
+    };
   requireVersion(expected, before.version);
   const validUntil = overlapMs > 0 ? new Date(Date.now() + overlapMs) : null;
   await db.prisma.$transaction(async (tx) => {
@@ -311,6 +326,7 @@ export async function rotateSecret(
       where: { id, tenantId, version: before.version, state: { not: 'deleted' } },
       data: {
         secretCiphertext: keyring.encrypt(secret, secretContext(id)),
+        secretOperationId: operationId,
         previousSecretCiphertext: validUntil ? before.secretCiphertext : null,
         previousSecretValidUntil: validUntil,
         version: { increment: 1 },

@@ -205,10 +205,11 @@ const manage: Route[] = [
       200: { description: 'The new secret', schema: SecretRotated, headers: { ETag: VERSION } },
     },
     problems: ['not_found'],
-    async handle({ deps, params, body, expected, ...call }) {
+    async handle({ deps, params, body, expected, operationId, ...call }) {
       const rotated = await rotateSecret(deps.database, deps.keyring, actorOf(call), {
         id: subscriptionId(params.id),
         expected,
+        operationId,
         overlapMs:
           body.overlapS === undefined ? deps.config.WEBHOOK_SECRET_OVERLAP_MS : body.overlapS * 1_000,
       });

@@ -150,6 +150,19 @@ describe('a secret that rotates', () => {
     ]);
     await expect(rotate('other', id, DAY)).rejects.toMatchObject({ code: 'not_found' });
   });
+
+  it('rotates once for an operation, however often it is repeated', async () => {
+    const { tenantId, id } = await subscribed();
+    const [operationId, version] = [randomUUID(), (await rowOf(id)).version];
+    const again = (operation: string) =>
+      rotateSecret(db, createKeyring(space.config), by(tenantId), {
+        ...{ id, expected: [version], overlapMs: DAY, operationId: operation },
+      });
+    const first = await again(operationId);
+    expect(await again(operationId)).toEqual(first);
+    expect((await rowOf(id)).version).toBe(first.version);
+    await expect(again(randomUUID())).rejects.toMatchObject({ code: 'precondition_failed' });
+  });
 });
 
 describe('the key of secrets at rest', () => {

@@ -51,8 +51,8 @@ interface Candidate {
  * Publishes events: each row and its message for Kafka in one transaction, all of them or none. Idempotent by client id
  * within the tenant: the same id with the same content is answered as a duplicate and writes nothing. Events without an
  * id are new each time, unless they come under the operation id of an earlier call.
- * @throws RemitError unprocessable when a type is unknown, remit's own, or the data does not satisfy its schema;
- *   conflict when a client id was used with other content.
+ * @throws RemitError unprocessable when a type is unknown, remit's own, the data does not satisfy its schema, or an event
+ *   is larger than the message that carries it may be; conflict when a client id was used with other content.
  */
 export async function publishEvents(
   db: Pick<Database, 'pool' | 'prisma'>,
@@ -62,12 +62,14 @@ export async function publishEvents(
   {
     operationId = randomUUID(),
     pathOf = (_index, field) => field,
-  }: { operationId?: string; pathOf?: PathOf } = {},
+    maxMessageBytes,
+  }: { operationId?: string; pathOf?: PathOf; /** KAFKA_MESSAGE_MAX_BYTES. */ maxMessageBytes: number },
 ): Promise<Published[]> {
   await requireValid(db, validators, tenantId, events, pathOf);
   const candidates = events.map((event, index) =>
     candidateOf(tenantId, eventId(operationId, index), event, pathOf(index, 'id')),
   );
+  requireFitting(candidates, { correlationId, maxBytes: maxMessageBytes, pathOf });
   const firsts = firstOfEachId(candidates);
   const written = await inTransaction(db.pool, async (client) =>
     writeEvents(client, { tenantId, correlationId }, [...new Set(firsts.values())]),
@@ -135,6 +137,25 @@ async function requireValid(
       .check(key, known.schema as JsonSchema, data)
       .map(({ path, message }) => ({ path: at(path === '' ? 'data' : `data.${path}`), message }));
   });
+  if (errors.length > 0) throw new RemitError('unprocessable', 'The events can’t be published.', errors);
+}
+
+/**
+ * What the bridge would only dead-letter is not accepted: its key, value and headers are counted as there. A body within
+ * its limit may still be too large, as numbers such as 1e20 are written out.
+ */
+function requireFitting(
+  candidates: readonly Candidate[],
+  { correlationId, maxBytes, pathOf }: { correlationId: string; maxBytes: number; pathOf: PathOf },
+): void {
+  const headers = HEADERS.correlationId + correlationId;
+  const errors = candidates
+    .map(({ id, message }, index) => ({ index, bytes: Buffer.byteLength(id + message + headers) }))
+    .filter(({ bytes }) => bytes > maxBytes)
+    .map(({ index, bytes }) => ({
+      path: pathOf(index, 'data'),
+      message: `makes a message of ${bytes} bytes, more than ${maxBytes}`,
+    }));
   if (errors.length > 0) throw new RemitError('unprocessable', 'The events can’t be published.', errors);
 }
 

@@ -36,6 +36,11 @@ export function crossFieldMistakes(config: Given): string[] {
     mistakes.push(
       'DATABASE_ANSWER_TIMEOUT_MS must be more than DATABASE_STATEMENT_TIMEOUT_MS: the server is to give up first',
     );
+  const { API_BODY_LIMIT_BYTES: bodyBytes, KAFKA_MESSAGE_MAX_BYTES: messageBytes } = config;
+  if (bodyBytes !== undefined && messageBytes !== undefined && messageBytes < bodyBytes)
+    mistakes.push(
+      'KAFKA_MESSAGE_MAX_BYTES must be at least API_BODY_LIMIT_BYTES: what the API takes goes on as a message',
+    );
   for (const name of FILES) {
     const file = config[name];
     if (file !== undefined && !readable(file)) mistakes.push(`${name}: ${file} can not be read`);

@@ -49,6 +49,7 @@ export const eventRoutes: Route[] = [
     async handle({ deps, body, operationId, ...call }) {
       const [published] = await publishEvents(deps.database, deps.eventValidators, actorOf(call), [body], {
         operationId,
+        maxMessageBytes: deps.config.KAFKA_MESSAGE_MAX_BYTES,
       });
       return {
         status: 202,
@@ -76,6 +77,7 @@ export const eventRoutes: Route[] = [
         ]);
       const items = await publishEvents(deps.database, deps.eventValidators, actorOf(call), body.events, {
         operationId,
+        maxMessageBytes: deps.config.KAFKA_MESSAGE_MAX_BYTES,
         pathOf: (index, field) => `events.${index}.${field}`,
       });
       return { status: 202, body: { items } };

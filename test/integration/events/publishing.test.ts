@@ -198,6 +198,31 @@ describe('an event published through the API', () => {
     expect(server.received).toHaveLength(2);
   });
 
+  it('is refused when the message that carries it would be dead-lettered', async () => {
+    const tenant = newTenant();
+    await defineType(tenant, 'invoice.paid');
+    // Each number is written out: five times as long as in the body, which is within its limit.
+    const numbers = `[${Array.from({ length: 13_000 }, () => '1e20').join(',')}]`;
+    const token = await mintToken(space.config, {
+      subject: 'app',
+      tenant,
+      scopes: ['admin'],
+      expiresInS: 300,
+    });
+    const post = async (path: string, body: string) => {
+      const headers = { authorization: `Bearer ${token}`, 'content-type': 'application/json' };
+      const response = await fetch(`${running.started.url}/api/v1${path}`, { method: 'POST', headers, body });
+      return { status: response.status, body: await response.json() };
+    };
+    const event = `{"type":"invoice.paid","data":{"numbers":${numbers}}}`;
+    expect(Buffer.byteLength(event)).toBeLessThanOrEqual(space.config.API_BODY_LIMIT_BYTES);
+    expect(await post('/events', event)).toMatchObject({ status: 422, body: { errors: [{ path: 'data' }] } });
+    expect(await post('/events/batch', `{"events":[${event}]}`)).toMatchObject({
+      status: 422,
+      body: { errors: [{ path: 'events.0.data', message: expect.stringContaining('262144') as string }] },
+    });
+  });
+
   it('is sent again to nobody when its message comes again', async () => {
     const tenant = newTenant();
     await defineType(tenant, 'invoice.paid');

@@ -68,6 +68,10 @@ describe('the configuration', () => {
     ['a CA for a connection that is not encrypted', { KAFKA_TLS_CA_FILE: __filename }],
     ['a file that can not be read', { KAFKA_TLS: 'true', KAFKA_TLS_CA_FILE: '/nowhere/ca.pem' }],
     ['a default currency that is none', { DEFAULT_CURRENCY: 'QQQ' }],
+    [
+      'bodies that fit into no message',
+      { API_BODY_LIMIT_BYTES: '300000', KAFKA_MESSAGE_MAX_BYTES: '262144' },
+    ],
     ['a private range that is none', { WEBHOOK_ALLOWED_PRIVATE_CIDRS: 'everything' }],
   ])('refuses %s', (_what, changes) => {
     expect(mistakesOf({ ...COMPLETE, ...changes }, ROLE_NEEDS.api)).toHaveLength(1);

@@ -48,14 +48,17 @@ export class AttemptGate {
   }
 
   /**
-   * @param probing the subscriber is only now tried again after a bad time: one attempt at a time.
+   * @param keys the first is the subscription's own.
+   * @param probing the subscription is only now tried again after a bad time: one attempt of it at a time. Others that
+   *   share its origin are not held up by that.
    * @returns undefined when one of the lanes, or the slow ones together, have all their places taken.
    */
   enter(keys: readonly string[], probing: boolean): Place | undefined {
     const lanes = keys.map((key) => this.lane(key));
     const slow = lanes.some((lane) => lane.slow);
     const full = lanes.some(
-      (lane) => lane.inFlight >= (probing ? 1 : lane.slow ? this.perSlowLane : this.perLane),
+      (lane, index) =>
+        lane.inFlight >= (probing && index === 0 ? 1 : lane.slow ? this.perSlowLane : this.perLane),
     );
     if (full || (slow && this.slowInFlight >= this.slowTogether)) {
       this.forget(keys);

@@ -57,6 +57,15 @@ describe('the places of one worker', () => {
     probe?.leave(undefined);
     expect(gate.enter(['a'], true)).toBeDefined();
   });
+
+  it('of a host are not kept from one that is being tried again by others, nor from others by it', () => {
+    const gate = gateOf();
+    expect(gate.enter(['healthy', 'https://host'], false)).toBeDefined();
+    expect(gate.enter(['a', 'https://host'], true)).toBeDefined();
+    expect(gate.enter(['b', 'https://host'], true)).toBeDefined();
+    expect(gate.enter(['a', 'https://host'], true)).toBeUndefined();
+    expect(gate.enter(['healthy', 'https://host'], false)).toBeDefined();
+  });
 });
 
 describe('deliveries that got no place', () => {

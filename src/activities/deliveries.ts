@@ -84,7 +84,8 @@ export interface AttemptResult {
    * What follows for the delivery. `retry`: go on with the schedule. The others are final and stored already:
    * `delivered`, `exhausted` (the last attempt failed), `gone` (410: given up, the subscription is disabled),
    * `held` (the subscription is paused or disabled; a resume brings it back), `cancelled` (it is deleted, or an operator
-   * cancelled). `later`: nothing was sent and nothing of the schedule is used up; ask again after `retryAfterMs`.
+   * cancelled). `later`: nothing was sent and nothing of the schedule is used up; ask again after `retryAfterMs`, for the
+   * attempt that follows `attempts`.
    */
   verdict: 'delivered' | 'retry' | 'exhausted' | 'gone' | 'cancelled' | 'held' | 'later';
   /** What the attempt met, or why there was none. */
@@ -94,7 +95,7 @@ export interface AttemptResult {
   attempts: number;
   /** How long the subscriber asks to be left alone, bounded; null when it does not ask. */
   retryAfterMs: number | null;
-  /** Of a `later`: what it waits for. */
+  /** Of a `later`: what it waits for; nothing when what was asked for was not what there was to do. */
   waitsFor?: 'places' | 'rest' | 'rate' | 'order';
   /** Of a `later` for the rate: the place that is reserved for it (ISO 8601). */
   placeAt?: string;
@@ -226,12 +227,19 @@ async function prepare(
     return answer(now === null || now === 'pending' ? status : now);
   };
   const { subscriptionState: state, body } = delivery;
-  if (state !== 'active' && state !== 'failing')
-    return end(state === 'deleted' ? 'cancelled' : 'held', `the subscription is ${state}`);
+  const again = async (): Promise<AttemptResult> => ({ ...(await answer('later')), retryAfterMs: 0 });
+  if (state === 'paused' || state === 'disabled') {
+    const status = await finish(deps, { deliveryId, status: 'held', reason: `the subscription is ${state}` });
+    // Resumed since it was read.
+    return status === 'pending' ? again() : answer(status ?? 'held');
+  }
+  if (state === 'deleted') return end('cancelled', 'the subscription is deleted');
   if (body === null) return end('cancelled', 'the event is no longer kept');
   if (delivery.attempts >= maxAttempts) return end('exhausted', 'every attempt was made before');
-  // This attempt was stored, and only its answer to Temporal got lost; or a former run of the workflow made it.
-  return delivery.attempts >= wanted ? answer('retry') : { ...delivery, body };
+  // Former runs of the workflow made more than this one knows of, and it has had its pause.
+  if (delivery.attempts > wanted) return again();
+  // This attempt was stored, and only its answer to Temporal got lost.
+  return delivery.attempts === wanted ? answer('retry') : { ...delivery, body };
 }
 
 /** A place that was reserved is good for this long after its time. */

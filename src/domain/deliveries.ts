@@ -216,7 +216,8 @@ export async function reservePlace(
 export type EndStatus = 'exhausted' | 'cancelled' | 'held';
 
 /**
- * Ends a pending delivery without another attempt. Idempotent: a finished one stays as it is.
+ * Ends a pending delivery without another attempt. Idempotent: a finished one stays as it is. None is held whose
+ * subscription gets events again: nobody would bring it back.
  * @returns the state that the delivery is in afterwards; undefined when it does not exist.
  */
 export async function finishDelivery(
@@ -225,11 +226,16 @@ export async function finishDelivery(
 ): Promise<DeliveryStatus | undefined> {
   const { rows } = await db.pool.query<{ status: DeliveryStatus }>({
     name: 'finish_delivery',
-    text: `UPDATE deliveries
-              SET finished_at = CASE status WHEN 'pending' THEN now() ELSE finished_at END,
-                  last_error = CASE status WHEN 'pending' THEN $3 ELSE last_error END,
-                  status = CASE status WHEN 'pending' THEN $2 ELSE status END
-            WHERE id = $1 RETURNING status`,
+    // The lock waits for a resume that is under way, and sees what it has done.
+    text: `WITH resumed AS MATERIALIZED (
+             SELECT s.state IN ('active', 'failing') AS it FROM subscriptions s
+              WHERE $2 = 'held' AND s.id = (SELECT d.subscription_id FROM deliveries d WHERE d.id = $1) FOR SHARE),
+           ends AS (SELECT NOT coalesce((SELECT it FROM resumed), false) AS it)
+           UPDATE deliveries d
+              SET finished_at = CASE WHEN d.status = 'pending' AND ends.it THEN now() ELSE finished_at END,
+                  last_error = CASE WHEN d.status = 'pending' AND ends.it THEN $3 ELSE last_error END,
+                  status = CASE WHEN d.status = 'pending' AND ends.it THEN $2 ELSE d.status END
+             FROM ends WHERE id = $1 RETURNING status`,
     values: [deliveryId, status, reason],
   });
   return rows[0]?.status;

@@ -108,6 +108,8 @@ async function run(ref: DeliveryRef, wishes: Wishes, state: DeliveryState): Prom
       laters++;
       placeAt = answer.placeAt;
       waitMs = answer.retryAfterMs ?? 0;
+      // It only did not know how far the delivery was: the wish is not granted yet.
+      if (urgent && waitMs <= 0 && answer.waitsFor === undefined) wishes.tryNow = true;
       continue;
     }
     if (answer.verdict === 'gone' || answer.verdict === 'exhausted') {

@@ -99,6 +99,18 @@ describe('a delivery that is put off', () => {
     expect(await handle.result()).toBe('delivered');
     expect(attempts[1]).toMatchObject({ attempt: 1, urgent: true });
   });
+
+  it('because others made more attempts goes on at once behind them, as urgent as before', async () => {
+    const ref = deliveryRef({ scheduleMs: [24 * HOUR, 24 * HOUR, 24 * HOUR, 24 * HOUR] });
+    const attempts = played({ [ref.deliveryId]: [later(2, 0)] });
+    const handle = await start(ref);
+    await handle.signal(SIGNALS.tryNow);
+    expect(await handle.result()).toBe('delivered');
+    expect(attempts.map(({ attempt, urgent = false }) => [attempt, urgent])).toEqual([
+      [1, true],
+      [3, true],
+    ]);
+  });
 });
 
 describe('a delivery', () => {

@@ -14,7 +14,7 @@ import type { Database } from '../../../src/platform/postgres';
 import { createKeyring, Keyring } from '../../../src/platform/secrets';
 import { createWebhookClient, type WebhookClient } from '../../../src/platform/webhook-http';
 import { playedPolicy } from '../../support/deliveries';
-import { createTestSpace, openTestDatabase, type TestSpace } from '../../support/harness';
+import { createTestSpace, eventually, openTestDatabase, type TestSpace } from '../../support/harness';
 import { subscriber, type Received, type Subscriber } from '../../unit/webhooks/subscriber';
 
 const MINUTE = 60_000;
@@ -414,5 +414,35 @@ describe('an operator', () => {
     await expect(operateSubscription(db, by('other'), id, 'pause')).rejects.toMatchObject({
       code: 'not_found',
     });
+  });
+
+  it('who resumes while a delivery is being held brings it back all the same', async () => {
+    const { tenantId, id, server } = await subscribed();
+    const pending = await announce(tenantId);
+    await operateSubscription(db, by(tenantId), id, 'pause');
+    const client = await db.pool.connect();
+    try {
+      // A resume that is not committed yet: the attempt reads the pause, and waits with holding.
+      await client.query('BEGIN');
+      await client.query(`SELECT operate_subscription($1, $2, 'resume', 'token:operator', 'c')`, [
+        tenantId,
+        id,
+      ]);
+      const attempted = attempt(pending);
+      await eventually(async () => {
+        const { rowCount } = await db.pool.query(
+          `SELECT FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'`,
+        );
+        expect(rowCount).toBeGreaterThan(0);
+      });
+      await client.query('COMMIT');
+      const answer = await attempted;
+      expect(answer).toMatchObject({ verdict: 'later', retryAfterMs: 0, attempts: 0 });
+      expect(answer.waitsFor).toBeUndefined();
+    } finally {
+      client.release();
+    }
+    expect(await attempt(pending)).toMatchObject({ verdict: 'delivered' });
+    expect(server.received).toHaveLength(1);
   });
 });

@@ -271,6 +271,9 @@ export async function updateSubscription(
       },
     });
     requireOneRow(count);
+    // Places that were reserved in the rate before would hold up the new one.
+    if (changes.rateLimitPerSecond !== undefined && changes.rateLimitPerSecond !== before.rateLimitPerSecond)
+      await tx.subscriptionPacing.deleteMany({ where: { subscriptionId: id } });
     const after = view(await tx.subscription.findUniqueOrThrow({ where: { id } }));
     await recordChange(tx, by, {
       action: 'subscription.updated',

@@ -6,10 +6,17 @@ import {
   type AttemptInput,
   type AttemptResult,
 } from '../../../src/activities/deliveries';
-import { getDelivery } from '../../../src/domain/deliveries';
+import { DomainEvent } from '../../../src/contracts/messages';
+import { getDelivery, reservePlace } from '../../../src/domain/deliveries';
 import { reencryptSecrets } from '../../../src/domain/secret-rotation';
 import { operateSubscription } from '../../../src/domain/subscription-health';
-import { createSubscription, rotateSecret, secretContext } from '../../../src/domain/subscriptions';
+import {
+  createSubscription,
+  rotateSecret,
+  secretContext,
+  updateSubscription,
+  type SubscriptionChanges,
+} from '../../../src/domain/subscriptions';
 import type { Database } from '../../../src/platform/postgres';
 import { createKeyring, Keyring } from '../../../src/platform/secrets';
 import { createWebhookClient, type WebhookClient } from '../../../src/platform/webhook-http';
@@ -263,6 +270,49 @@ describe('a rate limit', () => {
     nowMs += MINUTE;
     expect(await attempt(deliveries.at(-1)!, { placeAt: placeAt! })).toHaveProperty('verdict');
   });
+
+  /** A subscription whose next places are far away, because many were reserved. */
+  async function reserved() {
+    const { tenantId, id } = await subscribed();
+    await db.prisma.subscription.update({ where: { id }, data: { rateLimitPerSecond: 1 } });
+    for (let count = 0; count < 50; count++) await reservePlace(db, id, 1);
+    const waitMs = () => reservePlace(db, id, 1);
+    expect(await waitMs()).toBeGreaterThan(10_000);
+    return { tenantId, id, waitMs };
+  }
+
+  it('gives reserved places back when the rate is changed, and only then', async () => {
+    const { tenantId, id, waitMs } = await reserved();
+    const change = (changes: SubscriptionChanges) =>
+      updateSubscription(db, createKeyring(space.config), by(tenantId), {
+        ...{ id, expected: '*', changes, allowedPrivateCidrs: space.config.WEBHOOK_ALLOWED_PRIVATE_CIDRS },
+      });
+    await change({ description: 'other', rateLimitPerSecond: 1 });
+    expect(await waitMs()).toBeGreaterThan(10_000);
+    await change({ rateLimitPerSecond: 100 });
+    expect(await waitMs()).toBe(0);
+  });
+
+  it('gives reserved places back when it is resumed', async () => {
+    const { tenantId, id, waitMs } = await reserved();
+    await operateSubscription(db, by(tenantId), id, 'pause');
+    await operateSubscription(db, by(tenantId), id, 'resume');
+    expect(await waitMs()).toBe(0);
+  });
+});
+
+describe('an attempt that others have made before', () => {
+  it('is asked for again at once, as the one that follows theirs', async () => {
+    const { tenantId, server } = await subscribed(500);
+    const delivery = await announce(tenantId);
+    for (const number of [1, 2, 3]) await attempt(delivery, { attempt: number });
+    const asked = await attempt(delivery, { attempt: 1, urgent: true });
+    expect(asked).toMatchObject({ verdict: 'later', retryAfterMs: 0, attempts: 3 });
+    expect(asked.waitsFor).toBeUndefined();
+    // The last one is another matter: its answer was lost, and its pause comes after it.
+    expect(await attempt(delivery, { attempt: 3 })).toMatchObject({ verdict: 'retry', attempts: 3 });
+    expect(server.received).toHaveLength(3);
+  });
 });
 
 describe('an ordered subscription', () => {
@@ -407,10 +457,21 @@ describe('an operator', () => {
       `SELECT value FROM outbox WHERE topic = 'events' AND value::jsonb->>'tenantId' = $1 ORDER BY id`,
       [tenantId],
     );
-    expect(outbox.rows.map(({ value }) => (JSON.parse(value) as { type: string }).type)).toEqual([
-      'subscription.paused',
-      'subscription.recovered',
-    ]);
+    const told = outbox.rows.map(
+      ({ value }) => JSON.parse(value) as { id: string; type: string; data: unknown },
+    );
+    expect(told.map(({ type }) => type)).toEqual(['subscription.paused', 'subscription.recovered']);
+    const domain = await db.pool.query<{ key: string; value: string }>(
+      `SELECT key, value FROM outbox WHERE topic = 'domain.events' AND key = $1 ORDER BY id`,
+      [id],
+    );
+    const events = domain.rows.map(({ value }) => DomainEvent.parse(JSON.parse(value)));
+    expect(events).toMatchObject(
+      told.map((event) => ({
+        ...{ id: event.id, type: event.type, data: event.data, tenantId },
+        ...{ aggregate: 'subscription', aggregateId: id, correlationId: 'correlation' },
+      })),
+    );
     await expect(operateSubscription(db, by('other'), id, 'pause')).rejects.toMatchObject({
       code: 'not_found',
     });

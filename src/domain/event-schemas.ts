@@ -16,6 +16,7 @@ const MAX_PARTS = 5_000;
 const MAX_ERRORS = 20;
 const MAX_UNIQUE_ITEMS = 1_000;
 const MAX_PATTERN_CHARACTERS = 500;
+const MAX_PATTERNS = 100;
 
 /** Would name the schema, refer out of it, or make references depend on who refers. */
 const FORBIDDEN_KEYWORDS = ['$id', '$anchor', '$dynamicRef', '$dynamicAnchor', '$recursiveRef', '$async'];
@@ -23,7 +24,7 @@ const DIALECT = 'https://json-schema.org/draft/2020-12/schema';
 
 /** Its types are an ES module's, which TypeScript does not let a CommonJS module import; its code is not. */
 const { RE2JS } = createRequire(__filename)('re2js') as {
-  RE2JS: { compile(pattern: string): { matcher(text: string): { find(): boolean } } };
+  RE2JS: { compile(pattern: string): { test(text: string): boolean } };
 };
 
 /** Patterns run on RE2, whose time is linear in the text: a tenant's regular expression can't stop the server. */
@@ -31,7 +32,8 @@ const linearRegExp = Object.assign(
   (pattern: string) => {
     const compiled = RE2JS.compile(pattern);
     return {
-      test: (text: string) => compiled.matcher(text).find(),
+      // Whether it matches, and not where: an automaton says that, many times faster than a search does.
+      test: (text: string) => compiled.test(text),
       // ajv tells patterns apart by this.
       toString: () => `re2:${pattern}`,
     };
@@ -63,6 +65,7 @@ export function schemaFault(schema: JsonSchema): string | undefined {
   const fault = keywordFault(schema);
   if (fault !== undefined) return fault;
   try {
+    if (countPatterns(schema) > MAX_PATTERNS) return `a schema has at most ${MAX_PATTERNS} patterns`;
     new PartCounter(schema).count();
     compile(schema);
     return undefined;
@@ -74,20 +77,33 @@ export function schemaFault(schema: JsonSchema): string | undefined {
 /** Walks every object of the schema; `jsonFault` has bounded its depth. */
 function keywordFault(node: unknown): string | undefined {
   if (typeof node !== 'object' || node === null) return undefined;
-  const { $ref: reference, uniqueItems, maxItems, pattern } = node as JsonSchema;
+  const { $ref: reference, uniqueItems, maxItems, pattern, patternProperties } = node as JsonSchema;
   if (typeof reference === 'string' && !reference.startsWith('#'))
     return '$ref must refer to a place in this document (#/…)';
   const forbidden = FORBIDDEN_KEYWORDS.find((keyword) => keyword in node);
   if (forbidden !== undefined && !Array.isArray(node)) return `${forbidden} is not supported`;
   if (uniqueItems === true && !(typeof maxItems === 'number' && maxItems <= MAX_UNIQUE_ITEMS))
     return `uniqueItems needs a maxItems of at most ${MAX_UNIQUE_ITEMS} beside it`;
-  if (typeof pattern === 'string' && pattern.length > MAX_PATTERN_CHARACTERS)
+  const patterns = [pattern, ...Object.keys(patternProperties ?? {})];
+  if (patterns.some((each) => typeof each === 'string' && each.length > MAX_PATTERN_CHARACTERS))
     return `a pattern has at most ${MAX_PATTERN_CHARACTERS} characters`;
   for (const each of Object.values(node)) {
     const fault = keywordFault(each);
     if (fault !== undefined) return fault;
   }
   return undefined;
+}
+
+/** Every regular expression of the schema: each keeps an automaton in memory. */
+function countPatterns(node: unknown): number {
+  if (typeof node !== 'object' || node === null) return 0;
+  const { pattern, patternProperties } = node as JsonSchema;
+  const own =
+    (typeof pattern === 'string' ? 1 : 0) +
+    (typeof patternProperties === 'object' && patternProperties !== null
+      ? Object.keys(patternProperties).length
+      : 0);
+  return Object.values(node).reduce((sum: number, each) => sum + countPatterns(each), own);
 }
 
 /** Counts the parts of a schema as if every reference were written out, which refuses recursion on the way. */

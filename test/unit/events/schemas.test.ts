@@ -26,6 +26,14 @@ describe('a JSON Schema of an event type', () => {
     ['is of another dialect', { $schema: 'http://json-schema.org/draft-04/schema#' }, /\$schema/],
     ['compares unlimited items', { uniqueItems: true }, /maxItems/],
     ['has a pattern that is no RE2', { pattern: '(?=a)b' }, /./],
+    ['has a long pattern', { pattern: 'a'.repeat(501) }, /500 characters/],
+    ['has a long pattern of names', { patternProperties: { ['a'.repeat(501)]: {} } }, /500 characters/],
+    ['has many patterns', { allOf: Array.from({ length: 101 }, () => ({ pattern: 'a' })) }, /100 patterns/],
+    [
+      'has many patterns of names',
+      { patternProperties: Object.fromEntries(Array.from({ length: 101 }, (_, n) => [`^${n}`, {}])) },
+      /100 patterns/,
+    ],
   ])('is refused when it %s', (_why, schema, message) => {
     expect(schemaFault(schema)).toMatch(message);
   });
@@ -42,6 +50,13 @@ describe('a JSON Schema of an event type', () => {
     const errors = dataErrors({ properties: { a: { pattern: '^(a+)+$' } } }, { a: `${'a'.repeat(5_000)}!` });
     expect(errors).toHaveLength(1);
     expect(Date.now() - startedAt).toBeLessThan(30_000);
+  });
+
+  it('only asks whether a pattern matches, which is fast, and where it matches not', () => {
+    const pattern = `(${Array.from({ length: 40 }, (_, n) => `(a|b|ab){1,${n + 2}}`).join('|')})+c$`;
+    const schema = { properties: { a: { pattern } } };
+    expect(dataErrors(schema, { a: 'ab'.repeat(20_000) })).toHaveLength(1);
+    expect(dataErrors(schema, { a: `${'ab'.repeat(20)}c` })).toEqual([]);
   });
 
   it('keeps two patterns of one schema apart', () => {

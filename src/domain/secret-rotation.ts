@@ -22,7 +22,9 @@ export interface Reencryption {
 /**
  * Encrypts everything anew that was encrypted with a former key, so that the key can leave ENCRYPTION_KEYS_OLD: the
  * secrets and headers of subscriptions, and the answers kept for Idempotency-Keys. Former secrets whose time is up are
- * dropped. Goes through the tables in batches; may run beside everything else, be broken off and repeated.
+ * dropped. Goes through the tables in batches, and again until nothing is found: a process that still had the former key
+ * may have written meanwhile. May run beside everything else, be broken off and repeated.
+ * @throws Error when there is still something to find after many times: some process has the former key yet.
  * @throws DecryptionError when a key is missing: nothing of that row is changed.
  */
 export async function reencryptSecrets(
@@ -30,16 +32,35 @@ export async function reencryptSecrets(
   keyring: Keyring,
   batchRows: number,
 ): Promise<Reencryption> {
-  const subscriptions = await reencryptSubscriptions(db, keyring, batchRows);
-  return { ...subscriptions, answers: await reencryptAnswers(db, keyring, batchRows) };
+  const done: Reencryption = { examined: 0, reencrypted: 0, answers: 0 };
+  for (let pass = 0; pass < MAX_PASSES; pass++) {
+    const { examined, found, reencrypted } = await reencryptSubscriptions(db, keyring, batchRows);
+    const answers = await reencryptAnswers(db, keyring, batchRows);
+    done.examined = examined;
+    done.reencrypted += reencrypted;
+    done.answers += answers.reencrypted;
+    if (found + answers.found === 0) return done;
+  }
+  throw new Error(
+    `after ${MAX_PASSES} times there is still something that is encrypted with a former key: restart every api and worker`,
+  );
+}
+
+const MAX_PASSES = 10;
+
+interface Pass {
+  /** Values that were encrypted with a former key. */
+  found: number;
+  /** Of these, those that nothing else had replaced meanwhile. */
+  reencrypted: number;
 }
 
 async function reencryptSubscriptions(
   db: Pick<Database, 'pool'>,
   keyring: Keyring,
   batchRows: number,
-): Promise<Omit<Reencryption, 'answers'>> {
-  const done = { examined: 0, reencrypted: 0 };
+): Promise<Pass & { examined: number }> {
+  const done = { examined: 0, found: 0, reencrypted: 0 };
   await db.pool.query(
     `UPDATE subscriptions SET previous_secret_ciphertext = NULL, previous_secret_valid_until = NULL
       WHERE previous_secret_valid_until < now()`,
@@ -55,6 +76,7 @@ async function reencryptSubscriptions(
       for (const [column, context] of ENCRYPTED) {
         const old = row[column] as Buffer | null;
         if (!old || keyring.isCurrent(old)) continue;
+        done.found++;
         const fresh = keyring.encrypt(keyring.decrypt(old, context(row.id)), context(row.id));
         // Only what was read is replaced: a rotation meanwhile has encrypted with the present key.
         const { rowCount } = await db.pool.query(
@@ -79,13 +101,12 @@ interface AnswerRow {
   answer: Buffer;
 }
 
-/** @returns how many answers were encrypted with a former key. */
 async function reencryptAnswers(
   db: Pick<Database, 'pool'>,
   keyring: Keyring,
   batchRows: number,
-): Promise<number> {
-  let reencrypted = 0;
+): Promise<Pass> {
+  const done = { found: 0, reencrypted: 0 };
   for (let after = ['', '', '', '']; ;) {
     const { rows } = await db.pool.query<AnswerRow>(
       `SELECT tenant_id, subject, route, key, operation_id, answer FROM idempotency_keys
@@ -94,6 +115,7 @@ async function reencryptAnswers(
       [...after, batchRows],
     );
     const former = rows.filter(({ answer }) => !keyring.isCurrent(answer));
+    done.found += former.length;
     if (former.length > 0) {
       const fresh = former.map(({ answer, operation_id: operationId }) => {
         const context = answerContext(operationId);
@@ -109,10 +131,10 @@ async function reencryptAnswers(
             AND k.answer = u.old`,
         [column('tenant_id'), column('subject'), column('route'), column('key'), column('answer'), fresh],
       );
-      reencrypted += rowCount ?? 0;
+      done.reencrypted += rowCount ?? 0;
     }
     const last = rows.at(-1);
-    if (!last || rows.length < batchRows) return reencrypted;
+    if (!last || rows.length < batchRows) return done;
     after = [last.tenant_id, last.subject, last.route, last.key];
   }
 }

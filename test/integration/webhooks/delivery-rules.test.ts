@@ -188,6 +188,24 @@ describe('the key of secrets at rest', () => {
     expect(server.received[0]?.headers['x-api-key']).toBe('k');
     await reencryptSecrets(db, new Keyring(oldKey, [newKey]), 100);
   });
+
+  it('is looked for again after it was found, as it may be written meanwhile', async () => {
+    const { tenantId, id } = await subscribed();
+    const [oldKey, newKey] = [Buffer.alloc(32, 9), Buffer.alloc(32, 5)];
+    // An api that was not restarted yet rotates a secret behind the back of the first pass.
+    let rotated = 0;
+    const query = async (text: string, values?: unknown[]) => {
+      const result = await db.pool.query(text, values);
+      if (text.includes('FROM idempotency_keys') && rotated++ === 0) await rotate(tenantId, id, DAY);
+      return result;
+    };
+    const meanwhile = { pool: Object.create(db.pool, { query: { value: query } }) as Database['pool'] };
+    await reencryptSecrets(meanwhile, new Keyring(newKey, [oldKey]), 100);
+    expect(rotated).toBeGreaterThan(1);
+    const { secretCiphertext } = await rowOf(id);
+    expect(new Keyring(newKey).isCurrent(Buffer.from(secretCiphertext))).toBe(true);
+    await reencryptSecrets(db, new Keyring(oldKey, [newKey]), 100);
+  });
 });
 
 describe('a subscriber that is overloaded', () => {

@@ -62,19 +62,28 @@ export const ORDER_CHECKS: readonly Check[] = [
   },
   {
     name: 'disputes_vs_orders',
-    rule: 'an order holds what its open disputes cover, lost what its lost ones did, and is CHARGED_BACK when one is lost',
+    rule:
+      'an order holds what its open disputes cover, lost what its lost ones did, and is CHARGED_BACK when one is lost; ' +
+      'no more comes from its user than what was collected for it',
     sql: listed(`
       SELECT 'order:' || o.id AS subject,
-             format('order of %s is %s, disputed %s, charged back %s; open disputes %s, lost ones %s', o.amount_minor,
-               o.status, o.disputed_minor, o.charged_back_minor, coalesce(d.held, 0), coalesce(d.lost, 0)) AS detail
+             format('order of %s is %s, disputed %s, charged back %s; open disputes %s, lost ones %s, of the account %s',
+               o.amount_minor, o.status, o.disputed_minor, o.charged_back_minor, coalesce(d.held, 0), coalesce(d.lost, 0),
+               coalesce(d.of_account, 0)) AS detail
         FROM orders o
         LEFT JOIN (SELECT order_id, max(amount_minor) AS largest,
                           sum(covered_minor) FILTER (WHERE account_id IS NULL AND closed_at IS NULL) AS held,
-                          sum(covered_minor) FILTER (WHERE account_id IS NULL AND status IN ('lost', 'expired')) AS lost
-                     FROM disputes GROUP BY order_id) d ON d.order_id = o.id
+                          sum(covered_minor) FILTER (WHERE account_id IS NULL AND status IN ('lost', 'expired')) AS lost,
+                          sum(covered_minor) FILTER (WHERE account_id IS NOT NULL AND status <> 'won') AS of_account,
+                          bool_or(j.id IS NOT NULL AND status IN ('lost', 'expired')) AS lost_then_collected
+                     FROM disputes LEFT JOIN journal_transactions j ON j.reference = 'dispute:' || disputes.id || ':collected'
+                    GROUP BY order_id) d ON d.order_id = o.id
        WHERE ${tenant('o')}
          AND (o.disputed_minor <> coalesce(d.held, 0) OR o.charged_back_minor <> coalesce(d.lost, 0)
-              OR (o.status = 'CHARGED_BACK') <> (d.lost IS NOT NULL) OR d.largest > o.amount_minor)`),
+              OR (o.status <> 'CHARGED_BACK' AND d.lost IS NOT NULL)
+              OR (o.status = 'CHARGED_BACK' AND d.lost IS NULL AND d.lost_then_collected IS NOT TRUE)
+              OR d.largest > o.amount_minor
+              OR d.of_account > CASE o.collected_as WHEN 'account' THEN o.amount_minor ELSE 0 END)`),
   },
   {
     name: 'disputes_vs_journal',
@@ -95,7 +104,7 @@ export const ORDER_CHECKS: readonly Check[] = [
                  sum(e.amount_minor) FILTER (WHERE e.account_id IS NOT NULL) AS account,
                  sum(e.amount_minor) FILTER (WHERE e.system_account = 'losses:disputes') AS losses
             FROM journal_transactions j JOIN ledger_entries e ON e.journal_id = j.id
-           WHERE j.kind IN ('dispute_hold', 'dispute_release', 'dispute_reversal')
+           WHERE j.kind IN ('dispute_hold', 'dispute_release', 'dispute_reversal', 'dispute_collected')
            GROUP BY 1, 2) m ON m.id = d.id
        WHERE ($1::text IS NULL OR coalesce(d.tenant_id, m.tenant_id) = $1)
          AND (d.id IS NULL OR d.amount_minor IS DISTINCT FROM m.held

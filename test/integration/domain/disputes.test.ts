@@ -313,6 +313,19 @@ describe('evidence', () => {
     expect(await chargeback(db, order.id, 'won')).toMatchObject({ outcome: 'applied', status: 'won' });
   });
 
+  it('is taken while the provider reviews the dispute already, once and until it was due', async () => {
+    const [order, overdue] = [await paidOrder(db), await paidOrder(db)];
+    const id = `order-${order.id}`;
+    await chargeback(db, order.id, 'under_review');
+    expect(await evidence(id)).toEqual({ outcome: 'ok', status: 'under_review' });
+    expect(await evidence(id)).toEqual({ outcome: 'duplicate', status: 'under_review' });
+    expect(await evidence(id, 'Something else.')).toMatchObject({ outcome: 'already_submitted' });
+    expect(await eventTypes(db, id)).toEqual(['dispute.opened', 'dispute.under_review']);
+    expect((await disputeOf(order)).evidence).toMatchObject({ evidence: { text: 'They got it.' } });
+    await chargeback(db, overdue.id, 'under_review', { evidenceDueBy: yesterday() });
+    expect(await evidence(`order-${overdue.id}`)).toMatchObject({ outcome: 'too_late' });
+  });
+
   it('is too late after its time, and after the end', async () => {
     const [overdue, ended] = [await paidOrder(db), await paidOrder(db)];
     await chargeback(db, overdue.id, 'opened', { evidenceDueBy: yesterday() });

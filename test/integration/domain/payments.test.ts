@@ -2,7 +2,7 @@ import { randomUUID } from 'node:crypto';
 import { getAccount } from '../../../src/domain/accounts';
 import { EventMessage } from '../../../src/contracts/events';
 import { expiryEvent } from '../../../src/domain/payment-sweep';
-import { getPayment, listPayments, settleProviderEvent } from '../../../src/domain/payments';
+import { createPayment, getPayment, listPayments, settleProviderEvent } from '../../../src/domain/payments';
 import { metrics } from '../../../src/platform/metrics';
 import type { Database } from '../../../src/platform/postgres';
 import { createTestSpace, openTestDatabase } from '../../support/harness';
@@ -37,6 +37,31 @@ const contradictions = async (type: string) => {
   const counted = values.filter(({ labels }) => labels.outcome === 'contradiction' && labels.type === type);
   return counted.reduce((sum, { value }) => sum + value, 0);
 };
+
+describe('a payout that is created again under its id', () => {
+  it.each(['failed', 'expired', 'success'] as const)('is answered as it is when it was %s', async (end) => {
+    const userId = await userWith(db, 10_000n);
+    const create = (id: string) =>
+      createPayment(db, {
+        id,
+        tenantId: TENANT,
+        type: 'payout',
+        provider: 'decard',
+        userId,
+        amountMinor: 4_000n,
+        currency: CURRENCY,
+        reserve: true,
+        expiresAfterMs: 86_400_000,
+        correlationId: 'test',
+        actor: 'test',
+      });
+    const payout = await create(randomUUID());
+    const { status } = await settle(db, payout, end);
+    const before = await money(userId);
+    expect(await create(payout.id)).toMatchObject({ id: payout.id, status });
+    expect(await money(userId)).toEqual(before);
+  });
+});
 
 describe('a payment', () => {
   it('credits its user once, however often and under whatever ids success is reported', async () => {

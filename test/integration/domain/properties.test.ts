@@ -1,5 +1,6 @@
 import fc from 'fast-check';
 import { reconcile } from '../../../src/domain/reconciliation';
+import type { Order } from '../../../src/generated/prisma/client';
 import type { Database } from '../../../src/platform/postgres';
 import { createTestSpace, openTestDatabase } from '../../support/harness';
 import { inspectLedger, SOUND } from '../../support/money';
@@ -94,6 +95,19 @@ async function checkStatuses({ orders, payments, disputes, seen }: World): Promi
   }
 }
 
+/**
+ * Disputes take from a user no more than a provider had collected for the order, and nothing of an order's revenue when
+ * that money covers them, whichever was heard first.
+ */
+function checkDisputed(
+  { id, amountMinor, collectedAs, disputedMinor, chargedBackMinor }: Order,
+  takenMinor: bigint,
+): void {
+  const brought = collectedAs === 'account' ? amountMinor : 0n;
+  expect([id, takenMinor > brought]).toEqual([id, false]);
+  if (collectedAs === 'account') expect([id, disputedMinor, chargedBackMinor]).toEqual([id, 0n, 0n]);
+}
+
 /** Every balance is what the accepted top-ups, and the ends of payments, orders, refunds and disputes, make it. */
 async function checkBalances({ users, topUps }: World): Promise<void> {
   const own = { where: { userId: { in: users } } };
@@ -118,7 +132,13 @@ async function checkBalances({ users, topUps }: World): Promise<void> {
     if (collectedAs === 'account') book(userId, amountMinor);
     book(userId, refundedMinor);
   }
-  for (const { userId, coveredMinor, status } of disputes) if (status !== 'won') book(userId, -coveredMinor);
+  const taken = new Map<string, bigint>();
+  for (const { userId, orderId, coveredMinor, status } of disputes) {
+    if (status === 'won') continue;
+    book(userId, -coveredMinor);
+    taken.set(orderId, (taken.get(orderId) ?? 0n) + coveredMinor);
+  }
+  for (const order of orders) checkDisputed(order, taken.get(order.id) ?? 0n);
 
   expect(new Map(accounts.map(({ userId, balanceMinor }) => [userId, balanceMinor]))).toEqual(expected);
   for (const { balanceMinor, heldMinor } of accounts) {

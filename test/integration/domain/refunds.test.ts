@@ -8,11 +8,12 @@ import {
   eventTypes,
   moneyOfOrder,
   paidOrder,
+  payFromBalance,
   placeOrder,
   refund,
   settleOrder,
 } from '../../support/disputes';
-import { createTestSpace, openTestDatabase } from '../../support/harness';
+import { createTestSpace, eventually, openTestDatabase } from '../../support/harness';
 import { CURRENCY, inspectLedger, SOUND, TENANT, userWith } from '../../support/money';
 
 let db: Database;
@@ -94,6 +95,55 @@ describe('a refund', () => {
     await chargeback(db, order.id, 'won');
     expect(await refund(db, order.id, null)).toMatchObject({ outcome: 'ok' });
     expect(await balance(order)).toBe(5_000n);
+  });
+
+  it('of many orders of one user at once: each is given, and none gets into a deadlock', async () => {
+    const userId = await userWith(db, 24_000n);
+    const orders = await Promise.all(
+      Array.from({ length: 24 }, async () => {
+        const order = await placeOrder(db, userId, 1_000n);
+        await payFromBalance(db, order);
+        return order;
+      }),
+    );
+    const results = await Promise.all(orders.map(({ id }) => refund(db, id, null)));
+    expect(results.map(({ outcome }) => outcome)).toEqual(orders.map(() => 'ok'));
+    expect(await balance(orders[0]!)).toBe(24_000n);
+  });
+
+  it('waits for another one of the same user before it refers to the account', async () => {
+    const userId = await userWith(db, 2_000n);
+    const orders = [await placeOrder(db, userId, 1_000n), await placeOrder(db, userId, 1_000n)];
+    for (const order of orders) await payFromBalance(db, order);
+    const holder = await db.pool.connect();
+    try {
+      // Lets a reference to the account be checked, but not the account be changed.
+      await holder.query('BEGIN');
+      await holder.query('SELECT FROM accounts WHERE user_id = $1 FOR NO KEY UPDATE', [userId]);
+      const calls = orders.map(({ id }) =>
+        db.moneyPool
+          .query('SELECT refund_order($1)', [
+            JSON.stringify({ refundId: randomUUID(), tenantId: TENANT, orderId: id, actor: 'test' }),
+          ])
+          .then(
+            () => 'refunded',
+            (error: unknown) => (error as { code: string }).code,
+          ),
+      );
+      await eventually(async () => {
+        const { rows } = await db.pool.query<{ waiting: number }>(
+          `SELECT count(*)::int AS waiting FROM pg_stat_activity
+            WHERE datname = current_database() AND wait_event_type = 'Lock' AND query LIKE '%refund_order%'
+              AND pid <> pg_backend_pid()`,
+        );
+        expect(rows[0]?.waiting).toBe(2);
+      });
+      await holder.query('COMMIT');
+      // A conflict that is run again at once; a deadlock (40P01) would have been noticed after a second.
+      expect((await Promise.all(calls)).sort()).toEqual(['40001', 'refunded']);
+    } finally {
+      holder.release();
+    }
   });
 
   it('is never rewritten', async () => {

@@ -75,7 +75,7 @@ export const ChargebackWebhook = z
     reason: line(500).nullish(),
     evidence_due_by: z.iso
       .datetime({ offset: true })
-      .refine((text) => /^(19[7-9]|[2-9]\d\d)\d-/.test(text), { error: 'must be a year from 1970' })
+      .refine((text) => /^(19[7-9]|2\d\d)\d-/.test(text), { error: 'must be of the years 1970 to 2999' })
       .nullish(),
   })
   .refine(({ amount, currency }) => !amount || Boolean(currency), {

@@ -58,6 +58,11 @@ export const SIGNALS = {
   pause: 'pause',
   resume: 'resume',
 } as const;
+/** Types of failures of steps that workflows tell apart. */
+export const FAILURES = {
+  /** The database refuses what the step would write, and always will. */
+  dataRefused: 'DataRefusedError',
+} as const;
 export const UPDATES = { refund: 'refund', submitEvidence: 'submitEvidence' } as const;
 export const QUERIES = { state: 'state' } as const;
 
@@ -395,6 +400,7 @@ export interface HousekeepingStep {
   position: { at: string; id: string } | null;
 }
 
+/** Also where a run goes on that was continued as new. */
 export interface HousekeepingResult {
   expired: number;
   purgedKeys: number;

@@ -2,9 +2,14 @@ import type { z } from 'zod';
 import { metrics } from '../platform/metrics';
 import type { Database } from '../platform/postgres';
 import { AccountLanes, type MoneyCall } from './account-lanes';
-import { ConflictsExhaustedError, isTransactionConflict, pauseAfterConflict } from './conflicts';
+import {
+  ConflictsExhaustedError,
+  DataRefusedError,
+  isTransactionConflict,
+  pauseAfterConflict,
+} from './conflicts';
 
-export { ConflictsExhaustedError, isTransactionConflict } from './conflicts';
+export { ConflictsExhaustedError, DataRefusedError, isTransactionConflict } from './conflicts';
 
 /** The database functions that move money; a new one is added here and nowhere else. */
 export type MoneyFunction =
@@ -49,7 +54,8 @@ function lanes(db: MoneyDatabase): AccountLanes {
  * that would have to look it up does so after its first conflict. Conflicts with other processes are retried with full
  * jitter, bounded in number and in time, and counted.
  * @throws ConflictsExhaustedError after MONEY_RETRY_MAX_ATTEMPTS, after MONEY_RETRY_DEADLINE_MS of conflicts, or when
- *   MONEY_QUEUE_CALLS wait for one account already; whatever else the database throws.
+ *   MONEY_QUEUE_CALLS wait for one account already, or when its turn has not come after MONEY_RETRY_DEADLINE_MS;
+ *   DataRefusedError when the database will never take it; whatever else the database throws.
  */
 export async function callMoneyFunction<T extends { outcome: string }>(
   db: MoneyDatabase,
@@ -68,7 +74,7 @@ export async function callMoneyFunction<T extends { outcome: string }>(
     return parsed;
   } catch (error) {
     stop({ outcome: error instanceof ConflictsExhaustedError ? 'conflicts_exhausted' : 'error' });
-    throw error;
+    throw DataRefusedError.from(fn, error);
   }
 }
 

@@ -19,7 +19,7 @@ import {
   type RefundInput,
   type RefundResult,
 } from '../contracts/workflows';
-import { DEAD_LETTER_STEP, DECIDING_STEP, retryWhileEarly } from './durable-steps';
+import { DEAD_LETTER_STEP, DECIDING_STEP, retryWhileEarly, unlessRefused } from './durable-steps';
 import { markStatus } from './search-attributes';
 import { startDeliveries } from './start-deliveries';
 
@@ -72,8 +72,13 @@ function isDecided(status: OrderWorkflowResult['status']): boolean {
   return status !== null && status !== 'NEW';
 }
 
-async function pay(request: OrderWorkflowInput): Promise<OrderWorkflowResult> {
-  const { deliveries, ...result } = await payOrder(request);
+async function pay(request: OrderWorkflowInput): Promise<OrderWorkflowResult | undefined> {
+  const paid = await unlessRefused(
+    () => payOrder(request),
+    (message) => deadLetterRequest({ request, code: 'invalid_message', message }),
+  );
+  if (!paid) return undefined;
+  const { deliveries, ...result } = paid;
   if (isDecided(result.status)) markStatus(result.status);
   await startDeliveries(deliveries);
   if (result.outcome === 'unknown_order' || result.outcome === 'event_conflict')
@@ -81,11 +86,17 @@ async function pay(request: OrderWorkflowInput): Promise<OrderWorkflowResult> {
   return result;
 }
 
-async function settle(event: OrderEvent): Promise<OrderWorkflowResult> {
-  const { outcome, status, failureCode, deliveries } = await retryWhileEarly(
-    () => settleOrder(event),
-    (result) => result.outcome === 'unknown_order',
+async function settle(event: OrderEvent): Promise<OrderWorkflowResult | undefined> {
+  const settled = await unlessRefused(
+    () =>
+      retryWhileEarly(
+        () => settleOrder(event),
+        (result) => result.outcome === 'unknown_order',
+      ),
+    (message) => deadLetterOrder({ event, code: 'invalid_message', message }),
   );
+  if (!settled) return undefined;
+  const { outcome, status, failureCode, deliveries } = settled;
   if (isDecided(status)) markStatus(status, event.userId);
   await startDeliveries(deliveries);
   if (outcome in REFUSALS) {

@@ -6,6 +6,7 @@ import {
   type OrderWorkflowInput,
   type PayOrderResult,
 } from '../../src/contracts/workflows';
+import { DataRefusedError } from '../../src/domain/conflicts';
 import { keyword, playedStage } from '../support/workflow-env';
 
 const stage = playedStage(['payOrder', 'deadLetterRequest']);
@@ -88,6 +89,15 @@ describe('the order workflow', () => {
     stage.play(activities);
     expect(await (await start(request())).result()).toMatchObject({ status: 'FINISHED' });
     expect(calls.paid).toHaveLength(2);
+  });
+
+  it('dead-letters a request that the database refuses for good, instead of trying for ever', async () => {
+    const refused = new DataRefusedError('22003', 'settle: out of range', {});
+    const { calls, activities } = played([refused]);
+    stage.play(activities);
+    expect(await (await start(request())).result()).toMatchObject({ status: null });
+    expect(calls.paid).toHaveLength(1);
+    expect(calls.dead).toMatchObject([{ code: 'invalid_message' }]);
   });
 
   it.each(['unknown_order', 'event_conflict'] as const)(

@@ -136,6 +136,7 @@ describe('a chargeback', () => {
     ['a dispute id that can’t be part of a path', { dispute_id: '../1' }, 'dispute_id'],
     ['a time that is none', { evidence_due_by: 'tomorrow' }, 'evidence_due_by'],
     ['a time before there were computers', { evidence_due_by: '0000-01-01T00:00:00Z' }, 'evidence_due_by'],
+    ['a time in a year of five digits', { evidence_due_by: '9999-12-31T23:59:59-05:00' }, 'evidence_due_by'],
     ['a status of payments', { status: 'success' }, 'status'],
     ['a NUL in its reason', { reason: 'a\u0000b' }, 'reason'],
   ])('with %s is refused, and the field is named', async (_what, changes, field) => {

@@ -1,11 +1,13 @@
 import net from 'node:net';
 import { randomUUID } from 'node:crypto';
 import { getAccount, topUp } from '../../../src/domain/accounts';
-import { ConflictsExhaustedError } from '../../../src/domain/money-transaction';
+import { FAILURES } from '../../../src/contracts/workflows';
+import { ConflictsExhaustedError, DataRefusedError } from '../../../src/domain/money-transaction';
 import { loadConfig, type Config } from '../../../src/platform/config';
 import { metrics } from '../../../src/platform/metrics';
 import type { Database } from '../../../src/platform/postgres';
 import { createTestSpace, eventually, openTestDatabase, type TestSpace } from '../../support/harness';
+import { chargeback, paidOrder } from '../../support/disputes';
 import { CURRENCY, inspectLedger, SOUND, TENANT, userWith } from '../../support/money';
 
 let space: TestSpace;
@@ -95,7 +97,7 @@ describe('a money transaction', () => {
       for (const result of results) {
         expect(result.status).toBe('rejected');
         expect((result as PromiseRejectedResult).reason).toBeInstanceOf(ConflictsExhaustedError);
-        expect(String((result as PromiseRejectedResult).reason)).toMatch(/for 300 ms/);
+        expect(String((result as PromiseRejectedResult).reason)).toMatch(/for 300 ms|300 ms for its turn/);
       }
       const met = (await conflicts()) - before;
       expect(met).toBeGreaterThan(1);
@@ -105,6 +107,18 @@ describe('a money transaction', () => {
     }
     await book(db, userId);
     expect(await inspectLedger(db)).toEqual(SOUND);
+  });
+
+  it('whose data the database refuses says so, and is not tried again', async () => {
+    const db = open();
+    const order = await paidOrder(db);
+    const refused = await chargeback(db, order.id, 'opened', {
+      evidenceDueBy: '+010000-01-01T04:59:59.000Z',
+    }).catch((error: unknown) => error);
+    expect(refused).toBeInstanceOf(DataRefusedError);
+    expect(refused).toMatchObject({ name: FAILURES.dataRefused, code: expect.stringMatching(/^22/) as string });
+    expect(String(refused)).toContain('settle_dispute_event');
+    expect(await chargeback(db, order.id, 'opened')).toMatchObject({ outcome: 'applied' });
   });
 
   it('on a connection that is silently dead fails in time, and the next one gets through', async () => {

@@ -2,6 +2,7 @@ import { metrics } from '../platform/metrics';
 import type { Database } from '../platform/postgres';
 import {
   ConflictsExhaustedError,
+  isOwnFault,
   isTransactionConflict,
   pauseAfterConflict,
   type Retried,
@@ -17,6 +18,12 @@ interface Waiting {
   call: MoneyCall;
   resolve: (result: unknown) => void;
   reject: (error: unknown) => void;
+  /** Ends its waiting for a turn. */
+  leaves?: NodeJS.Timeout;
+}
+
+function rejectAll(batch: readonly Waiting[], error: unknown): void {
+  for (const { reject } of batch) reject(error);
 }
 
 /**
@@ -25,7 +32,8 @@ interface Waiting {
  * in the order they came, so that none starves, and those that have gathered meanwhile share the next transaction:
  * one commit for many movements. Each call is still applied wholly or not at all, and its result is its own.
  *
- * A batch that fails is run again call by call, so that one bad call does not fail its neighbours.
+ * A batch that fails by the fault of one call is run again call by call, so that this one does not fail its neighbours.
+ * Any other failure is all of theirs: in an outage each of them would wait for it again, one after the other.
  */
 export class AccountLanes {
   private readonly lanes = new Map<string, Waiting[]>();
@@ -37,7 +45,8 @@ export class AccountLanes {
 
   /**
    * Runs a call when its turn has come.
-   * @throws ConflictsExhaustedError when too many wait already, or when it kept losing against other processes.
+   * @throws ConflictsExhaustedError when too many wait already, when its turn has not come in MONEY_RETRY_DEADLINE_MS,
+   *   or when it kept losing against other processes.
    */
   run(lane: string, call: MoneyCall): Promise<unknown> {
     return new Promise((resolve, reject) => {
@@ -46,28 +55,45 @@ export class AccountLanes {
         reject(new ConflictsExhaustedError(`${waiting.length} movements wait for one account already`));
         return;
       }
-      const entry = { call, resolve, reject };
       if (waiting) {
-        waiting.push(entry);
+        this.queue(waiting, { call, resolve, reject });
         return;
       }
-      const line = [entry];
+      const line: Waiting[] = [{ call, resolve, reject }];
       this.lanes.set(lane, line);
       void this.serve(lane, line);
     });
   }
 
+  private queue(line: Waiting[], entry: Waiting): void {
+    const { deadlineMs } = this.limits;
+    entry.leaves = setTimeout(() => {
+      line.splice(line.indexOf(entry), 1);
+      entry.reject(new ConflictsExhaustedError(`${entry.call.fn} waited ${deadlineMs} ms for its turn`));
+    }, deadlineMs);
+    line.push(entry);
+  }
+
   private async serve(lane: string, line: Waiting[]): Promise<void> {
     while (line.length > 0) {
       const batch = line.splice(0, this.batchSize(line));
-      await this.settle(batch).catch(async (error: unknown) => {
-        if (batch.length === 1) batch[0]!.reject(error);
-        else
-          for (const entry of batch)
-            await this.settle([entry]).catch((reason: unknown) => entry.reject(reason));
-      });
+      for (const { leaves } of batch) clearTimeout(leaves);
+      await this.settle(batch).catch((error: unknown) =>
+        batch.length > 1 && isOwnFault(error) ? this.settleOneByOne(batch) : rejectAll(batch, error),
+      );
     }
     this.lanes.delete(lane);
+  }
+
+  private async settleOneByOne(batch: readonly Waiting[]): Promise<void> {
+    for (const [i, entry] of batch.entries()) {
+      try {
+        await this.settle([entry]);
+      } catch (error) {
+        if (!isOwnFault(error)) return rejectAll(batch.slice(i), error);
+        entry.reject(error);
+      }
+    }
   }
 
   /** As many as call the function that is first in line. */

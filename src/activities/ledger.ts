@@ -16,6 +16,7 @@ export type LedgerDeps = Pick<ActivityDeps, 'db' | 'deliveryPolicy'> & {
     | 'RECONCILIATION_TIMEOUT_MS'
     | 'PAYMENT_SWEEP_GRACE_MS'
     | 'PAYMENT_SWEEP_BATCH_ROWS'
+    | 'PAYMENT_SWEEP_BATCH_DELIVERIES'
     | 'IDEMPOTENCY_KEY_TTL_MS'
     | 'IDEMPOTENCY_PURGE_ROWS'
   >;
@@ -43,6 +44,7 @@ export function createLedgerActivities({ db, log, config, deliveryPolicy }: Ledg
       const { expired, deliveries, position } = await sweepPayments(db, {
         graceMs: config.PAYMENT_SWEEP_GRACE_MS,
         maxRows: config.PAYMENT_SWEEP_BATCH_ROWS,
+        maxDeliveries: config.PAYMENT_SWEEP_BATCH_DELIVERIES,
       });
       metrics.paymentsSwept.inc(expired);
       const refs: DeliveryRef[] = deliveries.map(({ row, correlationId }) =>

@@ -37,11 +37,12 @@ const START: SweepPosition = { at: '1970-01-01T00:00:00.000Z', id: '00000000-000
  * however many there are. Goes through settle_provider_event under the same event id as the workflow's own expiry:
  * whichever comes second is a duplicate. Idempotent: a step that is repeated before its position is saved hands back
  * the same deliveries.
- * @param limits `graceMs`: how long a payment is left to its workflow; `maxRows`: payments of one step.
+ * @param limits `graceMs`: how long a payment is left to its workflow; `maxRows`: payments of one step; `maxDeliveries`:
+ *   a step ends with the payment that reaches so many deliveries.
  */
 export async function sweepPayments(
   db: Database,
-  { graceMs, maxRows }: { graceMs: number; maxRows: number },
+  { graceMs, maxRows, maxDeliveries }: { graceMs: number; maxRows: number; maxDeliveries: number },
 ): Promise<SweepStep> {
   const from = await savedPosition(db);
   const { rows } = await db.pool.query<Overdue>(
@@ -67,6 +68,7 @@ export async function sweepPayments(
       step.deliveries.push(...deliveries.map((row) => ({ row, correlationId })));
     }
     step.position = { at: payment.at.toISOString(), id: payment.id };
+    if (step.deliveries.length >= maxDeliveries) break;
   }
   return step;
 }

@@ -111,7 +111,7 @@ const shape = {
   MONEY_RETRY_BASE_MS: int(2, 1, 1_000).describe('base of the full-jitter back-off between these tries'),
   MONEY_RETRY_CAP_MS: int(200, 1, 60_000).describe('cap of that back-off'),
   MONEY_RETRY_DEADLINE_MS: int(10_000, 10, 600_000).describe(
-    'from its first conflict on, a money transaction is tried again for at most this long',
+    'from its first conflict on, a money transaction is tried again for at most this long; also its longest wait for a turn',
   ),
   MONEY_QUEUE_CALLS: int(10_000, 1, 1_000_000).describe(
     'movements of one account that may wait for each other in one process; more are refused',
@@ -127,6 +127,9 @@ const shape = {
     'how long after its time a payment is left to its own workflow',
   ),
   PAYMENT_SWEEP_BATCH_ROWS: int(200, 1, 10_000).describe('payments in one step of that'),
+  PAYMENT_SWEEP_BATCH_DELIVERIES: int(500, 1, 1_000).describe(
+    'deliveries after which such a step ends early',
+  ),
   IDEMPOTENCY_KEY_TTL_MS: int(24 * HOUR, MINUTE, 30 * 24 * HOUR).describe(
     'how long an Idempotency-Key and its answer are kept',
   ),

@@ -1,4 +1,4 @@
-import { proxyActivities } from '@temporalio/workflow';
+import { continueAsNew, proxyActivities } from '@temporalio/workflow';
 import type { LedgerActivities } from '../activities/ledger';
 import type { HousekeepingResult, ReconciliationSummary } from '../contracts/workflows';
 import { startDeliveries } from './start-deliveries';
@@ -16,6 +16,8 @@ const { sweepOverduePayments, saveSweepPosition, purgeIdempotencyKeys } = proxyA
 
 /** Steps of one run; the schedule starts the next run where this one ended. */
 const MAX_STEPS = 50;
+/** Children of one run; a run that starts more goes on in another. Each step is bounded by PAYMENT_SWEEP_BATCH_DELIVERIES. */
+const CHILDREN_A_RUN = 500;
 
 /** Run by a schedule: proves the ledger against itself. What it finds is a result, a metric and a log line. */
 export async function reconciliationWorkflow(): Promise<ReconciliationSummary> {
@@ -23,22 +25,31 @@ export async function reconciliationWorkflow(): Promise<ReconciliationSummary> {
 }
 
 /**
- * Run by a schedule: expires payments of which no provider ever said anything, and forgets old idempotency keys. A
+ * Run by a schedule: forgets old idempotency keys, and expires payments of which no provider ever said anything. A
  * position is saved only when the deliveries of its step have been started, so that none is forgotten.
+ * @param before what the runs came to that this one continues; the keys were theirs.
  */
-export async function housekeepingWorkflow(): Promise<HousekeepingResult> {
-  const result: HousekeepingResult = { expired: 0, purgedKeys: 0 };
+export async function housekeepingWorkflow(before?: HousekeepingResult): Promise<HousekeepingResult> {
+  const result = before ?? { expired: 0, purgedKeys: await purgeKeys() };
+  let children = 0;
   for (let i = 0; i < MAX_STEPS; i++) {
     const { expired, deliveries, position } = await sweepOverduePayments();
     if (position === null) break;
     await startDeliveries(deliveries);
     await saveSweepPosition(position);
     result.expired += expired;
+    children += deliveries.length;
+    if (children >= CHILDREN_A_RUN) return continueAsNew<typeof housekeepingWorkflow>(result);
   }
+  return result;
+}
+
+async function purgeKeys(): Promise<number> {
+  let all = 0;
   for (let i = 0; i < MAX_STEPS; i++) {
     const purged = await purgeIdempotencyKeys();
     if (purged === 0) break;
-    result.purgedKeys += purged;
+    all += purged;
   }
-  return result;
+  return all;
 }

@@ -184,6 +184,12 @@ describe('reconciliation', () => {
     ['disputes_vs_orders', 'UPDATE orders SET disputed_minor = disputed_minor - 1 WHERE disputed_minor > 0'],
     ['disputes_vs_orders', `UPDATE orders SET status = 'FINISHED' WHERE status = 'CHARGED_BACK'`],
     ['disputes_vs_orders', `UPDATE disputes SET status = 'won' WHERE status = 'lost'`],
+    ['disputes_vs_orders', `UPDATE orders SET status = 'CHARGED_BACK' WHERE status = 'FINISHED'`],
+    [
+      'disputes_vs_orders',
+      `INSERT INTO disputes SELECT (jsonb_populate_record(d, jsonb_build_object('id', d.id || '-2'))).* FROM disputes d
+        WHERE account_id IS NOT NULL`,
+    ],
     [
       'disputes_vs_journal',
       `UPDATE disputes SET status = 'lost', closed_at = now() WHERE status = 'opened' AND covered_minor = 2000`,
@@ -365,27 +371,29 @@ describe('a payment of which its provider never says anything', () => {
       await overdue(own, userId, 'payout'),
     ];
     const waiting = await newTransaction(own, userId, 'payment', 1n);
-    expect(await sweepPayments(own, { graceMs: 60_000, maxRows: 10 })).toMatchObject({
+    expect(await sweepPayments(own, { graceMs: 60_000, maxRows: 10, maxDeliveries: 500 })).toMatchObject({
       expired: 0,
       position: null,
     });
 
     const first = await eventually(async () => {
-      const step = await sweepPayments(own, { graceMs: 0, maxRows: 2 });
+      const step = await sweepPayments(own, { graceMs: 0, maxRows: 2, maxDeliveries: 500 });
       expect(step.position).not.toBeNull();
       return step;
     });
     expect(first.expired).toBe(2);
     // Cut off before its position was saved: the same payments again, and nothing twice.
-    expect(await sweepPayments(own, { graceMs: 0, maxRows: 2 })).toMatchObject({
+    expect(await sweepPayments(own, { graceMs: 0, maxRows: 2, maxDeliveries: 500 })).toMatchObject({
       expired: 0,
       position: first.position,
     });
     await saveSweepPosition(own, first.position!);
-    const second = await sweepPayments(own, { graceMs: 0, maxRows: 2 });
+    const second = await sweepPayments(own, { graceMs: 0, maxRows: 2, maxDeliveries: 500 });
     expect(second.expired).toBe(1);
     await saveSweepPosition(own, second.position!);
-    expect(await sweepPayments(own, { graceMs: 0, maxRows: 2 })).toMatchObject({ position: null });
+    expect(await sweepPayments(own, { graceMs: 0, maxRows: 2, maxDeliveries: 500 })).toMatchObject({
+      position: null,
+    });
     for (const { id } of made)
       expect(await getPayment(own, { tenantId: TENANT, id })).toMatchObject({
         status: 'expired',
@@ -395,6 +403,32 @@ describe('a payment of which its provider never says anything', () => {
     expect(await getAccount(own, key(userId))).toMatchObject({ balanceMinor: 100n, heldMinor: 0n });
     expect(expiryEvent(made[0]!.id).providerEventId).toBe(`remit expiry:${made[0]!.id}`);
     expect((await reconcile(own, OPTIONS)).clean).toBe(true);
+    await own.close();
+  });
+
+  it('is expired in steps that end early when they have many deliveries', async () => {
+    const own = openTestDatabase(await createTestSpace());
+    const userId = await userWith(own, 100n);
+    for (const id of ['sub_1', 'sub_2'])
+      await own.prisma.subscription.create({
+        data: {
+          id,
+          tenantId: TENANT,
+          url: 'https://subscriber.example/hook',
+          eventTypes: ['payment.*'],
+          secretCiphertext: Buffer.from('x'),
+        },
+      });
+    for (let i = 0; i < 3; i++) await overdue(own, userId, 'payment');
+    const step = () => sweepPayments(own, { graceMs: 0, maxRows: 10, maxDeliveries: 3 });
+    const first = await eventually(async () => {
+      const found = await step();
+      expect(found.position).not.toBeNull();
+      expect(found.deliveries).toHaveLength(4);
+      return found;
+    });
+    await saveSweepPosition(own, first.position!);
+    expect((await step()).deliveries).toHaveLength(2);
     await own.close();
   });
 

@@ -25,7 +25,7 @@ import {
   type EvidenceInput,
   type EvidenceResult,
 } from '../contracts/workflows';
-import { DEAD_LETTER_STEP, DECIDING_STEP, retryWhileEarly } from './durable-steps';
+import { DEAD_LETTER_STEP, DECIDING_STEP, retryWhileEarly, unlessRefused } from './durable-steps';
 import { markStatus } from './search-attributes';
 import { startDeliveries } from './start-deliveries';
 
@@ -80,6 +80,9 @@ export async function disputeWorkflow(input: DisputeWorkflowInput): Promise<Disp
 
 const isOpen = ({ status }: DisputeState) => status === 'opened' || status === 'under_review';
 
+/** Evidence that is being stored is answered before the run ends; so the number of updates of a run is bounded too. */
+const mayContinueAsNew = () => workflowInfo().continueAsNewSuggested && allHandlersFinished();
+
 async function run(input: DisputeWorkflowInput, inbox: DisputeEvent[], state: DisputeState): Promise<void> {
   for (;;) {
     const event = inbox.shift();
@@ -87,10 +90,10 @@ async function run(input: DisputeWorkflowInput, inbox: DisputeEvent[], state: Di
       await apply(event, state);
     } else if (!isOpen(state)) {
       return;
-    } else if (workflowInfo().continueAsNewSuggested && allHandlersFinished()) {
+    } else if (mayContinueAsNew()) {
       await continueAsNew<typeof disputeWorkflow>(input);
     } else if (state.evidenceDueAt === null) {
-      await condition(() => inbox.length > 0 || workflowInfo().continueAsNewSuggested);
+      await condition(() => inbox.length > 0 || mayContinueAsNew());
     } else if (!(await somethingComes(inbox, state, state.evidenceDueAt))) {
       const result = await expireDispute(input);
       await conclude(state, result);
@@ -99,20 +102,25 @@ async function run(input: DisputeWorkflowInput, inbox: DisputeEvent[], state: Di
   }
 }
 
-/** Waits for an event or for evidence; false when the evidence is due and neither came. */
+/** Waits for an event, evidence, or a history that is long enough; false when the evidence is due and none came. */
 async function somethingComes(inbox: DisputeEvent[], state: DisputeState, due: string): Promise<boolean> {
   const leftMs = Date.parse(due) - Date.now();
   if (leftMs <= 0) return false;
-  const came = () => inbox.length > 0 || state.evidenceDueAt !== due;
+  const came = () => inbox.length > 0 || state.evidenceDueAt !== due || mayContinueAsNew();
   const arrived = await condition(came, Math.min(leftMs, LONGEST_TIMER_MS));
   return arrived || leftMs > LONGEST_TIMER_MS;
 }
 
 async function apply(event: DisputeEvent, state: DisputeState): Promise<void> {
-  const result = await retryWhileEarly(
-    () => settleDispute(event),
-    ({ outcome }) => outcome === 'unknown_order' || outcome === 'order_not_paid',
+  const result = await unlessRefused(
+    () =>
+      retryWhileEarly(
+        () => settleDispute(event),
+        ({ outcome }) => outcome === 'unknown_order' || outcome === 'order_not_paid',
+      ),
+    (message) => deadLetterDispute({ event, code: 'invalid_message', message }),
   );
+  if (!result) return;
   state.outcomes.push(result.outcome);
   await conclude(state, result);
   if (result.outcome in REFUSALS) {

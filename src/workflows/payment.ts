@@ -19,7 +19,7 @@ import {
   type SettleOutcome,
   type SettleResult,
 } from '../contracts/workflows';
-import { DEAD_LETTER_STEP, DECIDING_STEP, retryWhileEarly } from './durable-steps';
+import { DEAD_LETTER_STEP, DECIDING_STEP, retryWhileEarly, unlessRefused } from './durable-steps';
 import { startDeliveries } from './start-deliveries';
 import { markStatus } from './search-attributes';
 
@@ -66,20 +66,25 @@ async function run(input: PaymentWorkflowInput, inbox: ProviderEvent[], state: P
   const { provider, transactionId, resume } = input;
   let known = resume?.known ?? null;
   for (;;) {
-    if (workflowInfo().continueAsNewSuggested) {
+    if (workflowInfo().continueAsNewSuggested && canBeCarried(inbox)) {
       const { status, expiresAt } = state;
       await continueAsNew<typeof paymentWorkflow>({
         provider,
         transactionId,
-        resume: { inbox, status, expiresAt, known },
+        resume: { inbox, status, expiresAt, known: known && withoutMessage(known) },
       });
     }
     const event = inbox.shift();
     if (event) {
-      const result = await retryWhileEarly(
-        () => settlePayment(event),
-        ({ outcome }) => outcome === 'unknown_transaction',
+      const result = await unlessRefused(
+        () =>
+          retryWhileEarly(
+            () => settlePayment(event),
+            ({ outcome }) => outcome === 'unknown_transaction',
+          ),
+        (message) => deadLetterEvent({ event, code: 'invalid_message', message }),
       );
+      if (!result) continue;
       await conclude(state, result);
       if (result.outcome in REFUSALS) await refuse(event, result.outcome as keyof typeof REFUSALS);
       else known = event;
@@ -96,6 +101,19 @@ async function run(input: PaymentWorkflowInput, inbox: ProviderEvent[], state: P
       return;
     }
   }
+}
+
+/** Of the 2 MB that Temporal takes as a run's input; the rest of a longer inbox is worked off before the run ends. */
+const CARRIED_CHARACTERS = 500_000;
+
+function canBeCarried(inbox: readonly ProviderEvent[]): boolean {
+  let characters = 0;
+  return inbox.every((event) => (characters += JSON.stringify(event).length) <= CARRIED_CHARACTERS);
+}
+
+/** What an expiry needs of the last event; its message is needed for a dead letter only, and may be large. */
+function withoutMessage(event: ProviderEvent): ProviderEvent {
+  return { ...event, source: { ...event.source, valueBase64: '', headers: {} } };
 }
 
 /** At least a second, so that an expiry which for any reason leaves the payment pending does not spin. */

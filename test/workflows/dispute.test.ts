@@ -14,6 +14,7 @@ import {
   type EvidenceResult,
 } from '../../src/contracts/workflows';
 import type { DisputeState } from '../../src/workflows/dispute';
+import { DataRefusedError } from '../../src/domain/conflicts';
 import { keyword, playedStage } from '../support/workflow-env';
 
 const HOUR = 3_600_000;
@@ -301,6 +302,60 @@ describe('the dispute workflow', () => {
       expect(calls.dead).toEqual([outcome]);
     },
   );
+
+  it('dead-letters a chargeback that the database refuses for good, and applies the next one', async () => {
+    const refused = new DataRefusedError('22008', 'settle: out of range', {});
+    const due = new Date((await stage.environment.currentTimeMs()) + DAY).toISOString();
+    const calls = played({
+      settle: [refused, answer({ status: 'lost' })],
+      load: answer({ outcome: 'noted', evidenceDueAt: due }),
+    });
+    const id = newId();
+    const handle = await start(id);
+    await handle.signal(SIGNALS.disputeEvent, event(id, 'lost'));
+    expect(await handle.result()).toEqual({ status: 'lost', outcomes: ['applied'] });
+    expect(calls.dead).toEqual(['invalid_message']);
+    expect(calls.settled).toHaveLength(2);
+  });
+
+  it('whose history is long finishes storing evidence, and then goes on in a new run', async () => {
+    const waitUntil = new Date((await stage.environment.currentTimeMs()) + HOUR).toISOString();
+    const reviewed = answer({ outcome: 'noted', status: 'under_review' });
+    let paid = false;
+    let stored: (result: EvidenceResult) => void = () => undefined;
+    const storing = new Promise<EvidenceResult>((resolve) => (stored = resolve));
+    let submitted = false;
+    stage.play({
+      loadDispute: () => Promise.resolve(paid ? reviewed : UNKNOWN),
+      settleDispute: ({ status }: DisputeEvent) =>
+        Promise.resolve(
+          !paid
+            ? answer({ outcome: 'order_not_paid', status: null, waitUntil })
+            : status === 'won'
+              ? answer({ status: 'won' })
+              : reviewed,
+        ),
+      submitDisputeEvidence: () => {
+        submitted = true;
+        return storing;
+      },
+    });
+    const id = newId();
+    const handle = stage.track(await start(id, 'under_review'));
+    for (let i = 0; i < 5; i++)
+      await handle.signal(SIGNALS.disputeEvent, { ...event(id, 'opened'), reason: 'x'.repeat(1_000_000) });
+    const update = handle.executeUpdate(UPDATES.submitEvidence, { args: [evidenceOf(id)] });
+    while (!submitted) await new Promise((resolve) => setTimeout(resolve, 20));
+    paid = true;
+    // Held up by nothing but the evidence: the run answers queries, and has not ended.
+    await until(handle, ({ status, waitingEvents }) => status === 'under_review' && waitingEvents === 0);
+    expect((await handle.describe()).runId).toBe(handle.signaledRunId);
+    stored({ outcome: 'ok', status: 'under_review' });
+    expect(await update).toEqual({ outcome: 'ok', status: 'under_review' });
+    await handle.signal(SIGNALS.disputeEvent, event(id, 'won'));
+    expect(await handle.result()).toMatchObject({ status: 'won' });
+    expect((await handle.describe()).runId).not.toBe(handle.signaledRunId);
+  });
 
   it('keeps trying while the database is down', async () => {
     const calls = played({ settle: [new Error('connect ECONNREFUSED'), answer({ status: 'lost' })] });

@@ -8,10 +8,12 @@ import {
   WORKFLOWS,
   type DeliveryRef,
   type ExpirePaymentInput,
+  type HousekeepingResult,
   type PaymentWorkflowResult,
   type ProviderEvent,
   type SettleResult,
 } from '../../src/contracts/workflows';
+import { DataRefusedError } from '../../src/domain/conflicts';
 import { keyword, playedStage } from '../support/workflow-env';
 
 const HOUR = 3_600_000;
@@ -22,6 +24,9 @@ const stage = playedStage([
   'attemptDelivery',
   'finishDelivery',
   'deadLetterDelivery',
+  'sweepOverduePayments',
+  'saveSweepPosition',
+  'purgeIdempotencyKeys',
 ]);
 
 function providerEvent(
@@ -199,6 +204,62 @@ describe('the payment workflow', () => {
     expect(calls.settled).toHaveLength(3);
   });
 
+  it('dead-letters an event that the database refuses for good, and settles the next one', async () => {
+    const refused = new DataRefusedError('22003', 'settle: out of range', {});
+    const { calls, activities } = played([refused, answer({})]);
+    stage.play(activities);
+    const transactionId = randomUUID();
+    const handle = await begin(providerEvent(transactionId, 'pending'));
+    expect(await handle.result()).toMatchObject({ status: null, outcomes: [] });
+    expect(calls.dead).toMatchObject([{ code: 'invalid_message' }]);
+    expect(await (await begin(providerEvent(transactionId, 'success'))).result()).toMatchObject({
+      outcomes: ['applied'],
+    });
+    expect(calls.settled).toHaveLength(2);
+  });
+
+  it('goes on in a new run when its history is long, with no more of its inbox than a run can be given', async () => {
+    const nowMs = await stage.environment.currentTimeMs();
+    const inHours = (hours: number) => new Date(nowMs + hours * HOUR).toISOString();
+    let known = false;
+    const settled: string[] = [];
+    const { activities } = played([]);
+    stage.play({
+      ...activities,
+      settlePayment: ({ status, source }: ProviderEvent) => {
+        if (!known)
+          return Promise.resolve(
+            answer({ outcome: 'unknown_transaction', status: null, userId: null, waitUntil: inHours(1) }),
+          );
+        settled.push(`${status} ${source.valueBase64.length}`);
+        return Promise.resolve(
+          status === 'success'
+            ? answer({})
+            : answer({ outcome: 'noted', status: 'pending', expiresAt: inHours(72) }),
+        );
+      },
+    });
+    const transactionId = randomUUID();
+    const large = (characters: number): ProviderEvent => {
+      const event = providerEvent(transactionId, 'pending');
+      return { ...event, source: { ...event.source, valueBase64: 'x'.repeat(characters) } };
+    };
+    const handle = await begin(large(900_000));
+    // More than a history may grow before Temporal suggests a new run, while the first event waits for its transaction.
+    for (let i = 1; i <= 5; i++) await begin(large(900_000 + i));
+    await begin(large(10));
+    await begin(providerEvent(transactionId, 'success'));
+    known = true;
+    expect(await handle.result()).toMatchObject({ status: 'succeeded' });
+    expect(settled).toEqual([
+      ...Array.from({ length: 6 }, (_, i) => `pending ${900_000 + i}`),
+      'pending 10',
+      'success 0',
+    ]);
+    const { runId } = await handle.describe();
+    expect(runId).not.toBe(handle.signaledRunId);
+  });
+
   it('opens a short run for an event that comes after the end, and ends again', async () => {
     const { activities } = played([answer({}), answer({ outcome: 'duplicate' })]);
     stage.play(activities);
@@ -231,5 +292,52 @@ describe('the payment workflow', () => {
     );
     await child.result();
     expect(calls.delivered).toEqual([delivery.deliveryId]);
+  });
+});
+
+describe('housekeeping', () => {
+  it('forgets keys first, and goes on in a new run before its children are too many', async () => {
+    // All the same delivery: what was started already counts as well.
+    const delivery: DeliveryRef = {
+      deliveryId: randomUUID(),
+      eventId: `evt_${randomUUID()}`,
+      subscriptionId: 'sub_1',
+      eventType: 'payment.expired',
+      scheduleMs: [0],
+      timeoutMs: 15_000,
+      correlationId: 'correlation',
+    };
+    const done: string[] = [];
+    const step = (children: number) => ({
+      expired: 1,
+      deliveries: Array.from({ length: children }, () => delivery),
+      position: { at: '2026-11-21T00:00:00.000Z', id: randomUUID() },
+    });
+    const steps = [step(300), step(300), step(1), { expired: 0, deliveries: [], position: null }];
+    const purges = [7, 3, 0];
+    stage.play({
+      ...played([]).activities,
+      sweepOverduePayments: () => {
+        done.push('sweep');
+        return Promise.resolve(steps.shift());
+      },
+      saveSweepPosition: () => {
+        done.push('save');
+        return Promise.resolve();
+      },
+      purgeIdempotencyKeys: () => {
+        done.push('purge');
+        return Promise.resolve(purges.shift());
+      },
+    });
+    const handle = await stage.environment.client.workflow.start(WORKFLOWS.housekeeping, {
+      workflowId: `housekeeping-${randomUUID()}`,
+      taskQueue: TASK_QUEUES.payments,
+      args: [],
+    });
+    expect(await handle.result()).toEqual({ expired: 3, purgedKeys: 10 } satisfies HousekeepingResult);
+    const sweep = ['sweep', 'save'];
+    expect(done).toEqual(['purge', 'purge', 'purge', ...sweep, ...sweep, ...sweep, 'sweep']);
+    expect((await handle.describe()).runId).not.toBe(handle.firstExecutionRunId);
   });
 });

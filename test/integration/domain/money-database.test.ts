@@ -116,7 +116,10 @@ describe('a money transaction', () => {
       evidenceDueBy: '+010000-01-01T04:59:59.000Z',
     }).catch((error: unknown) => error);
     expect(refused).toBeInstanceOf(DataRefusedError);
-    expect(refused).toMatchObject({ name: FAILURES.dataRefused, code: expect.stringMatching(/^22/) as string });
+    expect(refused).toMatchObject({
+      name: FAILURES.dataRefused,
+      code: expect.stringMatching(/^22/) as string,
+    });
     expect(String(refused)).toContain('settle_dispute_event');
     expect(await chargeback(db, order.id, 'opened')).toMatchObject({ outcome: 'applied' });
   });

@@ -1,6 +1,6 @@
 import { readFileSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
-import { CONFIG_FIELDS, isLocalOnly } from '../src/platform/config';
+import { CONFIG_FIELDS, isLocalOnly, ROLE_NEEDS } from '../src/platform/config';
 import { COMPOSE_FIELDS } from './lib/compose-fields';
 
 /**
@@ -17,6 +17,8 @@ interface Variable {
   description: string;
   /** As it is written in an environment; undefined when there is no default. */
   fallback: string | undefined;
+  /** Roles that do not start without it; only where there is no default. */
+  needed: string[];
 }
 interface Section {
   title: string;
@@ -43,12 +45,18 @@ export function configSections(): Section[] {
       name: field.name,
       description: field.description,
       fallback: written(field.fallback),
+      needed: neededBy(field.name),
     });
   }
   if (fields.size > 0)
     throw new Error(`not found in the source of config.ts: ${[...fields.keys()].join(', ')}`);
   return sections.filter(({ variables }) => variables.length > 0);
 }
+
+const neededBy = (name: string): string[] =>
+  Object.entries(ROLE_NEEDS)
+    .filter(([, names]) => (names as readonly string[]).includes(name))
+    .map(([role]) => role);
 
 function written(value: unknown): string | undefined {
   if (value === undefined) return undefined;
@@ -63,7 +71,8 @@ export function composeVariables(): Variable[] {
   const compose = read('docker-compose.yml');
   return COMPOSE_FIELDS.map(({ name, description }) => {
     const [, fallback] = new RegExp(`\\$\\{${name}:-([^}]*)\\}`).exec(compose) ?? [];
-    return { name, description, fallback };
+    // A default may be another variable with its own: `${A:-${B:-x}}` shows x.
+    return { name, description, fallback: fallback?.replace(/^\$\{\w+:-/, ''), needed: [] };
   });
 }
 
@@ -73,14 +82,18 @@ export function renderEnvExample(): string {
   const block = ({ title, variables }: Section) =>
     [
       rule(title),
-      ...variables.map(({ name, description, fallback }) => `# ${description}\n#${name}=${fallback ?? ''}`),
+      ...variables.map(
+        ({ name, description, fallback, needed }) =>
+          `# ${description}${needed.length > 0 ? `\n# needed by: ${needed.join(', ')}` : ''}\n#${name}=${fallback ?? ''}`,
+      ),
     ].join('\n\n');
   return [
     `# Every variable of remit, with its default. Generated from src/platform/config.ts by \`npm run generate\`: do not edit.
 #
-# A variable that is not set, or set to nothing, has its default; one without a default is needed only by the roles that
-# use it, and a role that misses one says so and exits with 78. Docker Compose reads .env by itself; for a role started
-# by hand: node --env-file=.env dist/cli.js api
+# A variable that is not set, or set to nothing, has its default. Most without a default may stay without a value; "needed by"
+# names the roles that do not start without one: they say which they miss and exit with 78. (The secrets of providers are
+# not needed where PROVIDER_SIGNATURES_REQUIRED=false.) Docker Compose reads .env by itself; for a role started by hand:
+# node --env-file=.env dist/cli.js api
 #
 # Names end in their unit: _MS milliseconds, _S seconds, _BYTES, _ROWS, _MESSAGES. Lists are comma separated.`,
     ...configSections().map(block),
@@ -101,8 +114,8 @@ export function renderConfigurationDoc(): string {
       '| variable | default | meaning |',
       '|---|---|---|',
       ...variables.map(
-        ({ name, description, fallback }) =>
-          `| \`${name}\` | ${fallback ? `\`${cell(fallback)}\`` : ''} | ${cell(description)} |`,
+        ({ name, description, fallback, needed }) =>
+          `| \`${name}\` | ${fallback ? `\`${cell(fallback)}\`` : needed.length > 0 ? `needed by ${needed.join(', ')}` : ''} | ${cell(description)} |`,
       ),
     ].join('\n');
   return [
@@ -110,7 +123,9 @@ export function renderConfigurationDoc(): string {
 
 Generated from \`src/platform/config.ts\` by \`npm run generate\`: do not edit.
 
-Everything comes from the environment. A variable set to nothing counts as not set. Each role checks what it reads before
+Everything comes from the environment. A variable set to nothing counts as not set. Most variables without a default may stay
+unset; "needed by" names the roles that do not start without one (the secrets of providers are not needed where
+\`PROVIDER_SIGNATURES_REQUIRED=false\`). Each role checks what it reads before
 it opens a port or a connection: every mistake is listed at once and the process exits with 78 (EX_CONFIG). The unit is in
 the name: \`_MS\` milliseconds, \`_S\` seconds, \`_BYTES\`, \`_ROWS\`, \`_MESSAGES\`; lists are comma separated.
 

@@ -1,12 +1,19 @@
 #!/bin/sh
-# Runs once, on an empty data folder: remit and Temporal each get a role and a password of their own, neither of them a
-# superuser. Temporal's schema tool makes its two databases itself.
+# Runs once, on an empty data folder. Nobody here but `postgres` is a superuser:
+#   remit          owns the database and its tables; only `remit migrate` is this login
+#   remit_app      what remit may do with the tables; the migrations give it its rights
+#   remit_service  the login of api, worker and relay: remit_app and nothing else
+#   temporal       makes its two databases itself
 set -eu
 
 psql --no-psqlrc --set ON_ERROR_STOP=1 --username "$POSTGRES_USER" --dbname postgres \
-  --set remit_password="$REMIT_DB_PASSWORD" --set temporal_password="$TEMPORAL_DB_PASSWORD" <<'SQL'
+  --set remit_password="$REMIT_DB_PASSWORD" --set service_password="$REMIT_SERVICE_DB_PASSWORD" \
+  --set temporal_password="$TEMPORAL_DB_PASSWORD" <<'SQL'
 CREATE ROLE remit LOGIN PASSWORD :'remit_password';
+CREATE ROLE remit_app NOLOGIN;
+CREATE ROLE remit_service LOGIN PASSWORD :'service_password' IN ROLE remit_app;
 CREATE DATABASE remit OWNER remit;
 CREATE ROLE temporal LOGIN CREATEDB PASSWORD :'temporal_password';
-REVOKE CONNECT ON DATABASE remit FROM PUBLIC;
+REVOKE ALL ON DATABASE remit FROM PUBLIC;
+GRANT CONNECT ON DATABASE remit TO remit_app;
 SQL

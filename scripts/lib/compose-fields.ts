@@ -1,7 +1,21 @@
 /** What docker-compose.yml takes from the environment beside remit's own variables, with what `.env.example` says. */
 export const COMPOSE_FIELDS: readonly { name: string; description: string }[] = [
   { name: 'POSTGRES_PASSWORD', description: 'required: PostgreSQL’s superuser; openssl rand -hex 24' },
-  { name: 'REMIT_DB_PASSWORD', description: 'required: PostgreSQL role of remit; openssl rand -hex 24' },
+  {
+    name: 'REMIT_DB_PASSWORD',
+    description:
+      'required: PostgreSQL login that owns remit’s tables and migrates them; openssl rand -hex 24',
+  },
+  {
+    name: 'REMIT_SERVICE_DB_PASSWORD',
+    description:
+      'required: PostgreSQL login of the roles, with the rights of remit_app; openssl rand -hex 24',
+  },
+  {
+    name: 'DATABASE_OWNER_URL',
+    description: 'where and as whom `migrate` connects, when it is not DATABASE_URL',
+  },
+  { name: 'KAFKA_BROKER', description: 'another name of KAFKA_BROKERS, which wins' },
   {
     name: 'TEMPORAL_DB_PASSWORD',
     description: 'required: PostgreSQL role of Temporal; openssl rand -hex 24',
@@ -32,6 +46,7 @@ export const COMPOSE_FIELDS: readonly { name: string; description: string }[] = 
   { name: 'POSTGRES_PUBLISHED_PORT', description: 'port of PostgreSQL' },
   { name: 'CLICKHOUSE_PUBLISHED_PORT', description: 'HTTP port of ClickHouse' },
   { name: 'PROMETHEUS_PUBLISHED_PORT', description: 'port of Prometheus' },
+  { name: 'GRAFANA_PUBLISHED_PORT', description: 'port of Grafana' },
   { name: 'REMIT_IMAGE', description: 'remit’s image; built when it is not there' },
   { name: 'NODE_IMAGE', description: 'base of remit’s image: Debian (glibc) with a Node.js LTS' },
   { name: 'POSTGRES_IMAGE', description: 'image of PostgreSQL, 18 or later (its data folder moved with 18)' },
@@ -45,11 +60,13 @@ export const COMPOSE_FIELDS: readonly { name: string; description: string }[] = 
   { name: 'TEMPORAL_UI_IMAGE', description: 'image of the Temporal UI' },
   { name: 'CLICKHOUSE_IMAGE', description: 'image of ClickHouse' },
   { name: 'PROMETHEUS_IMAGE', description: 'image of Prometheus' },
+  { name: 'GRAFANA_IMAGE', description: 'image of Grafana' },
   {
     name: 'POSTGRES_MAX_CONNECTIONS',
     description: 'above the pools of all replicas and Temporal’s 30 a service',
   },
   { name: 'POSTGRES_SHARED_BUFFERS', description: 'a quarter of the memory that PostgreSQL may have' },
+  { name: 'POSTGRES_SHM_SIZE', description: 'shared memory of PostgreSQL’s parallel queries' },
   {
     name: 'KAFKA_CLUSTER_ID',
     description: 'id the broker’s storage is made with; 22 characters of base64url',

@@ -152,7 +152,7 @@ const shape = {
   KAFKA_SASL_MECHANISM: z
     .enum(['plain', 'scram-sha-256', 'scram-sha-512'])
     .optional()
-    .describe('SASL mechanism'),
+    .describe('SASL mechanism: plain, scram-sha-256 or scram-sha-512; none without'),
   KAFKA_SASL_USERNAME: text().optional().describe('SASL user'),
   KAFKA_SASL_PASSWORD: text().optional().describe('SASL password'),
   KAFKA_REPLICATION_FACTOR: int(1, 1, 10).describe(

@@ -27,6 +27,37 @@ const environmentOf = (service: Service, extra: Record<string, string> = {}) =>
   );
 
 describe('docker-compose.yml', () => {
+  it('builds or pulls the image of the roles once, by the service that all of them wait for', () => {
+    expect(remit.filter(([, { build }]) => build).map(([name]) => name)).toEqual(['migrate']);
+    expect(new Set(remit.map(([, { image }]) => image)).size).toBe(1);
+    for (const [name, { pull_policy }] of remit)
+      expect([name, pull_policy]).toEqual([name, name === 'migrate' ? 'if_not_present' : 'never']);
+  });
+
+  it('migrates as the owner of the tables, and runs the roles as a login that owns nothing', () => {
+    const passwords = { REMIT_DB_PASSWORD: 'of the owner', REMIT_SERVICE_DB_PASSWORD: 'of the roles' };
+    for (const [name, service] of remit) {
+      const { DATABASE_URL, PGPASSWORD } = environmentOf(service, passwords);
+      if (DATABASE_URL === undefined) continue;
+      expect([name, new URL(DATABASE_URL).username, PGPASSWORD]).toEqual(
+        name === 'migrate' ? [name, 'remit', 'of the owner'] : [name, 'remit_service', 'of the roles'],
+      );
+    }
+    const script = readText('deploy/postgres/10-roles.sh');
+    expect(script).toMatch(
+      /^CREATE ROLE remit_service LOGIN PASSWORD :'service_password' IN ROLE remit_app;$/m,
+    );
+    expect(script).toMatch(/^CREATE DATABASE remit OWNER remit;$/m);
+  });
+
+  it('takes the brokers by either name', () => {
+    const api = compose.services['api'] as Service;
+    const brokers = (given: Record<string, string>) => environmentOf(api, given)['KAFKA_BROKERS'];
+    expect(brokers({})).toBe('kafka:9092');
+    expect(brokers({ KAFKA_BROKER: 'a:1' })).toBe('a:1');
+    expect(brokers({ KAFKA_BROKER: 'a:1', KAFKA_BROKERS: 'b:1,c:1' })).toBe('b:1,c:1');
+  });
+
   it('runs every role of the CLI, and the migration before them', () => {
     const commands = new Set(remit.map(([, service]) => roleOf(service)));
     expect([...commands].sort()).toEqual(Object.keys(ROLE_NEEDS).sort());

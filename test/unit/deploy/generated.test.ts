@@ -1,4 +1,4 @@
-import { CONFIG_FIELDS, loadConfig } from '../../../src/platform/config';
+import { CONFIG_FIELDS, loadConfig, ROLE_NEEDS } from '../../../src/platform/config';
 import { configSections, GENERATED, renderEnvExample } from '../../../scripts/generate-env-example';
 import { readText } from './project-files';
 
@@ -12,6 +12,16 @@ describe('what npm run generate writes', () => {
     const variables = configSections().flatMap((section) => section.variables);
     expect(variables.map(({ name }) => name)).toEqual(CONFIG_FIELDS.map(({ name }) => name));
     expect(variables.filter(({ description }) => description === '')).toEqual([]);
+  });
+
+  it('says which roles need a variable, of those that have no default', () => {
+    const variables = configSections().flatMap((section) => section.variables);
+    for (const { name, needed, fallback } of variables) {
+      const roles = Object.entries(ROLE_NEEDS).filter(([, names]) => names.some((each) => each === name));
+      expect([name, needed]).toEqual([name, roles.map(([role]) => role)]);
+      if (needed.length > 0) expect([name, fallback]).toEqual([name, undefined]);
+    }
+    expect(renderEnvExample()).toMatch(/^# needed by: ingest, migrate\n#CLICKHOUSE_URL=$/m);
   });
 
   it('shows defaults that the configuration reads as its defaults', () => {

@@ -19,6 +19,8 @@ export function filesBelow(folder: string): string[] {
 
 export interface Service {
   image: string;
+  build?: { context: string };
+  pull_policy?: string;
   command?: string[];
   environment?: Record<string, unknown>;
   healthcheck?: { test?: string[]; disable?: boolean };
@@ -44,11 +46,16 @@ export function remitServices(compose: Compose): [string, Service][] {
   return Object.entries(compose.services).filter(([, { image }]) => image.includes('REMIT_IMAGE'));
 }
 
-/** What Compose makes of a value when nothing is set: `${A:-x}` is x. A required variable gets a value that is valid. */
+/**
+ * What Compose makes of a value when nothing is set: `${A:-x}` is x, `${A:-${B:-x}}` too. A required variable gets a
+ * value that is valid.
+ */
 export function withDefaults(value: unknown, given: Record<string, string> = {}): string {
-  return String(value).replaceAll(
-    /\$\{([A-Z][A-Z0-9_]*)(?:(:?)([-?])([^}]*))?\}/g,
+  // A default has no `$` in it: the innermost ones are resolved first.
+  const resolved = String(value).replaceAll(
+    /\$\{([A-Z][A-Z0-9_]*)(?:(:?)([-?])([^}$]*))?\}/g,
     (_all, name: string, _colon: string | undefined, kind: string | undefined, rest: string | undefined) =>
       given[name] ?? (kind === '-' ? (rest ?? '') : ''),
   );
+  return resolved === String(value) ? resolved : withDefaults(resolved, given);
 }

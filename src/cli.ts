@@ -115,7 +115,7 @@ program
   .option('--json', 'one JSON document')
   .action(async (options: { tenant?: string; json?: boolean }) => {
     const { runReconcile } = await import('./roles/reconcile.js');
-    process.exit(await runReconcile(loadConfig(process.env, ['DATABASE_URL']), options, say));
+    process.exit(await runReconcile(dataDir(), options, say));
   });
 
 program

@@ -179,7 +179,7 @@ export function createDeliveryActivities(deps: DeliveryDeps) {
         return;
       }
       await deps.producer.send(deadLetterMessage(deps, letter, input.correlationId));
-      metrics.deadLetters.inc({ topic: 'deliveries', code: 'delivery_exhausted' });
+      metrics.deadLetters.inc({ topic: deps.config.TOPIC_WEBHOOK_DELIVERY_DLQ, code: 'delivery_exhausted' });
     },
   };
 }

@@ -109,6 +109,10 @@ export class OutboxPublisher {
       const producer = await this.producer;
       await producer.sendBatch({ topicMessages, acks: -1, timeout: this.config.KAFKA_PRODUCE_TIMEOUT_MS });
     } catch (error) {
+      // What is refused for good is counted in remit_outbox_refused_rows; this is what is tried again.
+      if (lastingReason(error) === undefined)
+        for (const { topic, messages } of topicMessages)
+          metrics.kafkaProduceErrors.inc({ topic }, messages.length);
       await this.stop();
       throw error;
     }

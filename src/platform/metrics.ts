@@ -29,7 +29,7 @@ export const metrics = {
   }),
   kafkaProduceErrors: new Counter({
     name: 'remit_kafka_produce_errors_total',
-    help: 'Messages that could not be produced, by topic',
+    help: 'Messages that could not be produced, by topic; each round of the relay that failed counts its own',
     labelNames: ['topic'],
     registers,
   }),

@@ -1,19 +1,24 @@
+import path from 'node:path';
 import { reconcile, reconciliationOptions, reconciliationReport } from '../domain/reconciliation';
-import type { Config } from '../platform/config';
 import { createLogger } from '../platform/logging';
 import { openDatabase } from '../platform/postgres';
 import { createTable } from '../platform/table';
+import { localAccess } from './local-access';
 
 /**
- * Reconciles and prints the result.
+ * Reconciles the database of the environment, or else of the local installation, and prints the result.
+ * @throws Error when neither names a database.
  * @returns the exit code: 0 when everything agrees, 1 when something was found.
  */
 export async function runReconcile(
-  config: Config,
+  dataDir: string,
   { tenant, json }: { tenant?: string; json?: boolean },
   say: (line: string) => void,
 ): Promise<number> {
-  const database = openDatabase(config, createLogger(config, 'reconcile'));
+  const { endpoints, config } = await localAccess(path.join(dataDir, 'endpoints.json'));
+  const url = config.DATABASE_URL ?? endpoints.postgres;
+  if (!url) throw new Error('no database is known: start remit first (npm start), or set DATABASE_URL');
+  const database = openDatabase({ ...config, DATABASE_URL: url }, createLogger(config, 'reconcile'));
   try {
     const options = {
       ...reconciliationOptions(config),

@@ -1,4 +1,7 @@
 import { randomUUID } from 'node:crypto';
+import { mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import path from 'node:path';
 import type { Client as TemporalClient, Connection } from '@temporalio/client';
 import { SCHEDULES } from '../../../src/contracts/workflows';
 import { createAccount, getAccount } from '../../../src/domain/accounts';
@@ -231,13 +234,19 @@ describe('reconciliation', () => {
     const own = await createTestSpace();
     const database = openTestDatabase(own);
     const lines: string[] = [];
-    const run = (json: boolean) => runReconcile(own.config, { json }, (line) => void lines.push(line));
+    // As on a local installation, which is found by its endpoints file.
+    const folder = await mkdtemp(path.join(tmpdir(), 'remit-reconcile-'));
+    const endpoints = { postgres: own.config.DATABASE_URL };
+    await writeFile(path.join(folder, 'endpoints.json'), JSON.stringify(endpoints), { mode: 0o600 });
+    const run = (json: boolean) => runReconcile(folder, { json }, (line) => void lines.push(line));
     await someLife(database);
     expect(await run(true)).toBe(0);
     expect(JSON.parse(lines.pop()!)).toMatchObject({ clean: true, tenant: null });
     await tamper(database, 'UPDATE accounts SET balance_minor = balance_minor + 7');
     expect(await run(false)).toBe(1);
     expect(lines.join('\n')).toContain('balances_vs_entries: account:');
+    await rm(folder, { recursive: true });
+    await expect(run(false)).rejects.toThrow('no database is known');
     await database.close();
   });
 });

@@ -7,6 +7,7 @@ import { openApiDocument } from '../src/api/openapi';
 import { asyncApiDocument } from '../src/contracts/asyncapi';
 import { loadConfig } from '../src/platform/config';
 import { deadLetterTopic, paymentWebhookTopic, PROVIDERS } from '../src/platform/topics';
+import { usableCollection } from './lib/postman';
 
 /**
  * Part of `npm run generate`: writes the specifications from the code that they describe. `--check` writes nothing and
@@ -42,7 +43,7 @@ export function asyncApi(): Record<string, unknown> {
   });
 }
 
-/** The Postman collection of the OpenAPI document. Its example values are made up anew by the converter each time. */
+/** The Postman collection of the OpenAPI document, with the contracts' examples. */
 export async function postmanCollection(): Promise<Record<string, unknown>> {
   const converted = await new Promise<CollectionResult>((resolve, reject) => {
     convertV2(
@@ -54,32 +55,7 @@ export async function postmanCollection(): Promise<Record<string, unknown>> {
   });
   const collection = converted.output?.[0]?.data as Record<string, unknown> | undefined;
   if (!converted.result || !collection) throw new Error(`no Postman collection: ${converted.reason ?? ''}`);
-  const variables = [
-    { key: 'baseUrl', value: 'http://127.0.0.1:8080' },
-    { key: 'bearerToken', value: '', description: 'npm run remit -- token --scope admin' },
-    { key: 'userId', value: 'user123' },
-  ];
-  return stable({ ...collection, variable: variables }) as Record<string, unknown>;
-}
-
-/** The converter makes ids at random; Postman makes its own when it imports a collection without. */
-const RANDOM_OR_NOISE = new Set(['_postman_id', 'id', '_postman_previewlanguage']);
-
-/** An example of every problem of every request would be nine tenths of the file. */
-function successes(responses: unknown): unknown[] {
-  const all = Array.isArray(responses) ? (responses as { code?: number; name?: string }[]) : [];
-  return all.filter(({ code }) => (code ?? 0) < 400).map(stable);
-}
-
-function stable(node: unknown): unknown {
-  if (Array.isArray(node)) return node.map(stable);
-  if (node === '<API Key>') return '{{userId}}';
-  if (typeof node !== 'object' || node === null) return node;
-  return Object.fromEntries(
-    Object.entries(node)
-      .filter(([key]) => !RANDOM_OR_NOISE.has(key))
-      .map(([key, value]) => [key, key === 'response' ? successes(value) : stable(value)]),
-  );
+  return usableCollection(JSON.parse(JSON.stringify(collection)) as Record<string, unknown>, allRoutes());
 }
 
 /** Each file with what should be in it. */

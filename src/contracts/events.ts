@@ -69,8 +69,23 @@ export const CreateEventTypeBody = z
     schema: eventTypeFields.schema.default(null),
     example: eventTypeFields.example.default(null),
   })
-  .meta({ id: 'CreateEventType' });
-export const UpdateEventTypeBody = z.strictObject(eventTypeFields).partial().meta({ id: 'UpdateEventType' });
+  .meta({
+    id: 'CreateEventType',
+    example: {
+      name: 'invoice.paid',
+      description: 'An invoice was paid in full',
+      schema: {
+        type: 'object',
+        properties: { total: { type: 'string' }, currency: { type: 'string' } },
+        required: ['total'],
+      },
+      example: DATA_EXAMPLE,
+    },
+  });
+export const UpdateEventTypeBody = z
+  .strictObject(eventTypeFields)
+  .partial()
+  .meta({ id: 'UpdateEventType', example: { description: 'An invoice was paid, in full or in part' } });
 export const EventTypeParams = z.strictObject({ name: z.string().max(200) });
 
 export const EventType = z
@@ -126,11 +141,21 @@ export const CreateEventConfigBody = z
     retentionDays: eventConfigFields.retentionDays.default(null),
     ordered: eventConfigFields.ordered.default(false),
   })
-  .meta({ id: 'CreateEventConfig' });
+  .meta({
+    id: 'CreateEventConfig',
+    example: {
+      eventType: 'invoice.paid',
+      enabled: true,
+      scheduleMs: [0, 5_000, 300_000],
+      timeoutMs: 10_000,
+      retentionDays: 30,
+      ordered: false,
+    },
+  });
 export const UpdateEventConfigBody = z
   .strictObject(eventConfigFields)
   .partial()
-  .meta({ id: 'UpdateEventConfig' });
+  .meta({ id: 'UpdateEventConfig', example: { timeoutMs: 5_000, ordered: true } });
 export const EventConfigParams = z.strictObject({ eventType: z.string().max(200) });
 
 export const EventConfig = z
@@ -166,7 +191,7 @@ export const PublishEventBody = z
     timestamp: GivenInstant.optional().meta({ description: 'when it happened; now when left out' }),
     data: jsonObject('What subscribers get as data; it must satisfy the type’s schema', DATA_EXAMPLE),
   })
-  .meta({ id: 'PublishEvent' });
+  .meta({ id: 'PublishEvent', example: { type: 'invoice.paid', data: DATA_EXAMPLE } });
 export type PublishEvent = z.output<typeof PublishEventBody>;
 
 export const PublishBatchBody = z
@@ -177,7 +202,15 @@ export const PublishBatchBody = z
       .max(1_000)
       .meta({ description: 'all of them are taken, or none; at most EVENTS_BATCH_MAX_EVENTS of the server' }),
   })
-  .meta({ id: 'PublishBatch' });
+  .meta({
+    id: 'PublishBatch',
+    example: {
+      events: [
+        { type: 'invoice.paid', data: DATA_EXAMPLE },
+        { type: 'invoice.paid', data: { total: '7.25', currency: 'EUR' } },
+      ],
+    },
+  });
 
 export const PublishedEvent = z
   .object({

@@ -115,10 +115,10 @@ export type Problem = z.infer<typeof Problem>;
 
 export const CreateAccountBody = z
   .strictObject({ currency: Currency.optional() })
-  .meta({ id: 'CreateAccount' });
+  .meta({ id: 'CreateAccount', example: { currency: 'TRY' } });
 export const TopUpBody = z
   .strictObject({ amount: MajorAmount, currency: Currency.optional() })
-  .meta({ id: 'TopUp' });
+  .meta({ id: 'TopUp', example: { amount: '100.00' } });
 export const BalanceQuery = z.strictObject({ currency: Currency.optional() });
 
 export const AccountBalance = z
@@ -191,7 +191,7 @@ export const CreateOrderBody = z
     description: cleanText(1_000).default(''),
     currency: Currency.optional(),
   })
-  .meta({ id: 'CreateOrder' });
+  .meta({ id: 'CreateOrder', example: { amount: '50.00', description: 'Test order' } });
 export const OrderParams = z.strictObject({ orderId: z.string().max(200) });
 
 export const Order = z
@@ -216,7 +216,7 @@ export const CreateRefundBody = z
     amount: MajorAmount.optional().meta({ description: 'All that can be refunded when left out' }),
     reason: cleanText(500).optional(),
   })
-  .meta({ id: 'CreateRefund' });
+  .meta({ id: 'CreateRefund', example: { amount: '10.00', reason: 'one item came back' } });
 
 export const Refund = z
   .object({
@@ -267,7 +267,13 @@ export const SubmitEvidenceBody = z
       .max(20)
       .default([]),
   })
-  .meta({ id: 'SubmitEvidence' });
+  .meta({
+    id: 'SubmitEvidence',
+    example: {
+      text: 'Delivered on 3 March and signed for.',
+      documents: [{ name: 'receipt.pdf', url: 'https://example.com/receipt.pdf' }],
+    },
+  });
 
 export const Dispute = z
   .object({
@@ -303,7 +309,10 @@ const newPayment = {
   currency: Currency,
   provider: ProviderName.default('decard'),
 };
-export const CreatePaymentBody = z.strictObject(newPayment).meta({ id: 'CreatePayment' });
+const PAYMENT_EXAMPLE = { userId: 'user123', amount: '100.00', currency: 'TRY', provider: 'decard' };
+export const CreatePaymentBody = z
+  .strictObject(newPayment)
+  .meta({ id: 'CreatePayment', example: PAYMENT_EXAMPLE });
 export const CreatePayoutBody = z
   .strictObject({
     ...newPayment,
@@ -311,7 +320,7 @@ export const CreatePayoutBody = z
       description: 'hold the amount now; without it, funds are checked when the provider reports success',
     }),
   })
-  .meta({ id: 'CreatePayout' });
+  .meta({ id: 'CreatePayout', example: { ...PAYMENT_EXAMPLE, amount: '50.00', reserve: true } });
 
 const PaymentStatus = z.enum(['pending', 'succeeded', 'failed', 'expired']);
 export const PaymentsQuery = PageQuery.extend({
@@ -374,11 +383,23 @@ export const CreateSubscriptionBody = z
       description: 'make it paused: it gets nothing until it is resumed, which can bring it all since then',
     }),
   })
-  .meta({ id: 'CreateSubscription' });
+  .meta({
+    id: 'CreateSubscription',
+    example: {
+      url: 'https://example.com/webhooks',
+      eventTypes: ['payment.*', 'order.finished'],
+      description: 'Accounting',
+      filter: [{ path: 'currency', op: 'eq', value: 'TRY' }],
+      headers: { 'x-team': 'accounting' },
+    },
+  });
 export const UpdateSubscriptionBody = z
   .strictObject(subscriptionFields)
   .partial()
-  .meta({ id: 'UpdateSubscription' });
+  .meta({
+    id: 'UpdateSubscription',
+    example: { eventTypes: ['payment.*'], rateLimitPerSecond: 20, ordered: true },
+  });
 
 const SubscriptionState = z.enum(['active', 'failing', 'paused', 'disabled']);
 export const SubscriptionsQuery = PageQuery.extend({ state: SubscriptionState.optional() });
@@ -424,7 +445,7 @@ export const RotateSecretBody = z
           'seconds for which the old secret signs beside the new one; 0 when it leaked. As the server is configured when left out, 24 hours by default. A secret from an earlier rotation ends at once',
       }),
   })
-  .meta({ id: 'RotateSecret' });
+  .meta({ id: 'RotateSecret', example: { overlapS: 3600 } });
 export const SecretRotated = z
   .object({ secret: shownOnce, previousSecretValidUntil: Instant.nullable() })
   .meta({ id: 'SecretRotated' });

@@ -10,6 +10,9 @@ export type PaymentType = z.infer<typeof PaymentType>;
 export const ProviderStatus = z.enum(['pending', 'success', 'failed', 'expired']);
 export type ProviderStatus = z.infer<typeof ProviderStatus>;
 
+/** In examples: the payment or the order that a webhook is about. */
+const EXAMPLE_ID = '3f6d2c1a-8b4e-4d57-9a10-5c2e7f9b6d31';
+
 const Uuid = z.guid().transform((value) => value.toLowerCase());
 
 /** A DeCard webhook, the shape of `seeds/1`; other fields that the provider adds are kept but mean nothing to us. */
@@ -22,7 +25,17 @@ export const DecardEvent = z
     currency: Currency,
     type: PaymentType,
   })
-  .meta({ id: 'DecardEvent' });
+  .meta({
+    id: 'DecardEvent',
+    example: {
+      provider: 'decard',
+      transactionId: EXAMPLE_ID,
+      status: 'success',
+      amount: 100,
+      currency: 'TRY',
+      type: 'payment',
+    },
+  });
 export type DecardEvent = z.infer<typeof DecardEvent>;
 
 /** A line of a provider's text: PostgreSQL stores no NUL, and lone surrogates have no UTF-8 form. */
@@ -48,7 +61,17 @@ export const OrderWebhook = z
     amount: MajorAmount,
     currency: Currency,
   })
-  .meta({ id: 'OrderWebhook' });
+  .meta({
+    id: 'OrderWebhook',
+    example: {
+      provider_event_id: 'evt_1001',
+      order_id: EXAMPLE_ID,
+      user_id: 'user123',
+      status: 'success',
+      amount: '50.00',
+      currency: 'TRY',
+    },
+  });
 export type OrderWebhook = z.infer<typeof OrderWebhook>;
 
 /** What a provider says of a dispute. Terminal: won (the money stays here), lost, expired. */
@@ -82,7 +105,18 @@ export const ChargebackWebhook = z
     path: ['currency'],
     error: 'is required with amount',
   })
-  .meta({ id: 'ChargebackWebhook' });
+  .meta({
+    id: 'ChargebackWebhook',
+    example: {
+      provider_event_id: 'evt_2001',
+      order_id: EXAMPLE_ID,
+      dispute_id: 'dp_1001',
+      status: 'opened',
+      amount: '50.00',
+      currency: 'TRY',
+      reason: 'not received',
+    },
+  });
 export type ChargebackWebhook = z.infer<typeof ChargebackWebhook>;
 
 /** What order and chargeback webhooks travel in. `payload` is the webhook as it came. */

@@ -23,7 +23,15 @@ export const CreateReplayBody = z
       .optional()
       .meta({ description: 'deliveries a second; more than the server allows is lowered to that' }),
   })
-  .meta({ id: 'CreateReplay' });
+  .meta({
+    id: 'CreateReplay',
+    example: {
+      subscriptionId: 'sub_0123456789abcdef',
+      kind: 'missed',
+      since: '2026-01-01T00:00:00Z',
+      eventTypes: ['payment.*'],
+    },
+  });
 
 const ReplayStatus = z.enum(['running', 'paused', 'done', 'cancelled', 'stopped']);
 export const ReplaysQuery = PageQuery.extend({
@@ -57,7 +65,7 @@ export const ResumeBody = z
       description: 'also send what it missed, by a replay: events of the time, and deliveries that were held',
     }),
   })
-  .meta({ id: 'ResumeSubscription' });
+  .meta({ id: 'ResumeSubscription', example: { missed: true } });
 
 export const SubscriptionOperated = z
   .object({
@@ -77,7 +85,7 @@ export const ResendBody = z
         'the state that the delivery must be in; in another one nothing is done, and the answer is 409',
     }),
   })
-  .meta({ id: 'ResendDelivery' });
+  .meta({ id: 'ResendDelivery', example: { onlyIf: 'exhausted' } });
 
 export const DeliveryAction = z
   .object({ id: z.string(), workflowId: z.string().meta({ description: 'in Temporal' }) })

@@ -1,28 +1,30 @@
 import { execFile } from 'node:child_process';
+import { createHmac } from 'node:crypto';
 import path from 'node:path';
 import { promisify } from 'node:util';
+import { runInNewContext } from 'node:vm';
 import { Parser } from '@asyncapi/parser';
+import { Webhook } from 'standardwebhooks';
 import { asyncApi, openApi, SPECS } from '../../../scripts/generate-specs';
+import { routeOf, type PostmanItem } from '../../../scripts/lib/postman';
+import { allRoutes } from '../../../src/api/app';
 import { loadConfig } from '../../../src/platform/config';
 import { allTopics } from '../../../src/platform/topics';
 import { readText } from '../deploy/project-files';
 
 const projectRoot = path.resolve(__dirname, '../../..');
 
-interface Item {
-  name: string;
-  item?: Item[];
-  request?: { method: string; url: { path: string[] } };
+interface Script {
+  listen: string;
+  script: { exec: string[] };
 }
+type Item = PostmanItem & { item?: Item[]; event?: Script[] };
 
 describe('the specifications', () => {
-  it.each(Object.keys(SPECS).filter((file) => file.endsWith('.yaml')))(
-    '%s is what the code says now',
-    async (file) => {
-      // When this fails: npm run generate
-      expect(readText(file) === (await SPECS[file]?.())).toBe(true);
-    },
-  );
+  it.each(Object.keys(SPECS))('%s is what the code says now', async (file) => {
+    // When this fails: npm run generate
+    expect(readText(file) === (await SPECS[file]?.())).toBe(true);
+  });
 
   it('the OpenAPI document is valid', async () => {
     // The validator is an ES module, which jest can't load without flags of Node: it runs beside.
@@ -44,21 +46,114 @@ describe('the specifications', () => {
     expect(addresses.sort()).toEqual(allTopics(loadConfig({}, [])).sort());
   });
 
-  it('the Postman collection has a request for every operation, accounts and orders among them', () => {
-    const requests: string[] = [];
-    const walk = ({ item, request }: Item): void => {
-      for (const each of item ?? []) walk(each);
-      if (request) requests.push(`${request.method} /${request.url.path.join('/')}`);
+  describe('the Postman collection', () => {
+    const text = readText('postman_collection.json');
+    const collection = JSON.parse(text) as Item & {
+      variable: { key: string; value: string }[];
+      event: Script[];
     };
-    // Not compared byte by byte: the converter makes up example values.
-    walk(JSON.parse(readText('postman_collection.json')) as Item);
-    const paths = openApi()['paths'] as Record<string, Record<string, unknown>>;
-    const operations = Object.entries(paths).flatMap(([path, methods]) =>
-      Object.keys(methods).map((method) => `${method.toUpperCase()} ${path.replaceAll(/\{(\w+)\}/g, ':$1')}`),
-    );
-    expect(requests.sort()).toEqual(operations.sort());
-    expect(requests).toEqual(
-      expect.arrayContaining(['POST /accounts', 'POST /accounts/topup', 'POST /orders']),
-    );
+    const leaves = (item: Item): Item[] =>
+      item.request ? [item] : (item.item ?? []).flatMap((each) => leaves(each));
+    const requests = leaves(collection);
+    const routes = allRoutes();
+    const routeFor = (item: Item) => routeOf(item.request!, routes);
+    const resolved = (raw: string) =>
+      raw.replaceAll(/\{\{(\w+)\}\}/g, (_all, name: string) => {
+        const found = collection.variable.find(({ key }) => key === name);
+        if (!found) throw new Error(`{{${name}}} is not defined`);
+        return found.value;
+      });
+
+    it('has a request for every operation, accounts and orders among them', () => {
+      const paths = openApi()['paths'] as Record<string, Record<string, unknown>>;
+      const operations = Object.entries(paths).flatMap(([path, methods]) =>
+        Object.keys(methods).map(
+          (method) => `${method.toUpperCase()} ${path.replaceAll(/\{(\w+)\}/g, ':$1')}`,
+        ),
+      );
+      const names = requests.map(({ request }) => `${request!.method} /${request!.url.path.join('/')}`);
+      expect(names.sort()).toEqual(operations.sort());
+      expect(names).toEqual(
+        expect.arrayContaining(['POST /accounts', 'POST /accounts/topup', 'POST /orders']),
+      );
+    });
+
+    it('defines every variable that it uses', () => {
+      const used = new Set([...text.matchAll(/\{\{(\w+)\}\}/g)].map(([, name]) => name));
+      const defined = collection.variable.map(({ key }) => key);
+      expect(defined).toEqual(expect.arrayContaining(['baseUrl', 'token', 'userId', 'providerSecret']));
+      expect([...used].filter((name) => !defined.includes(name ?? ''))).toEqual([]);
+    });
+
+    it('sends bodies that the API takes', () => {
+      const withBody = requests.filter((item) => routeFor(item).body);
+      expect(withBody.length).toBeGreaterThan(15);
+      for (const item of withBody) {
+        const result = routeFor(item).body?.safeParse(JSON.parse(resolved(item.request!.body!.raw)));
+        expect([item.name, result?.error?.issues]).toEqual([item.name, undefined]);
+      }
+    });
+
+    it('names the user where a route is a user’s, and has a placeholder nowhere', () => {
+      for (const item of requests) {
+        const user = item.request!.header?.find(({ key }) => key === 'X-User-Id')?.value;
+        expect([item.name, user]).toEqual([
+          item.name,
+          routeFor(item).access === 'user' ? '{{userId}}' : undefined,
+        ]);
+        for (const { value, disabled } of [
+          ...(item.request!.header ?? []),
+          ...(item.request!.url.variable ?? []),
+        ])
+          if (!disabled) expect(value).not.toMatch(/^<.*>$|^$/);
+      }
+    });
+
+    it('signs webhooks, and only these, as the API wants them signed', () => {
+      const secret = `whsec_${Buffer.alloc(32, 5).toString('base64')}`;
+      const signed = requests.filter(({ event }) => event?.some(({ listen }) => listen === 'prerequest'));
+      expect(signed.map(({ request }) => request!.url.path[0])).toEqual(['webhooks', 'webhooks', 'webhooks']);
+      for (const item of signed) {
+        const values = new Map(collection.variable.map(({ key, value }) => [key, value]));
+        values.set('providerSecret', secret);
+        const replaceIn = (raw: string) =>
+          raw
+            .replaceAll('{{$guid}}', '0b8ff6a4-51f5-4ce7-9f21-6a3a1c9d9e55')
+            .replaceAll(/\{\{(\w+)\}\}/g, (_all, name: string) => values.get(name) ?? '');
+        const headers: Record<string, string> = {};
+        const pm = {
+          variables: { get: (name: string) => values.get(name), replaceIn },
+          collectionVariables: {
+            get: (name: string) => values.get(name),
+            set: (name: string, value: string) => values.set(name, value),
+          },
+          request: {
+            body: item.request!.body,
+            headers: {
+              upsert: ({ key, value }: { key: string; value: string }) => void (headers[key] = value),
+            },
+          },
+        };
+        runInNewContext(item.event![0]!.script.exec.join('\n'), {
+          pm,
+          require: () => PLAYED_CRYPTO_JS,
+          Date,
+        });
+        const body = replaceIn(item.request!.body!.raw);
+        expect(headers['webhook-id']).toMatch(/^evt_/);
+        expect(() => new Webhook(secret).verify(body, headers)).not.toThrow();
+      }
+    });
   });
 });
+
+/** The three functions of crypto-js that Postman gives to scripts, as the script uses them. */
+const PLAYED_CRYPTO_JS = {
+  HmacSHA256: (text: string, key: Buffer) => createHmac('sha256', key).update(text).digest(),
+  enc: {
+    Base64: {
+      parse: (text: string) => Buffer.from(text, 'base64'),
+      stringify: (bytes: Buffer) => bytes.toString('base64'),
+    },
+  },
+};

@@ -10,7 +10,6 @@ import { expiryEvent, saveSweepPosition, sweepPayments } from '../../../src/doma
 import { createPayment, getPayment } from '../../../src/domain/payments';
 import { reconcile } from '../../../src/domain/reconciliation';
 import { listEntries } from '../../../src/domain/statements';
-import { buildWorkflowBundle } from '../../../src/platform/build-workflow-bundle';
 import { metrics } from '../../../src/platform/metrics';
 import type { Database } from '../../../src/platform/postgres';
 import { ensureSchedules } from '../../../src/platform/schedules';
@@ -443,7 +442,6 @@ describe('a payment of which its provider never says anything', () => {
 
   it('is expired by the schedule, which reconciles too and says so in its metric', async () => {
     const own = await createTestSpace({ temporal: true, topics: true, env: { PAYMENT_SWEEP_GRACE_MS: '0' } });
-    await buildWorkflowBundle();
     const temporal: TemporalClient = await connectTemporal(own.config);
     const roles = await runRoles(own, (context) => startWorker(context, ['payments']));
     try {

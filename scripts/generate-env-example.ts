@@ -1,7 +1,8 @@
-import { readFileSync, writeFileSync } from 'node:fs';
+import { readFileSync } from 'node:fs';
 import path from 'node:path';
 import { CONFIG_FIELDS, isLocalOnly, ROLE_NEEDS } from '../src/platform/config';
 import { COMPOSE_FIELDS } from './lib/compose-fields';
+import { writeGenerated } from './lib/generated-files';
 
 /**
  * `npm run generate`: writes what follows from the configuration schema, so that it can't fall behind: `.env.example`,
@@ -167,24 +168,8 @@ export const GENERATED: Record<string, () => string> = {
   'docker-compose.yml': renderCompose,
 };
 
-function main(check: boolean): void {
-  for (const [file, render] of Object.entries(GENERATED)) {
-    const wanted = render();
-    let now = '';
-    try {
-      now = read(file);
-    } catch (error) {
-      if ((error as NodeJS.ErrnoException).code !== 'ENOENT') throw error;
-    }
-    if (now === wanted) continue;
-    if (check) {
-      process.stderr.write(`${file} is out of date: npm run generate\n`);
-      process.exitCode = 1;
-    } else {
-      writeFileSync(path.join(root, file), wanted);
-      process.stdout.write(`wrote ${file}\n`);
-    }
-  }
-}
-
-if (require.main === module) main(process.argv.includes('--check'));
+if (require.main === module)
+  writeGenerated(root, GENERATED, process.argv.includes('--check')).catch((error: unknown) => {
+    process.stderr.write(`${String(error)}\n`);
+    process.exitCode = 1;
+  });

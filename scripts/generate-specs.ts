@@ -1,4 +1,3 @@
-import { readFileSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { convertV2, type CollectionResult } from 'openapi-to-postmanv2';
 import { stringify } from 'yaml';
@@ -7,6 +6,7 @@ import { openApiDocument } from '../src/api/openapi';
 import { asyncApiDocument } from '../src/contracts/asyncapi';
 import { loadConfig } from '../src/platform/config';
 import { deadLetterTopic, paymentWebhookTopic, PROVIDERS } from '../src/platform/topics';
+import { writeGenerated, type Render } from './lib/generated-files';
 import { usableCollection } from './lib/postman';
 
 /**
@@ -59,34 +59,14 @@ export async function postmanCollection(): Promise<Record<string, unknown>> {
 }
 
 /** Each file with what should be in it. */
-export const SPECS: Record<string, () => string | Promise<string>> = {
+export const SPECS: Record<string, Render> = {
   'docs/event-config-openapi.yaml': () => yaml(openApi()),
   'docs/event-webhook-asyncapi.yaml': () => yaml(asyncApi()),
   'postman_collection.json': async () => `${JSON.stringify(await postmanCollection(), null, 2)}\n`,
 };
 
-async function main(check: boolean): Promise<void> {
-  for (const [file, render] of Object.entries(SPECS)) {
-    const wanted = await render();
-    let now = '';
-    try {
-      now = readFileSync(path.join(root, file), 'utf8');
-    } catch (error) {
-      if ((error as NodeJS.ErrnoException).code !== 'ENOENT') throw error;
-    }
-    if (now === wanted) continue;
-    if (check) {
-      process.stderr.write(`${file} is out of date: npm run generate\n`);
-      process.exitCode = 1;
-    } else {
-      writeFileSync(path.join(root, file), wanted);
-      process.stdout.write(`wrote ${file}\n`);
-    }
-  }
-}
-
 if (require.main === module)
-  main(process.argv.includes('--check')).catch((error: unknown) => {
+  writeGenerated(root, SPECS, process.argv.includes('--check')).catch((error: unknown) => {
     process.stderr.write(`${String(error)}\n`);
     process.exitCode = 1;
   });

@@ -1,5 +1,5 @@
+import { labelsOfSeries } from './known-metrics';
 import { filesBelow, readCompose, readText, readYaml, withDefaults } from './project-files';
-import { registry } from '../../../src/platform/metrics';
 
 interface Panel {
   id: number;
@@ -15,20 +15,6 @@ interface Dashboard {
 
 const files = filesBelow('deploy/grafana').filter((file) => file.endsWith('.json'));
 const read = (file: string) => JSON.parse(readText(file)) as Dashboard;
-
-interface MetricJson {
-  name: string;
-  labelNames?: string[];
-}
-const known = new Map(
-  (registry.getMetricsAsArray() as unknown as MetricJson[]).map(({ name, labelNames }) => [
-    name,
-    labelNames ?? [],
-  ]),
-);
-/** `remit_x_seconds_bucket` belongs to the histogram `remit_x_seconds`. */
-const metricOf = (series: string) =>
-  known.has(series) ? series : series.replace(/_(bucket|count|sum)$/, '');
 /** Labels that Prometheus adds. */
 const ADDED = ['le', 'job', 'role', 'instance'];
 
@@ -48,7 +34,7 @@ describe('the Grafana dashboards', () => {
         const series = [...expr.matchAll(/\b((?:remit|process)_[a-z0-9_]+)\b(?:\{([^}]*)\})?/g)];
         expect([title, series.length]).not.toEqual([title, 0]);
         const labels = series.flatMap(([, name = '']) => {
-          const found = known.get(metricOf(name));
+          const found = labelsOfSeries(name);
           expect([title, name, found]).toEqual([title, name, expect.any(Array)]);
           return found ?? [];
         });

@@ -1,4 +1,4 @@
-import { registry } from '../../../src/platform/metrics';
+import { labelsOfSeries } from './known-metrics';
 import { readCompose, readText, readYaml, remitServices } from './project-files';
 
 interface Rule {
@@ -13,28 +13,13 @@ const ofAlert = rules.map((rule) => [rule.alert, rule] as const);
 /** Metrics that Prometheus itself makes of a scrape. */
 const OF_PROMETHEUS = new Set(['up']);
 
-interface MetricJson {
-  name: string;
-  type: string;
-  labelNames?: string[];
-}
-const known = new Map(
-  (registry.getMetricsAsArray() as unknown as MetricJson[]).map(({ name, labelNames }) => [
-    name,
-    labelNames ?? [],
-  ]),
-);
-/** `remit_x_seconds_bucket` belongs to the histogram `remit_x_seconds`. */
-const metricOf = (series: string) =>
-  known.has(series) ? series : series.replace(/_(bucket|count|sum)$/, '');
-
 describe('Prometheus alerts', () => {
   it.each(ofAlert)('%s uses metrics and labels that remit has', (_alert, { expr }) => {
     const series = [...expr.matchAll(/\b((?:remit|process)_[a-z0-9_]+|up)\b(?:\{([^}]*)\})?/g)];
     expect(series.length).toBeGreaterThan(0);
     for (const [, name = '', selector = ''] of series) {
       if (OF_PROMETHEUS.has(name)) continue;
-      const labels = known.get(metricOf(name));
+      const labels = labelsOfSeries(name);
       expect([name, labels]).toEqual([name, expect.any(Array)]);
       const asked = [...selector.matchAll(/(\w+)\s*(?:=~|!~|!=|=)/g)].map(([, label]) => label);
       for (const label of asked) expect([...(labels ?? []), 'job', 'role', 'instance']).toContain(label);

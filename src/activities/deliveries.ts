@@ -1,5 +1,4 @@
 import { setTimeout as sleep } from 'node:timers/promises';
-import { Context } from '@temporalio/activity';
 import { HEADERS } from '../contracts/messages';
 import { DeliveryDeadLetter, type AttemptOutcome, type DeliveryStatus } from '../contracts/webhooks';
 import type { DeliveryRef } from '../contracts/workflows';
@@ -27,6 +26,7 @@ import { metrics } from '../platform/metrics';
 import type { Database } from '../platform/postgres';
 import type { Keyring } from '../platform/secrets';
 import type { WebhookClient, WebhookResponse } from '../platform/webhook-http';
+import { withHeartbeat, type Legacy } from './heartbeat';
 
 /** What delivery activities need of the outside world, handed in by the worker role. */
 export interface DeliveryDeps {
@@ -140,18 +140,18 @@ export function createDeliveryActivities(deps: DeliveryDeps) {
      * sockets) throws, to be retried by Temporal without using up the subscriber's schedule. Idempotent by
      * (delivery, attempt) once stored; between sending and storing, at least once.
      */
-    async attemptDelivery(input: AttemptInput): Promise<AttemptResult> {
-      const left = leftBehind();
-      if (left) return store(shared, input, left);
-      const delivery = await loadDelivery(db, keyring, input.deliveryId);
-      const found = await prepare(shared, input, delivery);
-      if ('verdict' in found) return found;
-      const at = await shared.now();
-      const wait = await mustWait(shared, input, found, at);
-      if (wait) return wait;
-      const made = await takeTurn(shared, input, found, at);
-      return 'verdict' in made ? made : store(shared, input, made);
-    },
+    attemptDelivery: (input: AttemptInput): Promise<AttemptResult> =>
+      withHeartbeat(async (legacy: Legacy<Made>) => {
+        if (legacy.left) return store(shared, input, legacy.left, legacy);
+        const delivery = await loadDelivery(db, keyring, input.deliveryId);
+        const found = await prepare(shared, input, delivery);
+        if ('verdict' in found) return found;
+        const at = await shared.now();
+        const wait = await mustWait(shared, input, found, at);
+        if (wait) return wait;
+        const made = await takeTurn(shared, input, found, at);
+        return 'verdict' in made ? made : store(shared, input, made, legacy);
+      }),
 
     /** Ends a delivery without another attempt. Idempotent. */
     async finishDelivery(input: {
@@ -372,6 +372,7 @@ async function store(
   deps: Shared,
   { attempt, correlationId }: AttemptInput,
   made: Made,
+  legacy: Legacy<Made>,
 ): Promise<AttemptResult> {
   const { startedAt, ...record } = made;
   let aftermath: Aftermath | null;
@@ -383,7 +384,7 @@ async function store(
       new Date(Date.parse(startedAt) + made.durationMs),
     );
   } catch (error) {
-    leaveBehind(made);
+    legacy.leave(made);
     throw error;
   }
   if (made.status !== 'pending') metrics.deliveriesFinished.inc({ status: made.status });
@@ -409,15 +410,6 @@ function toStart(
     ...(deliveries.length > 0 && { deliveries: deliveries.map((row) => deliveryPolicy(row, correlationId)) }),
     ...(next && { next: deliveryPolicy(next, correlationId) }),
   };
-}
-
-/** The heartbeat of a failing try is what its next try can read. */
-function leaveBehind(made: Made): void {
-  Context.current().heartbeat(made);
-}
-
-function leftBehind(): Made | undefined {
-  return (Context.current().info.heartbeatDetails as Made | undefined) ?? undefined;
 }
 
 async function finish(

@@ -21,6 +21,8 @@ const RETRY = { initialInterval: '1s', backoffCoefficient: 2, maximumInterval: '
 
 /** What an attempt needs beside the subscriber's answer: reading and writing the database, each a statement. */
 const STORE_MARGIN_MS = 35_000;
+/** How long a killed worker goes unnoticed: an attempt that it was making is made anew after that. */
+const HEARTBEAT_TIMEOUT_MS = 15_000;
 
 const { finishDelivery, followersOf, deadLetterDelivery } = proxyActivities<DeliveryActivities>({
   startToCloseTimeout: '30s',
@@ -72,6 +74,7 @@ async function run(ref: DeliveryRef, wishes: Wishes, state: DeliveryState): Prom
   const { deliveryId, correlationId, timeoutMs, scheduleMs, ordered, generation, attemptsBefore = 0 } = ref;
   const { attemptDelivery } = proxyActivities<DeliveryActivities>({
     startToCloseTimeout: timeoutMs + STORE_MARGIN_MS,
+    heartbeatTimeout: HEARTBEAT_TIMEOUT_MS,
     retry: RETRY,
     // An attempt in flight has its say before a cancellation: it may have delivered.
     cancellationType: ActivityCancellationType.WAIT_CANCELLATION_COMPLETED,

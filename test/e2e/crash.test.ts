@@ -1,6 +1,7 @@
 import { randomUUID } from 'node:crypto';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Client, Connection } from '@temporalio/client';
+import { workflowId } from '../../src/contracts/workflows';
 import { WebhookReceiver } from '../../src/demo/receiver';
 import { getAccount } from '../../src/domain/accounts';
 import type { Database } from '../../src/platform/postgres';
@@ -10,11 +11,14 @@ import { sendProviderWebhook } from '../../src/roles/send';
 import { createTestSpace, eventually, freePort, openTestDatabase, type TestSpace } from '../support/harness';
 import { CURRENCY, inspectLedger, newTransaction, SOUND, TENANT, userWith } from '../support/money';
 import { startRole, type Child } from '../support/processes';
+import { subscriber } from '../unit/webhooks/subscriber';
 
 const USERS = 8;
 const PAYMENTS = 160;
 const ORDERS = 40;
 const KILLS = 4;
+/** `temporal.api.enums.v1.TimeoutType`. */
+const HEARTBEAT_TIMEOUT = 4;
 
 let space: TestSpace;
 let db: Database;
@@ -196,5 +200,49 @@ describe('when worker and bridge are killed with SIGKILL in the middle of a flow
     });
     const { balanceMinor } = await getAccount(db, { tenantId: TENANT, userId, currency: CURRENCY });
     expect(balanceMinor).toBe(500n);
+  });
+
+  it('makes the delivery attempt of a killed worker anew when its heartbeats stay away', async () => {
+    const patient = await subscriber((response) => {
+      // The first one is in the middle of its attempt when it is killed.
+      if (patient.received.length > 1) response.writeHead(204).end();
+    });
+    try {
+      const { id } = await call('POST', '/api/v1/subscriptions', 'client', {
+        url: patient.url,
+        eventTypes: ['payment.succeeded'],
+      });
+      const subscriptionId = String(id);
+      const { id: transactionId } = await newTransaction(db, await userWith(db), 'payment', 500n);
+      await sendProviderWebhook({
+        url: api,
+        secret: space.config.PROVIDER_SECRET_DECARD,
+        provider: 'decard',
+        transactionId,
+        status: 'success',
+        amount: '5',
+        currency: CURRENCY,
+        type: 'payment',
+        id: `msg-${randomUUID()}`,
+        timeoutMs: 15_000,
+      });
+      await eventually(() => expect(patient.received).toHaveLength(1));
+      await running.get('worker')!.kill();
+      await start('worker');
+
+      const { eventId } = await db.prisma.delivery.findFirstOrThrow({ where: { subscriptionId } });
+      const handle = temporal.workflow.getHandle(workflowId.delivery(eventId, subscriptionId));
+      expect(await handle.result()).toBe('delivered');
+      const { events } = await handle.fetchHistory();
+      const failure = events
+        ?.map((event) => event.activityTaskStartedEventAttributes?.lastFailure)
+        .find((each) => each?.timeoutFailureInfo);
+      expect(failure?.timeoutFailureInfo?.timeoutType).toBe(HEARTBEAT_TIMEOUT);
+      expect(new Set(patient.received.map(({ headers }) => headers['webhook-id']))).toEqual(
+        new Set([eventId]),
+      );
+    } finally {
+      await patient.close();
+    }
   });
 });

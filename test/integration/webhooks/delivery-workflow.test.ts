@@ -99,7 +99,7 @@ const answering = async (...args: Parameters<typeof subscriber>) => {
 };
 
 /** Subscribes a URL, announces an event, and starts the delivery workflow as payment and order workflows do. */
-async function deliver(url: string, scheduleMs: number[]) {
+async function deliver(url: string, scheduleMs: number[], timeoutMs = 2_000) {
   const eventType = `test_${randomUUID().replaceAll('-', '')}.done`;
   const { subscription, secret } = await createSubscription(db, createKeyring(space.config), {
     tenantId: TENANT,
@@ -117,7 +117,7 @@ async function deliver(url: string, scheduleMs: number[]) {
     ...rows[0]!.deliveries[0]!,
     correlationId: 'correlation',
     scheduleMs,
-    timeoutMs: 2_000,
+    timeoutMs,
   };
   const handle: WorkflowHandle = await client.workflow.start(WORKFLOWS.delivery, {
     workflowId: workflowId.delivery(ref.eventId, ref.subscriptionId),
@@ -160,6 +160,21 @@ describe('a delivery through Temporal, PostgreSQL and HTTP', () => {
     await eventually(async () => {
       const { pendingActivities } = (await handle.describe()).raw;
       expect(pendingActivities?.[0]?.attempt).toBeGreaterThanOrEqual(3);
+    });
+    outage.clear();
+    expect(await handle.result()).toBe('delivered');
+    expect(server.received).toHaveLength(1);
+    expect(await stored(ref)).toMatchObject({ status: 'delivered', attempts: 1 });
+  });
+
+  it('is posted once although its slow answer is to be stored right after a heartbeat', async () => {
+    // A heartbeat is under way, so that the one with the answer has to wait for its turn.
+    const server = await answering((response) => void setTimeout(() => response.end(), 6_000));
+    outage.add('record_delivery_attempt');
+    const { ref, handle } = await deliver(server.url, [0, 60_000], 10_000);
+    await eventually(async () => {
+      const { pendingActivities } = (await handle.describe()).raw;
+      expect(pendingActivities?.[0]?.attempt).toBeGreaterThanOrEqual(2);
     });
     outage.clear();
     expect(await handle.result()).toBe('delivered');

@@ -1,0 +1,38 @@
+import { Context } from '@temporalio/activity';
+
+/** Of one try of an activity: what the tries before it left, and what it leaves to the next one. */
+export interface Legacy<Details> {
+  /** What was left by the last try that left anything. */
+  left: Details | undefined;
+  /** Leaves `details` to the next try, should this one fail or its worker be killed. */
+  leave(details: Details): void;
+}
+
+const BEATS_A_TIMEOUT = 3;
+
+/**
+ * Does an activity's work with heartbeats, so that Temporal begins it anew within the activity's `heartbeatTimeout` when
+ * its worker is killed, and not only after its `startToCloseTimeout`. Work that is over within a third of the heartbeat
+ * timeout costs no heartbeat. Each beat carries what is left to the next try, because a beat replaces the one before it.
+ */
+export async function withHeartbeat<Details, Result>(
+  work: (legacy: Legacy<Details>) => Promise<Result>,
+): Promise<Result> {
+  const context = Context.current();
+  const legacy: Legacy<Details> = {
+    left: (context.info.heartbeatDetails as Details | null | undefined) ?? undefined,
+    leave(details) {
+      legacy.left = details;
+      context.heartbeat(details);
+    },
+  };
+  const { heartbeatTimeoutMs } = context.info;
+  const beats =
+    heartbeatTimeoutMs &&
+    setInterval(() => context.heartbeat(legacy.left), heartbeatTimeoutMs / BEATS_A_TIMEOUT);
+  try {
+    return await work(legacy);
+  } finally {
+    if (beats) clearInterval(beats);
+  }
+}

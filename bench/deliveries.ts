@@ -1,7 +1,6 @@
 import { randomUUID } from 'node:crypto';
 import http from 'node:http';
 import type { AddressInfo } from 'node:net';
-import path from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { WorkflowNotFoundError, type Client, type Connection } from '@temporalio/client';
 import { TASK_QUEUES, workflowId, WORKFLOWS } from '../src/contracts/workflows';
@@ -10,13 +9,16 @@ import type { DeliveryRow } from '../src/domain/payments';
 import { createSubscription } from '../src/domain/subscriptions';
 import { createKeyring } from '../src/platform/secrets';
 import { connectTemporal } from '../src/platform/temporal';
-import { startRole, startScript, type Child } from '../test/support/processes';
-import { median, percentile, round as rounded, type Benchmark, type BenchRow } from './report';
+import { startRole, type Child } from '../test/support/processes';
+import { median, percentile, round, type Benchmark, type BenchRow } from './report';
+import { ceilingRate, completed, startMany, untilCompleted } from './support/ceiling';
 import { freePort, openStage, type Stage } from './support/stage';
 
-const STARTS_IN_FLIGHT = 64;
 const HANG_MS = 15_000;
-/** About a third of what two cores can do: latency is that of the work, not of a backlog. */
+/**
+ * Deliveries a second at a steady load, those to a hanging subscription among them: about half of what two cores can do,
+ * so that latency is that of the work and not of a backlog.
+ */
 const PACED_PER_SECOND = 20;
 /** The server goes on with what was ended at once, and would slow the next run. */
 const SETTLE_MS = 5_000;
@@ -46,30 +48,30 @@ class Subscribers {
   }
 }
 
-interface Run {
-  /** Deliveries of the subscribers that answer, per second, when all events come at once. */
-  perSecond: number;
-  /** From the event's row to its arrival, of the same, at PACED_PER_SECOND. */
-  p50Ms: number;
-  p99Ms: number;
-}
-
 /** What a round of a part saw. */
 interface Round {
-  /** Empty workflows per second. */
+  /** Empty workflows per second, before and after the deliveries: Temporal's server gets slower with what it keeps. */
   ceiling: number;
-  free: Run;
-  /** With one more subscription, that hangs. */
-  hanging: Run;
+  /** Deliveries per second to the subscribers that answer, when all events come at once. */
+  free: number;
+  /** The same with one more subscription, that hangs. */
+  hanging: number;
+  /** From the event's row to its arrival at those that answer, at a steady load. */
+  freeLatency: Latency;
+  hangingLatency: Latency;
+}
+
+interface Latency {
+  p50Ms: number;
+  p99Ms: number;
 }
 
 /**
  * Events to subscribers, as workflows of payments and orders send them: event and delivery rows in one transaction, one
  * delivery workflow each, on one worker of the deliveries. Beside the same server's rate of empty one-activity workflows,
- * because a delivery can't be less. Latency is measured at a steady load, before the rate at full load. Hanging: one more
- * subscription, on a host of its own, answers nothing for 15 s; nobody knows that of it when the load begins.
- * Each round has servers of its own, because Temporal's gets slower with what it keeps; with and without the hanging one
- * take turns in being first.
+ * because a delivery can't be less; and the latency at a steady load. Hanging: one more subscription, on a host of its
+ * own, answers nothing for 15 s; nobody knows that of it when the load begins.
+ * Rates and latencies of each round have servers of their own; with and without the hanging one take turns in being first.
  */
 export const run: Benchmark = async ({ quick, progress }) => {
   const rounds = quick ? 1 : 3;
@@ -77,18 +79,14 @@ export const run: Benchmark = async ({ quick, progress }) => {
   for (const subscriptions of [1, 10, 100]) {
     const seen: Round[] = [];
     for (let i = 1; i <= rounds; i++) {
-      const { ceiling, free, hanging } = await round({
-        subscriptions,
-        hangingFirst: i % 2 === 0,
-        quick,
-        progress,
-      });
-      seen.push({ ceiling, free, hanging });
+      const rates = await ratesOf(subscriptions, quick ? 200 : 600, progress);
+      const latencies = await latenciesOf(subscriptions, quick ? 10 : 30, i % 2 === 0, progress);
+      seen.push({ ...rates, ...latencies });
+      const { freeLatency: free, hangingLatency: hanging } = latencies;
       progress(
-        `${subscriptions} subscriptions, round ${i}/${rounds}: ${free.perSecond.toFixed(1)}/s, ` +
-          `with one hanging ${hanging.perSecond.toFixed(1)}/s, ceiling ${ceiling.toFixed(1)}/s; ` +
-          `p50 ${Math.round(free.p50Ms)} ms, p99 ${Math.round(free.p99Ms)} ms, ` +
-          `with one hanging ${Math.round(hanging.p50Ms)} and ${Math.round(hanging.p99Ms)} ms`,
+        `${subscriptions} subscriptions, round ${i}/${rounds}: ${rates.free.toFixed(1)}/s, ` +
+          `with one hanging ${rates.hanging.toFixed(1)}/s, ceiling ${rates.ceiling.toFixed(1)}/s; ` +
+          `p50 ${free.p50Ms} ms, p99 ${free.p99Ms} ms, with one hanging ${hanging.p50Ms} and ${hanging.p99Ms} ms`,
       );
     }
     rows.push(...rowsOf(subscriptions, seen));
@@ -96,30 +94,65 @@ export const run: Benchmark = async ({ quick, progress }) => {
   return rows;
 };
 
-async function round({
-  subscriptions,
-  hangingFirst,
-  quick,
-  progress,
-}: {
-  subscriptions: number;
-  hangingFirst: boolean;
-  quick: boolean;
-  progress: (line: string) => void;
-}): Promise<Round> {
+async function ratesOf(
+  subscriptions: number,
+  deliveries: number,
+  progress: (line: string) => void,
+): Promise<Pick<Round, 'ceiling' | 'free' | 'hanging'>> {
+  return onStage(progress, async (stage, client) => {
+    const events = Math.ceil(deliveries / subscriptions);
+    const before = await ceilingRate(stage, client, deliveries);
+    const free = await withSubscribers(stage, client, subscriptions, false, (publish) =>
+      rateOf(publish, events),
+    );
+    const after = await ceilingRate(stage, client, deliveries);
+    const hanging = await withSubscribers(stage, client, subscriptions, true, (publish) =>
+      rateOf(publish, events),
+    );
+    return { ceiling: (before + after) / 2, free, hanging };
+  });
+}
+
+async function rateOf(publish: Publish, events: number): Promise<number> {
+  await publish(Math.ceil(events / 10));
+  const startedAt = performance.now();
+  const { arrived } = await publish(events);
+  return arrived / ((performance.now() - startedAt) / 1_000);
+}
+
+async function latenciesOf(
+  subscriptions: number,
+  seconds: number,
+  hangingFirst: boolean,
+  progress: (line: string) => void,
+): Promise<Pick<Round, 'freeLatency' | 'hangingLatency'>> {
+  return onStage(progress, async (stage, client) => {
+    const perSecond = PACED_PER_SECOND / (subscriptions + 1);
+    const latency = (hanging: boolean): Promise<Latency> =>
+      withSubscribers(stage, client, subscriptions, hanging, async (publish) => {
+        await publish(Math.ceil(20 / subscriptions));
+        const { latenciesMs } = await publish(Math.ceil(perSecond * seconds), perSecond);
+        return { p50Ms: percentile(latenciesMs, 0.5), p99Ms: percentile(latenciesMs, 0.99) };
+      });
+    const first = await latency(hangingFirst);
+    const second = await latency(!hangingFirst);
+    return hangingFirst
+      ? { freeLatency: second, hangingLatency: first }
+      : { freeLatency: first, hangingLatency: second };
+  });
+}
+
+async function onStage<T>(
+  progress: (line: string) => void,
+  work: (stage: Stage, client: Client) => Promise<T>,
+): Promise<T> {
   const stage = await openStage(progress, {
     WEBHOOK_ALLOWED_PRIVATE_CIDRS: '127.0.0.0/8',
     SUBSCRIPTIONS_MAX_PER_TENANT: '1000',
   });
   const client = await connectTemporal(stage.config);
-  const [deliveries, pacedSeconds] = quick ? [200, 10] : [600, 30];
   try {
-    const ceiling = await ceilingRate(stage, client, deliveries);
-    const load = (hanging: boolean) =>
-      deliver(stage, client, { subscriptions, deliveries, pacedSeconds, hanging });
-    const first = await load(hangingFirst);
-    const second = await load(!hangingFirst);
-    return { ceiling, free: hangingFirst ? second : first, hanging: hangingFirst ? first : second };
+    return await work(stage, client);
   } finally {
     await (client.connection as Connection).close();
     await stage.close();
@@ -128,95 +161,52 @@ async function round({
 
 function rowsOf(subscriptions: number, seen: readonly Round[]): BenchRow[] {
   const of = (figure: (round: Round) => number): number => median(seen.map(figure));
+  const [free, hanging] = [of((each) => each.free), of((each) => each.hanging)];
+  const p50 = {
+    free: of((each) => each.freeLatency.p50Ms),
+    hanging: of((each) => each.hangingLatency.p50Ms),
+  };
   return [
     {
       bench: `deliveries, ${subscriptions} subscriptions`,
-      value: rounded(of(({ free }) => free.perSecond)),
+      value: round(free),
       unit: 'deliveries/s',
-      reference: rounded(of(({ ceiling }) => ceiling)),
-      ratio: of(({ free, ceiling }) => free.perSecond / ceiling),
+      reference: round(of(({ ceiling }) => ceiling)),
+      ratio: of((each) => each.free / each.ceiling),
       ...(subscriptions > 1 && { atLeast: 0.8 }),
-      note: `medians of ${seen.length} rounds and of their ratios; reference: empty one-activity workflows, same server and worker settings`,
+      note: `medians of ${seen.length} rounds and of their ratios; reference: empty one-activity workflows, same server and worker settings, before and after`,
     },
     {
       bench: `deliveries, ${subscriptions} subscriptions, with one hanging`,
-      value: rounded(of(({ hanging }) => hanging.perSecond)),
+      value: round(hanging),
       unit: 'deliveries/s',
-      reference: rounded(of(({ free }) => free.perSecond)),
-      ratio: of(({ hanging, free }) => hanging.perSecond / free.perSecond),
+      reference: round(free),
+      ratio: of((each) => each.hanging / each.free),
       note: 'to those that answer; reference: without the hanging one',
     },
     {
       bench: `deliveries, ${subscriptions} subscriptions, p99 with one hanging`,
-      value: rounded(of(({ hanging }) => hanging.p99Ms)),
+      value: of(({ hangingLatency }) => hangingLatency.p99Ms),
       unit: 'ms',
-      reference: rounded(of(({ free }) => free.p99Ms)),
-      ratio: of(({ hanging, free }) => hanging.p99Ms / free.p99Ms),
+      reference: of(({ freeLatency }) => freeLatency.p99Ms),
+      ratio: of(({ hangingLatency, freeLatency }) => hangingLatency.p99Ms / freeLatency.p99Ms),
       ...(subscriptions > 1 && { atMost: 1.2 }),
-      note:
-        `event to first attempt of the healthy subscriptions, ${PACED_PER_SECOND} deliveries a second to them; reference: ` +
-        `without the hanging one (p50 ${rounded(of(({ free }) => free.p50Ms))} ms, with it ${rounded(of(({ hanging }) => hanging.p50Ms))} ms)`,
+      note: `event to first attempt of the healthy subscriptions, ${PACED_PER_SECOND} deliveries a second with those to the hanging one; reference: without it (p50 ${p50.free} ms, with it ${p50.hanging} ms)`,
     },
   ];
 }
 
-async function startMany(count: number, start: (index: number) => Promise<unknown>): Promise<void> {
-  let next = 0;
-  const lane = async (): Promise<void> => {
-    for (let index = next++; index < count; index = next++) await start(index);
-  };
-  await Promise.all(Array.from({ length: STARTS_IN_FLIGHT }, lane));
-}
+/** Publishes events at a pace, or all at once, and waits until the subscribers that answer have them all. */
+type Publish = (events: number, perSecond?: number) => Promise<{ arrived: number; latenciesMs: number[] }>;
 
-async function ceilingRate(stage: Stage, client: Client, size: number): Promise<number> {
-  const worker = await startScript(path.join(__dirname, 'support', 'ceiling-worker.ts'), stage.env);
-  try {
-    const run = async (count: number): Promise<void> => {
-      const before = (
-        await client.workflow.count("WorkflowType = 'emptyWorkflow' AND ExecutionStatus = 'Completed'")
-      ).count;
-      await startMany(count, () =>
-        client.workflow.start('emptyWorkflow', { workflowId: randomUUID(), taskQueue: 'ceiling' }),
-      );
-      await until(async () => {
-        const { count: now } = await client.workflow.count(
-          "WorkflowType = 'emptyWorkflow' AND ExecutionStatus = 'Completed'",
-        );
-        return now >= before + count;
-      });
-    };
-    await run(Math.ceil(size / 10));
-    const startedAt = performance.now();
-    await run(size);
-    return size / ((performance.now() - startedAt) / 1_000);
-  } finally {
-    await worker.stop();
-  }
-}
-
-async function until(reached: () => boolean | Promise<boolean>): Promise<void> {
-  const deadline = Date.now() + 300_000;
-  while (!(await reached())) {
-    if (Date.now() > deadline) throw new Error('not all of them came within 300 s');
-    await sleep(50);
-  }
-}
-
-interface Load {
-  /** Healthy ones. */
-  subscriptions: number;
-  /** At full load. */
-  deliveries: number;
-  pacedSeconds: number;
-  hanging: boolean;
-}
-
-/** Sends webhooks to the subscriptions of a fresh tenant, at a steady pace and then all at once, until all arrived. */
-async function deliver(
+/** Runs a worker of the deliveries and the subscribers of a fresh tenant. @param subscriptions those that answer. */
+async function withSubscribers<T>(
   stage: Stage,
   client: Client,
-  { subscriptions, deliveries, pacedSeconds, hanging }: Load,
-): Promise<Run> {
+  subscriptions: number,
+  hanging: boolean,
+  work: (publish: Publish) => Promise<T>,
+): Promise<T> {
   const tenantId = `bench-${randomUUID()}`;
   const [healthy, dead] = [new Subscribers(), new Subscribers()];
   const [url, deadUrl] = [await healthy.listen(), await dead.listen()];
@@ -233,28 +223,19 @@ async function deliver(
     });
   const worker: Child = await startRole(['worker', '--queue', 'deliveries'], stage.env, await freePort());
   try {
-    const publish = async (events: number, perSecond?: number): Promise<Map<string, number>> => {
-      const before = healthy.arrivals.size;
+    return await work(async (events, perSecond) => {
+      const before = await completed(client, WORKFLOWS.delivery);
       const sentAt = await publishAll(stage, client, tenantId, events, perSecond);
-      await until(() => healthy.arrivals.size >= before + events * subscriptions);
-      return sentAt;
-    };
-    await publish(Math.max(1, Math.ceil(deliveries / 20 / subscriptions)));
-    const pace = PACED_PER_SECOND / subscriptions;
-    const sentAt = await publish(Math.ceil(pace * pacedSeconds), pace);
-    const startedAt = performance.now();
-    const events = Math.ceil(deliveries / subscriptions);
-    await publish(events);
-    const seconds = (performance.now() - startedAt) / 1_000;
-    const latenciesMs = [...healthy.arrivals].flatMap(([key, at]) => {
-      const from = sentAt.get(key.slice(0, key.indexOf('/')));
-      return from === undefined ? [] : [at - from];
+      const arrived = events * subscriptions;
+      await untilCompleted(client, WORKFLOWS.delivery, before + arrived);
+      const latenciesMs = [...healthy.arrivals].flatMap(([key, at]) => {
+        const from = sentAt.get(key.slice(0, key.indexOf('/')));
+        return from === undefined ? [] : [at - from];
+      });
+      if (latenciesMs.length !== arrived)
+        throw new Error(`${latenciesMs.length} of ${arrived} webhooks arrived`);
+      return { arrived, latenciesMs };
     });
-    return {
-      perSecond: (events * subscriptions) / seconds,
-      p50Ms: percentile(latenciesMs, 0.5),
-      p99Ms: percentile(latenciesMs, 0.99),
-    };
   } finally {
     await worker.kill();
     healthy.close();

@@ -1,15 +1,13 @@
-import { randomUUID } from 'node:crypto';
-import path from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Client, Connection } from '@temporalio/client';
 import { request } from 'undici';
 import { connectTemporal } from '../src/platform/temporal';
 import { median, percentile, round, type Benchmark, type BenchOptions, type BenchRow } from './report';
-import { startRole, startScript, type Child } from '../test/support/processes';
+import { startRole, type Child } from '../test/support/processes';
+import { ceilingRate, completed, untilCompleted } from './support/ceiling';
 import { freePort, openStage, postAll, seedPayments, signedWebhook, type Stage } from './support/stage';
 
 const CONNECTIONS = 32;
-const STARTS_IN_FLIGHT = 64;
 const USERS = 200;
 const LATENCY_BOUND_MS = 300;
 
@@ -63,46 +61,6 @@ async function startRoles(stage: Stage): Promise<Child[]> {
 
 async function stopAll(roles: Child[]): Promise<void> {
   await Promise.all(roles.map((role) => role.stop()));
-}
-
-/** Workflows that completed since, when none is left running. Visibility lags a little, on both sides alike. */
-async function untilCompleted(client: Client, type: string, target: number): Promise<void> {
-  const deadline = Date.now() + 300_000;
-  for (;;) {
-    const { count } = await client.workflow.count(
-      `WorkflowType = '${type}' AND ExecutionStatus = 'Completed'`,
-    );
-    if (count >= target) return;
-    if (Date.now() > deadline) throw new Error(`${count} of ${target} ${type} completed within 300 s`);
-    await sleep(100);
-  }
-}
-
-async function completed(client: Client, type: string): Promise<number> {
-  return (await client.workflow.count(`WorkflowType = '${type}' AND ExecutionStatus = 'Completed'`)).count;
-}
-
-async function ceilingRate(stage: Stage, client: Client, size: number): Promise<number> {
-  const worker = await startScript(path.join(__dirname, 'support', 'ceiling-worker.ts'), stage.env);
-  try {
-    await startEmpty(client, Math.ceil(size / 10));
-    const startedAt = performance.now();
-    await startEmpty(client, size);
-    return size / ((performance.now() - startedAt) / 1_000);
-  } finally {
-    await worker.stop();
-  }
-}
-
-async function startEmpty(client: Client, count: number): Promise<void> {
-  const before = await completed(client, 'emptyWorkflow');
-  let left = count;
-  const lane = async (): Promise<void> => {
-    while (left-- > 0)
-      await client.workflow.start('emptyWorkflow', { workflowId: randomUUID(), taskQueue: 'ceiling' });
-  };
-  await Promise.all(Array.from({ length: STARTS_IN_FLIGHT }, lane));
-  await untilCompleted(client, 'emptyWorkflow', before + count);
 }
 
 async function settleAll(stage: Stage, client: Client, size: number): Promise<number> {

@@ -41,12 +41,14 @@ export function createLedgerActivities({ db, log, config, deliveryPolicy }: Ledg
 
     /** One bounded step of expiring payments that got no event at all. Idempotent. */
     async sweepOverduePayments(): Promise<HousekeepingStep> {
-      const { expired, deliveries, position } = await sweepPayments(db, {
+      const { expired, deliveries, refused, position } = await sweepPayments(db, {
         graceMs: config.PAYMENT_SWEEP_GRACE_MS,
         maxRows: config.PAYMENT_SWEEP_BATCH_ROWS,
         maxDeliveries: config.PAYMENT_SWEEP_BATCH_DELIVERIES,
       });
       metrics.paymentsSwept.inc(expired);
+      for (const { id, error } of refused)
+        log.error({ err: error, transactionId: id }, 'an overdue payment can not be expired and stays pending');
       const refs: DeliveryRef[] = deliveries.map(({ row, correlationId }) =>
         deliveryPolicy(row, correlationId),
       );

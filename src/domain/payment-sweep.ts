@@ -1,4 +1,5 @@
 import type { Database } from '../platform/postgres';
+import { DataRefusedError } from './conflicts';
 import { settleProviderEvent, type DeliveryRow } from './payments';
 
 /** How far the sweep has come: every payment up to here has been looked at after its time. */
@@ -13,6 +14,8 @@ export interface SweepStep {
   expired: number;
   /** Deliveries that have to be started before the position is saved. */
   deliveries: { row: DeliveryRow; correlationId: string }[];
+  /** Payments that the database refuses to expire and always will; they stay pending, for an operator. */
+  refused: { id: string; error: DataRefusedError }[];
   /** Where this step ended; null when nothing was left to look at. */
   position: SweepPosition | null;
 }
@@ -35,7 +38,8 @@ const START: SweepPosition = { at: '1970-01-01T00:00:00.000Z', id: '00000000-000
  * Expires payments and payouts whose time is long over and that no workflow expired, because no event of theirs ever
  * came. Walks them in the order of their expiry from where the last step was saved, so that each is looked at once,
  * however many there are. Goes through settle_provider_event under the same event id as the workflow's own expiry:
- * whichever comes second is a duplicate. Idempotent: a step that is repeated before its position is saved hands back
+ * whichever comes second is a duplicate. One that the database refuses holds up none behind it; reconciliation finds it
+ * (`payments_vs_sweep`). Idempotent: a step that is repeated before its position is saved hands back
  * the same deliveries.
  * @param limits `graceMs`: how long a payment is left to its workflow; `maxRows`: payments of one step; `maxDeliveries`:
  *   a step ends with the payment that reaches so many deliveries.
@@ -51,26 +55,33 @@ export async function sweepPayments(
       ORDER BY expires_at, id LIMIT $4`,
     [from.at, from.id, graceMs, maxRows],
   );
-  const step: SweepStep = { expired: 0, deliveries: [], position: null };
+  const step: SweepStep = { expired: 0, deliveries: [], refused: [], position: null };
   for (const payment of rows) {
     // What has expired is asked again: a step that was cut off may have expired it and not handed on its deliveries.
-    if (payment.status === 'pending' || payment.status === 'expired') {
-      const correlationId = payment.correlation_id ?? `expiry:${payment.id}`;
-      const { outcome, deliveries } = await settleProviderEvent(db, {
-        ...expiryEvent(payment.id),
-        provider: payment.provider,
-        type: payment.type,
-        amountMinor: payment.amount_minor,
-        currency: payment.currency,
-        correlationId,
-      });
-      if (outcome === 'applied') step.expired += 1;
-      step.deliveries.push(...deliveries.map((row) => ({ row, correlationId })));
-    }
+    if (payment.status === 'pending' || payment.status === 'expired') await expire(db, payment, step);
     step.position = { at: payment.at.toISOString(), id: payment.id };
     if (step.deliveries.length >= maxDeliveries) break;
   }
   return step;
+}
+
+async function expire(db: Database, payment: Overdue, step: SweepStep): Promise<void> {
+  const correlationId = payment.correlation_id ?? `expiry:${payment.id}`;
+  try {
+    const { outcome, deliveries } = await settleProviderEvent(db, {
+      ...expiryEvent(payment.id),
+      provider: payment.provider,
+      type: payment.type,
+      amountMinor: payment.amount_minor,
+      currency: payment.currency,
+      correlationId,
+    });
+    if (outcome === 'applied') step.expired += 1;
+    step.deliveries.push(...deliveries.map((row) => ({ row, correlationId })));
+  } catch (error) {
+    if (!(error instanceof DataRefusedError)) throw error;
+    step.refused.push({ id: payment.id, error });
+  }
 }
 
 /** What expires a payment, whoever finds that its time is over: one event id, so that it happens once. */

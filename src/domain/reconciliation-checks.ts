@@ -100,6 +100,15 @@ const MONEY_CHECKS: readonly Check[] = [
            ELSE 1 END`),
   },
   {
+    name: 'payments_vs_sweep',
+    rule: 'no payment or payout is pending that the sweep of what is overdue has passed',
+    sql: listed(`
+      SELECT p.type || ':' || p.id AS subject,
+             format('%s of %s pending, its time was over at %s', p.type, p.amount_minor, p.expires_at) AS detail
+        FROM payments p JOIN job_positions s ON s.job = 'payment-sweep'
+       WHERE ${tenant('p')} AND p.status = 'pending' AND (p.expires_at, p.id) <= (s.reached_at, s.reached_id)`),
+  },
+  {
     name: 'orders_vs_attempts',
     rule: 'a decided order has one payment attempt that says the same, a new one has none',
     sql: listed(`

@@ -4,7 +4,7 @@ import path from 'node:path';
 import { migratePostgres } from '../../src/platform/postgres-migrations';
 import { SEARCH_ATTRIBUTES } from '../../src/contracts/workflows';
 import { startEmbeddedStack, type EmbeddedStack } from '../../src/embedded/stack';
-import { TEMPLATE_DATABASE, withDatabase, type SharedStack } from './shared-stack';
+import { SERVICE_LOGIN, TEMPLATE_DATABASE, withDatabase, type SharedStack } from './shared-stack';
 
 declare global {
   var remitTestStack: EmbeddedStack | undefined;
@@ -27,4 +27,8 @@ export default async function globalSetup(): Promise<void> {
   const template = new URL(shared.postgres);
   template.pathname = TEMPLATE_DATABASE;
   await migratePostgres(template.toString());
+  const { user, password } = SERVICE_LOGIN;
+  await withDatabase(shared.postgres, (client) =>
+    client.query(`CREATE ROLE ${user} LOGIN PASSWORD '${password}' IN ROLE remit_app`),
+  );
 }

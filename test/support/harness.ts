@@ -11,7 +11,7 @@ import { openDatabase, type Database } from '../../src/platform/postgres';
 import { connectTemporal, registerSearchAttributes } from '../../src/platform/temporal';
 import { allTopics } from '../../src/platform/topics';
 import { createRoleContext, type RoleContext } from '../../src/roles/context';
-import { sharedStack, TEMPLATE_DATABASE, withDatabase } from './shared-stack';
+import { SERVICE_LOGIN, sharedStack, TEMPLATE_DATABASE, withDatabase } from './shared-stack';
 
 const TOPIC_KEYS = [
   'TOPIC_WEBHOOKS_ORDERS',
@@ -32,6 +32,8 @@ export interface TestSpace {
   env: Record<string, string>;
   config: Config;
   log: Logger;
+  /** Its database as the owner of the tables, for what remit itself may not do. Roles have the rights of `remit_app`. */
+  ownerUrl: string;
 }
 
 export interface SpaceOptions {
@@ -49,6 +51,9 @@ export async function createTestSpace(options: SpaceOptions = {}): Promise<TestS
   const database = new URL(stack.postgres);
   await withDatabase(stack.postgres, (client) => cloneTemplate(client, name));
   database.pathname = name;
+  const ownerUrl = database.toString();
+  database.username = SERVICE_LOGIN.user;
+  database.password = SERVICE_LOGIN.password;
   const defaults = loadConfig({}, []);
   const env: Record<string, string> = {
     NODE_ENV: 'test',
@@ -79,7 +84,7 @@ export async function createTestSpace(options: SpaceOptions = {}): Promise<TestS
     options.topics ? ensureTopics(createKafka(config, log), allTopics(config), config) : undefined,
     options.temporal ? createNamespace(config) : undefined,
   ]);
-  return { name, env, config, log };
+  return { name, env, config, log, ownerUrl };
 }
 
 /** CREATE DATABASE … TEMPLATE fails while another clone of the template is being made: wait for one's turn. */
@@ -113,6 +118,11 @@ async function createNamespace(config: Config): Promise<void> {
 /** The pools of a space's database. */
 export function openTestDatabase(space: TestSpace): Database {
   return openDatabase(space.config, space.log);
+}
+
+/** The same as the owner of the tables: for tests that tamper, or look after what a migration does. */
+export function openOwnerDatabase(space: TestSpace): Database {
+  return openDatabase({ ...space.config, DATABASE_URL: space.ownerUrl }, space.log);
 }
 
 export interface RunningRoles<T> {

@@ -4,6 +4,9 @@ import type { EmbeddedEndpoints } from '../../src/embedded/stack';
 /** The database that every test database is cloned from. */
 export const TEMPLATE_DATABASE = 'remit_template';
 
+/** The login that roles have in tests: what compose gives them (deploy/postgres), the rights of `remit_app` and no more. */
+export const SERVICE_LOGIN = { user: 'remit_service', password: 'of-tests' };
+
 export interface SharedStack extends EmbeddedEndpoints {
   dataDir: string;
 }

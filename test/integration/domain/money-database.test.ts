@@ -7,6 +7,7 @@ import { loadConfig, type Config } from '../../../src/platform/config';
 import { metrics } from '../../../src/platform/metrics';
 import type { Database } from '../../../src/platform/postgres';
 import { createTestSpace, eventually, openTestDatabase, type TestSpace } from '../../support/harness';
+import { withDatabase } from '../../support/shared-stack';
 import { chargeback, paidOrder } from '../../support/disputes';
 import { CURRENCY, inspectLedger, SOUND, TENANT, userWith } from '../../support/money';
 
@@ -89,7 +90,8 @@ describe('a money transaction', () => {
       (await metrics.moneyConflicts.get()).values.find(({ labels }) => labels.operation === 'top_up')
         ?.value ?? 0;
     const before = await conflicts();
-    await db.pool.query(`CREATE OR REPLACE FUNCTION top_up(p jsonb) RETURNS jsonb LANGUAGE plpgsql AS $$
+    const define = (sql: string) => withDatabase(space.ownerUrl, (client) => client.query(sql));
+    await define(`CREATE OR REPLACE FUNCTION top_up(p jsonb) RETURNS jsonb LANGUAGE plpgsql AS $$
       BEGIN RAISE EXCEPTION 'lost' USING ERRCODE = 'serialization_failure'; END $$`);
     try {
       // Two that share a transaction, then fight alone: the deadline is each one's own.
@@ -103,7 +105,7 @@ describe('a money transaction', () => {
       expect(met).toBeGreaterThan(1);
       expect(met).toBeLessThan(1_000);
     } finally {
-      await db.pool.query(source);
+      await define(source);
     }
     await book(db, userId);
     expect(await inspectLedger(db)).toEqual(SOUND);

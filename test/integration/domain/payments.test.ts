@@ -5,7 +5,8 @@ import { expiryEvent } from '../../../src/domain/payment-sweep';
 import { createPayment, getPayment, listPayments, settleProviderEvent } from '../../../src/domain/payments';
 import { metrics } from '../../../src/platform/metrics';
 import type { Database } from '../../../src/platform/postgres';
-import { createTestSpace, openTestDatabase } from '../../support/harness';
+import { createTestSpace, openTestDatabase, type TestSpace } from '../../support/harness';
+import { withDatabase } from '../../support/shared-stack';
 import {
   CURRENCY,
   eventOf,
@@ -17,9 +18,13 @@ import {
   userWith,
 } from '../../support/money';
 
+const INSUFFICIENT_PRIVILEGE = '42501';
+
+let space: TestSpace;
 let db: Database;
 beforeAll(async () => {
-  db = openTestDatabase(await createTestSpace());
+  space = await createTestSpace();
+  db = openTestDatabase(space);
 });
 afterAll(async () => {
   expect(await inspectLedger(db)).toEqual(SOUND);
@@ -360,8 +365,11 @@ describe('the ledger itself', () => {
   it.each(['ledger_entries', 'journal_transactions', 'audit_log', 'provider_events'])(
     'never rewrites %s',
     async (table) => {
-      await expect(db.pool.query(`DELETE FROM ${table}`)).rejects.toThrow('append-only');
-      await expect(db.pool.query(`TRUNCATE ${table}`)).rejects.toThrow('append-only');
+      for (const sql of [`DELETE FROM ${table}`, `TRUNCATE ${table}`]) {
+        await expect(db.pool.query(sql)).rejects.toMatchObject({ code: INSUFFICIENT_PRIVILEGE });
+        // Not even for who owns the tables.
+        await expect(withDatabase(space.ownerUrl, (owner) => owner.query(sql))).rejects.toThrow('append-only');
+      }
     },
   );
 

@@ -19,7 +19,7 @@ import { startWorker } from '../../../src/roles/worker';
 import {
   createTestSpace,
   eventually,
-  openTestDatabase,
+  openOwnerDatabase,
   runRoles,
   type TestSpace,
 } from '../../support/harness';
@@ -34,7 +34,7 @@ let lives: Database;
 let livingAccount: string;
 beforeAll(async () => {
   space = await createTestSpace();
-  db = openTestDatabase(space);
+  db = openOwnerDatabase(space);
 });
 afterAll(() => db.close());
 
@@ -125,7 +125,7 @@ async function tampered(sql: string, look: (seen: Pick<Database, 'pool'>) => Pro
 
 describe('reconciliation', () => {
   beforeAll(async () => {
-    lives = openTestDatabase(await createTestSpace());
+    lives = openOwnerDatabase(await createTestSpace());
     livingAccount = (await getAccount(lives, key(await someLife(lives)))).id;
   });
   afterAll(() => lives.close());
@@ -165,6 +165,10 @@ describe('reconciliation', () => {
       `UPDATE payments SET status = 'succeeded' WHERE type = 'payment' AND status = 'failed'`,
     ],
     ['events_vs_payments', `UPDATE provider_events SET outcome = 'noted' WHERE outcome = 'applied'`],
+    [
+      'payments_vs_sweep',
+      `INSERT INTO job_positions (job, reached_at, reached_id) VALUES ('payment-sweep', now() + interval '1 year', gen_random_uuid())`,
+    ],
     ['orders_vs_attempts', `UPDATE orders SET status = 'NEW' WHERE status = 'FINISHED'`],
     [
       'attempts_vs_journal',
@@ -231,7 +235,7 @@ describe('reconciliation', () => {
 
   it('by command says what it found in its exit code and its JSON', async () => {
     const own = await createTestSpace();
-    const database = openTestDatabase(own);
+    const database = openOwnerDatabase(own);
     const lines: string[] = [];
     // As on a local installation, which is found by its endpoints file.
     const folder = await mkdtemp(path.join(tmpdir(), 'remit-reconcile-'));
@@ -371,7 +375,7 @@ describe('a payment of which its provider never says anything', () => {
     });
 
   it('is expired by the sweep, once, in bounded steps, and what it held is released', async () => {
-    const own = openTestDatabase(await createTestSpace());
+    const own = openOwnerDatabase(await createTestSpace());
     const userId = await userWith(own, 100n);
     const made = [
       await overdue(own, userId, 'payment'),
@@ -414,8 +418,30 @@ describe('a payment of which its provider never says anything', () => {
     await own.close();
   });
 
+  it('that the database refuses to expire holds up none behind it, and is found by reconciliation', async () => {
+    const own = openOwnerDatabase(await createTestSpace());
+    const broken = await userWith(own, 100n);
+    const stuck = await overdue(own, broken, 'payout');
+    const behind = await overdue(own, await userWith(own, 100n), 'payout');
+    // Releasing its hold would make what is held negative.
+    await tamper(own, `UPDATE accounts SET held_minor = 0 WHERE user_id = '${broken}'`);
+    const step = await eventually(async () => {
+      const found = await sweepPayments(own, { graceMs: 0, maxRows: 10, maxDeliveries: 500 });
+      expect(found.position?.id).toBe(behind.id);
+      return found;
+    });
+    expect(step.refused.map(({ id }) => id)).toEqual([stuck.id]);
+    await saveSweepPosition(own, step.position!);
+    expect((await getPayment(own, { tenantId: TENANT, id: behind.id })).status).toBe('expired');
+    expect((await getPayment(own, { tenantId: TENANT, id: stuck.id })).status).toBe('pending');
+    const { checks } = await reconcile(own, OPTIONS);
+    const found = checks.find(({ name }) => name === 'payments_vs_sweep');
+    expect(found?.findings.map(({ subject }) => subject)).toEqual([`payout:${stuck.id}`]);
+    await own.close();
+  });
+
   it('is expired in steps that end early when they have many deliveries', async () => {
-    const own = openTestDatabase(await createTestSpace());
+    const own = openOwnerDatabase(await createTestSpace());
     const userId = await userWith(own, 100n);
     for (const id of ['sub_1', 'sub_2'])
       await own.prisma.subscription.create({
@@ -444,8 +470,8 @@ describe('a payment of which its provider never says anything', () => {
     const own = await createTestSpace({ temporal: true, topics: true, env: { PAYMENT_SWEEP_GRACE_MS: '0' } });
     const temporal: TemporalClient = await connectTemporal(own.config);
     const roles = await runRoles(own, (context) => startWorker(context, ['payments']));
+    const database = openOwnerDatabase(own);
     try {
-      const database = roles.context.database();
       const userId = await userWith(database, 100n);
       const payment = await overdue(database, userId, 'payout');
       expect(await ensureSchedules(temporal, own.config)).toEqual(Object.values(SCHEDULES));
@@ -467,6 +493,7 @@ describe('a payment of which its provider never says anything', () => {
           .delete()
           .catch(() => undefined);
       await roles.stop();
+      await database.close();
       await (temporal.connection as Connection).close();
     }
   });

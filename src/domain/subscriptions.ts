@@ -7,6 +7,7 @@ import type { Database } from '../platform/postgres';
 import type { Keyring } from '../platform/secrets';
 import { recordChange, type Actor } from './audit';
 import { afterCursor, NEWEST_FIRST, toPage, type Page } from './pages';
+import { requireRoom, takeTurn } from './quota';
 import { requireOneRow, requireVersion, type ExpectedVersions } from './versions';
 import { newWebhookSecret } from './webhook-signature';
 
@@ -153,14 +154,13 @@ export async function createSubscription(
   };
   const created = await db.prisma.$transaction(async (tx) => {
     // Two creations at once would both find the last free place.
-    await tx.$executeRaw`SELECT pg_advisory_xact_lock(hashtextextended('subscriptions:' || ${tenantId}, 0))`;
+    await takeTurn(tx, 'subscriptions', tenantId);
     const made = await tx.subscription.findFirst({ where: { id, tenantId } });
     if (made?.state === 'deleted')
       throw new RemitError('conflict', 'it was created by this request and has been deleted since');
     if (made) return made;
     const existing = await tx.subscription.count({ where: { tenantId, state: { not: 'deleted' } } });
-    if (existing >= maxPerTenant)
-      throw new RemitError('unprocessable', `a tenant has at most ${maxPerTenant} subscriptions`);
+    requireRoom('subscriptions', existing, maxPerTenant);
     const fresh = await tx.subscription.create({ data: row });
     await recordChange(tx, by, {
       action: 'subscription.created',

@@ -368,7 +368,9 @@ describe('the ledger itself', () => {
       for (const sql of [`DELETE FROM ${table}`, `TRUNCATE ${table}`]) {
         await expect(db.pool.query(sql)).rejects.toMatchObject({ code: INSUFFICIENT_PRIVILEGE });
         // Not even for who owns the tables.
-        await expect(withDatabase(space.ownerUrl, (owner) => owner.query(sql))).rejects.toThrow('append-only');
+        await expect(withDatabase(space.ownerUrl, (owner) => owner.query(sql))).rejects.toThrow(
+          'append-only',
+        );
       }
     },
   );

@@ -1,0 +1,50 @@
+import { createEventConfig } from '../../../src/domain/event-configs';
+import { createEventType } from '../../../src/domain/event-types';
+import type { Database } from '../../../src/platform/postgres';
+import { createTestSpace, openTestDatabase } from '../../support/harness';
+
+const MAX = 3;
+const ACTOR = { tenantId: 'small', actor: 'token:test', correlationId: 'c' };
+
+let db: Database;
+beforeAll(async () => {
+  db = openTestDatabase(await createTestSpace());
+});
+afterAll(() => db.close());
+
+describe('a tenant that creates many at once', () => {
+  it.each([
+    [
+      'event types',
+      (i: number) =>
+        createEventType(
+          db,
+          ACTOR,
+          { name: `parcel.n${i}`, description: '', schema: null, example: null },
+          MAX,
+        ),
+    ],
+    [
+      'event configs',
+      (i: number) =>
+        createEventConfig(
+          db,
+          ACTOR,
+          {
+            ...{ eventType: `parcel.n${i}`, enabled: true, ordered: false },
+            ...{ scheduleMs: null, timeoutMs: null, retentionDays: null },
+          },
+          MAX,
+        ),
+    ],
+  ])('has at most so many %s, and is told so', async (things, create) => {
+    const created = await Promise.allSettled(Array.from({ length: 8 }, (_, i) => create(i)));
+    expect(created.filter(({ status }) => status === 'fulfilled')).toHaveLength(MAX);
+    for (const each of created)
+      if (each.status === 'rejected')
+        expect(each.reason).toMatchObject({
+          code: 'unprocessable',
+          message: `A tenant has at most ${MAX} ${things}.`,
+        });
+  });
+});

@@ -1,5 +1,6 @@
 import { z } from 'zod';
-import { cleanText, createdTime, Delivery, GivenInstant, Instant, page, PageQuery } from './http';
+import { cleanText, createdTime, GivenInstant, Instant, page, PageQuery } from './http';
+import { Delivery } from './subscriptions';
 import { DeliveryStatus, EventTypeName } from './webhooks';
 
 /**

@@ -5,7 +5,7 @@ import os from 'node:os';
 import path from 'node:path';
 import { Webhook } from 'standardwebhooks';
 import { PublishedEvent } from '../../src/contracts/events';
-import { SubscriptionCreated } from '../../src/contracts/http';
+import { SubscriptionCreated } from '../../src/contracts/subscriptions';
 import { loadConfig } from '../../src/platform/config';
 import { migrateClickHouse } from '../../src/platform/clickhouse-migrations';
 import { PROJECT_ROOT } from '../../src/platform/project';

@@ -1,7 +1,7 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Client, Connection } from '@temporalio/client';
 import { PublishedBatch } from '../../src/contracts/events';
-import { SubscriptionCreated } from '../../src/contracts/http';
+import { SubscriptionCreated } from '../../src/contracts/subscriptions';
 import type { Database } from '../../src/platform/postgres';
 import { createTable } from '../../src/platform/table';
 import { connectTemporal } from '../../src/platform/temporal';

@@ -1,4 +1,4 @@
-import { Account, AccountBalance, BalanceQuery, CreateAccountBody, TopUpBody } from '../../contracts/http';
+import { Account, AccountBalance, BalanceQuery, CreateAccountBody, TopUpBody } from '../../contracts/accounts';
 import { formatMinor, parseMajorAmount } from '../../contracts/money';
 import { createAccount, getAccount, topUp, type AccountView } from '../../domain/accounts';
 import { defineRoute, type Route } from './route';

@@ -2,13 +2,8 @@ import { createHash } from 'node:crypto';
 import { ApplicationFailure, WorkflowUpdateFailedError } from '@temporalio/client';
 import stringify from 'safe-stable-stringify';
 import { RemitError } from '../../contracts/errors';
-import {
-  DisputePage,
-  DisputesQuery,
-  DisputeWithEvidence,
-  IdParams,
-  SubmitEvidenceBody,
-} from '../../contracts/http';
+import { IdParams } from '../../contracts/http';
+import { DisputePage, DisputesQuery, DisputeWithEvidence, SubmitEvidenceBody } from '../../contracts/orders';
 import { DisputeId } from '../../contracts/messages';
 import { formatMinor } from '../../contracts/money';
 import {

@@ -1,11 +1,6 @@
 import { RemitError } from '../../contracts/errors';
-import {
-  AccountParams,
-  PageQuery,
-  Reconciliation,
-  StatementPage,
-  uuidOrUndefined,
-} from '../../contracts/http';
+import { AccountParams, Reconciliation, StatementPage } from '../../contracts/accounts';
+import { PageQuery, uuidOrUndefined } from '../../contracts/http';
 import { formatMinor } from '../../contracts/money';
 import { reconcile, reconciliationOptions, reconciliationReport } from '../../domain/reconciliation';
 import { listEntries, type StatementEntry } from '../../domain/statements';

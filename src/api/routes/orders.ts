@@ -1,12 +1,6 @@
 import { RemitError } from '../../contracts/errors';
-import {
-  CreateOrderBody,
-  Order,
-  OrderPage,
-  OrderParams,
-  PageQuery,
-  uuidOrUndefined,
-} from '../../contracts/http';
+import { PageQuery, uuidOrUndefined } from '../../contracts/http';
+import { CreateOrderBody, Order, OrderPage, OrderParams } from '../../contracts/orders';
 import { formatMinor, parseMajorAmount } from '../../contracts/money';
 import { createOrder, getOrder, listOrders, type OrderView } from '../../domain/orders';
 import { defineRoute, pageLimits, type Route } from './route';

@@ -1,13 +1,6 @@
 import { RemitError } from '../../contracts/errors';
-import {
-  CreatePaymentBody,
-  CreatePayoutBody,
-  IdParams,
-  Payment,
-  PaymentPage,
-  PaymentsQuery,
-  uuidOrUndefined,
-} from '../../contracts/http';
+import { IdParams, uuidOrUndefined } from '../../contracts/http';
+import { CreatePaymentBody, CreatePayoutBody, Payment, PaymentPage, PaymentsQuery } from '../../contracts/payments';
 import type { PaymentType } from '../../contracts/messages';
 import { formatMinor, parseMajorAmount } from '../../contracts/money';
 import { createPayment, getPayment, listPayments, type PaymentView } from '../../domain/payments';

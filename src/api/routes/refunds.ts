@@ -1,12 +1,6 @@
 import { RemitError } from '../../contracts/errors';
-import {
-  CreateRefundBody,
-  IdParams,
-  PageQuery,
-  Refund,
-  RefundPage,
-  uuidOrUndefined,
-} from '../../contracts/http';
+import { IdParams, PageQuery, uuidOrUndefined } from '../../contracts/http';
+import { CreateRefundBody, Refund, RefundPage } from '../../contracts/orders';
 import { formatMinor, parseMajorAmount } from '../../contracts/money';
 import {
   UPDATES,

@@ -1,22 +1,7 @@
 import { type z } from 'zod';
 import { RemitError } from '../../contracts/errors';
-import {
-  CreateSubscriptionBody,
-  DeliveriesQuery,
-  Delivery,
-  DeliveryAttempts,
-  DeliveryPage,
-  IdParams,
-  PageQuery,
-  Subscription,
-  SubscriptionCreated,
-  RotateSecretBody,
-  SecretRotated,
-  SubscriptionPage,
-  SubscriptionsQuery,
-  UpdateSubscriptionBody,
-  uuidOrUndefined,
-} from '../../contracts/http';
+import { IdParams, PageQuery, uuidOrUndefined } from '../../contracts/http';
+import { CreateSubscriptionBody, DeliveriesQuery, Delivery, DeliveryAttempts, DeliveryPage, Subscription, SubscriptionCreated, RotateSecretBody, SecretRotated, SubscriptionPage, SubscriptionsQuery, UpdateSubscriptionBody } from '../../contracts/subscriptions';
 import {
   getDelivery,
   listAttempts,

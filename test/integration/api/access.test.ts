@@ -1,7 +1,7 @@
 import { randomUUID } from 'node:crypto';
 import { allRoutes } from '../../../src/api/app';
 import { scopeOf } from '../../../src/api/routes/route';
-import { DeliveryPage } from '../../../src/contracts/http';
+import { DeliveryPage } from '../../../src/contracts/subscriptions';
 import { ReplayPage } from '../../../src/contracts/replays';
 import { withDatabase } from '../../support/shared-stack';
 import { expectProblem, TestApi, type Reply } from './support';

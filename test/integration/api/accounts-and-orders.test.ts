@@ -1,4 +1,5 @@
-import { AccountBalance, Account, Order, OrderPage } from '../../../src/contracts/http';
+import { AccountBalance, Account } from '../../../src/contracts/accounts';
+import { Order, OrderPage } from '../../../src/contracts/orders';
 import { HEADERS } from '../../../src/contracts/messages';
 import { withDatabase } from '../../support/shared-stack';
 import { expectProblem, newUser, TestApi } from './support';

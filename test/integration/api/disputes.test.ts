@@ -1,6 +1,6 @@
 import { randomUUID } from 'node:crypto';
 import { Webhook } from 'standardwebhooks';
-import { Dispute, DisputePage, DisputeWithEvidence, Refund, RefundPage } from '../../../src/contracts/http';
+import { Dispute, DisputePage, DisputeWithEvidence, Refund, RefundPage } from '../../../src/contracts/orders';
 import { startApi } from '../../../src/roles/api';
 import { startBridge } from '../../../src/roles/bridge';
 import { startRelay } from '../../../src/roles/relay';

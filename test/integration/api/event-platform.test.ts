@@ -8,7 +8,7 @@ import {
   EventTypePage,
   PublishedBatch,
 } from '../../../src/contracts/events';
-import { DeliveryPage, Subscription, SubscriptionPage } from '../../../src/contracts/http';
+import { DeliveryPage, Subscription, SubscriptionPage } from '../../../src/contracts/subscriptions';
 import { expectProblem, TestApi } from './support';
 import { deliver, tenantOf, type Tenant } from './tenant';
 

@@ -1,5 +1,6 @@
 import { randomUUID } from 'node:crypto';
-import { AccountBalance, Payment, PaymentPage } from '../../../src/contracts/http';
+import { AccountBalance } from '../../../src/contracts/accounts';
+import { Payment, PaymentPage } from '../../../src/contracts/payments';
 import { expectProblem, newUser, TestApi } from './support';
 
 let api: TestApi;

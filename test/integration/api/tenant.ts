@@ -1,6 +1,6 @@
 import { randomUUID } from 'node:crypto';
 import { EventConfig, EventType, PublishedEvent } from '../../../src/contracts/events';
-import { SubscriptionCreated } from '../../../src/contracts/http';
+import { SubscriptionCreated } from '../../../src/contracts/subscriptions';
 import { mintToken } from '../../../src/roles/token';
 import { withDatabase } from '../../support/shared-stack';
 import type { Reply, TestApi } from './support';

@@ -2,7 +2,7 @@ import { randomUUID } from 'node:crypto';
 import type { Client, Connection } from '@temporalio/client';
 import { Webhook } from 'standardwebhooks';
 import { EventDetail, PublishedBatch, PublishedEvent } from '../../../src/contracts/events';
-import { SubscriptionCreated } from '../../../src/contracts/http';
+import { SubscriptionCreated } from '../../../src/contracts/subscriptions';
 import { workflowId } from '../../../src/contracts/workflows';
 import { deadLetterTopic } from '../../../src/platform/topics';
 import { connectTemporal } from '../../../src/platform/temporal';

@@ -1,6 +1,6 @@
 import { randomUUID } from 'node:crypto';
 import { headersToBase64 } from '../../../src/bridges/message';
-import { SubscriptionCreated } from '../../../src/contracts/http';
+import { SubscriptionCreated } from '../../../src/contracts/subscriptions';
 import { HEADERS } from '../../../src/contracts/messages';
 import { getAccount } from '../../../src/domain/accounts';
 import { createPayment } from '../../../src/domain/payments';

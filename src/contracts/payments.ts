@@ -1,0 +1,46 @@
+import { z } from 'zod';
+import { DecimalAmount, Instant, page, PageQuery, ProviderName, UserId } from './http';
+import { PaymentType } from './messages';
+import { Currency, MajorAmount } from './money';
+
+const newPayment = {
+  userId: UserId,
+  amount: MajorAmount,
+  currency: Currency,
+  provider: ProviderName.default('decard'),
+};
+const PAYMENT_EXAMPLE = { userId: 'user123', amount: '100.00', currency: 'TRY', provider: 'decard' };
+export const CreatePaymentBody = z
+  .strictObject(newPayment)
+  .meta({ id: 'CreatePayment', example: PAYMENT_EXAMPLE });
+export const CreatePayoutBody = z
+  .strictObject({
+    ...newPayment,
+    reserve: z.boolean().default(true).meta({
+      description: 'hold the amount now; without it, funds are checked when the provider reports success',
+    }),
+  })
+  .meta({ id: 'CreatePayout', example: { ...PAYMENT_EXAMPLE, amount: '50.00', reserve: true } });
+
+const PaymentStatus = z.enum(['pending', 'succeeded', 'failed', 'expired']);
+export const PaymentsQuery = PageQuery.extend({
+  userId: UserId.optional(),
+  status: PaymentStatus.optional(),
+});
+
+export const Payment = z
+  .object({
+    id: z.string().meta({ description: 'the transactionId that the provider reports on' }),
+    type: PaymentType,
+    provider: z.string(),
+    userId: z.string(),
+    amount: DecimalAmount,
+    currency: Currency,
+    status: PaymentStatus,
+    failureCode: z.string().nullable(),
+    createdAt: Instant,
+    expiresAt: Instant,
+    settledAt: Instant.nullable(),
+  })
+  .meta({ id: 'Payment' });
+export const PaymentPage = page(Payment, 'PaymentPage');

@@ -48,7 +48,10 @@ export function createLedgerActivities({ db, log, config, deliveryPolicy }: Ledg
       });
       metrics.paymentsSwept.inc(expired);
       for (const { id, error } of refused)
-        log.error({ err: error, transactionId: id }, 'an overdue payment can not be expired and stays pending');
+        log.error(
+          { err: error, transactionId: id },
+          'an overdue payment can not be expired and stays pending',
+        );
       const refs: DeliveryRef[] = deliveries.map(({ row, correlationId }) =>
         deliveryPolicy(row, correlationId),
       );

@@ -1,4 +1,10 @@
-import { Account, AccountBalance, BalanceQuery, CreateAccountBody, TopUpBody } from '../../contracts/accounts';
+import {
+  Account,
+  AccountBalance,
+  BalanceQuery,
+  CreateAccountBody,
+  TopUpBody,
+} from '../../contracts/accounts';
 import { formatMinor, parseMajorAmount } from '../../contracts/money';
 import { createAccount, getAccount, topUp, type AccountView } from '../../domain/accounts';
 import { defineRoute, type Route } from './route';

@@ -1,6 +1,12 @@
 import { RemitError } from '../../contracts/errors';
 import { IdParams, uuidOrUndefined } from '../../contracts/http';
-import { CreatePaymentBody, CreatePayoutBody, Payment, PaymentPage, PaymentsQuery } from '../../contracts/payments';
+import {
+  CreatePaymentBody,
+  CreatePayoutBody,
+  Payment,
+  PaymentPage,
+  PaymentsQuery,
+} from '../../contracts/payments';
 import type { PaymentType } from '../../contracts/messages';
 import { formatMinor, parseMajorAmount } from '../../contracts/money';
 import { createPayment, getPayment, listPayments, type PaymentView } from '../../domain/payments';

@@ -1,7 +1,20 @@
 import { type z } from 'zod';
 import { RemitError } from '../../contracts/errors';
 import { IdParams, PageQuery, uuidOrUndefined } from '../../contracts/http';
-import { CreateSubscriptionBody, DeliveriesQuery, Delivery, DeliveryAttempts, DeliveryPage, Subscription, SubscriptionCreated, RotateSecretBody, SecretRotated, SubscriptionPage, SubscriptionsQuery, UpdateSubscriptionBody } from '../../contracts/subscriptions';
+import {
+  CreateSubscriptionBody,
+  DeliveriesQuery,
+  Delivery,
+  DeliveryAttempts,
+  DeliveryPage,
+  Subscription,
+  SubscriptionCreated,
+  RotateSecretBody,
+  SecretRotated,
+  SubscriptionPage,
+  SubscriptionsQuery,
+  UpdateSubscriptionBody,
+} from '../../contracts/subscriptions';
 import {
   getDelivery,
   listAttempts,

@@ -1,5 +1,12 @@
 import { randomUUID } from 'node:crypto';
-import { Delivery, DeliveryAttempts, DeliveryPage, Subscription, SubscriptionCreated, SubscriptionPage } from '../../../src/contracts/subscriptions';
+import {
+  Delivery,
+  DeliveryAttempts,
+  DeliveryPage,
+  Subscription,
+  SubscriptionCreated,
+  SubscriptionPage,
+} from '../../../src/contracts/subscriptions';
 import { recordAttempt } from '../../../src/domain/deliveries';
 import { RULES } from '../../support/deliveries';
 import { withDatabase } from '../../support/shared-stack';

@@ -2,7 +2,12 @@ import { randomUUID } from 'node:crypto';
 import type { Client, Connection } from '@temporalio/client';
 import { Webhook } from 'standardwebhooks';
 import { EventDetail, PublishedEvent } from '../../../src/contracts/events';
-import { Delivery, DeliveryAttempts, SecretRotated, Subscription } from '../../../src/contracts/subscriptions';
+import {
+  Delivery,
+  DeliveryAttempts,
+  SecretRotated,
+  Subscription,
+} from '../../../src/contracts/subscriptions';
 import { Replay, SubscriptionOperated } from '../../../src/contracts/replays';
 import { SCHEDULES } from '../../../src/contracts/workflows';
 import { ensureSchedules } from '../../../src/platform/schedules';

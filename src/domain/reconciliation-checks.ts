@@ -106,7 +106,7 @@ const MONEY_CHECKS: readonly Check[] = [
       SELECT p.type || ':' || p.id AS subject,
              format('%s of %s pending, its time was over at %s', p.type, p.amount_minor, p.expires_at) AS detail
         FROM payments p JOIN job_positions s ON s.job = 'payment-sweep'
-       WHERE ${tenant('p')} AND p.status = 'pending' AND (p.expires_at, p.id) <= (s.reached_at, s.reached_id)`),
+       WHERE ${tenant('p')} AND p.status = 'pending' AND (p.expires_at, p.id) <= (s.reached_at, s.reached_id::uuid)`),
   },
   {
     name: 'orders_vs_attempts',

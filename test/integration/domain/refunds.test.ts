@@ -13,12 +13,15 @@ import {
   refund,
   settleOrder,
 } from '../../support/disputes';
-import { createTestSpace, eventually, openTestDatabase } from '../../support/harness';
+import { createTestSpace, eventually, openTestDatabase, type TestSpace } from '../../support/harness';
 import { CURRENCY, inspectLedger, SOUND, TENANT, userWith } from '../../support/money';
+import { withDatabase } from '../../support/shared-stack';
 
+let space: TestSpace;
 let db: Database;
 beforeAll(async () => {
-  db = openTestDatabase(await createTestSpace());
+  space = await createTestSpace();
+  db = openTestDatabase(space);
 });
 afterAll(async () => {
   expect(await inspectLedger(db)).toEqual(SOUND);
@@ -149,8 +152,11 @@ describe('a refund', () => {
   it('is never rewritten', async () => {
     const order = await paidOrder(db);
     await refund(db, order.id, null);
-    await expect(
-      db.pool.query('UPDATE refunds SET amount_minor = 1 WHERE order_id = $1', [order.id]),
-    ).rejects.toThrow('append-only');
+    const rewrite = { text: 'UPDATE refunds SET amount_minor = 1 WHERE order_id = $1', values: [order.id] };
+    await expect(db.pool.query(rewrite)).rejects.toThrow('permission denied');
+    // Not even by who owns the tables.
+    await expect(withDatabase(space.ownerUrl, (owner) => owner.query(rewrite))).rejects.toThrow(
+      'append-only',
+    );
   });
 });

@@ -26,7 +26,7 @@ import { metrics } from '../platform/metrics';
 import type { Database } from '../platform/postgres';
 import type { Keyring } from '../platform/secrets';
 import type { WebhookClient, WebhookResponse } from '../platform/webhook-http';
-import { withHeartbeat, type Legacy } from './heartbeat';
+import { withHeartbeat, type Handover } from './heartbeat';
 
 /** What delivery activities need of the outside world, handed in by the worker role. */
 export interface DeliveryDeps {
@@ -141,8 +141,8 @@ export function createDeliveryActivities(deps: DeliveryDeps) {
      * (delivery, attempt) once stored; between sending and storing, at least once.
      */
     attemptDelivery: (input: AttemptInput): Promise<AttemptResult> =>
-      withHeartbeat(async (legacy: Legacy<Made>) => {
-        if (legacy.left) return store(shared, input, legacy.left, legacy);
+      withHeartbeat(async (handover: Handover<Made>) => {
+        if (handover.left) return store(shared, input, handover.left, handover);
         const delivery = await loadDelivery(db, keyring, input.deliveryId);
         const found = await prepare(shared, input, delivery);
         if ('verdict' in found) return found;
@@ -150,7 +150,7 @@ export function createDeliveryActivities(deps: DeliveryDeps) {
         const wait = await mustWait(shared, input, found, at);
         if (wait) return wait;
         const made = await takeTurn(shared, input, found, at);
-        return 'verdict' in made ? made : store(shared, input, made, legacy);
+        return 'verdict' in made ? made : store(shared, input, made, handover);
       }),
 
     /** Ends a delivery without another attempt. Idempotent. */
@@ -372,7 +372,7 @@ async function store(
   deps: Shared,
   { attempt, correlationId }: AttemptInput,
   made: Made,
-  legacy: Legacy<Made>,
+  handover: Handover<Made>,
 ): Promise<AttemptResult> {
   const { startedAt, ...record } = made;
   let aftermath: Aftermath | null;
@@ -384,7 +384,7 @@ async function store(
       new Date(Date.parse(startedAt) + made.durationMs),
     );
   } catch (error) {
-    legacy.leave(made);
+    handover.leave(made);
     throw error;
   }
   if (made.status !== 'pending') metrics.deliveriesFinished.inc({ status: made.status });

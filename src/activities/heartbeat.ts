@@ -1,7 +1,7 @@
 import { Context } from '@temporalio/activity';
 
 /** Of one try of an activity: what the tries before it left, and what it leaves to the next one. */
-export interface Legacy<Details> {
+export interface Handover<Details> {
   /** What was left by the last try that left anything. */
   left: Details | undefined;
   /** Leaves `details` to the next try, should this one fail or its worker be killed. */
@@ -16,22 +16,22 @@ const BEATS_A_TIMEOUT = 3;
  * timeout costs no heartbeat. Each beat carries what is left to the next try, because a beat replaces the one before it.
  */
 export async function withHeartbeat<Details, Result>(
-  work: (legacy: Legacy<Details>) => Promise<Result>,
+  work: (handover: Handover<Details>) => Promise<Result>,
 ): Promise<Result> {
   const context = Context.current();
-  const legacy: Legacy<Details> = {
+  const handover: Handover<Details> = {
     left: (context.info.heartbeatDetails as Details | null | undefined) ?? undefined,
     leave(details) {
-      legacy.left = details;
+      handover.left = details;
       context.heartbeat(details);
     },
   };
   const { heartbeatTimeoutMs } = context.info;
   const beats =
     heartbeatTimeoutMs &&
-    setInterval(() => context.heartbeat(legacy.left), heartbeatTimeoutMs / BEATS_A_TIMEOUT);
+    setInterval(() => context.heartbeat(handover.left), heartbeatTimeoutMs / BEATS_A_TIMEOUT);
   try {
-    return await work(legacy);
+    return await work(handover);
   } finally {
     if (beats) clearInterval(beats);
   }

@@ -93,7 +93,7 @@ function securityOf(route: RouteDoc): Record<string, string[]>[] {
 
 function successes(route: RouteDoc): RouteConfig['responses'] {
   return Object.fromEntries(
-    Object.entries(route.responses).map(([status, { description, schema, contentType, headers }]) => [
+    Object.entries(route.responses).map(([status, { description, schema, contentTypes, headers }]) => [
       status,
       {
         description,
@@ -107,7 +107,11 @@ function successes(route: RouteDoc): RouteConfig['responses'] {
           }).map(([name, text]) => [name, { description: text, schema: { type: 'string' as const } }]),
         ),
         ...(schema ? { content: { 'application/json': { schema } } } : {}),
-        ...(contentType ? { content: { [contentType]: { schema: { type: 'string' as const } } } } : {}),
+        ...(contentTypes && {
+          content: Object.fromEntries(
+            contentTypes.map((type) => [type, { schema: { type: 'string' as const } }]),
+          ),
+        }),
       },
     ]),
   );

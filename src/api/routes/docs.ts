@@ -81,7 +81,7 @@ export const docsRoutes: RawRoute[] = [
     tag: 'Documentation',
     summary: 'A page to read and try the API (Swagger UI)',
     access: 'public',
-    responses: { 200: { description: 'HTML', contentType: 'text/html' } },
+    responses: { 200: { description: 'HTML', contentTypes: ['text/html'] } },
     handlers: () => [secured, (_request, response) => void response.type('html').send(PAGE)],
   },
   {
@@ -92,7 +92,9 @@ export const docsRoutes: RawRoute[] = [
     summary: 'A file of that page',
     access: 'public',
     params: DocsParams,
-    responses: { 200: { description: 'A script or style sheet', contentType: 'text/plain' } },
+    responses: {
+      200: { description: 'A script or style sheet', contentTypes: ['text/css', 'text/javascript'] },
+    },
     problems: ['not_found', 'invalid_request'],
     handlers: () => {
       const files = assets();

@@ -40,8 +40,8 @@ export type Access = 'public' | 'user' | 'token';
 export interface ResponseDoc {
   description: string;
   schema?: z.ZodType;
-  /** For what is no JSON: text of this media type. */
-  contentType?: string;
+  /** For what is no JSON: text of one of these media types. */
+  contentTypes?: readonly string[];
   headers?: Record<string, string>;
 }
 

@@ -182,6 +182,16 @@ describe('a delivery through Temporal, PostgreSQL and HTTP', () => {
     expect(await stored(ref)).toMatchObject({ status: 'delivered', attempts: 1 });
   });
 
+  it('that is cancelled in the Temporal UI during a slow attempt has what the attempt came to', async () => {
+    // Long enough for the cancellation to reach the attempt with a heartbeat.
+    const server = await answering((response) => void setTimeout(() => response.end(), 7_000));
+    const { ref, handle } = await deliver(server.url, [0, 60_000], 10_000);
+    await eventually(() => expect(server.received).toHaveLength(1));
+    await handle.cancel();
+    expect(await handle.result()).toBe('delivered');
+    expect(await stored(ref)).toMatchObject({ status: 'delivered', attempts: 1 });
+  });
+
   it('uses up no attempt while the database is away before it', async () => {
     const server = await answering((response) => response.end());
     outage.add('load_delivery');

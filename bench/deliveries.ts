@@ -39,6 +39,8 @@ class Subscribers {
 
   async listen(): Promise<string> {
     await new Promise<void>((resolve) => this.server.listen(0, '127.0.0.1', resolve));
+    // A benchmark that fails before it closes them ends all the same.
+    this.server.unref();
     return `http://127.0.0.1:${(this.server.address() as AddressInfo).port}`;
   }
 
@@ -71,7 +73,8 @@ interface Latency {
  * delivery workflow each, on one worker of the deliveries. Beside the same server's rate of empty one-activity workflows,
  * because a delivery can't be less; and the latency at a steady load. Hanging: one more subscription, on a host of its
  * own, answers nothing for 15 s; nobody knows that of it when the load begins.
- * Rates and latencies of each round have servers of their own; with and without the hanging one take turns in being first.
+ * Rates and latencies of each round have servers of their own; latencies with and without the hanging one take turns in
+ * being first.
  */
 export const run: Benchmark = async ({ quick, progress }) => {
   const rounds = quick ? 1 : 3;
@@ -174,7 +177,7 @@ function rowsOf(subscriptions: number, seen: readonly Round[]): BenchRow[] {
       reference: round(of(({ ceiling }) => ceiling)),
       ratio: of((each) => each.free / each.ceiling),
       ...(subscriptions > 1 && { atLeast: 0.8 }),
-      note: `medians of ${seen.length} rounds and of their ratios; reference: empty one-activity workflows, same server and worker settings, before and after`,
+      note: `medians of ${seen.length} rounds and of their ratios; reference: empty one-activity workflows, same server, before and after`,
     },
     {
       bench: `deliveries, ${subscriptions} subscriptions, with one hanging`,

@@ -33,7 +33,7 @@ export async function untilCompleted(client: Client, type: string, target: numbe
   }
 }
 
-/** What the Temporal server can do at most: empty one-activity workflows per second, on a worker with remit's settings. */
+/** What the Temporal server can do at most: empty one-activity workflows per second, on a worker with the settings of the queue `payments`. */
 export async function ceilingRate(stage: Stage, client: Client, size: number): Promise<number> {
   const worker = await startScript(path.join(__dirname, 'ceiling-worker.ts'), stage.env);
   const run = async (count: number): Promise<void> => {

@@ -370,11 +370,13 @@ function statusAfter(
 
 async function store(
   deps: Shared,
-  { attempt, correlationId }: AttemptInput,
+  input: AttemptInput,
   made: Made,
   handover: Handover<Made>,
 ): Promise<AttemptResult> {
   const { startedAt, ...record } = made;
+  // With the next heartbeat, should the database let us wait; at once when it fails.
+  handover.left = made;
   let aftermath: Aftermath | null;
   try {
     aftermath = await recordAttempt(
@@ -387,16 +389,24 @@ async function store(
     handover.leave(made);
     throw error;
   }
+  if (aftermath?.repeated) return stored(deps, input);
   if (made.status !== 'pending') metrics.deliveriesFinished.inc({ status: made.status });
   const { result, statusCode, retryAfterMs, gone, status } = made;
   return {
     verdict: gone ? 'gone' : status === 'pending' ? 'retry' : status,
     result,
     statusCode,
-    attempts: attempt,
+    attempts: input.attempt,
     retryAfterMs,
-    ...toStart(deps, aftermath, correlationId),
+    ...toStart(deps, aftermath, input.correlationId),
   };
+}
+
+/** The answer when another try of the same attempt was stored first, as Temporal had taken its worker for dead. */
+async function stored(deps: Shared, input: AttemptInput): Promise<AttemptResult> {
+  const found = await prepare(deps, input, await loadDelivery(deps.db, deps.keyring, input.deliveryId));
+  if ('verdict' in found) return found;
+  throw new Error(`attempt ${input.attempt} of delivery ${input.deliveryId} is stored and not counted`);
 }
 
 function toStart(

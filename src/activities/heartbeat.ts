@@ -2,9 +2,9 @@ import { Context } from '@temporalio/activity';
 
 /** Of one try of an activity: what the tries before it left, and what it leaves to the next one. */
 export interface Handover<Details> {
-  /** What was left by the last try that left anything. */
+  /** What was left by the last try that left anything; what is written here goes out with the next beat. */
   left: Details | undefined;
-  /** Leaves `details` to the next try, should this one fail or its worker be killed. */
+  /** Leaves `details` to the next try at once, as the last thing that a failing one does. */
   leave(details: Details): void;
 }
 

@@ -146,11 +146,13 @@ export interface Aftermath {
   deliveries: DeliveryRow[];
   /** The ordered delivery that was waiting for this one to end. */
   next: DeliveryRow | null;
+  /** The attempt had been stored before, perhaps with another result: what is stored is what holds. */
+  repeated?: true;
 }
 
 /**
  * Writes an attempt and what it means for its delivery and for the health of its subscription in one statement.
- * Idempotent by (delivery, attempt): a second record of an attempt changes nothing and hands back the same. A delivery
+ * Idempotent by (delivery, attempt): a second record of an attempt changes nothing and says so. A delivery
  * that was finished meanwhile keeps its state; the attempt is kept too.
  * @param at when the attempt ended.
  * @throws what the database throws in an outage.

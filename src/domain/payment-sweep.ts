@@ -31,6 +31,9 @@ interface Overdue {
   correlation_id: string | null;
 }
 
+/** So many refusals in one step, and nothing else, are no fault of the payments: the step fails, and is tried again. */
+const REFUSED_TOGETHER = 5;
+
 const JOB = 'payment-sweep';
 const START: SweepPosition = { at: '1970-01-01T00:00:00.000Z', id: '00000000-0000-0000-0000-000000000000' };
 
@@ -39,10 +42,11 @@ const START: SweepPosition = { at: '1970-01-01T00:00:00.000Z', id: '00000000-000
  * came. Walks them in the order of their expiry from where the last step was saved, so that each is looked at once,
  * however many there are. Goes through settle_provider_event under the same event id as the workflow's own expiry:
  * whichever comes second is a duplicate. One that the database refuses holds up none behind it; reconciliation finds it
- * (`payments_vs_sweep`). Idempotent: a step that is repeated before its position is saved hands back
+ * (`payments_vs_sweep`). Where it refuses all, the fault is not theirs, and the sweep waits. Idempotent: a step that is repeated before its position is saved hands back
  * the same deliveries.
  * @param limits `graceMs`: how long a payment is left to its workflow; `maxRows`: payments of one step; `maxDeliveries`:
  *   a step ends with the payment that reaches so many deliveries.
+ * @throws DataRefusedError when the database refuses every one of several payments.
  */
 export async function sweepPayments(
   db: Database,
@@ -62,6 +66,9 @@ export async function sweepPayments(
     step.position = { at: payment.at.toISOString(), id: payment.id };
     if (step.deliveries.length >= maxDeliveries) break;
   }
+  const { refused, expired, deliveries } = step;
+  if (refused[0] && refused.length >= REFUSED_TOGETHER && expired + deliveries.length === 0)
+    throw refused[0].error;
   return step;
 }
 

@@ -1,6 +1,7 @@
 import {
   ActivityCancellationType,
   CancellationScope,
+  CancelledFailure,
   condition,
   continueAsNew,
   defineQuery,
@@ -19,8 +20,8 @@ import { startDeliveries } from './start-deliveries';
 
 const RETRY = { initialInterval: '1s', backoffCoefficient: 2, maximumInterval: '1m' } as const;
 
-/** What an attempt needs beside the subscriber's answer: reading and writing the database, each a statement. */
-const STORE_MARGIN_MS = 35_000;
+/** What an attempt may need beside the subscriber's answer: a few statements, while the database is slow. */
+const STORE_MARGIN_MS = 120_000;
 /** How long a killed worker goes unnoticed: an attempt that it was making is made anew after that. */
 const HEARTBEAT_TIMEOUT_MS = 15_000;
 
@@ -64,9 +65,11 @@ export async function deliveryWorkflow(ref: DeliveryRef): Promise<DeliveryOutcom
   try {
     return await run(ref, wishes, state);
   } catch (error) {
-    // Cancelled in the Temporal UI: the same as the signal, but the workflow closes as cancelled.
-    if (isCancellation(error)) await CancellationScope.nonCancellable(() => cancel(ref, state));
-    throw error;
+    // Cancelled in the Temporal UI: the same as the signal, but the workflow closes as cancelled. An attempt that fails
+    // after that (its worker was killed, the database is away) is not made anew.
+    if (!isCancellation(error) && !CancellationScope.current().consideredCancelled) throw error;
+    await CancellationScope.nonCancellable(() => cancel(ref, state));
+    throw isCancellation(error) ? error : new CancelledFailure('cancelled during an attempt that failed');
   }
 }
 

@@ -48,6 +48,13 @@ async function call(
   return (await response.json()) as Record<string, unknown>;
 }
 
+/** The provider's word that a payment succeeded. */
+const sendSuccess = (transactionId: string, amount: string, id = `msg-${randomUUID()}`) =>
+  sendProviderWebhook({
+    ...{ url: api, secret: space.config.PROVIDER_SECRET_DECARD, provider: 'decard', type: 'payment' },
+    ...{ transactionId, status: 'success', amount, currency: CURRENCY, id, timeoutMs: 15_000 },
+  });
+
 beforeAll(async () => {
   const apiPort = await freePort();
   space = await createTestSpace({ topics: true, temporal: true, env: { API_PORT: String(apiPort) } });
@@ -78,19 +85,7 @@ describe('when worker and bridge are killed with SIGKILL in the middle of a flow
     const traffic = async (): Promise<string[]> => {
       const orders: string[] = [];
       for (const [i, payment] of payments.entries()) {
-        const send = () =>
-          sendProviderWebhook({
-            url: api,
-            secret: space.config.PROVIDER_SECRET_DECARD,
-            provider: 'decard',
-            transactionId: payment.id,
-            status: 'success',
-            amount: '10',
-            currency: CURRENCY,
-            type: 'payment',
-            id: `msg-${payment.id}`,
-            timeoutMs: 15_000,
-          });
+        const send = () => sendSuccess(payment.id, '10', `msg-${payment.id}`);
         expect((await send()).status).toBe(202);
         accepted.push(payment.id);
         // Providers resend what they are not sure of.
@@ -175,19 +170,7 @@ describe('when worker and bridge are killed with SIGKILL in the middle of a flow
   it('answers an event that comes again much later as a duplicate', async () => {
     const userId = await userWith(db);
     const payment = await newTransaction(db, userId, 'payment', 500n);
-    const send = () =>
-      sendProviderWebhook({
-        url: api,
-        secret: space.config.PROVIDER_SECRET_DECARD,
-        provider: 'decard',
-        transactionId: payment.id,
-        status: 'success',
-        amount: '5',
-        currency: CURRENCY,
-        type: 'payment',
-        id: `msg-${randomUUID()}`,
-        timeoutMs: 15_000,
-      });
+    const send = () => sendSuccess(payment.id, '5');
     await send();
     await eventually(async () => {
       const { balanceMinor } = await getAccount(db, { tenantId: TENANT, userId, currency: CURRENCY });
@@ -214,18 +197,7 @@ describe('when worker and bridge are killed with SIGKILL in the middle of a flow
       });
       const subscriptionId = String(id);
       const { id: transactionId } = await newTransaction(db, await userWith(db), 'payment', 500n);
-      await sendProviderWebhook({
-        url: api,
-        secret: space.config.PROVIDER_SECRET_DECARD,
-        provider: 'decard',
-        transactionId,
-        status: 'success',
-        amount: '5',
-        currency: CURRENCY,
-        type: 'payment',
-        id: `msg-${randomUUID()}`,
-        timeoutMs: 15_000,
-      });
+      await sendSuccess(transactionId, '5');
       await eventually(() => expect(patient.received).toHaveLength(1));
       await running.get('worker')!.kill();
       await start('worker');

@@ -6,6 +6,7 @@ import type { Client as TemporalClient, Connection } from '@temporalio/client';
 import { SCHEDULES } from '../../../src/contracts/workflows';
 import { createAccount, getAccount } from '../../../src/domain/accounts';
 import { createOrder, payOrder } from '../../../src/domain/orders';
+import { DataRefusedError } from '../../../src/domain/conflicts';
 import { expiryEvent, saveSweepPosition, sweepPayments } from '../../../src/domain/payment-sweep';
 import { createPayment, getPayment } from '../../../src/domain/payments';
 import { reconcile } from '../../../src/domain/reconciliation';
@@ -423,6 +424,7 @@ describe('a payment of which its provider never says anything', () => {
     const broken = await userWith(own, 100n);
     const stuck = await overdue(own, broken, 'payout');
     const behind = await overdue(own, await userWith(own, 100n), 'payout');
+    await newTransaction(own, await userWith(own, 100n), 'payment', 1n);
     // Releasing its hold would make what is held negative.
     await tamper(own, `UPDATE accounts SET held_minor = 0 WHERE user_id = '${broken}'`);
     const step = await eventually(async () => {
@@ -437,6 +439,18 @@ describe('a payment of which its provider never says anything', () => {
     const { checks } = await reconcile(own, OPTIONS);
     const found = checks.find(({ name }) => name === 'payments_vs_sweep');
     expect(found?.findings.map(({ subject }) => subject)).toEqual([`payout:${stuck.id}`]);
+    await own.close();
+  });
+
+  it('waits, with all others, when the database refuses every one of several', async () => {
+    const own = openOwnerDatabase(await createTestSpace());
+    const broken = await userWith(own, 1_000n);
+    for (let i = 0; i < 5; i++) await overdue(own, broken, 'payout');
+    await tamper(own, `UPDATE accounts SET held_minor = 0 WHERE user_id = '${broken}'`);
+    await eventually(async () => {
+      const step = sweepPayments(own, { graceMs: 0, maxRows: 10, maxDeliveries: 500 });
+      await expect(step).rejects.toBeInstanceOf(DataRefusedError);
+    });
     await own.close();
   });
 

@@ -1,4 +1,5 @@
 import { randomUUID } from 'node:crypto';
+import type http from 'node:http';
 import { MockActivityEnvironment } from '@temporalio/testing';
 import { Webhook } from 'standardwebhooks';
 import {
@@ -15,7 +16,7 @@ import type { Database } from '../../../src/platform/postgres';
 import { createKeyring, Keyring } from '../../../src/platform/secrets';
 import { createWebhookClient, type WebhookClient } from '../../../src/platform/webhook-http';
 import { playedPolicy, RULES } from '../../support/deliveries';
-import { createTestSpace, openTestDatabase, type TestSpace } from '../../support/harness';
+import { createTestSpace, eventually, openTestDatabase, type TestSpace } from '../../support/harness';
 import { subscriber, type Subscriber } from '../../unit/webhooks/subscriber';
 
 let space: TestSpace;
@@ -131,6 +132,27 @@ describe('an attempt', () => {
     expect(await attempt(deliveryId)).toEqual(first);
     expect(first).toMatchObject({ verdict: 'retry', result: 'http_error', statusCode: 500, attempts: 1 });
     expect(server.received).toHaveLength(1);
+  });
+
+  it('that two tries make at the same time is what was stored first, for both of them', async () => {
+    const waiting: http.ServerResponse[] = [];
+    const server = await answering((response) => void waiting.push(response));
+    const { deliveryId, tenantId } = await announce(server.url);
+    const tries = [attempt(deliveryId, { timeoutMs: 60_000 }), attempt(deliveryId, { timeoutMs: 60_000 })];
+    await eventually(() => expect(waiting).toHaveLength(2));
+    waiting[0]!.writeHead(500).end();
+    await eventually(async () =>
+      expect((await getDelivery(db, { tenantId, id: deliveryId })).attempts).toBe(1),
+    );
+    waiting[1]!.writeHead(204).end();
+    expect((await Promise.all(tries)).map(({ verdict, result }) => [verdict, result])).toEqual([
+      ['retry', 'http_error'],
+      ['retry', 'http_error'],
+    ]);
+    expect(await getDelivery(db, { tenantId, id: deliveryId })).toMatchObject({
+      status: 'pending',
+      attempts: 1,
+    });
   });
 
   it('after a delivered one sends nothing', async () => {

@@ -168,10 +168,10 @@ describe('a delivery through Temporal, PostgreSQL and HTTP', () => {
   });
 
   it('is posted once although its slow answer is to be stored right after a heartbeat', async () => {
-    // A heartbeat is under way, so that the one with the answer has to wait for its turn.
+    // Heartbeats are held back for a while after one, and the one with the answer must get through all the same.
     const server = await answering((response) => void setTimeout(() => response.end(), 6_000));
     outage.add('record_delivery_attempt');
-    const { ref, handle } = await deliver(server.url, [0, 60_000], 10_000);
+    const { ref, handle } = await deliver(server.url, [0, 60_000], 30_000);
     await eventually(async () => {
       const { pendingActivities } = (await handle.describe()).raw;
       expect(pendingActivities?.[0]?.attempt).toBeGreaterThanOrEqual(2);
@@ -185,11 +185,21 @@ describe('a delivery through Temporal, PostgreSQL and HTTP', () => {
   it('that is cancelled in the Temporal UI during a slow attempt has what the attempt came to', async () => {
     // Long enough for the cancellation to reach the attempt with a heartbeat.
     const server = await answering((response) => void setTimeout(() => response.end(), 7_000));
-    const { ref, handle } = await deliver(server.url, [0, 60_000], 10_000);
+    const { ref, handle } = await deliver(server.url, [0, 60_000], 30_000);
     await eventually(() => expect(server.received).toHaveLength(1));
     await handle.cancel();
     expect(await handle.result()).toBe('delivered');
     expect(await stored(ref)).toMatchObject({ status: 'delivered', attempts: 1 });
+  });
+
+  it('that is cancelled in the Temporal UI during an attempt that fails is cancelled', async () => {
+    const server = await answering((response) => void setTimeout(() => response.end(), 2_000));
+    outage.add('record_delivery_attempt');
+    const { ref, handle } = await deliver(server.url, [0, 60_000], 30_000);
+    await eventually(() => expect(server.received).toHaveLength(1));
+    await handle.cancel();
+    await expect(handle.result()).rejects.toMatchObject({ cause: { name: 'CancelledFailure' } });
+    expect(await stored(ref)).toMatchObject({ status: 'cancelled' });
   });
 
   it('uses up no attempt while the database is away before it', async () => {

@@ -26,7 +26,7 @@ import { metrics } from '../platform/metrics';
 import type { Database } from '../platform/postgres';
 import type { Keyring } from '../platform/secrets';
 import type { WebhookClient, WebhookResponse } from '../platform/webhook-http';
-import { withHeartbeat, type Handover } from './heartbeat';
+import { withHeartbeat } from './heartbeat';
 
 /** What delivery activities need of the outside world, handed in by the worker role. */
 export interface DeliveryDeps {
@@ -121,7 +121,7 @@ interface Shared extends DeliveryDeps {
 
 /** Durable steps of the delivery workflow. */
 export function createDeliveryActivities(deps: DeliveryDeps) {
-  const { db, keyring, log, config } = deps;
+  const { db, log, config } = deps;
   const shared: Shared = {
     ...deps,
     gate: new AttemptGate(config),
@@ -141,16 +141,18 @@ export function createDeliveryActivities(deps: DeliveryDeps) {
      * (delivery, attempt) once stored; between sending and storing, at least once.
      */
     attemptDelivery: (input: AttemptInput): Promise<AttemptResult> =>
-      withHeartbeat(async (handover: Handover<Made>) => {
-        if (handover.left) return store(shared, input, handover.left, handover);
-        const delivery = await loadDelivery(db, keyring, input.deliveryId);
-        const found = await prepare(shared, input, delivery);
-        if ('verdict' in found) return found;
-        const at = await shared.now();
-        const wait = await mustWait(shared, input, found, at);
-        if (wait) return wait;
-        const made = await takeTurn(shared, input, found, at);
-        return 'verdict' in made ? made : store(shared, input, made, handover);
+      withHeartbeat<Made, AttemptResult>(async (handover) => {
+        if (!handover.left) {
+          const found = await prepare(shared, input);
+          if ('verdict' in found) return found;
+          const at = await shared.now();
+          const wait = await mustWait(shared, input, found, at);
+          if (wait) return wait;
+          const made = await takeTurn(shared, input, found, at);
+          if ('verdict' in made) return made;
+          handover.left = made;
+        }
+        return store(shared, input, handover.left);
       }),
 
     /** Ends a delivery without another attempt. Idempotent. */
@@ -207,8 +209,8 @@ function answerOf(
 async function prepare(
   deps: Shared,
   { deliveryId, attempt: wanted, maxAttempts, generation = 0, ordered = false, correlationId }: AttemptInput,
-  delivery: LoadedDelivery | undefined,
 ): Promise<AttemptResult | Deliverable> {
+  const delivery = await loadDelivery(deps.db, deps.keyring, deliveryId);
   // Of an older generation: somebody had it sent again, and another workflow sees to it.
   if (!delivery || delivery.generation !== generation) return answerOf(delivery, 'cancelled');
   const answer = async (verdict: AttemptResult['verdict']): Promise<AttemptResult> =>
@@ -368,27 +370,14 @@ function statusAfter(
   return statusCode === GONE || attempt >= maxAttempts ? 'exhausted' : 'pending';
 }
 
-async function store(
-  deps: Shared,
-  input: AttemptInput,
-  made: Made,
-  handover: Handover<Made>,
-): Promise<AttemptResult> {
+async function store(deps: Shared, input: AttemptInput, made: Made): Promise<AttemptResult> {
   const { startedAt, ...record } = made;
-  // With the next heartbeat, should the database let us wait; at once when it fails.
-  handover.left = made;
-  let aftermath: Aftermath | null;
-  try {
-    aftermath = await recordAttempt(
-      deps.db,
-      { ...record, startedAt: new Date(startedAt) },
-      deps.rules,
-      new Date(Date.parse(startedAt) + made.durationMs),
-    );
-  } catch (error) {
-    handover.leave(made);
-    throw error;
-  }
+  const aftermath = await recordAttempt(
+    deps.db,
+    { ...record, startedAt: new Date(startedAt) },
+    deps.rules,
+    new Date(Date.parse(startedAt) + made.durationMs),
+  );
   if (aftermath?.repeated) return stored(deps, input);
   if (made.status !== 'pending') metrics.deliveriesFinished.inc({ status: made.status });
   const { result, statusCode, retryAfterMs, gone, status } = made;
@@ -404,7 +393,7 @@ async function store(
 
 /** The answer when another try of the same attempt was stored first, as Temporal had taken its worker for dead. */
 async function stored(deps: Shared, input: AttemptInput): Promise<AttemptResult> {
-  const found = await prepare(deps, input, await loadDelivery(deps.db, deps.keyring, input.deliveryId));
+  const found = await prepare(deps, input);
   if ('verdict' in found) return found;
   throw new Error(`attempt ${input.attempt} of delivery ${input.deliveryId} is stored and not counted`);
 }

@@ -6,7 +6,7 @@ import type { Database } from '../platform/postgres';
 import { recordChange } from './audit';
 import { afterCursor, NEWEST_FIRST, toPage, type Page } from './pages';
 import type { DeliveryRow } from './payments';
-import { requireRoom, takeTurn } from './quota';
+import { lockQuota, requireRoom } from './quota';
 
 /**
  * `failed`: exhausted deliveries whose row is of the time. `all`: every event of the time. `missed`: events of the time
@@ -81,7 +81,7 @@ export async function createReplay(
   const { id, tenantId, subscriptionId } = replay;
   const correlationId = given ?? id;
   const created = await db.prisma.$transaction(async (tx) => {
-    await takeTurn(tx, 'replays', tenantId);
+    await lockQuota(tx, 'replays', tenantId);
     const made = await tx.replay.findFirst({ where: { id, tenantId } });
     if (made) return made;
     const found = await tx.subscription.findFirst({
@@ -91,7 +91,7 @@ export async function createReplay(
     if (found.state !== 'active' && found.state !== 'failing')
       throw new RemitError('conflict', `The subscription is ${found.state}: resume it first.`);
     const running = await tx.replay.count({ where: { tenantId, status: { in: ['running', 'paused'] } } });
-    requireRoom('replays', running, maxRunning);
+    requireRoom('replays at a time', running, maxRunning);
     const fresh = await tx.replay.create({ data: { ...replay, until } });
     const { kind, since, eventTypes } = replay;
     await recordChange(

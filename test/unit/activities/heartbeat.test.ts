@@ -46,7 +46,7 @@ describe('an activity with heartbeats', () => {
     const failing = activity.run(() =>
       withHeartbeat<string, void>(async (handover) => {
         await sleep(30);
-        handover.leave('an answer');
+        handover.left = 'an answer';
         throw new Error('the database is away');
       }),
     );

@@ -282,7 +282,7 @@ describe('while a server is away', () => {
     for (let cut = 0; cut < 5; cut += 1) {
       await insert(100, 10);
       await pool.query(
-        'SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()',
+        'SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid() AND usename = current_user',
       );
     }
     await eventually(async () => expect(await left()).toBe(0));

@@ -2,7 +2,7 @@ import fc from 'fast-check';
 import { reconcile } from '../../../src/domain/reconciliation';
 import type { Order } from '../../../src/generated/prisma/client';
 import type { Database } from '../../../src/platform/postgres';
-import { createTestSpace, openTestDatabase } from '../../support/harness';
+import { createTestSpace, openOwnerDatabase, openTestDatabase } from '../../support/harness';
 import { inspectLedger, SOUND } from '../../support/money';
 import { plan } from './ledger-plans';
 import { newTally, World } from './ledger-world';
@@ -31,7 +31,7 @@ const tally = newTally();
 beforeAll(async () => {
   const space = await createTestSpace();
   db = openTestDatabase(space);
-  killer = openTestDatabase({ ...space, config: { ...space.config, DATABASE_POOL_CONNECTIONS: 1 } });
+  killer = openOwnerDatabase({ ...space, config: { ...space.config, DATABASE_POOL_CONNECTIONS: 1 } });
 });
 afterAll(async () => {
   await Promise.all([db.close(), killer.close()]);

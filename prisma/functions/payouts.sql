@@ -1,5 +1,11 @@
--- As before, and a payout that is refused at its creation is told to subscribers: no workflow runs for it, so its event
--- takes the way of published events (outbox, topic, event workflow), which starts the deliveries that are written here.
+-- Payouts: reserving their money. What their provider reports is settled in payments.sql.
+
+-- Creates a payout and reserves its money. p: id (optional), tenantId, provider, userId, currency, amountMinor,
+-- expiresAfterMs, actor, correlationId. Returns {outcome: ok | insufficient_funds | account_missing, id, deliveries}. Without
+-- funds the payout exists all the same, failed with insufficient_funds; no workflow runs for it, so its event takes the
+-- way of published events (outbox, topic, event workflow), which starts the deliveries that are written here.
+-- Idempotent by id: a payout that exists is answered as it was, ok also when it has ended since, and nothing is held
+-- again. The row is written before the hold, because only that insert can tell without looking.
 CREATE OR REPLACE FUNCTION reserve_payout(p jsonb) RETURNS jsonb LANGUAGE plpgsql AS $$
 DECLARE
   v_account accounts;
@@ -23,7 +29,8 @@ BEGIN
   ON CONFLICT (id) DO NOTHING RETURNING * INTO v_payment;
   IF NOT FOUND THEN
     SELECT * INTO STRICT v_payment FROM payments WHERE id = v_id;
-    RETURN jsonb_build_object('outcome', coalesce(v_payment.failure_code, 'ok'), 'id', v_id, 'deliveries', v_deliveries);
+    RETURN jsonb_build_object('id', v_id, 'deliveries', v_deliveries, 'outcome',
+      CASE v_payment.failure_code WHEN 'insufficient_funds' THEN 'insufficient_funds' ELSE 'ok' END);
   END IF;
   v_posted := ledger_post(v_account.tenant_id, 'payout_hold', 'payout:' || v_id || ':hold', v_account.currency,
     ARRAY[(v_account.id, NULL, 0, v_amount)::ledger_line], p->>'actor', p->>'correlationId');

@@ -381,9 +381,6 @@ const shape = {
   ),
   INGEST_RETRY_BASE_MS: int(200, 1, 60_000).describe('first pause when ClickHouse or Kafka is down or full'),
   INGEST_RETRY_CAP_MS: int(10_000, 1, 600_000).describe('longest such pause'),
-  INGEST_REFUSED_ROWS_MAX: int(1_000, 1, 100_000).describe(
-    'rows of one batch that ClickHouse refuses one by one; when there are more, the table is at fault, and it waits',
-  ),
 
   // Local stack only (npm start; no role in a container reads these)
   REMIT_DATA_DIR: text()

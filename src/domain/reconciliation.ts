@@ -3,6 +3,7 @@ import { formatMinor } from '../contracts/money';
 import type { Config } from '../platform/config';
 import type { Database } from '../platform/postgres';
 import { CHECKS, DAILY_TOTALS } from './reconciliation-checks';
+import { findStranded, WORKFLOW_CHECK, type WithoutWorkflow } from './reconciliation-work-checks';
 
 export interface Finding {
   /** What is wrong, such as `account:<id>` or `order:<id>`. */
@@ -50,7 +51,17 @@ export interface ReconciliationOptions {
   days: number;
   /** Longest single check, in milliseconds. */
   timeoutMs: number;
+  /** Work that waits for longer than this, in milliseconds, stands still; an hour when left out. */
+  stuckAfterMs?: number;
+  /** Asks Temporal; when left out, or for a single tenant, what has no workflow is not looked for. */
+  withoutWorkflow?: WithoutWorkflow;
 }
+
+/**
+ * Everything is carried on within seconds, or, while a role or server is away, as soon as it is back: an outage that took
+ * longer is worth a finding.
+ */
+const STUCK_AFTER_MS = 3_600_000;
 
 /** The server’s own limit comes first. */
 const ANSWER_MARGIN_MS = 5_000;
@@ -63,8 +74,9 @@ const ANSWER_MARGIN_MS = 5_000;
  */
 export async function reconcile(
   { pool }: Pick<Database, 'pool'>,
-  { tenantId, maxFindings, days, timeoutMs }: ReconciliationOptions,
+  options: ReconciliationOptions,
 ): Promise<Reconciliation> {
+  const { tenantId, maxFindings, days, timeoutMs, stuckAfterMs = STUCK_AFTER_MS, withoutWorkflow } = options;
   const client = await pool.connect();
   // The pool gives up a connection that is silent for longer than an ordinary statement may take; this may take longer.
   const ask: Ask = <Row extends QueryResultRow>(text: string, values: unknown[]) =>
@@ -77,7 +89,11 @@ export async function reconcile(
     const checks: CheckResult[] = [];
     for (const check of CHECKS) {
       const startedAt = performance.now();
-      const { rows } = await ask<Finding & { found: string }>(check.sql, [tenantId ?? null, maxFindings]);
+      const { rows } = await ask<Finding & { found: string }>(check.sql, [
+        tenantId ?? null,
+        maxFindings,
+        ...(check.aged ? [stuckAfterMs] : []),
+      ]);
       checks.push({
         name: check.name,
         rule: check.rule,
@@ -88,6 +104,8 @@ export async function reconcile(
     }
     const dailyTotals = await readDailyTotals(ask, tenantId, days);
     await client.query('COMMIT');
+    if (withoutWorkflow !== undefined && tenantId === undefined)
+      checks.push(await checkWorkflows(pool, withoutWorkflow, { maxFindings, stuckAfterMs }));
     return {
       clean: checks.every(({ found }) => found === 0),
       at: at.rows[0]!.at,
@@ -102,6 +120,17 @@ export async function reconcile(
     // A connection in an unknown state is closed, which ends its transaction.
     client.release(failure !== undefined);
   }
+}
+
+/** After the snapshot: it is about now, and asking Temporal may take a while. */
+async function checkWorkflows(
+  pool: Database['pool'],
+  withoutWorkflow: WithoutWorkflow,
+  limits: { maxFindings: number; stuckAfterMs: number },
+): Promise<CheckResult> {
+  const startedAt = performance.now();
+  const { found, findings } = await findStranded({ pool }, withoutWorkflow, limits);
+  return { ...WORKFLOW_CHECK, found, findings, durationMs: Math.round(performance.now() - startedAt) };
 }
 
 type Ask = <Row extends QueryResultRow>(text: string, values: unknown[]) => Promise<QueryResult<Row>>;

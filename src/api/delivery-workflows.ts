@@ -1,7 +1,14 @@
 import { WorkflowExecutionAlreadyStartedError, WorkflowNotFoundError } from '@temporalio/client';
 import { defineSearchAttributeKey, TypedSearchAttributes } from '@temporalio/common';
 import { RemitError } from '../contracts/errors';
-import { SIGNALS, TASK_QUEUES, workflowId, WORKFLOWS, type ReplayInput } from '../contracts/workflows';
+import {
+  SIGNALS,
+  TASK_QUEUES,
+  workflowId,
+  WORKFLOWS,
+  type DeliveryRef,
+  type ReplayInput,
+} from '../contracts/workflows';
 import { deliveryPolicyOf } from '../domain/delivery-policy';
 import type { DeliveryRow } from '../domain/payments';
 import type { ApiDeps } from './routes/route';
@@ -15,25 +22,32 @@ type Deps = Pick<ApiDeps, 'config' | 'temporal' | 'log'>;
 /** Temporal's limit of a fairness key, in bytes. */
 const FAIRNESS_KEY_MAX = 64;
 
+/** How the workflow of a delivery is started from outside: anew where its id was used and none is running. */
+export function deliveryStart(ref: DeliveryRef) {
+  return {
+    workflowId: workflowId.delivery(ref.eventId, ref.subscriptionId, ref.generation),
+    taskQueue: TASK_QUEUES.deliveries,
+    args: [ref],
+    workflowIdReusePolicy: 'ALLOW_DUPLICATE' as const,
+    priority: { fairnessKey: ref.subscriptionId.slice(0, FAIRNESS_KEY_MAX) },
+    typedSearchAttributes: new TypedSearchAttributes([
+      { key: SUBSCRIPTION, value: ref.subscriptionId },
+      { key: EVENT_TYPE, value: ref.eventType },
+    ]),
+  };
+}
+
 /**
  * Has a pending delivery attempted now; its workflow is started when none is running, so that a delivery that was opened
  * just before a crash is started by asking again. Idempotent but for the attempt. @returns the workflow's id.
  */
 export async function tryDeliveryNow(deps: Deps, row: DeliveryRow, correlationId: string): Promise<string> {
   const ref = deliveryPolicyOf(deps.config)(row, correlationId);
-  const id = workflowId.delivery(ref.eventId, ref.subscriptionId, ref.generation);
+  const { workflowId: id } = deliveryStart(ref);
   await callTemporal(deps, id, (client) =>
     client.workflow.signalWithStart(WORKFLOWS.delivery, {
-      workflowId: id,
-      taskQueue: TASK_QUEUES.deliveries,
-      args: [ref],
+      ...deliveryStart(ref),
       signal: SIGNALS.tryNow,
-      workflowIdReusePolicy: 'ALLOW_DUPLICATE',
-      priority: { fairnessKey: ref.subscriptionId.slice(0, FAIRNESS_KEY_MAX) },
-      typedSearchAttributes: new TypedSearchAttributes([
-        { key: SUBSCRIPTION, value: ref.subscriptionId },
-        { key: EVENT_TYPE, value: ref.eventType },
-      ]),
     }),
   );
   return id;

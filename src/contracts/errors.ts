@@ -44,6 +44,7 @@ export const DEAD_LETTER_CODES = [
   'amount_mismatch',
   'type_mismatch',
   'user_mismatch',
+  'payment_method_mismatch',
   'dispute_mismatch',
   'event_conflict',
   'row_refused',

@@ -120,15 +120,15 @@ const shape = {
   ),
   MONEY_BATCH_CALLS: int(16, 1, 100).describe('waiting movements of one account that share a transaction'),
   PAYMENT_EXPIRES_AFTER_MS: int(72 * HOUR, 1_000, 365 * 24 * HOUR).describe(
-    'a payment or payout without a terminal event expires after this long',
+    'a payment or payout without a terminal event, or an order that its provider has not paid, expires after this long',
   ),
   PAYMENT_SWEEP_INTERVAL_MS: int(MINUTE, 1_000, 24 * HOUR).describe(
-    'how often the schedule looks for payments that no workflow expired, and purges idempotency keys',
+    'how often the schedule looks for overdue orders, and payments that no workflow expired, and purges idempotency keys',
   ),
   PAYMENT_SWEEP_GRACE_MS: int(2 * MINUTE, 0, 24 * HOUR).describe(
-    'how long after its time a payment is left to its own workflow',
+    'how long after its time a payment is left to its own workflow, and an order to its provider’s webhook',
   ),
-  PAYMENT_SWEEP_BATCH_ROWS: int(200, 1, 10_000).describe('payments in one step of that'),
+  PAYMENT_SWEEP_BATCH_ROWS: int(200, 1, 10_000).describe('payments or orders in one step of that'),
   PAYMENT_SWEEP_BATCH_DELIVERIES: int(500, 1, 1_000).describe(
     'deliveries after which such a step ends early',
   ),

@@ -122,6 +122,11 @@ export const metrics = {
     help: 'Payments and payouts that were expired by the sweep because no event of theirs ever came',
     registers,
   }),
+  ordersExpired: new Counter({
+    name: 'remit_orders_expired_total',
+    help: 'Orders that were cancelled because their provider had not paid them in time',
+    registers,
+  }),
   idempotentReplays: new Counter({
     name: 'remit_idempotent_requests_total',
     help: 'Requests with an Idempotency-Key by route and result (executed, replayed, taken_over, in_progress, reused)',

@@ -32,14 +32,15 @@ const REFUSALS = {
   unknown_order: 'no order with this id exists',
   user_mismatch: 'the user differs from the order’s',
   amount_mismatch: 'amount or currency differ from the order',
+  payment_method_mismatch: 'the order is paid by a provider, not from the balance',
   event_conflict: 'it was said before with another user, amount, currency or body',
 } as const;
 
 type Message = { request: OrderWorkflowInput } | { event: OrderEvent };
 
 /**
- * Everything that happens to one order, in the order in which it comes: it is paid from its user's balance (exactly
- * once: FINISHED when the debit went through, CANCELLED when there was no money), or by a provider's webhook, and
+ * Everything that happens to one order, in the order in which it comes: it is paid (exactly once: FINISHED when the money
+ * is there, CANCELLED when it is not) from its user's balance or, when a provider pays it, by that provider's webhook, and
  * refunded. Each decision is one database transaction; a repeated or late message finds it made.
  *
  * Started with a payment request, as it was before there were order webhooks, it handles that request first.
@@ -81,8 +82,9 @@ async function pay(request: OrderWorkflowInput): Promise<OrderWorkflowResult | u
   const { deliveries, ...result } = paid;
   if (isDecided(result.status)) markStatus(result.status);
   await startDeliveries(deliveries);
-  if (result.outcome === 'unknown_order' || result.outcome === 'event_conflict')
-    await deadLetterRequest({ request, code: result.outcome, message: REFUSALS[result.outcome] });
+  const { outcome } = result;
+  if (outcome !== 'applied' && outcome !== 'duplicate')
+    await deadLetterRequest({ request, code: outcome, message: REFUSALS[outcome] });
   return result;
 }
 

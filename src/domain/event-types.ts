@@ -5,7 +5,7 @@ import type { Database } from '../platform/postgres';
 import { recordChange, type Actor } from './audit';
 import { dataErrors, schemaFault, type JsonSchema } from './event-schemas';
 import { afterCursor, NEWEST_FIRST, toPage, type Page } from './pages';
-import { lockQuota, requireRoom } from './quota';
+import { createWithinQuota, requireRoom } from './quota';
 import { requireOneRow, requireVersion, type ExpectedVersions } from './versions';
 
 /** A type of events that a tenant publishes. */
@@ -73,8 +73,7 @@ export async function createEventType(
   requireSound(fields);
   const { tenantId } = actor;
   try {
-    return await db.prisma.$transaction(async (tx) => {
-      await lockQuota(tx, 'event types', tenantId);
+    return await createWithinQuota(db, 'event types', tenantId, async (tx) => {
       requireRoom('event types', await tx.eventType.count({ where: { tenantId } }), maxPerTenant);
       const created = await tx.eventType.create({ data: { tenantId, name, ...stored(fields) } });
       await recordChange(tx, actor, { action: 'event_type.created', cause: cause(name), after: fields });

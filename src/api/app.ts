@@ -10,10 +10,10 @@ import helmet from 'helmet';
 import { RemitError } from '../contracts/errors';
 import { hasRoundedAmount } from '../contracts/http';
 import { Authenticator } from './auth';
-import { beginRequest, pathOf } from './context';
+import { beginRequest, pathOf, refuseRepeatedHeaders } from './context';
 import { once, ReplayedRefusal } from './idempotency';
 import { EventSchemas } from '../domain/event-schemas';
-import { tenantRateLimit } from './rate-limit';
+import { rateLimits } from './rate-limit';
 import { invalidRequest, sendProblem, toFault } from './problem';
 import { accountRoutes } from './routes/accounts';
 import { chargebackRoute } from './routes/chargebacks';
@@ -79,12 +79,12 @@ export function createApp(deps: ApiDeps): Express {
   app.disable('x-powered-by');
   app.disable('etag');
   app.set('query parser', 'simple');
-  app.use(beginRequest(deps.config, deps.log));
+  app.use(beginRequest(deps.config, deps.log), refuseRepeatedHeaders);
 
   const secure = helmet();
   const readJson = jsonReader(deps);
   const authenticator = new Authenticator(deps.config);
-  const limit = tenantRateLimit(deps.config);
+  const limits = rateLimits(deps.config);
   const eventSchemas = new EventSchemas(deps.config.EVENT_SCHEMA_CACHE_ENTRIES);
   deps.lifecycle.onStop('close', 'schema threads', () => eventSchemas.close());
   const routeDeps = { ...deps, eventSchemas };
@@ -102,7 +102,7 @@ export function createApp(deps: ApiDeps): Express {
       target[route.method](
         'handlers' in route
           ? route.handlers(deps)
-          : uniform(route, routeDeps, authenticator, { limit, readJson }),
+          : uniform(route, routeDeps, authenticator, { limits, readJson }),
       );
     target.all(methodNotAllowed(here));
   }
@@ -118,7 +118,7 @@ function uniform(
   route: Route,
   deps: RouteDeps,
   authenticator: Authenticator,
-  { limit, readJson }: { limit: RequestHandler; readJson: RequestHandler },
+  { limits, readJson }: { limits: RequestHandler[]; readJson: RequestHandler },
 ): RequestHandler[] {
   const login: RequestHandler = async (request, response, next) => {
     response.locals['caller'] = await authenticate(route, authenticator, request);
@@ -144,7 +144,7 @@ function uniform(
     if (answer.body === undefined) response.end();
     else response.json(answer.body);
   };
-  return route.body ? [login, limit, requireJson, readJson, run] : [login, limit, run];
+  return route.body ? [login, ...limits, requireJson, readJson, run] : [login, ...limits, run];
 }
 
 function parseInput(route: Route, request: Request): { params: unknown; query: unknown; body: unknown } {

@@ -60,6 +60,9 @@ const shape = {
   API_RATE_LIMIT_REQUESTS: int(60_000, 0, 100_000_000).describe(
     'requests of one tenant in one window at one API process; 0 for no limit. Providers’ webhooks are not counted',
   ),
+  API_RATE_LIMIT_USER_REQUESTS: int(30_000, 0, 100_000_000).describe(
+    'of these, requests of one user on the users’ routes; more do not count for the tenant. 0 for no limit',
+  ),
   API_RATE_LIMIT_WINDOW_MS: int(MINUTE, 1_000, HOUR).describe('length of that window'),
   DEFAULT_TENANT: text().default('default').describe('tenant of users and tokens that name none'),
   DEFAULT_CURRENCY: Currency.default('TRY').describe('currency of POST /accounts when it names none'),

@@ -54,9 +54,14 @@ export async function orderWorkflow(input: OrderWorkflowInput | OrderRunInput): 
   );
   setHandler(defineSignal<[OrderEvent]>(SIGNALS.orderEvent), (event) => void inbox.push({ event }));
   let refunds = 0;
-  setHandler(defineUpdate<RefundResult, [RefundInput]>(UPDATES.refund), (asked) => {
+  const starting: Promise<void>[] = [];
+  // Somebody waits for a refund: it goes past what waits in the inbox, and is answered when the money is decided. Its
+  // deliveries are started in the same workflow task, and the run goes on until they are.
+  setHandler(defineUpdate<RefundResult, [RefundInput]>(UPDATES.refund), async (asked) => {
     refunds += 1;
-    return refund(asked);
+    const { deliveries, ...result } = await refundOrder(asked);
+    starting.push(startDeliveries(deliveries));
+    return result;
   });
   // What a run was started with may reach it only after its first step: without this, it would end before.
   await condition(() => inbox.length > 0 || refunds > 0);
@@ -64,7 +69,8 @@ export async function orderWorkflow(input: OrderWorkflowInput | OrderRunInput): 
     for (let next = inbox.shift(); next; next = inbox.shift())
       Object.assign(state, 'request' in next ? await pay(next.request) : await settle(next.event));
     await condition(allHandlersFinished);
-  } while (inbox.length > 0);
+    await Promise.all(starting.splice(0));
+  } while (inbox.length > 0 || starting.length > 0 || !allHandlersFinished());
   return state;
 }
 
@@ -106,11 +112,4 @@ async function settle(event: OrderEvent): Promise<OrderWorkflowResult | undefine
     await deadLetterOrder({ event, code, message: REFUSALS[code] });
   }
   return { outcome, status, failureCode };
-}
-
-/** A refund is whoever asked for it waiting; it goes past what waits in the inbox. */
-async function refund(input: RefundInput): Promise<RefundResult> {
-  const { deliveries, ...result } = await refundOrder(input);
-  await startDeliveries(deliveries);
-  return result;
 }

@@ -46,6 +46,7 @@ export const DEAD_LETTER_CODES = [
   'dispute_mismatch',
   'event_conflict',
   'row_refused',
+  'unreadable_batch',
   'delivery_exhausted',
 ] as const;
 

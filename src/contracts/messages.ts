@@ -183,6 +183,7 @@ export const HEADERS = {
     topic: 'remit-source-topic',
     partition: 'remit-source-partition',
     offset: 'remit-source-offset',
+    lastOffset: 'remit-source-last-offset',
     errorCode: 'remit-error-code',
     errorMessage: 'remit-error-message',
     firstFailedAt: 'remit-first-failed-at',

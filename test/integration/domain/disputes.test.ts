@@ -375,6 +375,26 @@ describe('a dispute without evidence', () => {
     expect(await statusOf(due)).toBe('CHARGED_BACK');
     expect(await eventTypes(db, `order-${due.id}`)).toEqual(['dispute.opened', 'dispute.expired']);
   });
+
+  it('hands back the deliveries of its end, so that subscribers hear of it', async () => {
+    await db.prisma.subscription.create({
+      data: {
+        id: 'sub_of_ends',
+        tenantId: TENANT,
+        url: 'https://subscriber.example/',
+        eventTypes: ['dispute.expired', 'order.charged_back'],
+        secretCiphertext: Buffer.from(''),
+      },
+    });
+    const due = await paidOrder(db);
+    await chargeback(db, due.id, 'opened', { evidenceDueBy: yesterday() });
+    const { outcome, deliveries } = await expireDispute(db, `order-${due.id}`);
+    expect(outcome).toBe('applied');
+    expect(deliveries.map(({ eventType }) => eventType).sort()).toEqual([
+      'dispute.expired',
+      'order.charged_back',
+    ]);
+  });
 });
 
 describe('disputes', () => {

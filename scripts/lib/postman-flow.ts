@@ -21,7 +21,7 @@ export interface Step {
   query?: Record<string, string>;
   /** Script lines that run before it. */
   before?: readonly string[];
-  /** Repeats the request for up to 30 s until this expression of `body`, the answer, holds. */
+  /** Repeats the request for up to a minute until this expression of `body`, the answer, holds. */
   until?: string;
   /** Collection variables, each with the expression of `body` that it takes. */
   keep?: Record<string, string>;

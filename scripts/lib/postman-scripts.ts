@@ -35,7 +35,7 @@ const sign = (secret: SecretVariable): string[] => [
   "pm.request.headers.upsert({ key: 'webhook-signature', value: 'v1,' + cryptoJs.enc.Base64.stringify(mac) });",
 ];
 
-const POLLS = 60;
+const POLLS = 120;
 const POLL_PAUSE_MS = 500;
 
 /** Asks again while the expected has not come about; otherwise goes on to what follows. */

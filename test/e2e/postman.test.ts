@@ -12,7 +12,7 @@ import { subscriber, type Subscriber } from '../unit/webhooks/subscriber';
 
 const NEWMAN = path.join(PROJECT_ROOT, 'node_modules', 'newman', 'bin', 'newman.js');
 const COLLECTION = path.join(PROJECT_ROOT, 'postman_collection.json');
-const RUN_MS = 120_000;
+const RUN_MS = 170_000;
 
 let api: TestApi;
 let hooks: Subscriber;

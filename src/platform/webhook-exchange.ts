@@ -17,7 +17,8 @@ export interface NoAnswer {
 }
 
 export interface ExchangeInput {
-  agent: http.Agent;
+  /** Node's own for all when left out. */
+  agent?: http.Agent;
   headers: Record<string, string>;
   body: string;
   /** Reading ends after this many bytes of the answer's body. */
@@ -50,7 +51,9 @@ export function exchange(url: URL, input: ExchangeInput): Promise<Answer | NoAns
   let headBytes = 0;
   let retryAfter: string | undefined;
   const { request: open } = url.protocol === 'https:' ? https : http;
-  const request = open(url, { method: 'POST', agent, headers, maxHeaderSize: HEAD_MAX_BYTES });
+  // The agent's timeout is for idle connections: while one is in use, the deadline is all that holds.
+  const options = { method: 'POST', agent, headers, maxHeaderSize: HEAD_MAX_BYTES, timeout: 0 };
+  const request = open(url, options);
 
   return new Promise((resolve) => {
     const readHead = (chunk: Buffer) => {

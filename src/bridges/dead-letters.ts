@@ -9,7 +9,7 @@ import { deadLetterTopic } from '../platform/topics';
 import { fromSourceMessage, type IncomingMessage } from './message';
 
 /** Longer explanations are cut: a header is no place for a document. */
-const MAX_REASON_CHARACTERS = 1_000;
+export const DEAD_LETTER_REASON_MAX = 1_000;
 
 type Position = Pick<SourceMessage, 'topic' | 'partition' | 'offset'> & Pick<IncomingMessage, 'unreadable'>;
 
@@ -32,7 +32,7 @@ export function deadLetterHeaders(
     [names.offset]: source.unreadable?.firstOffset ?? source.offset,
     ...(source.unreadable ? { [names.lastOffset]: source.unreadable.lastOffset } : {}),
     [names.errorCode]: code,
-    [names.errorMessage]: reason.slice(0, MAX_REASON_CHARACTERS),
+    [names.errorMessage]: reason.slice(0, DEAD_LETTER_REASON_MAX),
     [names.firstFailedAt]: before[names.firstFailedAt] ?? now.toISOString(),
     [names.attempts]: String(
       Number.isSafeInteger(attemptsBefore) && attemptsBefore > 0 ? attemptsBefore + 1 : 1,

@@ -4,6 +4,9 @@ import type { SourceMessage } from '../contracts/workflows';
 import { parseJson, parseWith, PoisonMessage, toSourceMessage, type IncomingMessage } from './message';
 import { correlationId, receivedAt } from './payments';
 
+/** What of an envelope decides: who wrapped it, and when, is for tracing and no reason to refuse what is in it. */
+const Wrapping = Envelope.pick({ key: true, type: true, payload: true });
+
 /** The provider of the endpoints under /webhooks/payments; its money is in `clearing:payments`. */
 export const PAYMENTS_PROVIDER = 'payments';
 
@@ -16,8 +19,8 @@ export function parseEnvelope<T extends z.ZodType<{ order_id: string }>>(
   schema: T,
   message: IncomingMessage,
 ) {
-  const { text, json } = parseJson(message);
-  const envelope = parseWith(Envelope, json);
+  const json = parseJson(message);
+  const envelope = parseWith(Wrapping, json);
   if (envelope.type !== type)
     throw new PoisonMessage('invalid_message', `type: is ${envelope.type}, not ${type}`);
   const webhook = parseWith(schema, envelope.payload);
@@ -25,7 +28,6 @@ export function parseEnvelope<T extends z.ZodType<{ order_id: string }>>(
     throw new PoisonMessage('invalid_message', 'key: is not the order_id of the payload');
   const source: SourceMessage = toSourceMessage(message);
   return {
-    text,
     webhook,
     common: {
       provider: PAYMENTS_PROVIDER,

@@ -11,7 +11,7 @@ const RemitEventType = defineSearchAttributeKey('RemitEventType', 'KEYWORD');
 
 /** @throws PoisonMessage invalid_json, invalid_message. */
 export function parseEventMessage(message: IncomingMessage): EventMessage {
-  return parseWith(EventMessage, parseJson(message).json);
+  return parseWith(EventMessage, parseJson(message));
 }
 
 /**

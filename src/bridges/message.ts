@@ -2,6 +2,7 @@ import { isUtf8 } from 'node:buffer';
 import type { IHeaders } from 'kafkajs';
 import type { z } from 'zod';
 import type { DeadLetterCode } from '../contracts/errors';
+import { decodeJson, JsonError, MAX_LEVELS, parseExactly } from '../contracts/json';
 import type { SourceMessage } from '../contracts/workflows';
 import { headersToStrings } from '../platform/kafka';
 import type { UnreadableBatch } from '../platform/record-batch';
@@ -86,16 +87,18 @@ export function messageBytes({ key, value, headers }: IncomingMessage): number {
   return bytes;
 }
 
-const utf8 = new TextDecoder('utf-8', { fatal: true });
-
-/** @throws PoisonMessage invalid_json when the value is missing, not UTF-8 or not JSON. */
-export function parseJson({ value }: IncomingMessage): { text: string; json: unknown } {
+/**
+ * What the value says, its numbers as they were written (`parseExactly`).
+ * @throws PoisonMessage invalid_json when the value is missing, not UTF-8 or not JSON.
+ */
+export function parseJson({ value }: IncomingMessage): unknown {
   if (value === null) throw new PoisonMessage('invalid_json', 'the message has no value');
   try {
-    const text = utf8.decode(value);
-    return { text, json: JSON.parse(text) as unknown };
+    // An envelope puts what the API took one level deeper.
+    return parseExactly(decodeJson(value), MAX_LEVELS + 1);
   } catch (error) {
-    throw new PoisonMessage('invalid_json', error instanceof Error ? error.message : String(error));
+    if (error instanceof JsonError) throw new PoisonMessage('invalid_json', `the value ${error.message}`);
+    throw error;
   }
 }
 

@@ -19,9 +19,9 @@ const RemitOrderId = defineSearchAttributeKey('RemitOrderId', 'KEYWORD');
 
 /** @throws PoisonMessage invalid_json, invalid_message, amount_invalid. */
 export function parseOrderWebhook(message: IncomingMessage): OrderEvent {
-  const { text, webhook, common } = parseEnvelope('order.webhook', OrderWebhook, message);
+  const { webhook, common } = parseEnvelope('order.webhook', OrderWebhook, message);
   const { provider_event_id: providerEventId, user_id: userId, status, currency } = webhook;
-  const amountMinor = exactAmount(text, webhook.amount, currency);
+  const amountMinor = exactAmount(webhook.amount, currency);
   return {
     ...common,
     providerEventId,

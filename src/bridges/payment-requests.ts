@@ -19,13 +19,13 @@ const RemitUserId = defineSearchAttributeKey('RemitUserId', 'KEYWORD');
 
 /** @throws PoisonMessage invalid_json, invalid_message, amount_invalid. */
 export function parsePaymentRequest(message: IncomingMessage): OrderWorkflowInput {
-  const { text, json } = parseJson(message);
+  const json = parseJson(message);
   const { orderId, userId, amount, currency } = parseWith(PaymentRequestEvent, json);
   const source = toSourceMessage(message);
   return {
     orderId,
     userId,
-    amountMinor: exactAmount(text, amount, currency),
+    amountMinor: exactAmount(amount, currency),
     currency,
     correlationId: correlationId(source.headers),
     source,

@@ -83,6 +83,17 @@ const order = async (id: string) => (await db.prisma.order.findUnique({ where: {
 const EVIDENCE = { text: 'Signed for by the customer.\nSee the receipt.', documents: [] };
 
 describe('a dispute, from the webhook to its end', () => {
+  it.each([
+    ['two\nlines\tand a tab', 'two lines and a tab'],
+    ['NUL \u0000 and half \ud83d an emoji', 'NUL and half \ufffd an emoji'],
+    ['x'.repeat(501), `${'x'.repeat(499)}…`],
+    [4853, '4853'],
+  ])('is opened whatever its reason is: %j', async (reason, shown) => {
+    const { id } = await paidOrder(db);
+    await chargeback(id, 'opened', { reason, evidence_due_by: 'in a week', memo: '\u0000\ud83d' });
+    expect(await until(`order-${id}`, 'opened')).toMatchObject({ reason: shown, amount: '50.00' });
+  });
+
   it('is opened, answered with evidence, reviewed and won', async () => {
     const { id } = await paidOrder(db);
     const disputeId = `order-${id}`;

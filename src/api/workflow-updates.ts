@@ -1,11 +1,16 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { WithStartWorkflowOperation, WorkflowUpdateFailedError, type Client } from '@temporalio/client';
-import { defineSearchAttributeKey, TypedSearchAttributes } from '@temporalio/common';
+import { ApplicationFailure, defineSearchAttributeKey, TypedSearchAttributes } from '@temporalio/common';
 import { RemitError } from '../contracts/errors';
-import { TASK_QUEUES, type UPDATES, type WORKFLOWS } from '../contracts/workflows';
+import { FAILURES, TASK_QUEUES, type UPDATES, type WORKFLOWS } from '../contracts/workflows';
 import type { ApiDeps } from './routes/route';
 
 const RemitOrderId = defineSearchAttributeKey('RemitOrderId', 'KEYWORD');
+
+/** The run is about to continue in a new one, which takes the update. */
+function isRunFull({ cause }: WorkflowUpdateFailedError): boolean {
+  return cause instanceof ApplicationFailure && cause.type === FAILURES.runIsFull;
+}
 
 const ATTEMPTS = 3;
 const RETRY_PAUSE_MS = 100;
@@ -59,7 +64,7 @@ export async function updateWorkflow<Result>(
     try {
       return await send();
     } catch (error) {
-      if (error instanceof WorkflowUpdateFailedError) throw error;
+      if (error instanceof WorkflowUpdateFailedError && !isRunFull(error)) throw error;
       const pauseMs = RETRY_PAUSE_MS * attempt;
       if (attempt < ATTEMPTS && Date.now() + pauseMs < deadline) {
         await sleep(pauseMs);

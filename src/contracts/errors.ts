@@ -45,6 +45,8 @@ export const DEAD_LETTER_CODES = [
   'user_mismatch',
   'dispute_mismatch',
   'event_conflict',
+  'too_many_waiting',
+  'cancelled',
   'row_refused',
   'delivery_exhausted',
 ] as const;

@@ -1,11 +1,27 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { WithStartWorkflowOperation, WorkflowUpdateFailedError, type Client } from '@temporalio/client';
-import { defineSearchAttributeKey, TypedSearchAttributes } from '@temporalio/common';
+import {
+  ActivityFailure,
+  ApplicationFailure,
+  defineSearchAttributeKey,
+  TypedSearchAttributes,
+} from '@temporalio/common';
 import { RemitError } from '../contracts/errors';
-import { TASK_QUEUES, type UPDATES, type WORKFLOWS } from '../contracts/workflows';
+import { FAILURES, TASK_QUEUES, type UPDATES, type WORKFLOWS } from '../contracts/workflows';
 import type { ApiDeps } from './routes/route';
 
 const RemitOrderId = defineSearchAttributeKey('RemitOrderId', 'KEYWORD');
+
+/** Whether the update's step ended because the database will never take its data; nothing was written. */
+function isDataRefused({ cause }: WorkflowUpdateFailedError): boolean {
+  const failure = cause instanceof ActivityFailure ? cause.cause : cause;
+  return failure instanceof ApplicationFailure && failure.type === FAILURES.dataRefused;
+}
+const REFUSED = () =>
+  new RemitError(
+    'unprocessable',
+    'Nothing was changed: an amount or a balance would be outside of what can be stored.',
+  );
 
 const ATTEMPTS = 3;
 const RETRY_PAUSE_MS = 100;
@@ -26,7 +42,8 @@ export interface WorkflowUpdate {
  * Sends an update to a workflow on the queue of the orders and waits for its answer; a run is started when none is
  * running. Once Temporal has accepted it, it is carried out even when nobody waits for the answer any more. What the
  * update does must be idempotent: one that met a run at its very end is sent again.
- * @throws WorkflowUpdateFailedError when the workflow refuses it; RemitError unavailable when Temporal can't be reached
+ * @throws WorkflowUpdateFailedError when the workflow refuses it; RemitError unprocessable when the database does, for
+ * example because a balance would overflow; RemitError unavailable when Temporal can't be reached
  * or does not answer within API_REQUEST_TIMEOUT_MS.
  */
 export async function updateWorkflow<Result>(
@@ -59,7 +76,7 @@ export async function updateWorkflow<Result>(
     try {
       return await send();
     } catch (error) {
-      if (error instanceof WorkflowUpdateFailedError) throw error;
+      if (error instanceof WorkflowUpdateFailedError) throw isDataRefused(error) ? REFUSED() : error;
       const pauseMs = RETRY_PAUSE_MS * attempt;
       if (attempt < ATTEMPTS && Date.now() + pauseMs < deadline) {
         await sleep(pauseMs);

@@ -16,6 +16,7 @@ import {
 } from '../../support/harness';
 import { paidOrder } from '../../support/disputes';
 import { inspectLedger, SOUND } from '../../support/money';
+import { withDatabase } from '../../support/shared-stack';
 import { readTopic } from '../../support/topics';
 import type { Database } from '../../../src/platform/postgres';
 
@@ -218,6 +219,23 @@ describe('a refund', () => {
     });
     for (const unknown of [randomUUID(), 'not-a-uuid'])
       expect(await call('POST', `/api/v1/orders/${unknown}/refunds`, {})).toMatchObject({ status: 404 });
+  });
+
+  it('that would take the balance beyond a bigint is refused, and nothing is changed', async () => {
+    const { id, userId } = await paidOrder(db);
+    const setBalance = (minor: bigint) =>
+      withDatabase(space.ownerUrl, async (client) => {
+        await client.query('SET session_replication_role = replica');
+        await client.query('UPDATE accounts SET balance_minor = $2 WHERE user_id = $1', [userId, minor]);
+      });
+    await setBalance(2n ** 63n - 1n);
+    expect(await call('POST', `/api/v1/orders/${id}/refunds`, { amount: 1 })).toMatchObject({
+      status: 422,
+      body: { code: 'unprocessable', detail: expect.stringContaining('Nothing was changed') as string },
+    });
+    expect((await order(id)).refundedMinor).toBe(0n);
+    await setBalance(0n);
+    expect(await call('POST', `/api/v1/orders/${id}/refunds`, { amount: 1 })).toMatchObject({ status: 201 });
   });
 
   it('and a dispute of one order at the same time never take more than was paid', async () => {

@@ -177,11 +177,11 @@ export const FLOW: readonly { folder: string; description: string; steps: readon
   {
     folder: 'Event configs',
     description:
-      'How events of a type are delivered. The first attempt is made after a minute here, so that there is time to look at what waits.',
+      'How events of a type are delivered. The first attempt is made after ten minutes here, so that there is time to look at what waits.',
     steps: [
       {
         operation: 'createEventConfig',
-        body: (example) => ({ ...example, eventType: '{{eventType}}', scheduleMs: [60_000, 300_000] }),
+        body: (example) => ({ ...example, eventType: '{{eventType}}', scheduleMs: [600_000, 600_000] }),
       },
       { operation: 'listEventConfigs' },
       { operation: 'getEventConfig' },
@@ -263,27 +263,36 @@ export const FLOW: readonly { folder: string; description: string; steps: readon
   },
   {
     folder: 'Pause and resume',
-    description: 'What is published while a subscription is paused is sent when it is resumed.',
+    description:
+      'What is published while a subscription is paused does not reach it. A resume with "missed": true would send it at once; here a replay does.',
     steps: [
       { operation: 'pauseSubscription' },
       {
-        operation: 'publishEvent',
-        name: 'Publish an event that the subscription misses',
-        body: (example) => ({ ...example, type: '{{eventType}}' }),
+        operation: 'publishEvents',
+        name: 'Publish events that the subscription misses',
+        // So many that the replay, one a second, takes longer than the requests that follow it.
+        body: ({ events }) => ({
+          events: Array.from({ length: 20 }, () => ({ ...(events as Body[])[0], type: '{{eventType}}' })),
+        }),
       },
-      { operation: 'resumeSubscription' },
+      {
+        operation: 'listEvents',
+        name: 'All events are handed out',
+        query: { type: '{{eventType}}' },
+        until: 'body.items.every(function (each) { return each.fannedOutAt !== null; })',
+      },
+      { operation: 'resumeSubscription', body: () => ({ missed: false }) },
     ],
   },
   {
     folder: 'Replays',
     description:
-      'Everything of a time is sent again, no faster than one a second; it can be paused and ended.',
+      'What was missed is sent, no faster than one a second here; a replay can be paused and ended.',
     steps: [
       {
         operation: 'createReplay',
-        body: (example) => ({
-          ...example,
-          ...{ subscriptionId: '{{subscriptionId}}', kind: 'all', since: '{{startedAt}}' },
+        body: ({ kind }) => ({
+          ...{ subscriptionId: '{{subscriptionId}}', kind, since: '{{startedAt}}' },
           ...{ eventTypes: ['{{eventType}}'], ratePerSecond: 1 },
         }),
         keep: { replayId: 'body.id' },

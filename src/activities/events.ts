@@ -2,10 +2,12 @@ import type { DeliveryRef } from '../contracts/workflows';
 import { purgeEventsStep, type PurgePosition, type PurgeStep } from '../domain/event-retention';
 import { fanOutEvent } from '../domain/events';
 import type { Config } from '../platform/config';
+import type { Logger } from '../platform/logging';
 import type { ActivityDeps } from './deps';
 
 /** What event activities need beside the others' dependencies. */
 export interface EventDeps {
+  log: Logger;
   config: Pick<Config, 'EVENT_FANOUT_BATCH_ROWS' | 'EVENT_RETENTION_DAYS' | 'EVENT_RETENTION_BATCH_ROWS'>;
 }
 
@@ -18,6 +20,7 @@ export interface FanOutResult {
 /** Durable steps of the event workflow, and of the end of events by age. */
 export function createEventActivities({
   db,
+  log,
   config,
   deliveryPolicy,
 }: Pick<ActivityDeps, 'db' | 'deliveryPolicy'> & EventDeps) {
@@ -30,6 +33,7 @@ export function createEventActivities({
     }): Promise<FanOutResult | null> {
       const { eventId, after, correlationId } = input;
       const step = await fanOutEvent(db, { eventId, after, limit: config.EVENT_FANOUT_BATCH_ROWS });
+      if (step) log.info({ correlationId, eventId, deliveries: step.deliveries.length }, 'event handed out');
       return step
         ? { ...step, deliveries: step.deliveries.map((row) => deliveryPolicy(row, correlationId)) }
         : null;

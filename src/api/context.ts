@@ -56,7 +56,9 @@ export function beginRequest(config: Pick<Config, 'API_REQUEST_TIMEOUT_MS'>, log
       const durationS = Number(process.hrtime.bigint() - startedAt) / 1e9;
       const status = response.writableFinished ? response.statusCode : 'aborted';
       metrics.httpRequestSeconds.observe({ route: context.route, method: request.method, status }, durationS);
-      const level = status === 'aborted' || status >= 400 ? 'info' : 'debug';
+      // What changes something can be followed from here to its deliveries; reads are told only when they failed.
+      const reads = request.method === 'GET' || request.method === 'HEAD';
+      const level = !reads || status === 'aborted' || status >= 400 ? 'info' : 'debug';
       if (log.isLevelEnabled(level))
         log[level](
           {

@@ -1,3 +1,5 @@
+const os = require('node:os');
+
 /** One project a kind of test; the real parts are started once for all of them by test/support/global-setup.ts. */
 const base = {
   testEnvironment: 'node',
@@ -33,9 +35,10 @@ module.exports = {
     kind('e2e', withStack),
     kind('faults', withStack),
   ],
-  reporters: ['default', '<rootDir>/test/support/closing-line-reporter.js'],
+  reporters: ['default', '<rootDir>/test/support/closing-lines-reporter.js'],
   // Generous: a busy machine is slow, and only what hangs is to fail by it.
   testTimeout: 180_000,
-  maxWorkers: 2,
+  // Two at least: many files wait for servers more than they compute.
+  maxWorkers: Math.max(2, os.availableParallelism()),
   forceExit: true,
 };

@@ -13,6 +13,7 @@ const HELP = `remit: payments and orders on Temporal
   npm start                        everything on this machine: PostgreSQL, Kafka, Temporal, ClickHouse, all roles
   npm run demo                     plays the samples through a throw-away stack and shows what came of them
   npm test [-- ARGS]               checks (types, lint, format), then the tests; ARGS go to jest
+  npm run test:fast                the unit and workflow tests alone, without the checks: under two minutes
   npm run bench -- NAME [--json]   a benchmark; without NAME it lists them
   npm run dev                      like start; the roles start anew when a source changes
   npm run build                    compiles to dist/
@@ -25,6 +26,7 @@ folder (XDG_CACHE_HOME is respected).
 Environment:
   DATABASE_URL, KAFKA_BROKERS, TEMPORAL_ADDRESS, CLICKHOUSE_URL   use a server of yours instead of the embedded one
   REMIT_TEST_SKIP_CHECK=1                                         npm test runs the tests alone
+  REMIT_TEST_MAX_MS=…                                             npm test is ended after this (default: an hour)
   .env.example lists every other variable.
 `;
 
@@ -49,13 +51,22 @@ const COMMANDS = {
     return foreground(tsx([path.join(root, 'bench/run.ts'), ...args]), { ordered: true });
   },
   dev: () => foreground(tsx([path.join(root, 'scripts/dev.ts')]), { ordered: true }),
-  test,
+  test: async (args) => {
+    if (process.env.REMIT_TEST_SKIP_CHECK !== '1') await step('Checking types, lint and format', check);
+    return test(args, ['postgres', 'kafka', 'temporal', 'clickhouse']);
+  },
+  'test:fast': (args) => test(['--selectProjects', 'unit', 'workflows', ...args], []),
 };
 
-async function test(args) {
-  if (process.env.REMIT_TEST_SKIP_CHECK !== '1') await step('Checking types, lint and format', check);
-  await downloads();
-  return foreground([path.join(root, 'node_modules/jest/bin/jest.js'), ...args], { ordered: false });
+/** Far above what the whole suite takes: only a run that hangs outside of any test's own limit meets it. */
+const TESTS_MAX_MS = 60 * 60_000;
+
+async function test(args, parts) {
+  await downloads(parts);
+  return foreground([path.join(root, 'node_modules/jest/bin/jest.js'), ...args], {
+    ordered: false,
+    maxMs: process.env.REMIT_TEST_MAX_MS ? Number(process.env.REMIT_TEST_MAX_MS) : TESTS_MAX_MS,
+  });
 }
 
 /** The same as `npm run check`, side by side; every failure is shown, not only the first. */
@@ -75,7 +86,7 @@ async function check() {
 }
 
 /** What the tests' servers need, before jest's own time limits begin to count. */
-async function downloads() {
+async function downloads(wanted) {
   const require = createRequire(path.join(root, 'dist/embedded/'));
   const { ensureDownloads } = require('./downloads.js');
   const { ensureTimeSkippingServer } = require('./temporal-test-server.js');
@@ -85,7 +96,7 @@ async function downloads() {
     temporal: 'TEMPORAL_ADDRESS',
     clickhouse: 'CLICKHOUSE_URL',
   };
-  const parts = Object.keys(outside).filter(
+  const parts = wanted.filter(
     (part) => !process.env[outside[part]] && !(part === 'kafka' && process.env.KAFKA_BROKER),
   );
   const report = (line) => say(`  ${line}`);

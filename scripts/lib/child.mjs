@@ -10,6 +10,8 @@ const KEPT_OUTPUT = 64 * 1024;
 // Ctrl-C under `npm start` arrives twice, from the terminal and from npm, milliseconds apart. A second signal
 // forces the stop, so only one that comes later is taken for a second one.
 const SAME_SIGNAL_MS = 700;
+const KILL_AFTER_MS = 10_000;
+const TIMED_OUT = 124;
 
 /** Runs a tool quietly, with a line every five seconds; its output is shown when it fails. */
 export function quiet(title, command, args, { env = {}, next = '' } = {}) {
@@ -54,8 +56,10 @@ export function quiet(title, command, args, { env = {}, next = '' } = {}) {
  *
  * `ordered`: it gets a process group of its own, so that Ctrl-C reaches only us, and we hand it on once; it
  * stops in its order and we wait. Otherwise it shares the terminal (for tools that read keys).
+ *
+ * `maxMs`: it is asked to stop after this long, killed ten seconds later, and the exit code is that of `timeout` (124).
  */
-export function foreground(args, { env = {}, ordered }) {
+export function foreground(args, { env = {}, ordered, maxMs }) {
   return new Promise((resolve, reject) => {
     const child = spawn(
       process.execPath,
@@ -68,12 +72,28 @@ export function foreground(args, { env = {}, ordered }) {
       },
     );
     const stop = forwardSignals(child, ordered);
+    const limit = maxMs === undefined ? undefined : endAfter(child, maxMs);
     child.once('error', reject);
     child.once('exit', (code, signal) => {
       stop();
-      resolve(code ?? 128 + (constants.signals[signal] ?? 0));
+      limit?.clear();
+      resolve(limit?.reached ? TIMED_OUT : (code ?? 128 + (constants.signals[signal] ?? 0)));
     });
   });
+}
+
+function endAfter(child, maxMs) {
+  const limit = { reached: false, clear: () => timers.forEach(clearTimeout) };
+  const end = () => {
+    limit.reached = true;
+    say(
+      `\n✖ Still running after ${Math.round(maxMs / 1_000)} s: ended. Something hangs; the last lines above say where.`,
+    );
+    child.kill('SIGTERM');
+    timers.push(setTimeout(() => child.kill('SIGKILL'), KILL_AFTER_MS));
+  };
+  const timers = [setTimeout(end, maxMs)];
+  return limit;
 }
 
 /** Hands signals on, each once; returns what ends that. */

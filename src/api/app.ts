@@ -8,11 +8,11 @@ import express, {
 import helmet from 'helmet';
 import { RemitError } from '../contracts/errors';
 import { Authenticator } from './auth';
-import { beginRequest, pathOf } from './context';
+import { beginRequest, pathOf, refuseRepeatedHeaders } from './context';
 import { once, ReplayedRefusal } from './idempotency';
 import { readAnyJson, readJson, requireJson } from './json-body';
 import { EventSchemas } from '../domain/event-schemas';
-import { tenantRateLimit } from './rate-limit';
+import { rateLimits } from './rate-limit';
 import { invalidRequest, sendProblem, toFault } from './problem';
 import { accountRoutes } from './routes/accounts';
 import { chargebackRoute } from './routes/chargebacks';
@@ -78,12 +78,12 @@ export function createApp(deps: ApiDeps): Express {
   app.disable('x-powered-by');
   app.disable('etag');
   app.set('query parser', 'simple');
-  app.use(beginRequest(deps.config, deps.log));
+  app.use(beginRequest(deps.config, deps.log), refuseRepeatedHeaders);
 
   const secure = helmet();
   const readBody = express.raw({ limit: deps.config.API_BODY_LIMIT_BYTES, inflate: false, type: () => true });
   const authenticator = new Authenticator(deps.config);
-  const limit = tenantRateLimit(deps.config);
+  const limits = rateLimits(deps.config);
   const eventSchemas = new EventSchemas(deps.config.EVENT_SCHEMA_CACHE_ENTRIES);
   deps.lifecycle.onStop('close', 'schema threads', () => eventSchemas.close());
   const routeDeps = { ...deps, eventSchemas };
@@ -101,7 +101,7 @@ export function createApp(deps: ApiDeps): Express {
       target[route.method](
         'handlers' in route
           ? route.handlers(deps)
-          : uniform(route, routeDeps, authenticator, { limit, readBody }),
+          : uniform(route, routeDeps, authenticator, { limits, readBody }),
       );
     target.all(methodNotAllowed(here));
   }
@@ -117,7 +117,7 @@ function uniform(
   route: Route,
   deps: RouteDeps,
   authenticator: Authenticator,
-  { limit, readBody }: { limit: RequestHandler; readBody: RequestHandler },
+  { limits, readBody }: { limits: RequestHandler[]; readBody: RequestHandler },
 ): RequestHandler[] {
   const login: RequestHandler = async (request, response, next) => {
     response.locals['caller'] = await authenticate(route, authenticator, request);
@@ -143,7 +143,7 @@ function uniform(
     if (answer.body === undefined) response.end();
     else response.json(answer.body);
   };
-  return route.body ? [login, limit, onlyJson, readBody, parseBody(route), run] : [login, limit, run];
+  return route.body ? [login, ...limits, onlyJson, readBody, parseBody(route), run] : [login, ...limits, run];
 }
 
 function parseInput(route: Route, request: Request): { params: unknown; query: unknown; body: unknown } {

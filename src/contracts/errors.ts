@@ -44,9 +44,11 @@ export const DEAD_LETTER_CODES = [
   'amount_mismatch',
   'type_mismatch',
   'user_mismatch',
+  'payment_method_mismatch',
   'dispute_mismatch',
   'event_conflict',
   'row_refused',
+  'unreadable_batch',
   'delivery_exhausted',
 ] as const;
 

@@ -85,6 +85,10 @@ const ProviderEventId = z
   .regex(/^[\x21-\x7e]{1,256}$/, { error: 'must be 1 to 256 printable ASCII characters without spaces' })
   .meta({ description: 'The provider’s id of this event: the same again is a duplicate' });
 
+/** How an order is paid: from its user's balance, at once, or by a provider, whose order webhook says so. */
+export const PaymentMethod = z.enum(['balance', 'provider']);
+export type PaymentMethod = z.infer<typeof PaymentMethod>;
+
 /** A provider's word on an order: it collected the money for it, or could not. */
 export const OrderWebhook = z
   .looseObject({
@@ -180,12 +184,13 @@ export const PaymentRequestEvent = z
   .meta({ id: 'PaymentRequestEvent' });
 export type PaymentRequestEvent = z.infer<typeof PaymentRequestEvent>;
 
-/** What became of a payment request. SUCCESS finishes the order, FAILED cancels it. */
+/** How an order's payment ended, whichever way it was to be paid. SUCCESS finishes the order, FAILED cancels it. */
 export const PaymentStatusEvent = z
   .object({
     event: z.literal('payment-status'),
     orderId: Uuid,
     userId: z.string(),
+    paymentMethod: PaymentMethod,
     status: z.enum(['SUCCESS', 'FAILED']),
     reason: z.string().nullable(),
     amount: z.string(),
@@ -219,6 +224,7 @@ export const HEADERS = {
     topic: 'remit-source-topic',
     partition: 'remit-source-partition',
     offset: 'remit-source-offset',
+    lastOffset: 'remit-source-last-offset',
     errorCode: 'remit-error-code',
     errorMessage: 'remit-error-message',
     firstFailedAt: 'remit-first-failed-at',

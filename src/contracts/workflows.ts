@@ -18,6 +18,13 @@ export const WORKFLOWS = {
   replaySweep: 'replaySweepWorkflow',
 } as const;
 
+/** Those without which unfinished work stands still until somebody starts them again: no message is on its way to them. */
+export const CARRYING_WORKFLOWS: readonly string[] = [
+  WORKFLOWS.dispute,
+  WORKFLOWS.replay,
+  WORKFLOWS.delivery,
+];
+
 /** Ids of the Temporal schedules, and of the workflows that they start. */
 export const SCHEDULES = {
   reconciliation: 'reconciliation',
@@ -176,7 +183,7 @@ export interface OrderEvent extends WebhookEvent {
 /**
  * What became of an order webhook.
  * - `applied`: it decided the order. - `noted`, `duplicate`, `contradiction`: as for payments; nothing changed.
- * - `credited`: the order was decided without it; the money went to the user's account.
+ * - `credited`: the balance pays the order, or it was cancelled; the money went to the user's account.
  * - the others: refused, to be dead-lettered, no money moved.
  */
 export type OrderEventOutcome =
@@ -347,7 +354,10 @@ export interface SettleResult {
 }
 
 export interface PayOrderResult {
-  outcome: 'applied' | 'duplicate' | 'unknown_order' | 'event_conflict';
+  outcome:
+    | 'applied'
+    | 'duplicate'
+    | Extract<DeadLetterCode, 'unknown_order' | 'payment_method_mismatch' | 'event_conflict'>;
   status: OrderStatus | null;
   failureCode: string | null;
   deliveries: DeliveryRef[];
@@ -392,12 +402,12 @@ export interface ReconciliationSummary {
   found: Record<string, number>;
 }
 
-/** One step of the sweep over overdue payments. */
+/** One step of the sweeps over overdue payments, then orders. */
 export interface HousekeepingStep {
   expired: number;
   deliveries: DeliveryRef[];
   /** To be saved when the deliveries are started; null when nothing was left. */
-  position: { at: string; id: string } | null;
+  position: { job: string; at: string; id: string } | null;
 }
 
 /** Also where a run goes on that was continued as new. */

@@ -60,6 +60,9 @@ const shape = {
   API_RATE_LIMIT_REQUESTS: int(60_000, 0, 100_000_000).describe(
     'requests of one tenant in one window at one API process; 0 for no limit. Providers’ webhooks are not counted',
   ),
+  API_RATE_LIMIT_USER_REQUESTS: int(30_000, 0, 100_000_000).describe(
+    'of these, requests of one user on the users’ routes; more do not count for the tenant. 0 for no limit',
+  ),
   API_RATE_LIMIT_WINDOW_MS: int(MINUTE, 1_000, HOUR).describe('length of that window'),
   DEFAULT_TENANT: text().default('default').describe('tenant of users and tokens that name none'),
   DEFAULT_CURRENCY: Currency.default('TRY').describe('currency of POST /accounts when it names none'),
@@ -97,9 +100,11 @@ const shape = {
   DATABASE_MONEY_POOL_CONNECTIONS: int(16, 1, 200).describe(
     'connections for SERIALIZABLE money transactions',
   ),
-  DATABASE_CONNECT_TIMEOUT_MS: int(5_000, 100, 60_000).describe('longest wait for a connection'),
-  DATABASE_STATEMENT_TIMEOUT_MS: int(15_000, 100, 600_000).describe('longest statement'),
-  DATABASE_ANSWER_TIMEOUT_MS: int(20_000, 200, 900_000).describe(
+  DATABASE_CONNECT_TIMEOUT_MS: int(3_000, 100, 60_000).describe(
+    'longest wait for a connection, a free one of the pool or a new one; then 503',
+  ),
+  DATABASE_STATEMENT_TIMEOUT_MS: int(5_000, 100, 600_000).describe('longest statement'),
+  DATABASE_ANSWER_TIMEOUT_MS: int(6_000, 200, 900_000).describe(
     'a connection that has not answered a statement for this long is given up as dead; more than the longest statement',
   ),
   DATABASE_KEEPALIVE_MS: int(10_000, 1_000, 600_000).describe(
@@ -118,15 +123,15 @@ const shape = {
   ),
   MONEY_BATCH_CALLS: int(16, 1, 100).describe('waiting movements of one account that share a transaction'),
   PAYMENT_EXPIRES_AFTER_MS: int(72 * HOUR, 1_000, 365 * 24 * HOUR).describe(
-    'a payment or payout without a terminal event expires after this long',
+    'a payment or payout without a terminal event, or an order that its provider has not paid, expires after this long',
   ),
   PAYMENT_SWEEP_INTERVAL_MS: int(MINUTE, 1_000, 24 * HOUR).describe(
-    'how often the schedule looks for payments that no workflow expired, and purges idempotency keys',
+    'how often the schedule looks for overdue orders, and payments that no workflow expired, and purges idempotency keys',
   ),
   PAYMENT_SWEEP_GRACE_MS: int(2 * MINUTE, 0, 24 * HOUR).describe(
-    'how long after its time a payment is left to its own workflow',
+    'how long after its time a payment is left to its own workflow, and an order to its provider’s webhook',
   ),
-  PAYMENT_SWEEP_BATCH_ROWS: int(200, 1, 10_000).describe('payments in one step of that'),
+  PAYMENT_SWEEP_BATCH_ROWS: int(200, 1, 10_000).describe('payments or orders in one step of that'),
   PAYMENT_SWEEP_BATCH_DELIVERIES: int(500, 1, 1_000).describe(
     'deliveries after which such a step ends early',
   ),
@@ -379,9 +384,6 @@ const shape = {
   ),
   INGEST_RETRY_BASE_MS: int(200, 1, 60_000).describe('first pause when ClickHouse or Kafka is down or full'),
   INGEST_RETRY_CAP_MS: int(10_000, 1, 600_000).describe('longest such pause'),
-  INGEST_REFUSED_ROWS_MAX: int(1_000, 1, 100_000).describe(
-    'rows of one batch that ClickHouse refuses one by one; when there are more, the table is at fault, and it waits',
-  ),
 
   // Local stack only (npm start; no role in a container reads these)
   REMIT_DATA_DIR: text()

@@ -11,8 +11,10 @@ import { allTopics } from '../platform/topics';
 /** Brings PostgreSQL, Kafka, Temporal and ClickHouse to what this version needs. Idempotent. */
 export async function migrate(config: Config, log: Logger): Promise<void> {
   await Promise.all([
-    migratePostgres(config.DATABASE_URL).then((names) =>
-      log.info({ applied: names }, 'PostgreSQL is migrated'),
+    migratePostgres(config.DATABASE_URL).then(({ applied, newer }) =>
+      newer === undefined
+        ? log.info({ applied }, 'PostgreSQL is migrated')
+        : log.warn({ newer }, 'PostgreSQL was migrated by a newer version and is left as it is'),
     ),
     ensureTopics(createKafka(config, log), allTopics(config), config).then((created) =>
       log.info({ created }, 'Kafka topics are there'),

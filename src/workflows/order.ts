@@ -32,14 +32,15 @@ const REFUSALS = {
   unknown_order: 'no order with this id exists',
   user_mismatch: 'the user differs from the order’s',
   amount_mismatch: 'amount or currency differ from the order',
+  payment_method_mismatch: 'the order is paid by a provider, not from the balance',
   event_conflict: 'it was said before with another user, amount, currency or body',
 } as const;
 
 type Message = { request: OrderWorkflowInput } | { event: OrderEvent };
 
 /**
- * Everything that happens to one order, in the order in which it comes: it is paid from its user's balance (exactly
- * once: FINISHED when the debit went through, CANCELLED when there was no money), or by a provider's webhook, and
+ * Everything that happens to one order, in the order in which it comes: it is paid (exactly once: FINISHED when the money
+ * is there, CANCELLED when it is not) from its user's balance or, when a provider pays it, by that provider's webhook, and
  * refunded. Each decision is one database transaction; a repeated or late message finds it made.
  *
  * Started with a payment request, as it was before there were order webhooks, it handles that request first.
@@ -53,9 +54,14 @@ export async function orderWorkflow(input: OrderWorkflowInput | OrderRunInput): 
   );
   setHandler(defineSignal<[OrderEvent]>(SIGNALS.orderEvent), (event) => void inbox.push({ event }));
   let refunds = 0;
-  setHandler(defineUpdate<RefundResult, [RefundInput]>(UPDATES.refund), (asked) => {
+  const starting: Promise<void>[] = [];
+  // Somebody waits for a refund: it goes past what waits in the inbox, and is answered when the money is decided. Its
+  // deliveries are started in the same workflow task, and the run goes on until they are.
+  setHandler(defineUpdate<RefundResult, [RefundInput]>(UPDATES.refund), async (asked) => {
     refunds += 1;
-    return refund(asked);
+    const { deliveries, ...result } = await refundOrder(asked);
+    starting.push(startDeliveries(deliveries));
+    return result;
   });
   // What a run was started with may reach it only after its first step: without this, it would end before.
   await condition(() => inbox.length > 0 || refunds > 0);
@@ -63,7 +69,8 @@ export async function orderWorkflow(input: OrderWorkflowInput | OrderRunInput): 
     for (let next = inbox.shift(); next; next = inbox.shift())
       Object.assign(state, 'request' in next ? await pay(next.request) : await settle(next.event));
     await condition(allHandlersFinished);
-  } while (inbox.length > 0);
+    await Promise.all(starting.splice(0));
+  } while (inbox.length > 0 || starting.length > 0 || !allHandlersFinished());
   return state;
 }
 
@@ -81,8 +88,9 @@ async function pay(request: OrderWorkflowInput): Promise<OrderWorkflowResult | u
   const { deliveries, ...result } = paid;
   if (isDecided(result.status)) markStatus(result.status);
   await startDeliveries(deliveries);
-  if (result.outcome === 'unknown_order' || result.outcome === 'event_conflict')
-    await deadLetterRequest({ request, code: result.outcome, message: REFUSALS[result.outcome] });
+  const { outcome } = result;
+  if (outcome !== 'applied' && outcome !== 'duplicate')
+    await deadLetterRequest({ request, code: outcome, message: REFUSALS[outcome] });
   return result;
 }
 
@@ -104,11 +112,4 @@ async function settle(event: OrderEvent): Promise<OrderWorkflowResult | undefine
     await deadLetterOrder({ event, code, message: REFUSALS[code] });
   }
   return { outcome, status, failureCode };
-}
-
-/** A refund is whoever asked for it waiting; it goes past what waits in the inbox. */
-async function refund(input: RefundInput): Promise<RefundResult> {
-  const { deliveries, ...result } = await refundOrder(input);
-  await startDeliveries(deliveries);
-  return result;
 }

@@ -13,9 +13,18 @@ import {
   type RefundInput,
   type RefundResult,
 } from '../../src/contracts/workflows';
+import { deliveryRef } from '../support/deliveries';
+import { eventually } from '../support/harness';
 import { keyword, playedStage } from '../support/workflow-env';
 
-const stage = playedStage(['payOrder', 'settleOrder', 'refundOrder', 'deadLetterOrder', 'deadLetterRequest']);
+const stage = playedStage([
+  'payOrder',
+  'settleOrder',
+  'refundOrder',
+  'deadLetterOrder',
+  'deadLetterRequest',
+  'attemptDelivery',
+]);
 
 const source = (topic: string, key: string) => ({
   topic,
@@ -189,6 +198,44 @@ describe('the order workflow, asked for a refund', () => {
     const handle = await startWorkflowOperation.workflowHandle();
     expect(await handle.result()).toEqual({ outcome: null, status: null, failureCode: null });
     expect(calls.log).toEqual([`refund ${input.refundId}`]);
+  });
+
+  it('answers when the money is decided, and starts the deliveries afterwards, all of them', async () => {
+    const id = randomUUID();
+    const refs = Array.from({ length: 20 }, (_, n) =>
+      deliveryRef({ eventId: `evt_${id}`, subscriptionId: `sub_${n}` }),
+    );
+    const started: string[] = [];
+    stage.play({
+      refundOrder: ({ refundId }: RefundInput) =>
+        Promise.resolve({ ...REFUNDED, refundId, deliveries: refs }),
+      attemptDelivery: ({ deliveryId }: { deliveryId: string }) => {
+        started.push(deliveryId);
+        return Promise.resolve({
+          ...{ verdict: 'delivered', result: 'delivered', statusCode: 200, attempts: 1, retryAfterMs: null },
+        });
+      },
+    });
+    const input = refundOf(id);
+    const handle = await stage.environment.client.workflow.start(WORKFLOWS.order, {
+      workflowId: workflowId.order(id),
+      taskQueue: TASK_QUEUES.orders,
+      args: [{ orderId: id }],
+    });
+    await handle.executeUpdate<RefundResult, [RefundInput]>(UPDATES.refund, {
+      args: [input],
+      updateId: input.refundId,
+    });
+    await handle.result();
+    const { events } = await handle.fetchHistory();
+    const answered = events!.findIndex((event) => event.workflowExecutionUpdateCompletedEventAttributes);
+    const children = events!.flatMap((event, index) =>
+      event.childWorkflowExecutionStartedEventAttributes ? [index] : [],
+    );
+    expect(answered).toBeGreaterThan(0);
+    expect(children).toHaveLength(refs.length);
+    expect(answered).toBeLessThan(Math.min(...children));
+    await eventually(() => expect(started.sort()).toEqual(refs.map((ref) => ref.deliveryId).sort()));
   });
 
   it('answers the update while a webhook waits for its order, and then goes on', async () => {

@@ -100,7 +100,7 @@ describe('the order workflow', () => {
     expect(calls.dead).toMatchObject([{ code: 'invalid_message' }]);
   });
 
-  it.each(['unknown_order', 'event_conflict'] as const)(
+  it.each(['unknown_order', 'payment_method_mismatch', 'event_conflict'] as const)(
     'dead-letters a request that is refused as %s',
     async (outcome) => {
       const { calls, activities } = played([answer({ outcome, status: null })]);

@@ -137,7 +137,10 @@ describe('a dispute, from the webhook to its end', () => {
   it('waits for the order’s payment, which a provider’s webhook brings', async () => {
     const userId = `user-${randomUUID()}`;
     const { id } = await db.prisma.order.create({
-      data: { tenantId: 'default', userId, amountMinor: 700n, currency: 'TRY', description: '' },
+      data: {
+        ...{ tenantId: 'default', userId, amountMinor: 700n, currency: 'TRY', description: '' },
+        ...{ paymentMethod: 'provider', expiresAt: new Date(Date.now() + 600_000) },
+      },
     });
     await chargeback(id, 'lost');
     await webhook('orders', {

@@ -16,6 +16,11 @@ import { callTemporal } from './temporal-call';
 
 const RemitOrderId = defineSearchAttributeKey('RemitOrderId', 'KEYWORD');
 
+/** The run is about to continue in a new one, which takes the update. */
+function isRunFull({ cause }: WorkflowUpdateFailedError): boolean {
+  return cause instanceof ApplicationFailure && cause.type === FAILURES.runIsFull;
+}
+
 const ATTEMPTS = 3;
 const RETRY_PAUSE_MS = 100;
 
@@ -70,7 +75,7 @@ export async function updateWorkflow<Result>(
     try {
       return await send();
     } catch (error) {
-      if (error instanceof WorkflowUpdateFailedError) throw refusedData(error) ?? error;
+      if (error instanceof WorkflowUpdateFailedError && !isRunFull(error)) throw refusedData(error) ?? error;
       const pauseMs = RETRY_PAUSE_MS * attempt;
       if (attempt < ATTEMPTS && Date.now() + pauseMs < deadline) {
         await sleep(pauseMs);

@@ -1,10 +1,9 @@
-import { isUtf8 } from 'node:buffer';
 import type { IHeaders } from 'kafkajs';
 import type { z } from 'zod';
 import type { DeadLetterCode } from '../contracts/errors';
 import { decodeJson, JsonError, MAX_LEVELS, parseExactly } from '../contracts/json';
-import type { SourceMessage } from '../contracts/workflows';
-import { headersToStrings } from '../platform/kafka';
+import type { MessageRef } from '../contracts/workflows';
+import { messageDigest } from '../platform/message-reader';
 import type { UnreadableBatch } from '../platform/record-batch';
 
 /** A Kafka message as a stream's handler gets it: raw, so that a dead letter can repeat it byte for byte. */
@@ -32,29 +31,10 @@ export class PoisonMessage extends Error {
   }
 }
 
-/**
- * The message in the form that workflows carry: JSON. Bytes that text would lose are there in base64 too, so that a
- * dead letter has key, value and headers as they were.
- */
-export function toSourceMessage(message: IncomingMessage): SourceMessage {
-  const { topic, partition, offset, key } = message;
-  return {
-    topic,
-    partition,
-    offset,
-    key: key?.toString('utf8') ?? null,
-    ...(key === null || isText(key) ? {} : { keyBase64: key.toString('base64') }),
-    valueBase64: message.value?.toString('base64') ?? '',
-    headers: headersToStrings(message.headers),
-    ...(Object.values(message.headers).every(isText)
-      ? {}
-      : { headersBase64: headersToBase64(message.headers) }),
-  };
-}
-
-/** Whether a key or header is one value that is the same after it was text. */
-function isText(value: IHeaders[string]): boolean {
-  return typeof value === 'string' || (Buffer.isBuffer(value) && isUtf8(value));
+/** What workflows carry of the message: where it lies, and what it is. */
+export function toMessageRef(message: IncomingMessage): MessageRef {
+  const { topic, partition, offset, timestampMs } = message;
+  return { topic, partition, offset, timestampMs, sha256: messageDigest(message) };
 }
 
 /** Every value of every header, a repeated one once for each. */
@@ -62,20 +42,6 @@ export function headersToBase64(headers: IHeaders): [name: string, valueBase64: 
   return Object.entries(headers).flatMap(([name, given]) =>
     [given ?? []].flat().map((value): [string, string] => [name, Buffer.from(value).toString('base64')]),
   );
-}
-
-/** The headers, key and value of a message that a workflow carried, as bytes. */
-export function fromSourceMessage(source: SourceMessage): Pick<IncomingMessage, 'key' | 'value' | 'headers'> {
-  const { key, keyBase64, headers, headersBase64 } = source;
-  const bytes = (base64: string) => Buffer.from(base64, 'base64');
-  const repeated = new Map<string, Buffer[]>();
-  for (const [name, value] of headersBase64 ?? [])
-    repeated.set(name, [...(repeated.get(name) ?? []), bytes(value)]);
-  return {
-    key: keyBase64 === undefined ? (key === null ? null : Buffer.from(key)) : bytes(keyBase64),
-    value: bytes(source.valueBase64),
-    headers: headersBase64 ? Object.fromEntries(repeated) : headers,
-  };
 }
 
 /** Bytes that a message takes on the wire, near enough for limits. */

@@ -7,7 +7,7 @@ import {
   workflowId,
   WORKFLOWS,
   type OrderEvent,
-  type OrderRunInput,
+  type OrderWorkflowInput,
 } from '../contracts/workflows';
 import type { Config } from '../platform/config';
 import { parseEnvelope } from './envelopes';
@@ -43,7 +43,7 @@ export function orderWebhookHandler(
 ): (message: IncomingMessage) => Promise<void> {
   return async (message) => {
     const event = parseOrderWebhook(message);
-    const input: OrderRunInput = { orderId: event.orderId };
+    const input: OrderWorkflowInput = { orderId: event.orderId };
     await takenByTemporal(client, config.BRIDGE_START_TIMEOUT_MS, () =>
       client.workflow.signalWithStart(WORKFLOWS.order, {
         workflowId: workflowId.order(event.orderId),

@@ -14,8 +14,9 @@ import {
   type ProviderEvent,
 } from '../contracts/workflows';
 import type { Config } from '../platform/config';
+import { headersToStrings } from '../platform/kafka';
 import type { Provider } from '../platform/topics';
-import { parseJson, parseWith, PoisonMessage, toSourceMessage, type IncomingMessage } from './message';
+import { parseJson, parseWith, PoisonMessage, toMessageRef, type IncomingMessage } from './message';
 import { takenByTemporal } from './temporal-start';
 
 /** What each provider's events look like; a new provider is a line here. */
@@ -40,8 +41,8 @@ export function parseProviderEvent(provider: Provider, message: IncomingMessage)
     );
   const event = parseWith(EVENT[provider], json);
   const amountMinor = exactAmount(event.amount, event.currency);
-  const source = toSourceMessage(message);
-  const given = eventId(source.headers);
+  const headers = headersToStrings(message.headers);
+  const given = eventId(headers);
   const { transactionId, type, status, currency } = event;
   return {
     provider,
@@ -57,9 +58,9 @@ export function parseProviderEvent(provider: Provider, message: IncomingMessage)
       ...(given === undefined ? { provider, transactionId, type, status, currency } : event),
       amount: amountMinor,
     }),
-    receivedAt: receivedAt(message, source.headers),
-    correlationId: correlationId(source.headers),
-    source,
+    receivedAt: receivedAt(message, headers),
+    correlationId: correlationId(headers),
+    source: toMessageRef(message),
   };
 }
 

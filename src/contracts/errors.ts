@@ -47,6 +47,8 @@ export const DEAD_LETTER_CODES = [
   'payment_method_mismatch',
   'dispute_mismatch',
   'event_conflict',
+  'too_many_waiting',
+  'cancelled',
   'row_refused',
   'unreadable_batch',
   'delivery_exhausted',

@@ -229,5 +229,7 @@ export const HEADERS = {
     errorMessage: 'remit-error-message',
     firstFailedAt: 'remit-first-failed-at',
     attempts: 'remit-attempts',
+    /** Only on the dead letter of a message that could not be read any more: why. */
+    lost: 'remit-source-lost',
   },
 } as const;

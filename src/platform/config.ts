@@ -239,7 +239,7 @@ const shape = {
   WORKER_ACTIVITY_SLOTS: int(100, 1, 10_000).describe('activities in flight in one worker'),
   WORKER_CACHED_WORKFLOWS: int(2_000, 0, 100_000).describe('workflows kept in memory between their tasks'),
   UNKNOWN_TRANSACTION_WAIT_MS: int(10 * MINUTE, 0, 30 * 24 * HOUR).describe(
-    'how long an event of an unknown transaction waits for it',
+    'how long an event of an unknown transaction waits for it; run `remit migrate` when it is raised beyond days',
   ),
   DISPUTE_EVIDENCE_DUE_MS: int(7 * 24 * HOUR, 1_000, 365 * 24 * HOUR).describe(
     'how long evidence for a dispute may take when the chargeback names no time',

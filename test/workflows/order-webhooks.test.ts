@@ -8,32 +8,24 @@ import {
   WORKFLOWS,
   type OrderEvent,
   type OrderEventResult,
-  type OrderWorkflowInput,
+  type PaymentRequest,
   type PayOrderResult,
   type RefundInput,
   type RefundResult,
+  type RefusedMessage,
 } from '../../src/contracts/workflows';
 import { deliveryRef } from '../support/deliveries';
 import { eventually } from '../support/harness';
+import { messageRef } from '../support/message-refs';
 import { keyword, playedStage } from '../support/workflow-env';
 
 const stage = playedStage([
   'payOrder',
   'settleOrder',
   'refundOrder',
-  'deadLetterOrder',
-  'deadLetterRequest',
+  'deadLetterMessages',
   'attemptDelivery',
 ]);
-
-const source = (topic: string, key: string) => ({
-  topic,
-  partition: 0,
-  offset: '0',
-  key,
-  valueBase64: '',
-  headers: {},
-});
 
 function event(orderId: string, status: OrderEvent['status']): OrderEvent {
   return {
@@ -47,18 +39,18 @@ function event(orderId: string, status: OrderEvent['status']): OrderEvent {
     payloadHash: 'hash',
     receivedAt: new Date().toISOString(),
     correlationId: 'correlation',
-    source: source('webhooks.orders', orderId),
+    source: messageRef('webhooks.orders'),
   };
 }
 
-function request(orderId: string): OrderWorkflowInput {
+function request(orderId: string): PaymentRequest {
   return {
     orderId,
     userId: 'user-1',
     amountMinor: '5000',
     currency: 'TRY',
     correlationId: 'correlation',
-    source: source('payment-request', orderId),
+    source: messageRef('payment-request'),
   };
 }
 
@@ -103,8 +95,8 @@ function played(answers: OrderEventResult[], paid: Partial<PayOrderResult> = {})
       calls.log.push(`refund ${refundId}`);
       return Promise.resolve({ ...REFUNDED, refundId, deliveries: [] });
     },
-    deadLetterOrder: ({ code }: { code: string }) => {
-      calls.dead.push(code);
+    deadLetterMessages: (messages: RefusedMessage[]) => {
+      calls.dead.push(...messages.map(({ code }) => code));
       return Promise.resolve();
     },
   });

@@ -83,7 +83,7 @@ export function createApp(deps: ApiDeps): Express {
 
   const secure = helmet();
   const readJson = jsonReader(deps);
-  const authenticator = new Authenticator(deps.config);
+  const authenticator = new Authenticator(deps.config, deps.log);
   const limits = rateLimits(deps.config);
   const routeDeps = { ...deps, eventValidators: new EventValidators(deps.config.EVENT_SCHEMA_CACHE_ENTRIES) };
   const routes = allRoutes();
@@ -119,7 +119,7 @@ function uniform(
   { limits, readJson }: { limits: RequestHandler[]; readJson: RequestHandler },
 ): RequestHandler[] {
   const login: RequestHandler = async (request, response, next) => {
-    response.locals['caller'] = await authenticate(route, authenticator, request);
+    response.locals['caller'] = await authenticate(route, authenticator, request, deps.config);
     next();
   };
   const run: RequestHandler = async (request, response) => {

@@ -14,12 +14,10 @@ BEGIN
   RETURN v_outcome;
 END $$;
 
--- Decides a NEW order by what a provider says of it: FINISHED, or CANCELLED with p_failure. The same row in
--- payment_attempts and the same journal reference as in pay_order: an order is paid once, whichever way.
+-- Decides a NEW order of the payment method `provider` by what its provider says: what it collected is revenue. The same row
+-- in payment_attempts and the same journal reference as in pay_order: an order is paid once, whichever way.
 CREATE OR REPLACE FUNCTION decide_order_by_provider(p_order orders, p_failure text, p_event_id text, p jsonb)
 RETURNS jsonb LANGUAGE plpgsql AS $$
-DECLARE
-  v_order orders;
 BEGIN
   IF p_failure IS NULL THEN
     PERFORM ledger_must_post(p_order.tenant_id, 'order', 'order:' || p_order.id, p_order.currency,
@@ -27,27 +25,10 @@ BEGIN
             (NULL, 'revenue:orders', p_order.amount_minor, 0)::ledger_line],
       'provider:' || (p->>'provider'), p->>'correlationId');
   END IF;
-  INSERT INTO payment_attempts (order_id, status, failure_code, amount_minor, webhook_event_id, method)
-  VALUES (p_order.id, CASE WHEN p_failure IS NULL THEN 'succeeded' ELSE 'failed' END, p_failure, p_order.amount_minor,
-          p_event_id, 'provider');
-  UPDATE orders
-     SET status = CASE WHEN p_failure IS NULL THEN 'FINISHED' ELSE 'CANCELLED' END,
-         collected_as = CASE WHEN p_failure IS NULL THEN 'order' END,
-         failure_code = p_failure, decided_at = now()
-   WHERE id = p_order.id RETURNING * INTO v_order;
-  INSERT INTO outbox (topic, key, value, headers)
-  VALUES ('payment-status', v_order.id::text,
-          jsonb_build_object('event', 'payment-status', 'orderId', v_order.id, 'userId', v_order.user_id,
-            'status', CASE WHEN p_failure IS NULL THEN 'SUCCESS' ELSE 'FAILED' END, 'reason', p_failure,
-            'amount', format_minor(v_order.amount_minor, v_order.currency), 'currency', v_order.currency,
-            'decidedAt', iso_utc(v_order.decided_at))::text,
-          jsonb_build_object('remit-correlation-id', coalesce(p->>'correlationId', '')));
-  RETURN emit_event(p_event_id, v_order.tenant_id,
-    CASE v_order.status WHEN 'FINISHED' THEN 'order.finished' ELSE 'order.cancelled' END,
-    'order', v_order.id::text, order_data(v_order), p->>'correlationId');
+  RETURN decide_order(p_order, p_failure, p_event_id, p->>'correlationId');
 END $$;
 
--- A provider collected money for an order that was decided without it: the money is the user's. What disputes had taken
+-- A provider collected money for an order that the balance pays, or that had been cancelled: the money is the user's. What disputes had taken
 -- of the order meanwhile was of this money: they are covered by it from now on, and the order's revenue, and then what was
 -- lost, get back what they had given. The user keeps what is left, as if the collection had been heard of before the
 -- disputes. An order that is CHARGED_BACK already stays so (docs/adr/0011).
@@ -100,7 +81,9 @@ BEGIN
 END $$;
 
 -- Applies one order webhook. p is OrderEvent of src/contracts/workflows.ts (without its source). Returns what order_result
--- makes. Idempotent by (provider, providerEventId), as settle_provider_event. Refused events leave only an audit row.
+-- makes. Only an order of the payment method `provider` is decided by it: of one that the balance pays, money that was
+-- collected all the same is credited, whether the order is paid already or not, so that the outcome never depends on which
+-- comes first. Idempotent by (provider, providerEventId), as settle_provider_event. Refused events leave only an audit row.
 CREATE OR REPLACE FUNCTION settle_order_event(p jsonb) RETURNS jsonb LANGUAGE plpgsql AS $$
 DECLARE
   v_order orders;
@@ -109,7 +92,6 @@ DECLARE
   v_failure text := CASE p->>'status' WHEN 'failed' THEN 'provider_declined' WHEN 'expired' THEN 'expired' END;
   v_outcome text;
   v_event_id text;
-  v_deliveries jsonb := '[]';
 BEGIN
   PERFORM require_serializable();
   SELECT * INTO v_order FROM orders WHERE id = (p->>'orderId')::uuid FOR UPDATE;
@@ -125,10 +107,10 @@ BEGIN
 
   v_outcome := CASE
     WHEN p->>'status' = 'pending' THEN 'noted'
-    WHEN p->>'status' = 'success' AND v_order.collected_as IS NOT NULL THEN 'duplicate'
-    WHEN p->>'status' = 'success' AND v_order.status <> 'NEW' THEN 'credited'
-    WHEN v_order.status = 'NEW' THEN 'applied'
-    WHEN v_order.collected_as IS NOT NULL THEN 'contradiction'
+    WHEN v_order.collected_as IS NOT NULL THEN
+      CASE p->>'status' WHEN 'success' THEN 'duplicate' ELSE 'contradiction' END
+    WHEN v_order.status = 'NEW' AND v_order.payment_method = 'provider' THEN 'applied'
+    WHEN p->>'status' = 'success' THEN 'credited'
     WHEN v_order.failure_code = v_failure THEN 'duplicate'
     ELSE 'noted' END;
   IF v_outcome = 'applied' THEN v_event_id := new_event_id(); END IF;
@@ -148,14 +130,12 @@ BEGIN
   END IF;
 
   CASE v_outcome
-    WHEN 'applied' THEN
-      v_deliveries := decide_order_by_provider(v_order, v_failure, v_event_id, p);
-      SELECT * INTO STRICT v_order FROM orders WHERE id = v_order.id;
+    WHEN 'applied' THEN RETURN decide_order_by_provider(v_order, v_failure, v_event_id, p);
     WHEN 'credited' THEN PERFORM credit_collected(v_order, p);
     WHEN 'contradiction' THEN
       PERFORM audit_note(v_order.tenant_id, 'provider:' || (p->>'provider'), v_outcome, 'order:' || v_order.id,
         p->>'correlationId', p);
     ELSE NULL;
   END CASE;
-  RETURN order_result(v_order, v_outcome, v_deliveries);
+  RETURN order_result(v_order, v_outcome, '[]');
 END $$;

@@ -1,4 +1,4 @@
-import type { DeliveryRef, EventWorkflowInput } from '../contracts/workflows';
+import type { DeliveryRef } from '../contracts/workflows';
 import { purgeEventsStep, type PurgePosition, type PurgeStep } from '../domain/event-retention';
 import { fanOutEvent } from '../domain/events';
 import type { Config } from '../platform/config';
@@ -23,8 +23,7 @@ export function createEventActivities({
   log,
   config,
   deliveryPolicy,
-  sendDeadLetter,
-}: Pick<ActivityDeps, 'db' | 'deliveryPolicy' | 'sendDeadLetter'> & EventDeps) {
+}: Pick<ActivityDeps, 'db' | 'deliveryPolicy'> & EventDeps) {
   return {
     /** Writes the next delivery rows of an event and hands back those that are to be carried out. Idempotent. */
     async fanOutEvent(input: {
@@ -38,11 +37,6 @@ export function createEventActivities({
       return step
         ? { ...step, deliveries: step.deliveries.map((row) => deliveryPolicy(row, correlationId)) }
         : null;
-    },
-
-    /** Puts a message of an event that nobody published on its topic's DLQ. Repeating it may repeat the dead letter. */
-    async deadLetterPublication({ source, eventId }: EventWorkflowInput): Promise<void> {
-      await sendDeadLetter(source, 'unknown_event', `no event ${eventId} was published through the API`);
     },
 
     /** One bounded step of deleting events that are older than their type is kept. Idempotent. */

@@ -3,7 +3,7 @@ import type { z } from 'zod';
 import { PROBLEM_STATUS, RemitError, type ProblemCode } from '../contracts/errors';
 import type { Problem } from '../contracts/http';
 import { AmountError } from '../contracts/money';
-import { ConflictsExhaustedError } from '../domain/money-transaction';
+import { ConflictsExhaustedError, DataRefusedError } from '../domain/money-transaction';
 import { NotQueuedError } from '../platform/kafka';
 import { isDatabaseUnavailable } from '../platform/postgres-errors';
 
@@ -27,6 +27,7 @@ const TITLES: Record<ProblemCode, string> = {
   idempotency_key_reused: 'The idempotency key was used for another request',
   account_missing: 'The user has no account in this currency',
   unprocessable: 'The request can’t be carried out',
+  schema_too_complex: 'The schema takes too long to check',
   precondition_required: 'If-Match is required',
   rate_limited: 'Too many requests',
   internal: 'Internal error',
@@ -40,6 +41,8 @@ const RETRY_AFTER_S: Partial<Record<ProblemCode, number>> = {
   idempotency_in_progress: 1,
   rate_limited: 1,
 };
+/** SQLSTATE of a number beyond bigint. */
+const OUT_OF_RANGE = '22003';
 const MAX_FIELDS = 20;
 const MAX_TEXT_CHARACTERS = 200;
 
@@ -59,6 +62,10 @@ export function toFault(error: unknown): Fault {
     return fault('invalid_request', 'A field is not valid.', [{ path: 'amount', message: error.message }]);
   if (error instanceof NotQueuedError)
     return fault('not_queued', 'The message broker did not take the event; send it again.');
+  if (error instanceof DataRefusedError && error.code === OUT_OF_RANGE)
+    return fault('unprocessable', 'A balance would become larger than can be kept; nothing was moved.', [
+      { path: 'amount', message: 'makes a balance that is larger than can be kept' },
+    ]);
   const parser = fromHttpError(error);
   if (parser) return parser;
   if (error instanceof ConflictsExhaustedError)

@@ -1,4 +1,5 @@
 import { code as iso4217, codes } from 'currency-codes';
+import { isLosslessNumber } from 'lossless-json';
 import { z } from 'zod';
 
 /** Largest amount of one movement, in minor units: 15 digits stay exact in JSON, PostgreSQL bigint and JavaScript alike. */
@@ -27,7 +28,7 @@ export function minorUnitExponent(currency: string): number {
 export function parseMajorAmount(amount: number | string, currency: string): bigint {
   const exponent = minorUnitExponent(currency);
   const text = typeof amount === 'number' ? String(amount) : amount;
-  const match = /^(\d{1,18})(?:\.(\d{1,18}))?$/.exec(text);
+  const match = /^(\d{1,18})(?:\.(\d{1,38}))?$/.exec(text);
   if (!match) throw new AmountError('amount must be a positive decimal such as 100 or "100.00"');
   const decimals = match[2] ?? '';
   if (decimals.length > exponent && /[1-9]/.test(decimals.slice(exponent)))
@@ -56,7 +57,13 @@ export const Currency = z
   .refine((value) => knownCurrencies.has(value), { error: 'not an ISO 4217 currency code' })
   .meta({ description: 'ISO 4217 alphabetic code', example: 'TRY' });
 
-/** An amount in major units as it arrives: JSON number or decimal string. Exactness is checked by parseMajorAmount. */
+/**
+ * An amount in major units as it arrives: JSON number or decimal string. A number that JavaScript would round is the text
+ * that was written (`parseExactly`). Exactness is checked by parseMajorAmount.
+ */
 export const MajorAmount = z
-  .union([z.number().positive(), z.string().min(1).max(40)])
+  .preprocess(
+    (value) => (isLosslessNumber(value) ? value.value : value),
+    z.union([z.number().positive(), z.string().min(1).max(40)]),
+  )
   .meta({ description: 'Amount in major units, as a JSON number or a decimal string', example: '100.00' });

@@ -17,6 +17,7 @@ export type MoneyFunction =
   | 'reserve_payout'
   | 'settle_provider_event'
   | 'pay_order'
+  | 'expire_order'
   | 'settle_order_event'
   | 'refund_order'
   | 'settle_dispute_event'

@@ -77,6 +77,9 @@ const shape = {
   API_RATE_LIMIT_REQUESTS: int(60_000, 0, 100_000_000).describe(
     'requests of one tenant in one window at one API process; 0 for no limit. Providers’ webhooks are not counted',
   ),
+  API_RATE_LIMIT_USER_REQUESTS: int(30_000, 0, 100_000_000).describe(
+    'of these, requests of one user on the users’ routes; more do not count for the tenant. 0 for no limit',
+  ),
   API_RATE_LIMIT_WINDOW_MS: int(MINUTE, 1_000, HOUR).describe('length of that window'),
   DEFAULT_TENANT: TenantId.default('default').describe('tenant of users and tokens that name none'),
   DEFAULT_CURRENCY: Currency.default('TRY').describe('currency of POST /accounts when it names none'),
@@ -138,15 +141,15 @@ const shape = {
   ),
   MONEY_BATCH_CALLS: int(16, 1, 100).describe('waiting movements of one account that share a transaction'),
   PAYMENT_EXPIRES_AFTER_MS: int(72 * HOUR, 1_000, 365 * 24 * HOUR).describe(
-    'a payment or payout without a terminal event expires after this long',
+    'a payment or payout without a terminal event, or an order that its provider has not paid, expires after this long',
   ),
   PAYMENT_SWEEP_INTERVAL_MS: int(MINUTE, 1_000, 24 * HOUR).describe(
-    'how often the schedule looks for payments that no workflow expired, and purges idempotency keys',
+    'how often the schedule looks for overdue orders, and payments that no workflow expired, and purges idempotency keys',
   ),
   PAYMENT_SWEEP_GRACE_MS: int(2 * MINUTE, 0, 24 * HOUR).describe(
-    'how long after its time a payment is left to its own workflow',
+    'how long after its time a payment is left to its own workflow, and an order to its provider’s webhook',
   ),
-  PAYMENT_SWEEP_BATCH_ROWS: int(200, 1, 10_000).describe('payments in one step of that'),
+  PAYMENT_SWEEP_BATCH_ROWS: int(200, 1, 10_000).describe('payments or orders in one step of that'),
   PAYMENT_SWEEP_BATCH_DELIVERIES: int(500, 1, 1_000).describe(
     'deliveries after which such a step ends early',
   ),
@@ -254,7 +257,7 @@ const shape = {
   WORKER_ACTIVITY_SLOTS: int(100, 1, 10_000).describe('activities in flight in one worker'),
   WORKER_CACHED_WORKFLOWS: int(2_000, 0, 100_000).describe('workflows kept in memory between their tasks'),
   UNKNOWN_TRANSACTION_WAIT_MS: int(10 * MINUTE, 0, 30 * 24 * HOUR).describe(
-    'how long an event of an unknown transaction waits for it',
+    'how long an event of an unknown transaction waits for it; run `remit migrate` when it is raised beyond days',
   ),
   DISPUTE_EVIDENCE_DUE_MS: int(7 * 24 * HOUR, 1_000, 365 * 24 * HOUR).describe(
     'how long evidence for a dispute may take when the chargeback names no time',
@@ -346,7 +349,7 @@ const shape = {
     'event types, and event configs, of one tenant',
   ),
   EVENT_SCHEMA_CACHE_ENTRIES: int(1_000, 1, 100_000).describe(
-    'compiled JSON Schemas kept by one API process',
+    'compiled JSON Schemas kept by each thread of an API process that checks events',
   ),
   EVENTS_BATCH_MAX_EVENTS: int(100, 1, 1_000).describe('events in one POST /api/v1/events/batch'),
   EVENT_FANOUT_BATCH_ROWS: int(100, 1, 1_000).describe('deliveries of one event that are written at a time'),

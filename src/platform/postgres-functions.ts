@@ -1,14 +1,18 @@
 import { createHash } from 'node:crypto';
 import { readdir, readFile } from 'node:fs/promises';
 import path from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
 import type { Client as PgClient } from 'pg';
 import { z } from 'zod';
 
 /**
- * How long a file of functions may wait for a lock. Only triggers take one; a table's writers must not queue up behind a
- * migration that itself waits for one of them.
+ * How long a file of functions waits for a lock. Only triggers take one; a table's writers must not queue up for long
+ * behind a migration that itself waits for one of them. Then it lets them pass, and tries again.
  */
-const LOCK_TIMEOUT_MS = 10_000;
+const LOCK_TIMEOUT_MS = 2_000;
+const LOCK_TRIES = 10;
+/** SQLSTATEs of a lock that was not had in time, or only by a deadlock. */
+const LOCK_NOT_HAD = new Set(['55P03', '40P01']);
 
 /** What was applied when, and by which version; the last row of a file is what holds. */
 const HISTORY_TABLE = `
@@ -48,13 +52,27 @@ export async function readFunctionFiles(folder: string): Promise<FunctionFile[]>
   );
 }
 
-/** The version of remit that has applied functions here, when it is newer than this one. */
-export async function newerVersion(client: PgClient, version: string): Promise<string | undefined> {
+/** What of a file was applied last, and by which version of remit. */
+export interface AppliedFile {
+  file: string;
+  checksum: string;
+  version: string;
+}
+
+/** What holds of each file; makes the history when there is none yet. */
+export async function appliedFunctions(client: PgClient): Promise<AppliedFile[]> {
   await client.query(HISTORY_TABLE);
-  const { rows } = await client.query<{ version: string }>('SELECT DISTINCT version FROM _remit_functions');
-  return rows
-    .map((row) => row.version)
-    .find((other) => other.localeCompare(version, 'en', { numeric: true }) > 0);
+  const { rows } = await client.query<AppliedFile>(
+    'SELECT DISTINCT ON (file) file, checksum, version FROM _remit_functions ORDER BY file, id DESC',
+  );
+  return rows;
+}
+
+/** A version that has applied functions and is newer than this one: by major, minor and patch, without what follows. */
+export function newerVersion(applied: readonly AppliedFile[], version: string): string | undefined {
+  const core = (text: string) => text.split('-', 1)[0] ?? text;
+  const isNewer = (other: string) => core(other).localeCompare(core(version), 'en', { numeric: true }) > 0;
+  return applied.map((row) => row.version).find(isNewer);
 }
 
 /**
@@ -66,18 +84,29 @@ export async function newerVersion(client: PgClient, version: string): Promise<s
 export async function applyFunctions(
   client: PgClient,
   files: readonly FunctionFile[],
+  applied: readonly AppliedFile[],
   version: string,
 ): Promise<string[]> {
-  const { rows } = await client.query<{ file: string; checksum: string }>(
-    'SELECT DISTINCT ON (file) file, checksum FROM _remit_functions ORDER BY file, id DESC',
-  );
-  const applied = new Map(rows.map((row) => [row.file, row.checksum]));
-  const changed = files.filter(({ name, checksum }) => applied.get(name) !== checksum);
+  const checksums = new Map(applied.map((row) => [row.file, row.checksum]));
+  const changed = files.filter(({ name, checksum }) => checksums.get(name) !== checksum);
   if (changed.length === 0) return [];
+  for (let attempt = 1; ; attempt++) {
+    try {
+      await applyFiles(client, changed, version);
+      return changed.map(({ name }) => `functions/${name}`);
+    } catch (error) {
+      const { cause } = error as { cause?: { code?: string } };
+      if (attempt === LOCK_TRIES || !LOCK_NOT_HAD.has(cause?.code ?? '')) throw error;
+      await sleep(Math.random() * 1_000);
+    }
+  }
+}
+
+async function applyFiles(client: PgClient, files: readonly FunctionFile[], version: string): Promise<void> {
   await client.query('BEGIN');
   try {
     await client.query(`SET LOCAL lock_timeout = ${LOCK_TIMEOUT_MS}`);
-    for (const file of changed) {
+    for (const file of files) {
       await applyFile(client, file);
       await client.query('INSERT INTO _remit_functions (file, checksum, version) VALUES ($1, $2, $3)', [
         file.name,
@@ -90,7 +119,6 @@ export async function applyFunctions(
     await client.query('ROLLBACK');
     throw error;
   }
-  return changed.map(({ name }) => `functions/${name}`);
 }
 
 async function applyFile(client: PgClient, { name, sql }: FunctionFile): Promise<void> {

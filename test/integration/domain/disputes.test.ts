@@ -11,6 +11,7 @@ import {
   paidOrder,
   payFromBalance,
   placeOrder,
+  placeProviderOrder,
   refund,
   settleOrder,
 } from '../../support/disputes';
@@ -66,7 +67,7 @@ describe('a chargeback of a paid order', () => {
   });
 
   it('leaves nothing anywhere when the provider that paid takes it back', async () => {
-    const order = await placeOrder(db, await userWith(db));
+    const order = await placeProviderOrder(db);
     await settleOrder(db, order, 'success');
     await chargeback(db, order.id, 'opened');
     await chargeback(db, order.id, 'lost');

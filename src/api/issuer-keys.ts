@@ -58,9 +58,9 @@ export class IssuerKeys {
     const age = () => this.now() - this.loadedAtMs!;
     if (age() < MAX_AGE_MS) return;
     if (this.now() - this.triedAtMs >= RETRY_MS) {
-      const known = this.failure !== undefined;
+      const known = this.failure !== undefined && age() < MAX_STALE_MS;
       const refreshing = this.refresh().catch(() => undefined);
-      // Who comes first waits for the issuer; when it is known to be away, nobody does.
+      // Who comes first waits for the issuer; while it is known to be away, nobody does who can do without it.
       if (!known) await refreshing;
     }
     if (this.failure !== undefined && age() >= MAX_STALE_MS) throw this.failure;

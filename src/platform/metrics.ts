@@ -21,6 +21,17 @@ export const metrics = {
     labelNames: ['provider', 'result'],
     registers,
   }),
+  issuerKeyFetches: new Counter({
+    name: 'remit_issuer_key_fetches_total',
+    help: 'Fetches of the token issuer’s keys (JWKS) by result (ok, failed); while they fail, the last keys are used',
+    labelNames: ['result'],
+    registers,
+  }),
+  issuerKeysLoaded: new Gauge({
+    name: 'remit_issuer_keys_loaded_timestamp_seconds',
+    help: 'When the token issuer’s keys (JWKS) that are used were fetched, as a Unix time',
+    registers,
+  }),
   kafkaProduced: new Counter({
     name: 'remit_kafka_produced_total',
     help: 'Messages acknowledged by the brokers, by topic',
@@ -49,6 +60,18 @@ export const metrics = {
     name: 'remit_bridge_retries_total',
     help: 'Times that Temporal did not take a message and the bridge waited',
     labelNames: ['topic'],
+    registers,
+  }),
+  consumerJoined: new Gauge({
+    name: 'remit_consumer_joined',
+    help: '1 while this process reads as a member of the group, 0 while the brokers keep it from that',
+    labelNames: ['group'],
+    registers,
+  }),
+  consumerFailures: new Counter({
+    name: 'remit_consumer_failures_total',
+    help: 'Times that a consumer lost its group by an error and had to join again',
+    labelNames: ['group'],
     registers,
   }),
   consumerLag: new Gauge({
@@ -108,6 +131,11 @@ export const metrics = {
   paymentsSwept: new Counter({
     name: 'remit_payments_swept_total',
     help: 'Payments and payouts that were expired by the sweep because no event of theirs ever came',
+    registers,
+  }),
+  ordersExpired: new Counter({
+    name: 'remit_orders_expired_total',
+    help: 'Orders that were cancelled because their provider had not paid them in time',
     registers,
   }),
   idempotentReplays: new Counter({

@@ -1,16 +1,16 @@
-import { isUtf8 } from 'node:buffer';
 import express, { type Request, type RequestHandler, type Response } from 'express';
 import { z } from 'zod';
 import { RemitError } from '../../contracts/errors';
-import { Accepted, hasRoundedAmount, ProviderName } from '../../contracts/http';
+import { Accepted, ProviderName } from '../../contracts/http';
 import { DecardEvent, HEADERS } from '../../contracts/messages';
 import { AmountError, parseMajorAmount } from '../../contracts/money';
 import { ConfigError, type Config } from '../../platform/config';
 import { NotQueuedError } from '../../platform/kafka';
 import { metrics } from '../../platform/metrics';
 import { paymentWebhookTopic, PROVIDERS, type Provider } from '../../platform/topics';
+import { readJson, requireJson } from '../json-body';
 import { invalidRequest } from '../problem';
-import { decodeSecret, verifySignature } from '../provider-signature';
+import { decodeSecrets, verifySignature } from '../provider-signature';
 import type { ApiDeps, RawRoute } from './route';
 
 /** Secrets and schemas by provider; a new provider is a line in each. */
@@ -23,7 +23,8 @@ const EVENT = { decard: DecardEvent } as const satisfies Record<Provider, z.ZodT
 interface Endpoint {
   provider: Provider;
   topic: string;
-  key: Buffer | undefined;
+  /** The present one, and while it is changed the one before. */
+  keys: Buffer[] | undefined;
 }
 
 /**
@@ -56,7 +57,7 @@ export function providerEndpoints(config: Config): Map<string, Endpoint> {
         {
           provider,
           topic: paymentWebhookTopic(config, provider),
-          key: secret ? decodeSecret(secret) : undefined,
+          keys: secret ? decodeSecrets(secret) : undefined,
         },
       ];
     }),
@@ -75,16 +76,16 @@ export function bodyLimit(config: Pick<Config, 'API_BODY_LIMIT_BYTES' | 'KAFKA_M
  */
 export function verifySender(
   config: Pick<Config, 'PROVIDER_SIGNATURES_REQUIRED' | 'PROVIDER_SIGNATURE_TOLERANCE_S'>,
-  key: Buffer | undefined,
+  keys: readonly Buffer[] | undefined,
   request: Request,
   body: Buffer,
 ): string | undefined {
   const id = request.headers['webhook-id'];
   const unsigned = request.headers['webhook-signature'] === undefined;
-  if (!key || (unsigned && !config.PROVIDER_SIGNATURES_REQUIRED))
+  if (!keys || (unsigned && !config.PROVIDER_SIGNATURES_REQUIRED))
     return typeof id === 'string' && /^[\x21-\x7e]{1,256}$/.test(id) ? id : undefined;
   const tolerance = config.PROVIDER_SIGNATURE_TOLERANCE_S;
-  const verdict = verifySignature(key, request.headers, body, tolerance, Date.now());
+  const verdict = verifySignature(keys, request.headers, body, tolerance, Date.now());
   if (verdict.valid) return verdict.id;
   throw new RemitError('signature_invalid', `The signature is not valid: ${verdict.reason}.`);
 }
@@ -100,8 +101,7 @@ function receive(deps: ApiDeps): RequestHandler[] {
   const find: RequestHandler = (request, response, next) => {
     const endpoint = endpoints.get(String(request.params['provider']));
     if (!endpoint) throw new RemitError('not_found', 'There is no such provider.');
-    if (!request.is('application/json'))
-      throw new RemitError('unsupported_media_type', 'Send application/json in UTF-8, not compressed.');
+    requireJson(request);
     response.locals['endpoint'] = endpoint;
     next();
   };
@@ -112,7 +112,7 @@ function receive(deps: ApiDeps): RequestHandler[] {
     const bytes = Buffer.isBuffer(body) ? body : Buffer.alloc(0);
     const { correlationId } = request.remit;
     try {
-      const eventId = verifySender(config, endpoint.key, request, bytes);
+      const eventId = verifySender(config, endpoint.keys, request, bytes);
       const key = readEvent(endpoint.provider, bytes);
       await producer.send({
         topic: endpoint.topic,
@@ -144,22 +144,9 @@ export function resultOf(error: unknown): string {
   return error instanceof RemitError && error.code === 'signature_invalid' ? 'signature_invalid' : 'invalid';
 }
 
-/** @throws RemitError invalid_json. */
-export function readJson(bytes: Buffer): { text: string; json: unknown } {
-  try {
-    if (!isUtf8(bytes)) throw new SyntaxError('not UTF-8');
-    const text = bytes.toString('utf8');
-    return { text, json: JSON.parse(text) as unknown };
-  } catch {
-    throw new RemitError('invalid_json', 'The body is not valid JSON in UTF-8.');
-  }
-}
-
 /** Checks that an amount can be read exactly. @throws RemitError invalid_request that names it. */
-export function requireExactAmount(text: string, amount: number | string, currency: string): void {
+export function requireExactAmount(amount: number | string, currency: string): void {
   try {
-    if (hasRoundedAmount(text))
-      throw new AmountError('has too many digits for a JSON number; send it as a string');
     parseMajorAmount(amount, currency);
   } catch (error) {
     if (!(error instanceof AmountError)) throw error;
@@ -175,11 +162,11 @@ export function requireExactAmount(text: string, amount: number | string, curren
  * @throws RemitError invalid_json, invalid_request that names each field.
  */
 function readEvent(provider: Provider, bytes: Buffer): string {
-  const { text, json } = readJson(bytes);
+  const { json } = readJson(bytes);
   const parsed = EVENT[provider].safeParse(json);
   if (!parsed.success) throw invalidRequest(parsed.error, 'The event is not valid.');
   const event = parsed.data;
-  requireExactAmount(text, event.amount, event.currency);
+  requireExactAmount(event.amount, event.currency);
   return event.transactionId;
 }
 

@@ -1,6 +1,6 @@
 import fc from 'fast-check';
 import { isPlainPurchase } from '../../../src/bridges/ingest/purchase-scanner';
-import { checkedPurchases, trustedPurchases } from '../../../src/bridges/ingest/row-format';
+import { checkedPurchases, domainEvents, trustedPurchases } from '../../../src/bridges/ingest/row-format';
 import { PoisonMessage } from '../../../src/bridges/message';
 import { type Purchase, PURCHASE_FIELDS, PURCHASE_STATUSES } from '../../../src/contracts/purchases';
 import { bytesOf, purchase } from './purchase';
@@ -227,8 +227,6 @@ describe('the purchase scanner', () => {
 
 describe('a purchase that is not plain', () => {
   it('is written anew with the values that were checked', () => {
-    const twice = JSON.stringify(purchase()).replace('{', '{"amount":"-5",');
-    expect(JSON.parse(checkedPurchases.rewrite(Buffer.from(twice)))).toEqual(purchase());
     const escaped = bytesOf(purchase({ userId: 'Ünal "the\nBuyer"' }));
     expect(checkedPurchases.takesBytes(escaped)).toBe(false);
     const rewritten = checkedPurchases.rewrite(escaped);
@@ -240,12 +238,38 @@ describe('a purchase that is not plain', () => {
     ['invalid_json', Buffer.from('nope')],
     ['invalid_json', Buffer.from('[]')],
     ['invalid_json', Buffer.from([0x7b, 0xff, 0x7d])],
+    ['invalid_json', Buffer.from(JSON.stringify(purchase()).replace('{', '{"amount":"-5",'))],
     ['invalid_message', bytesOf(purchase({ extra: 1 }))],
+    [
+      'amount_invalid',
+      Buffer.from(JSON.stringify(purchase()).replace(/"amount":[^,]+/, '"amount":1.10000000000000000001')),
+    ],
     ['invalid_message', bytesOf(purchase({ currency: 'QQQ' }))],
     ['amount_invalid', bytesOf(purchase({ amount: '0' }))],
     ['amount_invalid', bytesOf(purchase({ amount: '999999999999999', currency: 'JPY' }))],
   ])('is refused as %s', (code, bytes) => {
     expect(() => checkedPurchases.rewrite(bytes)).toThrow(expect.objectContaining({ code }) as Error);
+  });
+});
+
+describe('numbers', () => {
+  const withAmount = (text: string) => Buffer.from(JSON.stringify(purchase()).replace('"129.90"', text));
+
+  it.each(['1.10000000000000000001', '12345678901234567890', '0.30000000000000004', '1e400'])(
+    'an amount %s is refused, not rounded',
+    (text) => {
+      expect(isPlainPurchase(withAmount(text))).toBe(false);
+      expect(() => checkedPurchases.rewrite(withAmount(text))).toThrow(
+        expect.objectContaining({ code: 'amount_invalid' }) as Error,
+      );
+    },
+  );
+
+  it('of a domain event are stored as large and as exact as they were written', () => {
+    const event = `{"id":"e","type":"t","aggregate":"order","aggregateId":"o","tenantId":"d","occurredAt":"2026-11-21T12:00:00.123456+03:00","correlationId":null,"data":{"n":12345678901234567890,"m":1.10000000000000000001}}`;
+    const row = JSON.parse(domainEvents.rewrite(Buffer.from(event))) as Record<string, string>;
+    expect(row['data']).toBe('{"n":12345678901234567890,"m":1.10000000000000000001}');
+    expect(row['occurredAt']).toBe('2026-11-21T09:00:00.123Z');
   });
 });
 

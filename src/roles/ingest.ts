@@ -59,6 +59,7 @@ export async function startIngest(context: RoleContext): Promise<{ pipelines: In
   lifecycle.addCheck('clickhouse', () => checkClickHouse(clickhouse));
   lifecycle.onStop('close', 'clickhouse client', () => clickhouse.close());
   const producer = await context.producer();
+  await context.topicsThere(streams(config).map(({ topic }) => topic));
 
   const pipelines = await Promise.all(
     streams(config).map(async ({ topic, groupName, table, format, strictFormat }) => {

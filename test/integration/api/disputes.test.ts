@@ -231,7 +231,7 @@ describe('a refund', () => {
     await setBalance(2n ** 63n - 1n);
     expect(await call('POST', `/api/v1/orders/${id}/refunds`, { amount: 1 })).toMatchObject({
       status: 422,
-      body: { code: 'unprocessable', detail: expect.stringContaining('Nothing was changed') as string },
+      body: { code: 'unprocessable', detail: expect.stringContaining('nothing was moved') as string },
     });
     expect((await order(id)).refundedMinor).toBe(0n);
     await setBalance(0n);

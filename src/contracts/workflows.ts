@@ -295,6 +295,10 @@ export interface DeliveryRef {
   generation?: number;
   /** Attempts of former generations: attempts count on, the schedule begins anew. */
   attemptsBefore?: number;
+  /** Attempts of this generation that were made before the workflow was there; none when left out. */
+  attemptsMade?: number;
+  /** How long the subscriber asked to be left alone by the last of them, in milliseconds. */
+  retryAfterMs?: number;
   correlationId: string;
 }
 

@@ -310,6 +310,24 @@ export async function fanOutEvent(
   return FanOut.parse(rows[0]?.result) ?? undefined;
 }
 
+/**
+ * The first step of handing out several events at once: see fanOutEvent.
+ * @returns for each event where its next step begins, null when all of its deliveries are written; events that do not
+ *   exist are missing.
+ * @throws what the database throws in an outage.
+ */
+export async function fanOutEvents(
+  db: Pick<Database, 'pool'>,
+  { eventIds, limit }: { eventIds: readonly string[]; limit: number },
+): Promise<Map<string, string | null>> {
+  const { rows } = await db.pool.query<{ event_id: string; next: string | null }>({
+    name: 'fan_out_events',
+    text: 'SELECT event_id, next FROM fan_out_events($1, $2)',
+    values: [eventIds, limit],
+  });
+  return new Map(rows.map(({ event_id, next }) => [event_id, next]));
+}
+
 // ---------------------------------------------------------------------------------------------------- reads for the API
 
 export interface EventView {

@@ -21,7 +21,7 @@ const program = new Command('remit')
   .showHelpAfterError('(add --help for what this command takes)');
 
 const dataDir = () => path.resolve(process.env['REMIT_DATA_DIR'] || path.join(PROJECT_ROOT, '.remit'));
-const say = (line: string) => process.stdout.write(`${line}\n`);
+const say = (line: string): void => void process.stdout.write(`${line}\n`);
 
 function integer(value: string): number {
   if (!/^\d{1,9}$/.test(value)) throw new InvalidArgumentError('a whole number is needed');
@@ -283,16 +283,23 @@ program
 
 program
   .command('reset')
-  .description('deletes the data of the local stack (.remit/); asks first unless --yes')
+  .description('deletes the data of the local stack (.remit/); says what, and asks first unless --yes')
+  .addHelpText(
+    'after',
+    `
+Only a folder that bears remit's own marker (.remit-data-dir), only what remit itself makes in it, and never while a stack
+runs on it. What others have put there stays.`,
+  )
   .option('--yes', 'do not ask')
   .action(async ({ yes }: { yes?: boolean }) => {
-    if (!yes && !(await confirm(`Delete ${dataDir()} and every payment, order and workflow in it?`))) {
-      say('Nothing was deleted.');
-      return;
-    }
-    const { resetDataDir } = await import('./embedded/reset.js');
+    const { inspectDataDir } = await import('./platform/data-dir.js');
+    const { describeReset, resetDataDir } = await import('./embedded/reset.js');
+    const contents = inspectDataDir(dataDir());
+    if (contents === undefined) return say(`There is no ${dataDir()}: nothing to delete.`);
+    say(describeReset(contents));
+    if (!yes && !(await confirm('Delete this?'))) return say('Nothing was deleted.');
     await resetDataDir(dataDir());
-    say(`Deleted ${dataDir()}.`);
+    say('Deleted.');
   });
 
 async function confirm(question: string): Promise<boolean> {

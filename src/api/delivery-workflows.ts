@@ -5,6 +5,7 @@ import { SIGNALS, TASK_QUEUES, workflowId, WORKFLOWS, type ReplayInput } from '.
 import { deliveryPolicyOf } from '../domain/delivery-policy';
 import type { DeliveryRow } from '../domain/payments';
 import type { ApiDeps } from './routes/route';
+import { callTemporal } from './temporal-call';
 
 const SUBSCRIPTION = defineSearchAttributeKey('RemitSubscriptionId', 'KEYWORD');
 const EVENT_TYPE = defineSearchAttributeKey('RemitEventType', 'KEYWORD');
@@ -14,27 +15,6 @@ type Deps = Pick<ApiDeps, 'config' | 'temporal' | 'log'>;
 /** Temporal's limit of a fairness key, in bytes. */
 const FAIRNESS_KEY_MAX = 64;
 
-/** Calls Temporal within the time of a request. @throws RemitError unavailable when it does not answer. */
-async function call<T>(
-  { config, temporal, log }: Deps,
-  id: string,
-  run: (client: Client) => Promise<T>,
-): Promise<T> {
-  try {
-    const client = await temporal();
-    // Before the request itself is given up, so that it is answered with what happened.
-    const deadline = Date.now() + config.API_REQUEST_TIMEOUT_MS / 2;
-    return await client.withDeadline(deadline, () => run(client));
-  } catch (error) {
-    if (error instanceof WorkflowNotFoundError || error instanceof WorkflowExecutionAlreadyStartedError)
-      throw error;
-    log.error({ err: error, workflowId: id }, 'Temporal did not take a request');
-    throw new RemitError('unavailable', 'Temporal could not be reached in time; try again.');
-  }
-}
-
-type Client = Awaited<ReturnType<ApiDeps['temporal']>>;
-
 /**
  * Has a pending delivery attempted now; its workflow is started when none is running, so that a delivery that was opened
  * just before a crash is started by asking again. Idempotent but for the attempt. @returns the workflow's id.
@@ -42,7 +22,7 @@ type Client = Awaited<ReturnType<ApiDeps['temporal']>>;
 export async function tryDeliveryNow(deps: Deps, row: DeliveryRow, correlationId: string): Promise<string> {
   const ref = deliveryPolicyOf(deps.config)(row, correlationId);
   const id = workflowId.delivery(ref.eventId, ref.subscriptionId, ref.generation);
-  await call(deps, id, (client) =>
+  await callTemporal(deps, id, (client) =>
     client.workflow.signalWithStart(WORKFLOWS.delivery, {
       workflowId: id,
       taskQueue: TASK_QUEUES.deliveries,
@@ -62,7 +42,7 @@ export async function tryDeliveryNow(deps: Deps, row: DeliveryRow, correlationId
 /** Signals a workflow. @returns false when none of this id is running. @throws RemitError unavailable. */
 export async function signalWorkflow(deps: Deps, id: string, signal: string): Promise<boolean> {
   try {
-    await call(deps, id, (client) => client.workflow.getHandle(id).signal(signal));
+    await callTemporal(deps, id, (client) => client.workflow.getHandle(id).signal(signal));
     return true;
   } catch (error) {
     if (error instanceof WorkflowNotFoundError) return false;
@@ -83,7 +63,7 @@ export async function wakeDelivery(deps: Deps, row: DeliveryRow): Promise<void> 
 export async function startReplay(deps: Deps, input: ReplayInput): Promise<void> {
   const id = workflowId.replay(input.replayId);
   try {
-    await call(deps, id, (client) =>
+    await callTemporal(deps, id, (client) =>
       client.workflow.start(WORKFLOWS.replay, {
         workflowId: id,
         taskQueue: TASK_QUEUES.deliveries,

@@ -10,6 +10,7 @@ import {
   type KeyScope,
 } from '../domain/idempotency';
 import { metrics } from '../platform/metrics';
+import { isDatabaseUnavailable } from '../platform/postgres-errors';
 import { toFault } from './problem';
 import { takesIdempotencyKey, type Answer, type ApiDeps, type Caller, type RouteDoc } from './routes/route';
 
@@ -103,9 +104,11 @@ export async function once(
     return answer;
   } catch (error) {
     const { code, detail, errors, unexpected } = toFault(error);
-    if (unexpected || PROBLEM_STATUS[code] >= 500)
-      await releaseKey(database, scope, claim.operationId).catch(() => undefined);
-    else if (code === 'invalid_request')
+    if (unexpected || PROBLEM_STATUS[code] >= 500) {
+      const released = releaseKey(database, scope, claim.operationId).catch(() => undefined);
+      // The answer does not wait for a database that is away a second time; the lease ends by itself.
+      if (!isDatabaseUnavailable(error)) await released;
+    } else if (code === 'invalid_request')
       await forgetKey(database, scope, claim.operationId).catch(() => undefined);
     else await keep({ problem: { code, detail, errors } });
     throw error;

@@ -5,6 +5,7 @@ import type { Problem } from '../contracts/http';
 import { AmountError } from '../contracts/money';
 import { ConflictsExhaustedError } from '../domain/money-transaction';
 import { NotQueuedError } from '../platform/kafka';
+import { isDatabaseUnavailable } from '../platform/postgres-errors';
 
 /** Everything the API refuses leaves as an RFC 9457 problem document; nothing of the inside does. */
 
@@ -66,7 +67,10 @@ export function toFault(error: unknown): Fault {
       unexpected: true,
     };
   if (isDatabaseUnavailable(error))
-    return { ...fault('unavailable', 'The database can’t be reached; try again.'), unexpected: true };
+    return {
+      ...fault('unavailable', 'The database can’t be used at the moment; try again.'),
+      unexpected: true,
+    };
   return { ...fault('internal', 'Something went wrong on our side; it has been logged.'), unexpected: true };
 }
 
@@ -87,26 +91,6 @@ function fromHttpError(error: unknown): Fault | undefined {
   if (error instanceof URIError)
     return fault('invalid_request', 'The path is not correctly percent-encoded.');
   return fault('invalid_request', 'The request can’t be read.');
-}
-
-const UNAVAILABLE =
-  /^(ECONNREFUSED|ECONNRESET|EPIPE|ENOTFOUND|ETIMEDOUT|EAI_AGAIN|08\w{3}|57P0\d|53300|P1001|P1002|P1008|P1017|P2024|P2037)$/;
-
-/** Looks through wrapped errors for a connection that could not be had or was lost. */
-function isDatabaseUnavailable(error: unknown): boolean {
-  let current: unknown = error;
-  for (let depth = 0; depth < 5 && typeof current === 'object' && current !== null; depth += 1) {
-    const { code, originalCode, cause, message, meta } = current as Record<string, unknown>;
-    if (typeof code === 'string' && UNAVAILABLE.test(code)) return true;
-    if (typeof originalCode === 'string' && UNAVAILABLE.test(originalCode)) return true;
-    if (
-      typeof message === 'string' &&
-      /timeout exceeded when trying to connect|Connection terminated/.test(message)
-    )
-      return true;
-    current = cause ?? (meta as Record<string, unknown> | undefined)?.['driverAdapterError'];
-  }
-  return false;
 }
 
 /** A validation failure as a RemitError that names each field. */

@@ -3,7 +3,9 @@ import { WithStartWorkflowOperation, WorkflowUpdateFailedError, type Client } fr
 import { defineSearchAttributeKey, TypedSearchAttributes } from '@temporalio/common';
 import { RemitError } from '../contracts/errors';
 import { TASK_QUEUES, type UPDATES, type WORKFLOWS } from '../contracts/workflows';
+import { checkTemporal } from '../platform/temporal';
 import type { ApiDeps } from './routes/route';
+import { callTemporal } from './temporal-call';
 
 const RemitOrderId = defineSearchAttributeKey('RemitOrderId', 'KEYWORD');
 
@@ -26,8 +28,8 @@ export interface WorkflowUpdate {
  * Sends an update to a workflow on the queue of the orders and waits for its answer; a run is started when none is
  * running. Once Temporal has accepted it, it is carried out even when nobody waits for the answer any more. What the
  * update does must be idempotent: one that met a run at its very end is sent again.
- * @throws WorkflowUpdateFailedError when the workflow refuses it; RemitError unavailable when Temporal can't be reached
- * or does not answer within API_REQUEST_TIMEOUT_MS.
+ * @throws WorkflowUpdateFailedError when the workflow refuses it; RemitError unavailable when Temporal can't be reached,
+ * or the workflow does not decide within API_REQUEST_TIMEOUT_MS.
  */
 export async function updateWorkflow<Result>(
   { config, temporal, log }: Pick<ApiDeps, 'config' | 'temporal' | 'log'>,
@@ -55,6 +57,8 @@ export async function updateWorkflow<Result>(
       }),
     );
   };
+  // A workflow may take its time to decide. That Temporal is away, or hangs, is told from that beforehand.
+  await callTemporal({ temporal, log }, workflowId, checkTemporal);
   for (let attempt = 1; ; attempt++) {
     try {
       return await send();

@@ -14,6 +14,7 @@ import {
 import type { WebhookEvent } from '../generated/prisma/client';
 import { metrics } from '../platform/metrics';
 import type { Database } from '../platform/postgres';
+import { inTransaction } from '../platform/postgres-pool';
 import type { Actor } from './audit';
 import type { EventValidators, JsonSchema } from './event-schemas';
 import { listDeliveries, type DeliveryView } from './deliveries';
@@ -263,22 +264,6 @@ async function writeEvents(
     written.set(candidate.id, { id: found.id, isNew: false });
   }
   return written;
-}
-
-async function inTransaction<T>(pool: Database['pool'], run: (client: PoolClient) => Promise<T>): Promise<T> {
-  const client = await pool.connect();
-  let broken: Error | undefined;
-  try {
-    await client.query('BEGIN');
-    const result = await run(client);
-    await client.query('COMMIT');
-    return result;
-  } catch (error) {
-    await client.query('ROLLBACK').catch((failure: Error) => (broken = failure));
-    throw error;
-  } finally {
-    client.release(broken);
-  }
 }
 
 // ---------------------------------------------------------------------------------------------------- fan-out

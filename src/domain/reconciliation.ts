@@ -1,7 +1,8 @@
-import type { QueryResult, QueryResultRow } from 'pg';
+import type { PoolClient, QueryResult, QueryResultRow } from 'pg';
 import { formatMinor } from '../contracts/money';
 import type { Config } from '../platform/config';
 import type { Database } from '../platform/postgres';
+import { withClient } from '../platform/postgres-pool';
 import { CHECKS, DAILY_TOTALS } from './reconciliation-checks';
 
 export interface Finding {
@@ -63,45 +64,42 @@ const ANSWER_MARGIN_MS = 5_000;
  */
 export async function reconcile(
   { pool }: Pick<Database, 'pool'>,
+  options: ReconciliationOptions,
+): Promise<Reconciliation> {
+  return withClient(pool, (client) => reconcileOn(client, options));
+}
+
+async function reconcileOn(
+  client: PoolClient,
   { tenantId, maxFindings, days, timeoutMs }: ReconciliationOptions,
 ): Promise<Reconciliation> {
-  const client = await pool.connect();
   // The pool gives up a connection that is silent for longer than an ordinary statement may take; this may take longer.
   const ask: Ask = <Row extends QueryResultRow>(text: string, values: unknown[]) =>
     client.query<Row>(Object.assign({ text, values }, { query_timeout: timeoutMs + ANSWER_MARGIN_MS }));
-  let failure: unknown;
-  try {
-    await client.query('BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY');
-    await client.query(`SET LOCAL statement_timeout = ${Math.trunc(timeoutMs)}`);
-    const at = await client.query<{ at: Date }>('SELECT now() AS at');
-    const checks: CheckResult[] = [];
-    for (const check of CHECKS) {
-      const startedAt = performance.now();
-      const { rows } = await ask<Finding & { found: string }>(check.sql, [tenantId ?? null, maxFindings]);
-      checks.push({
-        name: check.name,
-        rule: check.rule,
-        found: Number(rows[0]?.found ?? 0),
-        findings: rows.map(({ subject, detail }) => ({ subject, detail })),
-        durationMs: Math.round(performance.now() - startedAt),
-      });
-    }
-    const dailyTotals = await readDailyTotals(ask, tenantId, days);
-    await client.query('COMMIT');
-    return {
-      clean: checks.every(({ found }) => found === 0),
-      at: at.rows[0]!.at,
-      tenantId: tenantId ?? null,
-      checks,
-      dailyTotals,
-    };
-  } catch (error) {
-    failure = error;
-    throw error;
-  } finally {
-    // A connection in an unknown state is closed, which ends its transaction.
-    client.release(failure !== undefined);
+  await client.query('BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY');
+  await client.query(`SET LOCAL statement_timeout = ${Math.trunc(timeoutMs)}`);
+  const at = await client.query<{ at: Date }>('SELECT now() AS at');
+  const checks: CheckResult[] = [];
+  for (const check of CHECKS) {
+    const startedAt = performance.now();
+    const { rows } = await ask<Finding & { found: string }>(check.sql, [tenantId ?? null, maxFindings]);
+    checks.push({
+      name: check.name,
+      rule: check.rule,
+      found: Number(rows[0]?.found ?? 0),
+      findings: rows.map(({ subject, detail }) => ({ subject, detail })),
+      durationMs: Math.round(performance.now() - startedAt),
+    });
   }
+  const dailyTotals = await readDailyTotals(ask, tenantId, days);
+  await client.query('COMMIT');
+  return {
+    clean: checks.every(({ found }) => found === 0),
+    at: at.rows[0]!.at,
+    tenantId: tenantId ?? null,
+    checks,
+    dailyTotals,
+  };
 }
 
 type Ask = <Row extends QueryResultRow>(text: string, values: unknown[]) => Promise<QueryResult<Row>>;

@@ -97,9 +97,11 @@ const shape = {
   DATABASE_MONEY_POOL_CONNECTIONS: int(16, 1, 200).describe(
     'connections for SERIALIZABLE money transactions',
   ),
-  DATABASE_CONNECT_TIMEOUT_MS: int(5_000, 100, 60_000).describe('longest wait for a connection'),
-  DATABASE_STATEMENT_TIMEOUT_MS: int(15_000, 100, 600_000).describe('longest statement'),
-  DATABASE_ANSWER_TIMEOUT_MS: int(20_000, 200, 900_000).describe(
+  DATABASE_CONNECT_TIMEOUT_MS: int(3_000, 100, 60_000).describe(
+    'longest wait for a connection, a free one of the pool or a new one; then 503',
+  ),
+  DATABASE_STATEMENT_TIMEOUT_MS: int(5_000, 100, 600_000).describe('longest statement'),
+  DATABASE_ANSWER_TIMEOUT_MS: int(6_000, 200, 900_000).describe(
     'a connection that has not answered a statement for this long is given up as dead; more than the longest statement',
   ),
   DATABASE_KEEPALIVE_MS: int(10_000, 1_000, 600_000).describe(
@@ -379,9 +381,6 @@ const shape = {
   ),
   INGEST_RETRY_BASE_MS: int(200, 1, 60_000).describe('first pause when ClickHouse or Kafka is down or full'),
   INGEST_RETRY_CAP_MS: int(10_000, 1, 600_000).describe('longest such pause'),
-  INGEST_REFUSED_ROWS_MAX: int(1_000, 1, 100_000).describe(
-    'rows of one batch that ClickHouse refuses one by one; when there are more, the table is at fault, and it waits',
-  ),
 
   // Local stack only (npm start; no role in a container reads these)
   REMIT_DATA_DIR: text()

@@ -52,6 +52,8 @@ export async function migratePostgres(
   const migrations = await readMigrations(path.join(source.folder, 'migrations'));
   const functions = await readFunctionFiles(path.join(source.folder, 'functions'));
   const client = new PgClient({ connectionString: databaseUrl, application_name: 'remit migrate' });
+  // Whoever waits for an answer gets the error; without a listener it would end the process without a word of why.
+  client.on('error', () => undefined);
   await client.connect();
   try {
     await client.query('SELECT pg_advisory_lock($1)', [MIGRATION_LOCK]);

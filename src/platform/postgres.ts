@@ -1,8 +1,9 @@
 import { PrismaPg } from '@prisma/adapter-pg';
-import { Pool } from 'pg';
+import type { Pool } from 'pg';
 import { PrismaClient } from '../generated/prisma/client';
 import type { Config } from './config';
 import type { Logger } from './logging';
+import { createPool } from './postgres-pool';
 
 /** The database as the domain sees it. */
 export interface Database {
@@ -59,16 +60,22 @@ export function openDatabase(config: DatabaseConfig, log: Logger): Database {
     application_name: 'remit',
     idleTimeoutMillis: 30_000,
   };
-  const pool = new Pool({ ...common, max: config.DATABASE_POOL_CONNECTIONS });
-  const moneyPool = new Pool({
-    ...common,
-    max: config.DATABASE_MONEY_POOL_CONNECTIONS,
-    options: '-c default_transaction_isolation=serializable',
+  const pool = createPool({ ...common, max: config.DATABASE_POOL_CONNECTIONS }, log);
+  const moneyPool = createPool(
+    {
+      ...common,
+      max: config.DATABASE_MONEY_POOL_CONNECTIONS,
+      options: '-c default_transaction_isolation=serializable',
+    },
+    log,
+  );
+  const prisma = new PrismaClient({
+    adapter: new PrismaPg(pool),
+    transactionOptions: {
+      maxWait: config.DATABASE_CONNECT_TIMEOUT_MS,
+      timeout: config.DATABASE_ANSWER_TIMEOUT_MS,
+    },
   });
-  // An idle connection that breaks (the server restarted) is replaced by the pool; without a listener it would crash us.
-  for (const each of [pool, moneyPool])
-    each.on('error', (error) => log.warn({ err: error }, 'idle database connection lost'));
-  const prisma = new PrismaClient({ adapter: new PrismaPg(pool) });
 
   return {
     prisma,

@@ -4,6 +4,7 @@ import path from 'node:path';
 import { SEARCH_ATTRIBUTES } from '../contracts/workflows';
 import type { EmbeddedPart, EmbeddedStack } from '../embedded/stack';
 import { loadConfig, ROLE_NEEDS, type Config } from '../platform/config';
+import { claimDataDir } from '../platform/data-dir';
 import { localSecrets } from './secrets-file';
 
 /** Where everything of a local installation answers; written to `.remit/endpoints.json`. */
@@ -52,7 +53,8 @@ const ALL_PARTS = Object.keys(OUTSIDE) as EmbeddedPart[];
  * @throws ConfigError on bad configuration, EmbeddedError when a part can't start or a prerequisite is missing.
  */
 export async function startLocalStack(options: LocalStackOptions): Promise<LocalStack> {
-  const { dataDir, report } = options;
+  const { report } = options;
+  const dataDir = claimDataDir(options.dataDir);
   const parts = options.parts ?? ALL_PARTS;
   const outside: Partial<Record<EmbeddedPart, string>> = {};
   for (const part of ALL_PARTS) {

@@ -217,11 +217,11 @@ export class Batch {
     return Buffer.from(chunk.subarray(start, start + length));
   }
 
-  /** The rows' bytes from row `from` up to `to`, without what was rejected; lines share memory with the batch. */
-  body(from = 0, to = this.rows): Buffer[] {
-    if (from === 0 && to === this.rows && this.removed.size === 0) return this.lines.parts();
+  /** The bytes of the rows that go into ClickHouse; they share memory with the batch. */
+  body(): Buffer[] {
+    if (this.removed.size === 0) return this.lines.parts();
     const pieces: Buffer[] = [];
-    this.eachLine(from, to, (line, row) => {
+    this.eachLine(0, this.rows, (line, row) => {
       if (!this.removed.has(row)) pieces.push(line);
     });
     return pieces;

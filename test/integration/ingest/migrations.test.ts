@@ -7,6 +7,7 @@ import {
   splitStatements,
 } from '../../../src/platform/clickhouse-migrations';
 import { PROJECT_ROOT } from '../../../src/platform/project';
+import { DOMAIN_EVENTS_TABLE, PURCHASES_TABLE } from '../../../src/bridges/ingest/tables';
 import { createTestSpace } from '../../support/harness';
 import { createIngestSpace, rows } from './support';
 
@@ -84,4 +85,23 @@ describe('ClickHouse migrations', () => {
       expect(ddl).toContain('non_replicated_deduplication_window = 10000');
     await space.clickhouse.close();
   });
+
+  it.each([PURCHASES_TABLE, DOMAIN_EVENTS_TABLE])(
+    'make the columns of $name as ingest fills them',
+    async (table) => {
+      const space = await createIngestSpace();
+      const columns = await rows<{ name: string; type: string }>(
+        space,
+        `SELECT name, type FROM system.columns WHERE database = '${space.name}' AND table = '${table.name}'`,
+      );
+      const types = Object.fromEntries(columns.map(({ name, type }) => [name, type]));
+      // Not for messages to say: when ClickHouse took the row, and a topic that is the default.
+      expect(types).toEqual({
+        ...table.columns,
+        kafkaTopic: 'LowCardinality(String)',
+        storedAt: "DateTime('UTC')",
+      });
+      await space.clickhouse.close();
+    },
+  );
 });

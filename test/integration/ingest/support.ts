@@ -104,3 +104,21 @@ export async function progress(space: TestSpace, topic: string, group: string) {
     await admin.disconnect();
   }
 }
+
+export const PURCHASES_GROUP = 'ingest.purchases';
+
+/** Until all of the topic is settled and committed, and no batch is announced any more. */
+export async function untilCommitted(space: IngestSpace, timeoutMs = 20_000): Promise<void> {
+  await eventually(
+    async () => {
+      const { committed, end, metadata } = await progress(
+        space,
+        space.config.TOPIC_PURCHASES,
+        PURCHASES_GROUP,
+      );
+      expect({ committed, metadata }).toEqual({ committed: end, metadata: '' });
+    },
+    timeoutMs,
+    100,
+  );
+}

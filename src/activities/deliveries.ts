@@ -8,6 +8,7 @@ import {
   loadAftermath,
   loadDeadLetter,
   loadDelivery,
+  loadPending,
   recordAttempt,
   reservePlace,
   type Aftermath,
@@ -32,6 +33,7 @@ import {
   type Deliverable,
   type MadeAttempt,
 } from '../webhooks/attempt';
+import { FirstAttempts } from '../webhooks/first-attempts';
 import { withHeartbeat } from './heartbeat';
 
 /** What delivery activities need of the outside world, handed in by the worker role. */
@@ -45,6 +47,8 @@ export interface DeliveryDeps {
   log: Logger;
   /** Completes a delivery row with the retry policy that applies to it. */
   deliveryPolicy: (row: DeliveryRow, correlationId: string) => DeliveryRef;
+  /** Shared with the consumer of published events, where one process has both; its own when left out. */
+  firstAttempts?: Pick<FirstAttempts, 'make'>;
   /** The time, where a test plays it. */
   clock?: () => Date | Promise<Date>;
 }
@@ -110,7 +114,7 @@ interface Shared extends DeliveryDeps {
 
 /** Durable steps of the delivery workflow. */
 export function createDeliveryActivities(deps: DeliveryDeps) {
-  const { db, log, config } = deps;
+  const { db, log, config, firstAttempts = new FirstAttempts(deps) } = deps;
   const shared: Shared = {
     ...deps,
     gate: new AttemptGate(config),
@@ -119,6 +123,17 @@ export function createDeliveryActivities(deps: DeliveryDeps) {
   };
 
   return {
+    /**
+     * Makes the first attempts of deliveries of one state change, in bulk, and stores them. Repeated, it attempts what is
+     * pending still. @returns what needs a delivery workflow.
+     */
+    makeFirstAttempts: (deliveries: DeliveryRef[]): Promise<DeliveryRef[]> =>
+      withHeartbeat<never, DeliveryRef[]>(async () => {
+        const ids = deliveries.map(({ deliveryId }) => deliveryId);
+        const pending = await loadPending(db, shared.keyring, ids);
+        return firstAttempts.make(pending, deliveries[0]?.correlationId ?? '');
+      }),
+
     /**
      * Makes one attempt and stores it. A subscriber's failure is a result; an outage of our own (database, key,
      * sockets) throws, to be retried by Temporal without using up the subscriber's schedule. Idempotent by

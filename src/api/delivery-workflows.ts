@@ -1,6 +1,7 @@
 import { WorkflowExecutionAlreadyStartedError, WorkflowNotFoundError } from '@temporalio/client';
 import { defineSearchAttributeKey, TypedSearchAttributes } from '@temporalio/common';
 import { RemitError } from '../contracts/errors';
+import { deliveryStart } from '../contracts/starts';
 import { SIGNALS, TASK_QUEUES, workflowId, WORKFLOWS, type ReplayInput } from '../contracts/workflows';
 import { deliveryPolicyOf } from '../domain/delivery-policy';
 import type { DeliveryRow } from '../domain/payments';
@@ -8,12 +9,8 @@ import type { ApiDeps } from './routes/route';
 import { callTemporal } from './temporal-call';
 
 const SUBSCRIPTION = defineSearchAttributeKey('RemitSubscriptionId', 'KEYWORD');
-const EVENT_TYPE = defineSearchAttributeKey('RemitEventType', 'KEYWORD');
 
 type Deps = Pick<ApiDeps, 'config' | 'temporal' | 'log'>;
-
-/** Temporal's limit of a fairness key, in bytes. */
-const FAIRNESS_KEY_MAX = 64;
 
 /**
  * Has a pending delivery attempted now; its workflow is started when none is running, so that a delivery that was opened
@@ -24,16 +21,9 @@ export async function tryDeliveryNow(deps: Deps, row: DeliveryRow, correlationId
   const id = workflowId.delivery(ref.eventId, ref.subscriptionId, ref.generation);
   await callTemporal(deps, id, (client) =>
     client.workflow.signalWithStart(WORKFLOWS.delivery, {
-      workflowId: id,
-      taskQueue: TASK_QUEUES.deliveries,
-      args: [ref],
+      ...deliveryStart(ref),
       signal: SIGNALS.tryNow,
       workflowIdReusePolicy: 'ALLOW_DUPLICATE',
-      priority: { fairnessKey: ref.subscriptionId.slice(0, FAIRNESS_KEY_MAX) },
-      typedSearchAttributes: new TypedSearchAttributes([
-        { key: SUBSCRIPTION, value: ref.subscriptionId },
-        { key: EVENT_TYPE, value: ref.eventType },
-      ]),
     }),
   );
   return id;

@@ -1,4 +1,4 @@
-import { loadPending, type PendingDelivery } from '../domain/deliveries';
+import { loadPendingOfEvents, type PendingDelivery } from '../domain/deliveries';
 import { fanOutEvent, fanOutEvents } from '../domain/events';
 import type { DeliveryRef } from '../contracts/workflows';
 import { EventMessage } from '../contracts/events';
@@ -55,7 +55,7 @@ export function eventDeliveryHandler({
       const eventIds = [...new Set(ids)];
       const next = await fanOutEvents(db, { eventIds, limit });
       const byEvent = new Map<string, PendingDelivery[]>();
-      for (const each of await loadPending(db, keyring, { eventIds, limit })) {
+      for (const each of await loadPendingOfEvents(db, keyring, { eventIds, limit })) {
         const { eventId } = each.delivery;
         byEvent.set(eventId, [...(byEvent.get(eventId) ?? []), each]);
       }
@@ -69,7 +69,7 @@ export function eventDeliveryHandler({
     return (
       step && {
         next: step.next,
-        pending: await loadPending(db, keyring, { eventIds: [eventId], after, limit }),
+        pending: await loadPendingOfEvents(db, keyring, { eventIds: [eventId], after, limit }),
       }
     );
   };

@@ -124,14 +124,39 @@ export interface PendingDelivery {
  * `after`, as fan_out_event counts them.
  * @throws what the database throws in an outage.
  */
-export async function loadPending(
+export async function loadPendingOfEvents(
   db: Pick<Database, 'pool'>,
   keyring: Keyring,
   { eventIds, after = '', limit }: { eventIds: readonly string[]; after?: string; limit: number },
 ): Promise<PendingDelivery[]> {
+  return queryPending(db, keyring, {
+    name: 'load_pending_of_events',
+    where: 'd.event_id = ANY($1) AND d.subscription_id > $2 ORDER BY d.subscription_id LIMIT $3',
+    values: [eventIds, after, limit * eventIds.length],
+  });
+}
+
+/** Reads those of several deliveries that are pending, in one query. @throws what the database throws in an outage. */
+export async function loadPending(
+  db: Pick<Database, 'pool'>,
+  keyring: Keyring,
+  ids: readonly string[],
+): Promise<PendingDelivery[]> {
+  return queryPending(db, keyring, {
+    name: 'load_pending',
+    where: 'd.id = ANY($1::uuid[])',
+    values: [ids],
+  });
+}
+
+async function queryPending(
+  db: Pick<Database, 'pool'>,
+  keyring: Keyring,
+  { name, where, values }: { name: string; where: string; values: unknown[] },
+): Promise<PendingDelivery[]> {
   type Row = LoadedRow & { policy: DeliveryRow; attemptsBefore: number };
   const { rows } = await db.pool.query<Row>({
-    name: 'load_pending_deliveries',
+    name,
     text: `SELECT ${LOADED_COLUMNS}, d.attempts_before AS "attemptsBefore",
                   NULL AS "lastResult", d.last_status_code AS "lastStatusCode",
                   CASE WHEN row_number() OVER (PARTITION BY d.event_id) = 1 THEN e.body END AS body,
@@ -142,9 +167,8 @@ export async function loadPending(
              JOIN subscriptions s ON s.id = d.subscription_id
              JOIN webhook_events e ON e.id = d.event_id
              LEFT JOIN event_configs c ON c.tenant_id = d.tenant_id AND c.event_type = d.event_type
-            WHERE d.event_id = ANY($1) AND d.status = 'pending' AND d.subscription_id > $2
-            ORDER BY d.subscription_id LIMIT $3`,
-    values: [eventIds, after, limit * eventIds.length],
+            WHERE d.status = 'pending' AND ${where}`,
+    values,
   });
   // A body travels once, however many subscriptions get it.
   const bodies = new Map(rows.flatMap(({ eventId, body }) => (body === null ? [] : [[eventId, body]])));

@@ -7,6 +7,46 @@ CREATE OR REPLACE FUNCTION new_event_id() RETURNS text LANGUAGE sql VOLATILE AS 
   SELECT 'evt_' || replace(gen_random_uuid()::text, '-', '')
 $$;
 
+-- The types that subscribers are told of: OWN_EVENT_TYPES of src/contracts/webhooks.ts. A new one is added in both places.
+CREATE OR REPLACE FUNCTION own_event_types() RETURNS text[] LANGUAGE sql IMMUTABLE AS $$
+  SELECT ARRAY['payment.succeeded', 'payment.failed', 'payment.expired', 'payout.succeeded', 'payout.failed',
+    'order.finished', 'order.cancelled', 'order.refunded', 'order.charged_back',
+    'dispute.opened', 'dispute.won', 'dispute.lost', 'dispute.expired',
+    'subscription.failing', 'subscription.paused', 'subscription.disabled', 'subscription.recovered']
+$$;
+
+-- The types that only other systems are told of, on domain.events: INTERNAL_EVENT_TYPES of src/contracts/webhooks.ts.
+CREATE OR REPLACE FUNCTION internal_event_types() RETURNS text[] LANGUAGE sql IMMUTABLE AS $$
+  SELECT ARRAY['order.credited', 'dispute.under_review']
+$$;
+
+-- Tells other systems of a state change: DomainEvent of src/contracts/messages.ts, keyed by its aggregate. Not idempotent.
+-- Raises check_violation for a type of remit's own words (payment, order, …) that the contracts do not name.
+CREATE OR REPLACE FUNCTION domain_event(
+  p_id text, p_tenant text, p_type text, p_at text, p_aggregate text, p_aggregate_id text, p_data jsonb,
+  p_correlation text
+) RETURNS void LANGUAGE plpgsql AS $$
+BEGIN
+  IF p_type <> ALL (own_event_types() || internal_event_types())
+     AND split_part(p_type, '.', 1) IN (SELECT split_part(own, '.', 1) FROM unnest(own_event_types()) AS own) THEN
+    RAISE EXCEPTION '% is not a type of event that remit emits', p_type USING ERRCODE = 'check_violation';
+  END IF;
+  PERFORM outbox_put('domain.events', p_aggregate_id,
+    jsonb_build_object('id', p_id, 'type', p_type, 'aggregate', p_aggregate, 'aggregateId', p_aggregate_id,
+      'tenantId', p_tenant, 'occurredAt', p_at, 'correlationId', p_correlation, 'data', p_data), p_correlation);
+END $$;
+
+-- Asks for an event workflow that hands an event out (EventMessage of src/contracts/events.ts): for events that no
+-- workflow is there to announce. Not idempotent, but the workflow is: it has the event's id.
+CREATE OR REPLACE FUNCTION request_fan_out(
+  p_id text, p_tenant text, p_type text, p_at text, p_data jsonb, p_correlation text
+) RETURNS void LANGUAGE plpgsql AS $$
+BEGIN
+  PERFORM outbox_put('events', p_id,
+    jsonb_build_object('id', p_id, 'tenantId', p_tenant, 'clientId', NULL, 'type', p_type, 'timestamp', p_at,
+      'data', p_data), p_correlation);
+END $$;
+
 -- Announces a state change under p_id: a domain.events message in the outbox, the webhook event, and one delivery for each
 -- subscription that matches, none of a type that is not enabled. Returns the deliveries, whose workflows the caller
 -- starts: [DeliveryRef]. Not idempotent: an id is used once (unique_violation).
@@ -18,11 +58,7 @@ DECLARE
   v_config event_configs;
   v_deliveries jsonb;
 BEGIN
-  INSERT INTO outbox (topic, key, value, headers)
-  VALUES ('domain.events', p_aggregate_id,
-          jsonb_build_object('id', p_id, 'type', p_type, 'aggregate', p_aggregate, 'aggregateId', p_aggregate_id,
-            'tenantId', p_tenant, 'occurredAt', v_at, 'correlationId', p_correlation, 'data', p_data)::text,
-          jsonb_build_object('remit-correlation-id', coalesce(p_correlation, '')));
+  PERFORM domain_event(p_id, p_tenant, p_type, v_at, p_aggregate, p_aggregate_id, p_data, p_correlation);
   INSERT INTO webhook_events (id, tenant_id, type, body, correlation_id)
   VALUES (p_id, p_tenant, p_type,
           jsonb_build_object('type', p_type, 'timestamp', v_at, 'data', p_data)::text, p_correlation);
@@ -42,12 +78,8 @@ END $$;
 CREATE OR REPLACE FUNCTION note_event(
   p_tenant text, p_type text, p_aggregate text, p_aggregate_id text, p_data jsonb, p_correlation text
 ) RETURNS void LANGUAGE sql AS $$
-  INSERT INTO outbox (topic, key, value, headers)
-  VALUES ('domain.events', p_aggregate_id,
-          jsonb_build_object('id', new_event_id(), 'type', p_type, 'aggregate', p_aggregate,
-            'aggregateId', p_aggregate_id, 'tenantId', p_tenant, 'occurredAt', iso_utc(clock_timestamp()),
-            'correlationId', p_correlation, 'data', p_data)::text,
-          jsonb_build_object('remit-correlation-id', coalesce(p_correlation, '')))
+  SELECT domain_event(new_event_id(), p_tenant, p_type, iso_utc(clock_timestamp()), p_aggregate, p_aggregate_id, p_data,
+    p_correlation)
 $$;
 
 -- Writes the deliveries of a published event, p_limit subscriptions at a time in the order of their ids, beginning after

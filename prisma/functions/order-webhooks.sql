@@ -14,12 +14,10 @@ BEGIN
   RETURN v_outcome;
 END $$;
 
--- Decides a NEW order by what a provider says of it: FINISHED, or CANCELLED with p_failure. The same row in
--- payment_attempts and the same journal reference as in pay_order: an order is paid once, whichever way.
+-- Decides a NEW order by what a provider says of it: what it collected is revenue. The same row in payment_attempts and the
+-- same journal reference as in pay_order: an order is paid once, whichever way.
 CREATE OR REPLACE FUNCTION decide_order_by_provider(p_order orders, p_failure text, p_event_id text, p jsonb)
 RETURNS jsonb LANGUAGE plpgsql AS $$
-DECLARE
-  v_order orders;
 BEGIN
   IF p_failure IS NULL THEN
     PERFORM ledger_must_post(p_order.tenant_id, 'order', 'order:' || p_order.id, p_order.currency,
@@ -27,24 +25,7 @@ BEGIN
             (NULL, 'revenue:orders', p_order.amount_minor, 0)::ledger_line],
       'provider:' || (p->>'provider'), p->>'correlationId');
   END IF;
-  INSERT INTO payment_attempts (order_id, status, failure_code, amount_minor, webhook_event_id, method)
-  VALUES (p_order.id, CASE WHEN p_failure IS NULL THEN 'succeeded' ELSE 'failed' END, p_failure, p_order.amount_minor,
-          p_event_id, 'provider');
-  UPDATE orders
-     SET status = CASE WHEN p_failure IS NULL THEN 'FINISHED' ELSE 'CANCELLED' END,
-         collected_as = CASE WHEN p_failure IS NULL THEN 'order' END,
-         failure_code = p_failure, decided_at = now()
-   WHERE id = p_order.id RETURNING * INTO v_order;
-  INSERT INTO outbox (topic, key, value, headers)
-  VALUES ('payment-status', v_order.id::text,
-          jsonb_build_object('event', 'payment-status', 'orderId', v_order.id, 'userId', v_order.user_id,
-            'status', CASE WHEN p_failure IS NULL THEN 'SUCCESS' ELSE 'FAILED' END, 'reason', p_failure,
-            'amount', format_minor(v_order.amount_minor, v_order.currency), 'currency', v_order.currency,
-            'decidedAt', iso_utc(v_order.decided_at))::text,
-          jsonb_build_object('remit-correlation-id', coalesce(p->>'correlationId', '')));
-  RETURN emit_event(p_event_id, v_order.tenant_id,
-    CASE v_order.status WHEN 'FINISHED' THEN 'order.finished' ELSE 'order.cancelled' END,
-    'order', v_order.id::text, order_data(v_order), p->>'correlationId');
+  RETURN decide_order(p_order, 'provider', p_failure, p_event_id, p->>'correlationId');
 END $$;
 
 -- A provider collected money for an order that was decided without it: the money is the user's. What disputes had taken
@@ -109,7 +90,6 @@ DECLARE
   v_failure text := CASE p->>'status' WHEN 'failed' THEN 'provider_declined' WHEN 'expired' THEN 'expired' END;
   v_outcome text;
   v_event_id text;
-  v_deliveries jsonb := '[]';
 BEGIN
   PERFORM require_serializable();
   SELECT * INTO v_order FROM orders WHERE id = (p->>'orderId')::uuid FOR UPDATE;
@@ -148,14 +128,12 @@ BEGIN
   END IF;
 
   CASE v_outcome
-    WHEN 'applied' THEN
-      v_deliveries := decide_order_by_provider(v_order, v_failure, v_event_id, p);
-      SELECT * INTO STRICT v_order FROM orders WHERE id = v_order.id;
+    WHEN 'applied' THEN RETURN decide_order_by_provider(v_order, v_failure, v_event_id, p);
     WHEN 'credited' THEN PERFORM credit_collected(v_order, p);
     WHEN 'contradiction' THEN
       PERFORM audit_note(v_order.tenant_id, 'provider:' || (p->>'provider'), v_outcome, 'order:' || v_order.id,
         p->>'correlationId', p);
     ELSE NULL;
   END CASE;
-  RETURN order_result(v_order, v_outcome, v_deliveries);
+  RETURN order_result(v_order, v_outcome, '[]');
 END $$;

@@ -22,6 +22,33 @@ CREATE OR REPLACE FUNCTION order_left(p_order orders) RETURNS bigint LANGUAGE sq
     ELSE 0 END
 $$;
 
+-- Decides a NEW order: FINISHED, or CANCELLED with p_failure. Its row in payment_attempts is what makes that once, whichever
+-- way it was paid (p_method: balance, provider); the money was moved before. Announced under p_event_id. Returns what
+-- order_result makes of it. Not idempotent (unique_violation).
+CREATE OR REPLACE FUNCTION decide_order(
+  p_order orders, p_method text, p_failure text, p_event_id text, p_correlation text
+) RETURNS jsonb LANGUAGE plpgsql AS $$
+DECLARE
+  v_order orders;
+BEGIN
+  INSERT INTO payment_attempts (order_id, status, failure_code, amount_minor, webhook_event_id, method)
+  VALUES (p_order.id, CASE WHEN p_failure IS NULL THEN 'succeeded' ELSE 'failed' END, p_failure, p_order.amount_minor,
+          p_event_id, p_method);
+  UPDATE orders
+     SET status = CASE WHEN p_failure IS NULL THEN 'FINISHED' ELSE 'CANCELLED' END, failure_code = p_failure,
+         collected_as = CASE WHEN p_failure IS NULL AND p_method = 'provider' THEN 'order' END, decided_at = now()
+   WHERE id = p_order.id RETURNING * INTO v_order;
+  PERFORM outbox_put('payment-status', v_order.id::text,
+    jsonb_build_object('event', 'payment-status', 'orderId', v_order.id, 'userId', v_order.user_id,
+      'status', CASE WHEN p_failure IS NULL THEN 'SUCCESS' ELSE 'FAILED' END, 'reason', p_failure,
+      'amount', format_minor(v_order.amount_minor, v_order.currency), 'currency', v_order.currency,
+      'decidedAt', iso_utc(v_order.decided_at)), p_correlation);
+  RETURN order_result(v_order, 'applied',
+    emit_event(p_event_id, v_order.tenant_id,
+      CASE v_order.status WHEN 'FINISHED' THEN 'order.finished' ELSE 'order.cancelled' END,
+      'order', v_order.id::text, order_data(v_order), p_correlation));
+END $$;
+
 -- Pays an order from its user's balance: FINISHED, or CANCELLED without funds or account. p: orderId, userId, amountMinor,
 -- currency, correlationId. Returns PayOrderResult. Idempotent: payment_attempts has one row an order, a repeated call is a
 -- duplicate.
@@ -30,9 +57,7 @@ DECLARE
   v_order orders;
   v_account_id uuid;
   v_posted text := 'account_missing';
-  v_event_id text := new_event_id();
   v_correlation text := p->>'correlationId';
-  v_deliveries jsonb;
 BEGIN
   PERFORM require_serializable();
   SELECT * INTO v_order FROM orders WHERE id = (p->>'orderId')::uuid FOR UPDATE;
@@ -41,8 +66,7 @@ BEGIN
   END IF;
   IF v_order.user_id <> p->>'userId' OR v_order.amount_minor <> (p->>'amountMinor')::bigint
      OR v_order.currency <> p->>'currency' THEN
-    INSERT INTO audit_log (tenant_id, actor, action, cause, correlation_id, details)
-    VALUES (v_order.tenant_id, 'bridge', 'event_conflict', 'order:' || v_order.id, v_correlation, p);
+    PERFORM audit_note(v_order.tenant_id, 'bridge', 'event_conflict', 'order:' || v_order.id, v_correlation, p);
     RETURN order_result(v_order, 'event_conflict', '[]');
   END IF;
   IF v_order.status <> 'NEW' THEN
@@ -59,23 +83,5 @@ BEGIN
       'user:' || v_order.user_id, v_correlation);
   END IF;
 
-  INSERT INTO payment_attempts (order_id, status, failure_code, amount_minor, webhook_event_id)
-  VALUES (v_order.id, CASE v_posted WHEN 'ok' THEN 'succeeded' ELSE 'failed' END, nullif(v_posted, 'ok'),
-          v_order.amount_minor, v_event_id);
-  UPDATE orders
-     SET status = CASE v_posted WHEN 'ok' THEN 'FINISHED' ELSE 'CANCELLED' END,
-         failure_code = nullif(v_posted, 'ok'), decided_at = now()
-   WHERE id = v_order.id RETURNING * INTO v_order;
-
-  INSERT INTO outbox (topic, key, value, headers)
-  VALUES ('payment-status', v_order.id::text,
-          jsonb_build_object('event', 'payment-status', 'orderId', v_order.id, 'userId', v_order.user_id,
-            'status', CASE v_posted WHEN 'ok' THEN 'SUCCESS' ELSE 'FAILED' END, 'reason', nullif(v_posted, 'ok'),
-            'amount', format_minor(v_order.amount_minor, v_order.currency), 'currency', v_order.currency,
-            'decidedAt', iso_utc(v_order.decided_at))::text,
-          jsonb_build_object('remit-correlation-id', coalesce(v_correlation, '')));
-  v_deliveries := emit_event(v_event_id, v_order.tenant_id,
-    CASE v_order.status WHEN 'FINISHED' THEN 'order.finished' ELSE 'order.cancelled' END,
-    'order', v_order.id::text, order_data(v_order), v_correlation);
-  RETURN order_result(v_order, 'applied', v_deliveries);
+  RETURN decide_order(v_order, 'balance', nullif(v_posted, 'ok'), new_event_id(), v_correlation);
 END $$;

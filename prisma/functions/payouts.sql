@@ -41,11 +41,8 @@ BEGIN
      WHERE id = v_id RETURNING * INTO v_payment;
     v_deliveries := emit_event(v_event_id, v_payment.tenant_id, 'payout.failed', 'payout', v_id::text,
       payment_data(v_payment), p->>'correlationId');
-    INSERT INTO outbox (topic, key, value, headers)
-    VALUES ('events', v_event_id,
-            jsonb_build_object('id', v_event_id, 'tenantId', v_payment.tenant_id, 'clientId', NULL,
-              'type', 'payout.failed', 'timestamp', iso_utc(v_payment.settled_at), 'data', payment_data(v_payment))::text,
-            jsonb_build_object('remit-correlation-id', coalesce(p->>'correlationId', '')));
+    PERFORM request_fan_out(v_event_id, v_payment.tenant_id, 'payout.failed', iso_utc(v_payment.settled_at),
+      payment_data(v_payment), p->>'correlationId');
   END IF;
   RETURN jsonb_build_object('outcome', v_posted, 'id', v_id, 'deliveries', v_deliveries);
 END $$;

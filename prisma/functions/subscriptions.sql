@@ -110,7 +110,6 @@ DECLARE
   v_type text := 'subscription.' || CASE p_action WHEN 'pause' THEN 'paused' ELSE 'recovered' END;
   v_at text;
   v_data jsonb;
-  v_body jsonb;
 BEGIN
   -- Two new replays at once would both find the last free place.
   IF p_replay IS NOT NULL THEN
@@ -150,23 +149,17 @@ BEGIN
    WHERE id = p_id RETURNING * INTO s;
   -- The places that were reserved in its rate are for attempts that did not come: it begins anew.
   DELETE FROM subscription_pacing WHERE subscription_id = p_id AND p_action = 'resume';
-  INSERT INTO audit_log (tenant_id, actor, action, cause, correlation_id, details)
-  VALUES (p_tenant, p_actor, CASE p_action WHEN 'pause' THEN 'subscription.paused' ELSE 'subscription.resumed' END,
-          'subscription:' || p_id, p_correlation,
-          jsonb_build_object('before', jsonb_build_object('state', v_before),
-            'after', jsonb_strip_nulls(jsonb_build_object('state', s.state, 'replayId', r.id))));
+  PERFORM audit_note(p_tenant, p_actor,
+    CASE p_action WHEN 'pause' THEN 'subscription.paused' ELSE 'subscription.resumed' END, 'subscription:' || p_id,
+    p_correlation,
+    jsonb_build_object('before', jsonb_build_object('state', v_before),
+      'after', jsonb_strip_nulls(jsonb_build_object('state', s.state, 'replayId', r.id))));
   v_at := iso_utc(clock_timestamp());
   v_data := subscription_data(s);
-  v_body := jsonb_build_object('type', v_type, 'timestamp', v_at, 'data', v_data);
   INSERT INTO webhook_events (id, tenant_id, type, body, correlation_id, fanned_out_at)
-  VALUES (v_event_id, p_tenant, v_type, v_body::text, p_correlation, NULL);
-  INSERT INTO outbox (topic, key, value, headers)
-  VALUES ('events', v_event_id,
-          (jsonb_build_object('id', v_event_id, 'tenantId', p_tenant, 'clientId', NULL) || v_body)::text,
-          jsonb_build_object('remit-correlation-id', coalesce(p_correlation, ''))),
-         ('domain.events', p_id,
-          jsonb_build_object('id', v_event_id, 'type', v_type, 'aggregate', 'subscription', 'aggregateId', p_id,
-            'tenantId', p_tenant, 'occurredAt', v_at, 'correlationId', p_correlation, 'data', v_data)::text,
-          jsonb_build_object('remit-correlation-id', coalesce(p_correlation, '')));
+  VALUES (v_event_id, p_tenant, v_type,
+          jsonb_build_object('type', v_type, 'timestamp', v_at, 'data', v_data)::text, p_correlation, NULL);
+  PERFORM request_fan_out(v_event_id, p_tenant, v_type, v_at, v_data, p_correlation);
+  PERFORM domain_event(v_event_id, p_tenant, v_type, v_at, 'subscription', p_id, v_data, p_correlation);
   RETURN jsonb_build_object('outcome', 'ok', 'missedSince', iso_utc(v_missed), 'replayId', r.id);
 END $$;

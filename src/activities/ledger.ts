@@ -2,6 +2,7 @@ import type { DeliveryRef, HousekeepingStep, ReconciliationSummary } from '../co
 import { purgeKeys } from '../domain/idempotency';
 import { saveSweepPosition, sweepPayments, type SweepPosition } from '../domain/payment-sweep';
 import { reconcile, reconciliationOptions } from '../domain/reconciliation';
+import type { WithoutWorkflow } from '../domain/reconciliation-work-checks';
 import type { Config } from '../platform/config';
 import type { Logger } from '../platform/logging';
 import { metrics } from '../platform/metrics';
@@ -9,6 +10,8 @@ import type { ActivityDeps } from './deps';
 
 export type LedgerDeps = Pick<ActivityDeps, 'db' | 'deliveryPolicy'> & {
   log: Logger;
+  /** Looks at which workflows are running; when left out, work without one is not looked for. */
+  lookAtWorkflows?: () => Promise<WithoutWorkflow>;
   config: Pick<
     Config,
     | 'RECONCILIATION_FINDINGS_MAX'
@@ -23,11 +26,14 @@ export type LedgerDeps = Pick<ActivityDeps, 'db' | 'deliveryPolicy'> & {
 };
 
 /** What the schedules run: reconciliation, and the housekeeping of payments and idempotency keys. */
-export function createLedgerActivities({ db, log, config, deliveryPolicy }: LedgerDeps) {
+export function createLedgerActivities({ db, log, config, deliveryPolicy, lookAtWorkflows }: LedgerDeps) {
   return {
     /** Reconciles all tenants, sets the metric that alarms, and logs what was found. Reads only. */
     async reconcileLedger(): Promise<ReconciliationSummary> {
-      const result = await reconcile(db, reconciliationOptions(config));
+      const result = await reconcile(db, {
+        ...reconciliationOptions(config),
+        ...(lookAtWorkflows && { withoutWorkflow: await lookAtWorkflows() }),
+      });
       for (const { name, found, findings } of result.checks) {
         metrics.reconciliationFindings.set({ check: name }, found);
         if (found > 0) log.error({ check: name, found, findings }, 'reconciliation found a difference');

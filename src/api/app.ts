@@ -12,7 +12,7 @@ import { hasRoundedAmount } from '../contracts/http';
 import { Authenticator } from './auth';
 import { beginRequest, pathOf } from './context';
 import { once, ReplayedRefusal } from './idempotency';
-import { EventValidators } from '../domain/event-schemas';
+import { EventSchemas } from '../domain/event-schemas';
 import { tenantRateLimit } from './rate-limit';
 import { invalidRequest, sendProblem, toFault } from './problem';
 import { accountRoutes } from './routes/accounts';
@@ -85,7 +85,9 @@ export function createApp(deps: ApiDeps): Express {
   const readJson = jsonReader(deps);
   const authenticator = new Authenticator(deps.config);
   const limit = tenantRateLimit(deps.config);
-  const routeDeps = { ...deps, eventValidators: new EventValidators(deps.config.EVENT_SCHEMA_CACHE_ENTRIES) };
+  const eventSchemas = new EventSchemas(deps.config.EVENT_SCHEMA_CACHE_ENTRIES);
+  deps.lifecycle.onStop('close', 'schema threads', () => eventSchemas.close());
+  const routeDeps = { ...deps, eventSchemas };
   const routes = allRoutes();
   for (const path of new Set(routes.map((route) => route.path))) {
     const here = routes.filter((route) => route.path === path);

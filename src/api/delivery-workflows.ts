@@ -18,7 +18,7 @@ type Deps = Pick<ApiDeps, 'config' | 'temporal' | 'log'>;
  */
 export async function tryDeliveryNow(deps: Deps, row: DeliveryRow, correlationId: string): Promise<string> {
   const ref = deliveryPolicyOf(deps.config)(row, correlationId);
-  const id = workflowId.delivery(ref.eventId, ref.subscriptionId, ref.generation);
+  const { workflowId: id } = deliveryStart(ref);
   await callTemporal(deps, id, (client) =>
     client.workflow.signalWithStart(WORKFLOWS.delivery, {
       ...deliveryStart(ref),

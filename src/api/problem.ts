@@ -27,6 +27,7 @@ const TITLES: Record<ProblemCode, string> = {
   idempotency_key_reused: 'The idempotency key was used for another request',
   account_missing: 'The user has no account in this currency',
   unprocessable: 'The request can’t be carried out',
+  schema_too_complex: 'The schema takes too long to check',
   precondition_required: 'If-Match is required',
   rate_limited: 'Too many requests',
   internal: 'Internal error',

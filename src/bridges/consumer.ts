@@ -3,6 +3,7 @@ import type { Config } from '../platform/config';
 import { soundHeaders, type MessageProducer } from '../platform/kafka';
 import type { Lifecycle } from '../platform/lifecycle';
 import type { Logger } from '../platform/logging';
+import { unreadableBatch } from '../platform/record-batch';
 import { ConsumerLag } from './consumer-lag';
 import { sendDeadLetter } from './dead-letters';
 import { Dispatcher } from './dispatcher';
@@ -307,6 +308,7 @@ function idOf(topic: string, partition: number): string {
 }
 
 function toIncoming(topic: string, partition: number, message: KafkaMessage): IncomingMessage {
+  const unreadable = unreadableBatch(message);
   return {
     topic,
     partition,
@@ -315,5 +317,6 @@ function toIncoming(topic: string, partition: number, message: KafkaMessage): In
     value: message.value,
     headers: soundHeaders(message.headers),
     timestampMs: Number(message.timestamp),
+    ...(unreadable ? { unreadable } : {}),
   };
 }

@@ -11,7 +11,7 @@ import { fromSourceMessage, type IncomingMessage } from './message';
 /** Longer explanations are cut: a header is no place for a document. */
 const MAX_REASON_CHARACTERS = 1_000;
 
-type Position = Pick<SourceMessage, 'topic' | 'partition' | 'offset'>;
+type Position = Pick<SourceMessage, 'topic' | 'partition' | 'offset'> & Pick<IncomingMessage, 'unreadable'>;
 
 /**
  * The headers that a dead letter adds to those of its message. A message that was dead-lettered and redriven before
@@ -29,7 +29,8 @@ export function deadLetterHeaders(
   return {
     [names.topic]: source.topic,
     [names.partition]: String(source.partition),
-    [names.offset]: source.offset,
+    [names.offset]: source.unreadable?.firstOffset ?? source.offset,
+    ...(source.unreadable ? { [names.lastOffset]: source.unreadable.lastOffset } : {}),
     [names.errorCode]: code,
     [names.errorMessage]: reason.slice(0, MAX_REASON_CHARACTERS),
     [names.firstFailedAt]: before[names.firstFailedAt] ?? now.toISOString(),

@@ -1,5 +1,6 @@
 import type { Logger } from '../platform/logging';
 import { metrics } from '../platform/metrics';
+import { unreadableReason } from '../platform/record-batch';
 import { PoisonMessage, type IncomingMessage } from './message';
 import type { PartitionWork, Task } from './partition-work';
 
@@ -96,6 +97,11 @@ export class Dispatcher {
   /** Hands the message to the handler. Resolves with why it was refused, or undefined when it was taken. */
   private async refusal({ message, bytes }: Task): Promise<PoisonMessage | undefined> {
     const { messageMaxBytes } = this.options;
+    if (message.unreadable)
+      return new PoisonMessage(
+        'unreadable_batch',
+        unreadableReason(message.unreadable, message.value?.length ?? 0),
+      );
     if (bytes > messageMaxBytes)
       return new PoisonMessage(
         'message_too_large',

@@ -4,6 +4,7 @@ import type { z } from 'zod';
 import type { DeadLetterCode } from '../contracts/errors';
 import type { SourceMessage } from '../contracts/workflows';
 import { headersToStrings } from '../platform/kafka';
+import type { UnreadableBatch } from '../platform/record-batch';
 
 /** A Kafka message as a stream's handler gets it: raw, so that a dead letter can repeat it byte for byte. */
 export interface IncomingMessage {
@@ -15,6 +16,8 @@ export interface IncomingMessage {
   headers: IHeaders;
   /** The producer's or broker's time, milliseconds since 1970. */
   timestampMs: number;
+  /** Set when it stands for a batch that could not be read: `offset` is the last of it, `value` its bytes. */
+  unreadable?: UnreadableBatch;
 }
 
 /** Thrown by a handler for a message that will never be right: it goes to the DLQ and the partition goes on. */

@@ -72,6 +72,9 @@ const DEAD_LETTER_HEADERS = {
     [HEADERS.deadLetter.topic]: text('topic that the message was read from'),
     [HEADERS.deadLetter.partition]: text('its partition'),
     [HEADERS.deadLetter.offset]: text('its offset'),
+    [HEADERS.deadLetter.lastOffset]: text(
+      'only of `unreadable_batch`: the last offset that could not be read',
+    ),
     [HEADERS.deadLetter.errorCode]: { ...text('why it was refused'), enum: [...DEAD_LETTER_CODES] },
     [HEADERS.deadLetter.errorMessage]: text('the same in words'),
     [HEADERS.deadLetter.firstFailedAt]: text('ISO 8601'),

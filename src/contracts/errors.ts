@@ -20,6 +20,7 @@ export const PROBLEM_STATUS = {
   idempotency_key_reused: 422,
   account_missing: 422,
   unprocessable: 422,
+  schema_too_complex: 422,
   precondition_required: 428,
   rate_limited: 429,
   internal: 500,
@@ -46,6 +47,7 @@ export const DEAD_LETTER_CODES = [
   'dispute_mismatch',
   'event_conflict',
   'row_refused',
+  'unreadable_batch',
   'delivery_exhausted',
 ] as const;
 

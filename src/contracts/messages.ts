@@ -1,5 +1,6 @@
 import { z } from 'zod';
 import { Currency, MajorAmount } from './money';
+import { Timestamp } from './times';
 
 /** Kafka messages. Amounts on the wire are in major units; strings where remit is the producer. */
 
@@ -96,10 +97,7 @@ export const ChargebackWebhook = z
     amount: MajorAmount.nullish().meta({ description: 'The whole order when left out' }),
     currency: Currency.nullish().meta({ description: 'Required with amount' }),
     reason: line(500).nullish(),
-    evidence_due_by: z.iso
-      .datetime({ offset: true })
-      .refine((text) => /^(19[7-9]|2\d\d)\d-/.test(text), { error: 'must be of the years 1970 to 2999' })
-      .nullish(),
+    evidence_due_by: Timestamp.nullish(),
   })
   .refine(({ amount, currency }) => !amount || Boolean(currency), {
     path: ['currency'],
@@ -126,7 +124,7 @@ export const Envelope = z
     key: Uuid.meta({ description: 'the order id', format: 'uuid' }),
     type: z.enum(['order.webhook', 'dispute.webhook']),
     payload: z.record(z.string(), z.unknown()),
-    timestamp: z.iso.datetime({ offset: true }).meta({ description: 'when remit got the webhook' }),
+    timestamp: Timestamp.meta({ description: 'when remit got the webhook' }),
   })
   .meta({ id: 'Envelope' });
 export type Envelope = z.infer<typeof Envelope>;
@@ -139,7 +137,7 @@ export const PaymentRequestEvent = z
     userId: line(128).min(1),
     amount: z.string(),
     currency: Currency,
-    requestedAt: z.iso.datetime(),
+    requestedAt: Timestamp,
   })
   .meta({ id: 'PaymentRequestEvent' });
 export type PaymentRequestEvent = z.infer<typeof PaymentRequestEvent>;
@@ -154,7 +152,7 @@ export const PaymentStatusEvent = z
     reason: z.string().nullable(),
     amount: z.string(),
     currency: Currency,
-    decidedAt: z.iso.datetime({ offset: true }),
+    decidedAt: Timestamp,
   })
   .meta({ id: 'PaymentStatusEvent' });
 export type PaymentStatusEvent = z.infer<typeof PaymentStatusEvent>;
@@ -167,7 +165,7 @@ export const DomainEvent = z
     aggregate: z.enum(['payment', 'payout', 'order', 'dispute', 'account', 'subscription']),
     aggregateId: z.string(),
     tenantId: z.string(),
-    occurredAt: z.iso.datetime({ offset: true }),
+    occurredAt: Timestamp,
     correlationId: z.string().nullable(),
     data: z.record(z.string(), z.unknown()),
   })
@@ -183,6 +181,7 @@ export const HEADERS = {
     topic: 'remit-source-topic',
     partition: 'remit-source-partition',
     offset: 'remit-source-offset',
+    lastOffset: 'remit-source-last-offset',
     errorCode: 'remit-error-code',
     errorMessage: 'remit-error-message',
     firstFailedAt: 'remit-first-failed-at',

@@ -17,6 +17,13 @@ export const WORKFLOWS = {
   replaySweep: 'replaySweepWorkflow',
 } as const;
 
+/** Those without which unfinished work stands still until somebody starts them again: no message is on its way to them. */
+export const CARRYING_WORKFLOWS: readonly string[] = [
+  WORKFLOWS.dispute,
+  WORKFLOWS.replay,
+  WORKFLOWS.delivery,
+];
+
 /** Ids of the Temporal schedules, and of the workflows that they start. */
 export const SCHEDULES = {
   reconciliation: 'reconciliation',

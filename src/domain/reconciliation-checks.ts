@@ -1,5 +1,6 @@
 import { listed, tenant, type Check } from './reconciliation-check';
 import { ORDER_CHECKS } from './reconciliation-order-checks';
+import { WORK_CHECKS } from './reconciliation-work-checks';
 
 /** Accounts and their entries, payments and payouts, and how orders were paid. */
 const MONEY_CHECKS: readonly Check[] = [
@@ -152,7 +153,7 @@ const MONEY_CHECKS: readonly Check[] = [
 ];
 
 /** In the order in which they are run and shown. A new rule of the ledger is a new entry in one of these. */
-export const CHECKS: readonly Check[] = [...MONEY_CHECKS, ...ORDER_CHECKS];
+export const CHECKS: readonly Check[] = [...MONEY_CHECKS, ...ORDER_CHECKS, ...WORK_CHECKS];
 
 /** Settled payments and payouts by provider and UTC day, the newest first. `$2` is the number of days. */
 export const DAILY_TOTALS = `

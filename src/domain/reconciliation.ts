@@ -4,6 +4,7 @@ import type { Config } from '../platform/config';
 import type { Database } from '../platform/postgres';
 import { withClient } from '../platform/postgres-pool';
 import { CHECKS, DAILY_TOTALS } from './reconciliation-checks';
+import { findStranded, WORKFLOW_CHECK, type WithoutWorkflow } from './reconciliation-work-checks';
 
 export interface Finding {
   /** What is wrong, such as `account:<id>` or `order:<id>`. */
@@ -51,7 +52,17 @@ export interface ReconciliationOptions {
   days: number;
   /** Longest single check, in milliseconds. */
   timeoutMs: number;
+  /** Work that waits for longer than this, in milliseconds, stands still; an hour when left out. */
+  stuckAfterMs?: number;
+  /** Asks Temporal; when left out, or for a single tenant, what has no workflow is not looked for. */
+  withoutWorkflow?: WithoutWorkflow;
 }
+
+/**
+ * Everything is carried on within seconds, or, while a role or server is away, as soon as it is back: an outage that took
+ * longer is worth a finding.
+ */
+const STUCK_AFTER_MS = 3_600_000;
 
 /** The server’s own limit comes first. */
 const ANSWER_MARGIN_MS = 5_000;
@@ -66,12 +77,23 @@ export async function reconcile(
   { pool }: Pick<Database, 'pool'>,
   options: ReconciliationOptions,
 ): Promise<Reconciliation> {
-  return withClient(pool, (client) => reconcileOn(client, options));
+  const { tenantId, maxFindings, stuckAfterMs = STUCK_AFTER_MS, withoutWorkflow } = options;
+  const result = await withClient(pool, (client) => reconcileOn(client, options));
+  if (withoutWorkflow === undefined || tenantId !== undefined) return result;
+  // After the snapshot: it is about now, and asking Temporal may take a while.
+  const startedAt = performance.now();
+  const stranded = await findStranded({ pool }, withoutWorkflow, { maxFindings, stuckAfterMs });
+  const durationMs = Math.round(performance.now() - startedAt);
+  return {
+    ...result,
+    clean: result.clean && stranded.found === 0,
+    checks: [...result.checks, { ...WORKFLOW_CHECK, ...stranded, durationMs }],
+  };
 }
 
 async function reconcileOn(
   client: PoolClient,
-  { tenantId, maxFindings, days, timeoutMs }: ReconciliationOptions,
+  { tenantId, maxFindings, days, timeoutMs, stuckAfterMs = STUCK_AFTER_MS }: ReconciliationOptions,
 ): Promise<Reconciliation> {
   // The pool gives up a connection that is silent for longer than an ordinary statement may take; this may take longer.
   const ask: Ask = <Row extends QueryResultRow>(text: string, values: unknown[]) =>
@@ -82,7 +104,11 @@ async function reconcileOn(
   const checks: CheckResult[] = [];
   for (const check of CHECKS) {
     const startedAt = performance.now();
-    const { rows } = await ask<Finding & { found: string }>(check.sql, [tenantId ?? null, maxFindings]);
+    const { rows } = await ask<Finding & { found: string }>(check.sql, [
+      tenantId ?? null,
+      maxFindings,
+      ...(check.aged ? [stuckAfterMs] : []),
+    ]);
     checks.push({
       name: check.name,
       rule: check.rule,

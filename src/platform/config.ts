@@ -328,7 +328,7 @@ const shape = {
     'event types, and event configs, of one tenant',
   ),
   EVENT_SCHEMA_CACHE_ENTRIES: int(1_000, 1, 100_000).describe(
-    'compiled JSON Schemas kept by one API process',
+    'compiled JSON Schemas kept by each thread of an API process that checks events',
   ),
   EVENTS_BATCH_MAX_EVENTS: int(100, 1, 1_000).describe('events in one POST /api/v1/events/batch'),
   EVENT_FANOUT_BATCH_ROWS: int(100, 1, 1_000).describe('deliveries of one event that are written at a time'),

@@ -1,14 +1,18 @@
 import { createHash } from 'node:crypto';
 import { readdir, readFile } from 'node:fs/promises';
 import path from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
 import type { Client as PgClient } from 'pg';
 import { z } from 'zod';
 
 /**
- * How long a file of functions may wait for a lock. Only triggers take one; a table's writers must not queue up behind a
- * migration that itself waits for one of them.
+ * How long a file of functions waits for a lock. Only triggers take one; a table's writers must not queue up for long
+ * behind a migration that itself waits for one of them. Then it lets them pass, and tries again.
  */
-const LOCK_TIMEOUT_MS = 10_000;
+const LOCK_TIMEOUT_MS = 2_000;
+const LOCK_TRIES = 10;
+/** SQLSTATEs of a lock that was not had in time, or only by a deadlock. */
+const LOCK_NOT_HAD = new Set(['55P03', '40P01']);
 
 /** What was applied when, and by which version; the last row of a file is what holds. */
 const HISTORY_TABLE = `
@@ -52,9 +56,11 @@ export async function readFunctionFiles(folder: string): Promise<FunctionFile[]>
 export async function newerVersion(client: PgClient, version: string): Promise<string | undefined> {
   await client.query(HISTORY_TABLE);
   const { rows } = await client.query<{ version: string }>('SELECT DISTINCT version FROM _remit_functions');
+  // Major, minor and patch; candidates of a release do not go before it.
+  const [own] = version.split('-');
   return rows
     .map((row) => row.version)
-    .find((other) => other.localeCompare(version, 'en', { numeric: true }) > 0);
+    .find((other) => other.split('-', 1)[0]?.localeCompare(own ?? '', 'en', { numeric: true }) === 1);
 }
 
 /**
@@ -74,10 +80,23 @@ export async function applyFunctions(
   const applied = new Map(rows.map((row) => [row.file, row.checksum]));
   const changed = files.filter(({ name, checksum }) => applied.get(name) !== checksum);
   if (changed.length === 0) return [];
+  for (let attempt = 1; ; attempt++) {
+    try {
+      await applyFiles(client, changed, version);
+      return changed.map(({ name }) => `functions/${name}`);
+    } catch (error) {
+      const { cause } = error as { cause?: { code?: string } };
+      if (attempt === LOCK_TRIES || !LOCK_NOT_HAD.has(cause?.code ?? '')) throw error;
+      await sleep(Math.random() * 1_000);
+    }
+  }
+}
+
+async function applyFiles(client: PgClient, files: readonly FunctionFile[], version: string): Promise<void> {
   await client.query('BEGIN');
   try {
     await client.query(`SET LOCAL lock_timeout = ${LOCK_TIMEOUT_MS}`);
-    for (const file of changed) {
+    for (const file of files) {
       await applyFile(client, file);
       await client.query('INSERT INTO _remit_functions (file, checksum, version) VALUES ($1, $2, $3)', [
         file.name,
@@ -90,7 +109,6 @@ export async function applyFunctions(
     await client.query('ROLLBACK');
     throw error;
   }
-  return changed.map(({ name }) => `functions/${name}`);
 }
 
 async function applyFile(client: PgClient, { name, sql }: FunctionFile): Promise<void> {

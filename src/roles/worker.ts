@@ -7,7 +7,7 @@ import {
   type NativeConnection,
 } from '@temporalio/worker';
 import { createActivities } from '../activities';
-import { TASK_QUEUES, type TaskQueue } from '../contracts/workflows';
+import { CARRYING_WORKFLOWS, TASK_QUEUES, type TaskQueue } from '../contracts/workflows';
 import { startConsumer } from '../bridges/consumer';
 import { sendDeadLetter } from '../bridges/dead-letters';
 import { eventDeliveryHandler, type EventDeliveryDeps } from '../bridges/event-deliveries';
@@ -17,6 +17,7 @@ import { workflowBundlePath } from '../platform/build-workflow-bundle';
 import { kafkaReadiness } from '../platform/kafka';
 import type { Logger } from '../platform/logging';
 import { metrics } from '../platform/metrics';
+import { openWorkflows } from '../platform/open-workflows';
 import { createKeyring } from '../platform/secrets';
 import { connectTemporalWorker } from '../platform/temporal';
 import { createWebhookClient } from '../platform/webhook-http';
@@ -78,6 +79,7 @@ export async function startWorker(
     disputeEvidenceDueMs: config.DISPUTE_EVIDENCE_DUE_MS,
     sendDeadLetter: (source, code, message) => sendDeadLetter(producer, config, source, code, message),
     deliveryPolicy,
+    lookAtWorkflows: async () => openWorkflows(await context.temporal(), CARRYING_WORKFLOWS),
   });
   const codePath = await workflowBundlePath();
 

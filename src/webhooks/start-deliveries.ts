@@ -6,7 +6,8 @@ import { WORKFLOWS, type DeliveryRef } from '../contracts/workflows';
 const SIDE_BY_SIDE = 16;
 
 /**
- * Starts the workflow of each delivery. One that is there already, or was, is left alone: the row is the judge.
+ * Starts the workflow of each delivery. One that runs is left alone; an id that was used before is used again: what is
+ * pending has to be carried on.
  * @throws what Temporal throws while it is away.
  */
 export async function startDeliveryWorkflows(
@@ -25,7 +26,7 @@ async function startOne(client: Client, ref: DeliveryRef, timeoutMs: number): Pr
     await client.withDeadline(Date.now() + timeoutMs, () =>
       client.workflow.start(WORKFLOWS.delivery, {
         ...deliveryStart(ref),
-        workflowIdReusePolicy: 'REJECT_DUPLICATE',
+        workflowIdReusePolicy: 'ALLOW_DUPLICATE',
       }),
     );
   } catch (error) {

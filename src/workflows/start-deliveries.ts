@@ -25,8 +25,9 @@ const { makeFirstAttempts } = proxyActivities<DeliveryActivities>(FIRST_ATTEMPTS
 
 /**
  * Delivers what a state change wrote: makes the first attempt of each in one activity, and starts a delivery workflow, as
- * a child that outlives this workflow, for each that is not delivered by it. Repeating it delivers and starts nothing
- * twice: the delivery row is the judge.
+ * a child that outlives this workflow, for each that is not delivered by it. Repeating it after a crash starts none beside
+ * one that runs, and the delivery row is the judge of what an ended one has left: the id may be used again, or a row that
+ * a restored database has back would stay pending for ever.
  */
 export async function startDeliveries(deliveries: readonly DeliveryRef[]): Promise<void> {
   for (let from = 0; from < deliveries.length; from += AT_ONCE) {
@@ -40,7 +41,7 @@ async function startDelivery(delivery: DeliveryRef): Promise<void> {
     await startChild(WORKFLOWS.delivery, {
       ...deliveryStart(delivery),
       parentClosePolicy: ParentClosePolicy.ABANDON,
-      workflowIdReusePolicy: WorkflowIdReusePolicy.REJECT_DUPLICATE,
+      workflowIdReusePolicy: WorkflowIdReusePolicy.ALLOW_DUPLICATE,
     });
   } catch (error) {
     if (!(error instanceof WorkflowExecutionAlreadyStartedError)) throw error;

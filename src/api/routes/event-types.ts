@@ -57,10 +57,11 @@ export const eventTypeRoutes: Route[] = [
         headers: { Location: 'where it is', ...ETAG },
       },
     },
-    problems: ['conflict', 'unprocessable'],
+    problems: ['conflict', 'unprocessable', 'schema_too_complex'],
     async handle({ deps, body, ...call }) {
       const created = await createEventType(
         deps.database,
+        deps.eventSchemas,
         actorOf(call),
         body,
         deps.config.EVENT_TYPES_MAX_PER_TENANT,
@@ -120,9 +121,9 @@ export const eventTypeRoutes: Route[] = [
     params: EventTypeParams,
     body: UpdateEventTypeBody,
     responses: { 200: { description: 'The event type', schema: EventType, headers: ETAG } },
-    problems: ['not_found'],
+    problems: ['not_found', 'schema_too_complex'],
     async handle({ deps, params, body, expected, ...call }) {
-      const updated = await updateEventType(deps.database, actorOf(call), {
+      const updated = await updateEventType(deps.database, deps.eventSchemas, actorOf(call), {
         name: nameOf(params.name),
         expected,
         changes: given(body),

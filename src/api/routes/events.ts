@@ -45,9 +45,9 @@ export const eventRoutes: Route[] = [
         headers: { Location: 'where it is' },
       },
     },
-    problems: ['conflict', 'unprocessable'],
+    problems: ['conflict', 'unprocessable', 'schema_too_complex'],
     async handle({ deps, body, operationId, ...call }) {
-      const [published] = await publishEvents(deps.database, deps.eventValidators, actorOf(call), [body], {
+      const [published] = await publishEvents(deps.database, deps.eventSchemas, actorOf(call), [body], {
         operationId,
         maxMessageBytes: deps.config.KAFKA_MESSAGE_MAX_BYTES,
       });
@@ -68,14 +68,14 @@ export const eventRoutes: Route[] = [
     access: 'token',
     body: PublishBatchBody,
     responses: { 202: { description: 'The events are stored, in the order given', schema: PublishedBatch } },
-    problems: ['conflict', 'unprocessable'],
+    problems: ['conflict', 'unprocessable', 'schema_too_complex'],
     async handle({ deps, body, operationId, ...call }) {
       const max = deps.config.EVENTS_BATCH_MAX_EVENTS;
       if (body.events.length > max)
         throw new RemitError('invalid_request', 'Some fields are not valid.', [
           { path: 'events', message: `must have at most ${max} events` },
         ]);
-      const items = await publishEvents(deps.database, deps.eventValidators, actorOf(call), body.events, {
+      const items = await publishEvents(deps.database, deps.eventSchemas, actorOf(call), body.events, {
         operationId,
         maxMessageBytes: deps.config.KAFKA_MESSAGE_MAX_BYTES,
         pathOf: (index, field) => `events.${index}.${field}`,

@@ -150,6 +150,7 @@ export class Batch {
         value: record.value && Buffer.from(record.value),
         headers: hasHeaders(record.headers) ? copyHeaders(record.headers) : {},
         timestampMs: Number(record.timestamp),
+        ...(record.unreadable ? { unreadable: record.unreadable } : {}),
       },
     });
   }

@@ -2,6 +2,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import type { Config } from '../../platform/config';
 import type { Logger } from '../../platform/logging';
 import { metrics } from '../../platform/metrics';
+import { unreadableReason } from '../../platform/record-batch';
 import { PoisonMessage } from '../message';
 import { Backoff } from './backoff';
 import type { Batch, ClosedBy } from './batch';
@@ -158,7 +159,9 @@ export class IngestPipeline implements SourceListener {
 
   private addTo(batch: Batch, record: SourceRecord): void {
     const { format, config, source } = this.options;
-    const { value } = record;
+    const { value, unreadable } = record;
+    if (unreadable)
+      return batch.addPoison(record, 'unreadable_batch', unreadableReason(unreadable, value?.length ?? 0));
     if (value !== null && value.length <= config.KAFKA_MESSAGE_MAX_BYTES) {
       if (format.takesBytes(value)) return batch.append(record, value);
       metrics.ingestSlowPath.inc({ topic: source.topic });

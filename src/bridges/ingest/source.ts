@@ -1,4 +1,5 @@
 import type { IHeaders } from 'kafkajs';
+import type { UnreadableBatch } from '../../platform/record-batch';
 
 /**
  * The port to the log that batches are read from. An adapter for another Kafka client implements `MessageSource` and
@@ -12,6 +13,8 @@ export interface SourceRecord {
   headers?: IHeaders | undefined;
   /** Milliseconds since 1970, in digits. */
   timestamp: string;
+  /** Set when it stands for a batch that could not be read: `offset` is the last of it, `value` its bytes. */
+  unreadable?: UnreadableBatch | undefined;
 }
 
 /** What one fetch brought of one partition. */

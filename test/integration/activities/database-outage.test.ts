@@ -6,7 +6,7 @@ import { DefaultLogger } from '@temporalio/worker';
 import { createActivities } from '../../../src/activities';
 import { DataRefusedError } from '../../../src/domain/money-transaction';
 import { publishEvents } from '../../../src/domain/events';
-import { EventValidators } from '../../../src/domain/event-schemas';
+import { EventSchemas } from '../../../src/domain/event-schemas';
 import { createEventType } from '../../../src/domain/event-types';
 import { createReplay } from '../../../src/domain/replays';
 import { createSubscription } from '../../../src/domain/subscriptions';
@@ -33,6 +33,7 @@ let webhooks: WebhookClient;
 let receiver: Subscriber;
 let activities: Record<string, (input: unknown) => Promise<unknown>>;
 let subscriptionId: string;
+const schemas = new EventSchemas(10);
 
 beforeAll(async () => {
   space = await createTestSpace();
@@ -61,20 +62,21 @@ beforeAll(async () => {
   subscriptionId = subscription.id;
   await createEventType(
     db,
+    schemas,
     by,
     { ...{ name: 'made.thing', description: '' }, schema: null, example: null },
     10,
   );
 });
 afterAll(async () => {
-  await Promise.all([webhooks?.close(), receiver?.close(), broken?.close(), db?.close()]);
+  await Promise.all([schemas.close(), webhooks?.close(), receiver?.close(), broken?.close(), db?.close()]);
   way?.close();
 });
 
 const by = { tenantId: TENANT, actor: 'test', correlationId: 'test' };
 
 async function publish(): Promise<string> {
-  const [made] = await publishEvents(db, new EventValidators(10), by, [{ type: 'made.thing', data: {} }], {
+  const [made] = await publishEvents(db, schemas, by, [{ type: 'made.thing', data: {} }], {
     maxMessageBytes: 100_000,
   });
   return made!.id;

@@ -12,6 +12,7 @@ import { hasRoundedAmount } from '../contracts/http';
 import { Authenticator } from './auth';
 import { beginRequest, pathOf } from './context';
 import { once, ReplayedRefusal } from './idempotency';
+import { EventPublisher } from '../domain/event-publisher';
 import { EventSchemas } from '../domain/event-schemas';
 import { tenantRateLimit } from './rate-limit';
 import { invalidRequest, sendProblem, toFault } from './problem';
@@ -87,7 +88,9 @@ export function createApp(deps: ApiDeps): Express {
   const limit = tenantRateLimit(deps.config);
   const eventSchemas = new EventSchemas(deps.config.EVENT_SCHEMA_CACHE_ENTRIES);
   deps.lifecycle.onStop('close', 'schema threads', () => eventSchemas.close());
-  const routeDeps = { ...deps, eventSchemas };
+  const { KAFKA_MESSAGE_MAX_BYTES: maxBytes } = deps.config;
+  const eventPublisher = new EventPublisher(deps.database, eventSchemas, maxBytes);
+  const routeDeps = { ...deps, eventSchemas, eventPublisher };
   const routes = allRoutes();
   for (const path of new Set(routes.map((route) => route.path))) {
     const here = routes.filter((route) => route.path === path);

@@ -6,6 +6,7 @@ import { Coalescer } from '../platform/coalescer';
 import type { Config } from '../platform/config';
 import { headersToStrings } from '../platform/kafka';
 import type { Database } from '../platform/postgres';
+import { isDatabaseUnavailable } from '../platform/postgres-errors';
 import type { Keyring } from '../platform/secrets';
 import type { FirstAttempts } from '../webhooks/first-attempts';
 import { parseJson, parseWith, PoisonMessage, type IncomingMessage } from './message';
@@ -20,7 +21,7 @@ export interface EventDeliveryDeps {
   keyring: Keyring;
   firstAttempts: FirstAttempts;
   /** Resolves when the workflow of each delivery is there. Idempotent. */
-  startDeliveries(deliveries: readonly DeliveryRef[]): Promise<void>;
+  startDeliveries: (deliveries: readonly DeliveryRef[]) => Promise<void>;
   config: Pick<Config, 'EVENT_FANOUT_BATCH_ROWS'>;
 }
 
@@ -51,6 +52,7 @@ export function eventDeliveryHandler({
   const firstSteps = new Coalescer<string, Step | undefined>({
     maxItems: FAN_OUT_BATCH,
     maxCalls: FAN_OUT_CALLS,
+    mayBeOneItems: (error) => !isDatabaseUnavailable(error),
     run: async (ids) => {
       const eventIds = [...new Set(ids)];
       const next = await fanOutEvents(db, { eventIds, limit });

@@ -9,6 +9,11 @@ export interface CoalescerOptions<Item, Answer> {
   maxItems: number;
   /** Calls under way at most. */
   maxCalls: number;
+  /**
+   * Whether an error may be the fault of one item: then each is tried on its own, so that nobody pays for another. Of an
+   * outage that would only make more calls.
+   */
+  mayBeOneItems(error: unknown): boolean;
 }
 
 interface Waiting<Item, Answer> {
@@ -48,10 +53,21 @@ export class Coalescer<Item, Answer> {
       const answers = await this.options.run(batch.map(({ item }) => item));
       batch.forEach(({ resolve }, index) => resolve(answers[index]!));
     } catch (error) {
-      for (const { reject } of batch) reject(error);
+      if (batch.length > 1 && this.options.mayBeOneItems(error))
+        for (const each of batch) await this.alone(each);
+      else for (const { reject } of batch) reject(error);
     } finally {
       this.calls -= 1;
       this.next();
+    }
+  }
+
+  private async alone({ item, resolve, reject }: Waiting<Item, Answer>): Promise<void> {
+    try {
+      const [answer] = await this.options.run([item]);
+      resolve(answer!);
+    } catch (error) {
+      reject(error);
     }
   }
 }

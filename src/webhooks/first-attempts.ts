@@ -13,6 +13,7 @@ import { Coalescer } from '../platform/coalescer';
 import type { Logger } from '../platform/logging';
 import { metrics } from '../platform/metrics';
 import type { Database } from '../platform/postgres';
+import { isDatabaseUnavailable } from '../platform/postgres-errors';
 import type { WebhookClient } from '../platform/webhook-http';
 import { healthRules, makeAttempt, type AttemptPlan, type MadeAttempt } from './attempt';
 
@@ -53,6 +54,7 @@ export class FirstAttempts {
     this.records = new Coalescer({
       maxItems: RECORD_BATCH,
       maxCalls: RECORD_CALLS,
+      mayBeOneItems: (error) => !isDatabaseUnavailable(error),
       run: (attempts) => recordAttempts(deps.db, attempts, this.rules),
     });
   }

@@ -5,7 +5,7 @@ import { TASK_QUEUES, type TaskQueue } from './contracts/workflows';
 import { ConfigError, loadConfig, ROLE_NEEDS } from './platform/config';
 import { Lifecycle } from './platform/lifecycle';
 import { createLogger } from './platform/logging';
-import { PROJECT_ROOT, VERSION } from './platform/project';
+import { callerPath, PROJECT_ROOT, VERSION } from './platform/project';
 import { endQuietlyWithoutReader } from './platform/terminal';
 import type { RoleContext } from './roles/context';
 import type { SendOptions } from './roles/local-access';
@@ -22,7 +22,7 @@ const program = new Command('remit')
   .version(VERSION)
   .showHelpAfterError('(add --help for what this command takes)');
 
-const dataDir = () => path.resolve(process.env['REMIT_DATA_DIR'] || path.join(PROJECT_ROOT, '.remit'));
+const dataDir = () => callerPath(process.env['REMIT_DATA_DIR'] || path.join(PROJECT_ROOT, '.remit'));
 const say = (line: string): void => void process.stdout.write(`${line}\n`);
 
 function integer(value: string): number {

@@ -244,7 +244,9 @@ BEGIN
   IF v_dispute.status <> 'opened' OR v_dispute.evidence_due_at > clock_timestamp() THEN
     RETURN dispute_result(v_dispute, CASE v_dispute.status WHEN 'expired' THEN 'duplicate' ELSE 'noted' END);
   END IF;
-  RETURN dispute_result(close_dispute(v_dispute, 'expired', 'system:expiry', v_dispute.correlation_id), 'applied');
+  -- A statement of its own: in one expression dispute_result would not see the deliveries that the end has written.
+  v_dispute := close_dispute(v_dispute, 'expired', 'system:expiry', v_dispute.correlation_id);
+  RETURN dispute_result(v_dispute, 'applied');
 END $$;
 
 -- Submits evidence, once a dispute and only until it is due, also when the provider reviews the dispute already.

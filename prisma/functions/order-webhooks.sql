@@ -14,8 +14,8 @@ BEGIN
   RETURN v_outcome;
 END $$;
 
--- Decides a NEW order by what a provider says of it: what it collected is revenue. The same row in payment_attempts and the
--- same journal reference as in pay_order: an order is paid once, whichever way.
+-- Decides a NEW order of the payment method `provider` by what its provider says: what it collected is revenue. The same row
+-- in payment_attempts and the same journal reference as in pay_order: an order is paid once, whichever way.
 CREATE OR REPLACE FUNCTION decide_order_by_provider(p_order orders, p_failure text, p_event_id text, p jsonb)
 RETURNS jsonb LANGUAGE plpgsql AS $$
 BEGIN
@@ -25,10 +25,10 @@ BEGIN
             (NULL, 'revenue:orders', p_order.amount_minor, 0)::ledger_line],
       'provider:' || (p->>'provider'), p->>'correlationId');
   END IF;
-  RETURN decide_order(p_order, 'provider', p_failure, p_event_id, p->>'correlationId');
+  RETURN decide_order(p_order, p_failure, p_event_id, p->>'correlationId');
 END $$;
 
--- A provider collected money for an order that was decided without it: the money is the user's. What disputes had taken
+-- A provider collected money for an order that the balance pays, or that had been cancelled: the money is the user's. What disputes had taken
 -- of the order meanwhile was of this money: they are covered by it from now on, and the order's revenue, and then what was
 -- lost, get back what they had given. The user keeps what is left, as if the collection had been heard of before the
 -- disputes. An order that is CHARGED_BACK already stays so (docs/adr/0011).
@@ -81,7 +81,9 @@ BEGIN
 END $$;
 
 -- Applies one order webhook. p is OrderEvent of src/contracts/workflows.ts (without its source). Returns what order_result
--- makes. Idempotent by (provider, providerEventId), as settle_provider_event. Refused events leave only an audit row.
+-- makes. Only an order of the payment method `provider` is decided by it: of one that the balance pays, money that was
+-- collected all the same is credited, whether the order is paid already or not, so that the outcome never depends on which
+-- comes first. Idempotent by (provider, providerEventId), as settle_provider_event. Refused events leave only an audit row.
 CREATE OR REPLACE FUNCTION settle_order_event(p jsonb) RETURNS jsonb LANGUAGE plpgsql AS $$
 DECLARE
   v_order orders;
@@ -105,10 +107,10 @@ BEGIN
 
   v_outcome := CASE
     WHEN p->>'status' = 'pending' THEN 'noted'
-    WHEN p->>'status' = 'success' AND v_order.collected_as IS NOT NULL THEN 'duplicate'
-    WHEN p->>'status' = 'success' AND v_order.status <> 'NEW' THEN 'credited'
-    WHEN v_order.status = 'NEW' THEN 'applied'
-    WHEN v_order.collected_as IS NOT NULL THEN 'contradiction'
+    WHEN v_order.collected_as IS NOT NULL THEN
+      CASE p->>'status' WHEN 'success' THEN 'duplicate' ELSE 'contradiction' END
+    WHEN v_order.status = 'NEW' AND v_order.payment_method = 'provider' THEN 'applied'
+    WHEN p->>'status' = 'success' THEN 'credited'
     WHEN v_order.failure_code = v_failure THEN 'duplicate'
     ELSE 'noted' END;
   IF v_outcome = 'applied' THEN v_event_id := new_event_id(); END IF;

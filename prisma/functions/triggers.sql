@@ -41,9 +41,10 @@ CREATE OR REPLACE TRIGGER decided_is_final BEFORE UPDATE ON orders FOR EACH ROW
   WHEN (OLD.status <> NEW.status AND OLD.status <> 'NEW' AND (OLD.status <> 'FINISHED' OR NEW.status <> 'CHARGED_BACK'))
   EXECUTE FUNCTION refuse_change('a decided order only ever becomes CHARGED_BACK, when it was FINISHED');
 CREATE OR REPLACE TRIGGER terms_are_final BEFORE UPDATE ON orders FOR EACH ROW
-  WHEN ((NEW.id, NEW.tenant_id, NEW.user_id, NEW.amount_minor, NEW.currency)
-        IS DISTINCT FROM (OLD.id, OLD.tenant_id, OLD.user_id, OLD.amount_minor, OLD.currency))
-  EXECUTE FUNCTION refuse_change('user, amount and currency never change');
+  WHEN ((NEW.id, NEW.tenant_id, NEW.user_id, NEW.amount_minor, NEW.currency, NEW.payment_method, NEW.expires_at)
+        IS DISTINCT FROM
+        (OLD.id, OLD.tenant_id, OLD.user_id, OLD.amount_minor, OLD.currency, OLD.payment_method, OLD.expires_at))
+  EXECUTE FUNCTION refuse_change('user, amount, currency and payment method never change');
 
 -- ---------------------------------------------------------------------------------------------- disputes
 

@@ -3,7 +3,7 @@ import type { z } from 'zod';
 import { PROBLEM_STATUS, RemitError, type ProblemCode } from '../contracts/errors';
 import type { Problem } from '../contracts/http';
 import { AmountError } from '../contracts/money';
-import { ConflictsExhaustedError } from '../domain/money-transaction';
+import { ConflictsExhaustedError, DataRefusedError } from '../domain/money-transaction';
 import { NotQueuedError } from '../platform/kafka';
 import { isDatabaseUnavailable } from '../platform/postgres-errors';
 
@@ -41,6 +41,8 @@ const RETRY_AFTER_S: Partial<Record<ProblemCode, number>> = {
   idempotency_in_progress: 1,
   rate_limited: 1,
 };
+/** SQLSTATE of a number beyond bigint. */
+const OUT_OF_RANGE = '22003';
 const MAX_FIELDS = 20;
 const MAX_TEXT_CHARACTERS = 200;
 
@@ -60,6 +62,10 @@ export function toFault(error: unknown): Fault {
     return fault('invalid_request', 'A field is not valid.', [{ path: 'amount', message: error.message }]);
   if (error instanceof NotQueuedError)
     return fault('not_queued', 'The message broker did not take the event; send it again.');
+  if (error instanceof DataRefusedError && error.code === OUT_OF_RANGE)
+    return fault('unprocessable', 'A balance would become larger than can be kept; nothing was moved.', [
+      { path: 'amount', message: 'makes a balance that is larger than can be kept' },
+    ]);
   const parser = fromHttpError(error);
   if (parser) return parser;
   if (error instanceof ConflictsExhaustedError)

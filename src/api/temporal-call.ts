@@ -3,10 +3,10 @@ import { RemitError } from '../contracts/errors';
 import type { ApiDeps } from './routes/route';
 
 /** A start or a signal takes milliseconds; Temporal that takes longer than this hangs, or is away. */
-export const TEMPORAL_ANSWER_MS = 4_000;
+export const TEMPORAL_ANSWER_MS = 8_000;
 
 /**
- * Calls Temporal, for at most TEMPORAL_ANSWER_MS and as long again while it has to connect first. The call may have been
+ * Calls Temporal, for at most TEMPORAL_ANSWER_MS, after connecting first when there is no connection yet. The call may have been
  * carried out when it fails: it must be idempotent.
  * @throws RemitError unavailable when it does not answer; what it says of a workflow that is not there, or there already.
  */

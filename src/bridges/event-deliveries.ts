@@ -32,7 +32,7 @@ interface Step {
 
 /** @throws PoisonMessage invalid_json, invalid_message. */
 export function parseEventMessage(message: IncomingMessage): EventMessage {
-  return parseWith(EventMessage, parseJson(message).json);
+  return parseWith(EventMessage, parseJson(message));
 }
 
 /**

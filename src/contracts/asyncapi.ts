@@ -79,6 +79,9 @@ const DEAD_LETTER_HEADERS = {
     [HEADERS.deadLetter.errorMessage]: text('the same in words'),
     [HEADERS.deadLetter.firstFailedAt]: text('ISO 8601'),
     [HEADERS.deadLetter.attempts]: text('how often it was tried'),
+    [HEADERS.deadLetter.lost]: text(
+      'only when the message could not be read any more: why. The value is then what remit had read of it',
+    ),
     ...CORRELATION,
   },
 };

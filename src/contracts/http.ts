@@ -124,13 +124,3 @@ export const Alive = z.object({ alive: z.literal(true) }).meta({ id: 'Alive' });
 export const Readiness = z
   .object({ ready: z.boolean(), dependencies: z.record(z.string(), z.string()) })
   .meta({ id: 'Readiness', description: 'each dependency: ok, or what is wrong with it' });
-
-const AMOUNT_AS_LONG_NUMBER = /"amount"\s*:\s*-?[\d.eE+-]{17,}/;
-
-/**
- * Whether a JSON text gives an amount as a number with more digits than a double holds exactly: JSON.parse would have
- * rounded it before parseMajorAmount could refuse it. Such an amount has to be sent as a string.
- */
-export function hasRoundedAmount(json: string): boolean {
-  return AMOUNT_AS_LONG_NUMBER.test(json);
-}

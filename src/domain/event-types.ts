@@ -5,7 +5,7 @@ import type { Database } from '../platform/postgres';
 import { recordChange, type Actor } from './audit';
 import type { EventSchemas, JsonSchema } from './event-schemas';
 import { afterCursor, NEWEST_FIRST, toPage, type Page } from './pages';
-import { lockQuota, requireRoom } from './quota';
+import { createWithinQuota, requireRoom } from './quota';
 import { requireOneRow, requireVersion, type ExpectedVersions } from './versions';
 
 /** A type of events that a tenant publishes. */
@@ -77,8 +77,7 @@ export async function createEventType(
   const { tenantId } = actor;
   await requireSound(schemas, tenantId, fields);
   try {
-    return await db.prisma.$transaction(async (tx) => {
-      await lockQuota(tx, 'event types', tenantId);
+    return await createWithinQuota(db, 'event types', tenantId, async (tx) => {
       requireRoom('event types', await tx.eventType.count({ where: { tenantId } }), maxPerTenant);
       const created = await tx.eventType.create({ data: { tenantId, name, ...stored(fields) } });
       await recordChange(tx, actor, { action: 'event_type.created', cause: cause(name), after: fields });

@@ -4,7 +4,7 @@ import path from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { writeFileAtomic } from './cache';
 import { lastLines, logSize, openLog, readLogFrom } from './log-file';
-import { processCommand, processIdentity, signalProcess, stopProcess } from './processes';
+import { processCommand, processIdentity, signalProcess, stopProcess } from '../platform/processes';
 import { EmbeddedError, EMBEDDED_PARTS, type EmbeddedPart, type PartExit } from './types';
 
 /** How to run one part; everything that differs between PostgreSQL, Kafka, Temporal and ClickHouse. */

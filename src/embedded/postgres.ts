@@ -16,7 +16,7 @@ import path from 'node:path';
 import { promisify } from 'node:util';
 import { Client } from 'pg';
 import { findExecutable } from './cache';
-import { processCommand, processIdentity, stopProcess } from './processes';
+import { processCommand, processIdentity, stopProcess } from '../platform/processes';
 import { refuseUnknownContent, type PartCommand, type PartServer } from './part-process';
 import { EmbeddedError } from './types';
 

@@ -1,7 +1,7 @@
 import { rm, rmdir } from 'node:fs/promises';
 import path from 'node:path';
 import { DATA_DIR_MARKER, inspectDataDir, type DataDirContents } from '../platform/data-dir';
-import { tryLock } from './lock';
+import { tryLock } from '../platform/lock';
 import { stopOrphans } from './part-process';
 import { EmbeddedError } from './types';
 

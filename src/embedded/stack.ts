@@ -1,10 +1,9 @@
-import path from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { claimDataDir, markDataDir } from '../platform/data-dir';
+import { claimDataDir, lockDataDir } from '../platform/data-dir';
 import { ClickHouseServer } from './clickhouse';
 import { ensureDownloads } from './downloads';
 import { KafkaServer } from './kafka';
-import { tryLock, type FileLock } from './lock';
+import type { FileLock } from '../platform/lock';
 import { seconds } from './maven';
 import { PartProcess, stopOrphans, type PartServer } from './part-process';
 import { PortAllocator } from './ports';
@@ -42,7 +41,7 @@ export async function startEmbeddedStack(options: EmbeddedOptions): Promise<Embe
   const parts = EMBEDDED_PARTS.filter((part) => wanted.includes(part));
   const dataDir = claimDataDir(options.dataDir);
   await ensureDownloads(parts, options.report);
-  const lock = parts.length === 0 ? undefined : lockDataDir(dataDir);
+  const lock = parts.length === 0 ? undefined : (options.lock ?? lockDataDir(dataDir));
   try {
     // Without the lock, what runs on this folder is somebody's.
     if (lock !== undefined) await stopOrphans(dataDir, options.report);
@@ -51,18 +50,6 @@ export async function startEmbeddedStack(options: EmbeddedOptions): Promise<Embe
     lock?.release();
     throw error;
   }
-}
-
-function lockDataDir(dataDir: string): FileLock {
-  const lock = tryLock(path.join(dataDir, 'run', 'lock'));
-  if (!('heldBy' in lock)) {
-    // A reset that was just ending may have taken the marker with it.
-    markDataDir(dataDir);
-    return lock;
-  }
-  throw new EmbeddedError(
-    `The data folder ${dataDir} is in use by process ${lock.heldBy.pid} (since ${lock.heldBy.since}). Two stacks on one folder would destroy its data: stop that one first (kill ${lock.heldBy.pid}), or use another folder.`,
-  );
 }
 
 interface Started {

@@ -2,6 +2,7 @@ import { lstatSync, mkdirSync, readdirSync, readFileSync, realpathSync, writeFil
 import os from 'node:os';
 import path from 'node:path';
 import { ConfigError } from './config';
+import { lockHolder, tryLock, type FileLock, type LockHolder } from './lock';
 import { PROJECT_ROOT } from './project';
 
 /**
@@ -67,6 +68,26 @@ export function markDataDir(folder: string): void {
     if ((error as NodeJS.ErrnoException).code === 'EEXIST' && hasMarker(folder)) return;
     throw new ConfigError(`${folder} can't be made remit's data folder (${messageOf(error)}).\n${WHERE}`);
   }
+}
+
+/**
+ * Takes the lock of a folder that was claimed: whoever holds it may write there, also when all servers run elsewhere.
+ * @throws ConfigError that says who has it.
+ */
+export function lockDataDir(folder: string): FileLock {
+  const lock = tryLock(path.join(folder, 'run', 'lock'));
+  if ('heldBy' in lock)
+    throw new ConfigError(
+      `The data folder ${folder} is in use by process ${lock.heldBy.pid} (since ${lock.heldBy.since}). Two stacks on one folder would destroy its data: stop that one first (kill ${lock.heldBy.pid}), or name another folder in REMIT_DATA_DIR.`,
+    );
+  // A reset that was just ending may have taken the marker with it.
+  markDataDir(folder);
+  return lock;
+}
+
+/** The process that holds the lock of a folder now; undefined when none does. */
+export function holderOf(folder: string): LockHolder | undefined {
+  return lockHolder(path.join(folder, 'run', 'lock'));
 }
 
 /** What a reset would delete. */

@@ -52,15 +52,27 @@ export async function readFunctionFiles(folder: string): Promise<FunctionFile[]>
   );
 }
 
-/** The version of remit that has applied functions here, when it is newer than this one. */
-export async function newerVersion(client: PgClient, version: string): Promise<string | undefined> {
+/** What of a file was applied last, and by which version of remit. */
+export interface AppliedFile {
+  file: string;
+  checksum: string;
+  version: string;
+}
+
+/** What holds of each file; makes the history when there is none yet. */
+export async function appliedFunctions(client: PgClient): Promise<AppliedFile[]> {
   await client.query(HISTORY_TABLE);
-  const { rows } = await client.query<{ version: string }>('SELECT DISTINCT version FROM _remit_functions');
-  // Major, minor and patch; candidates of a release do not go before it.
-  const [own] = version.split('-');
-  return rows
-    .map((row) => row.version)
-    .find((other) => other.split('-', 1)[0]?.localeCompare(own ?? '', 'en', { numeric: true }) === 1);
+  const { rows } = await client.query<AppliedFile>(
+    'SELECT DISTINCT ON (file) file, checksum, version FROM _remit_functions ORDER BY file, id DESC',
+  );
+  return rows;
+}
+
+/** A version that has applied functions and is newer than this one: by major, minor and patch, without what follows. */
+export function newerVersion(applied: readonly AppliedFile[], version: string): string | undefined {
+  const core = (text: string) => text.split('-', 1)[0] ?? text;
+  const isNewer = (other: string) => core(other).localeCompare(core(version), 'en', { numeric: true }) > 0;
+  return applied.map((row) => row.version).find(isNewer);
 }
 
 /**
@@ -72,13 +84,11 @@ export async function newerVersion(client: PgClient, version: string): Promise<s
 export async function applyFunctions(
   client: PgClient,
   files: readonly FunctionFile[],
+  applied: readonly AppliedFile[],
   version: string,
 ): Promise<string[]> {
-  const { rows } = await client.query<{ file: string; checksum: string }>(
-    'SELECT DISTINCT ON (file) file, checksum FROM _remit_functions ORDER BY file, id DESC',
-  );
-  const applied = new Map(rows.map((row) => [row.file, row.checksum]));
-  const changed = files.filter(({ name, checksum }) => applied.get(name) !== checksum);
+  const checksums = new Map(applied.map((row) => [row.file, row.checksum]));
+  const changed = files.filter(({ name, checksum }) => checksums.get(name) !== checksum);
   if (changed.length === 0) return [];
   for (let attempt = 1; ; attempt++) {
     try {

@@ -2,7 +2,7 @@ import { createHash, randomUUID } from 'node:crypto';
 import { readdir, readFile } from 'node:fs/promises';
 import path from 'node:path';
 import { Client as PgClient } from 'pg';
-import { applyFunctions, newerVersion, readFunctionFiles } from './postgres-functions';
+import { appliedFunctions, applyFunctions, newerVersion, readFunctionFiles } from './postgres-functions';
 import { PROJECT_ROOT, VERSION } from './project';
 
 /** Only one migration runs at a time on one database. */
@@ -59,7 +59,10 @@ export async function migratePostgres(
     await client.query('SELECT pg_advisory_lock($1)', [MIGRATION_LOCK]);
     await client.query(MIGRATIONS_TABLE);
     const applied = await appliedMigrations(client);
-    const newer = newerMigration(applied, migrations) ?? (await newerVersion(client, source.version));
+    const laterMigration = newerMigration(applied, migrations);
+    if (laterMigration !== undefined) return { applied: [], newer: laterMigration };
+    const appliedFiles = await appliedFunctions(client);
+    const newer = newerVersion(appliedFiles, source.version);
     if (newer !== undefined) return { applied: [], newer };
     const names: string[] = [];
     for (const migration of migrations) {
@@ -72,7 +75,9 @@ export async function migratePostgres(
       await applyMigration(client, migration);
       names.push(migration.name);
     }
-    return { applied: [...names, ...(await applyFunctions(client, functions, source.version))] };
+    return {
+      applied: [...names, ...(await applyFunctions(client, functions, appliedFiles, source.version))],
+    };
   } finally {
     await client.end();
   }

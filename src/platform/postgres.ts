@@ -22,6 +22,8 @@ export interface Database {
     queueCalls: number;
     batchCalls: number;
   };
+  /** Where operations on balances are told. */
+  log: Logger;
   /** Rejects when the database can't be used. */
   check(): Promise<void>;
   /** Rejects when no money can be moved: no free connection of that pool, or one that is not SERIALIZABLE. */
@@ -81,6 +83,7 @@ export function openDatabase(config: DatabaseConfig, log: Logger): Database {
     prisma,
     pool,
     moneyPool,
+    log,
     retry: {
       maxAttempts: config.MONEY_RETRY_MAX_ATTEMPTS,
       baseMs: config.MONEY_RETRY_BASE_MS,

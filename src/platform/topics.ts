@@ -32,17 +32,20 @@ export function bridgeGroups(config: Config): { group: string; topic: string }[]
   return named.map(([name, topic]) => ({ group: `${config.KAFKA_GROUP_PREFIX}.${name}`, topic }));
 }
 
-/** Every topic that `remit migrate` creates: the ones bridges read, each with its dead-letter topic, and the others. */
-export function allTopics(config: Config): string[] {
-  const read = [
+/** Topics whose messages workflows refer to: they are read once more when one is to be dead-lettered. */
+export function readBackTopics(config: Config): string[] {
+  return [
     ...PROVIDERS.map((provider) => paymentWebhookTopic(config, provider)),
     config.TOPIC_WEBHOOKS_ORDERS,
     config.TOPIC_WEBHOOKS_DISPUTES,
     config.TOPIC_PAYMENT_REQUEST,
     config.TOPIC_EVENTS,
-    config.TOPIC_PURCHASES,
-    config.TOPIC_DOMAIN_EVENTS,
   ];
+}
+
+/** Every topic that `remit migrate` creates: the ones bridges read, each with its dead-letter topic, and the others. */
+export function allTopics(config: Config): string[] {
+  const read = [...readBackTopics(config), config.TOPIC_PURCHASES, config.TOPIC_DOMAIN_EVENTS];
   return [
     ...read.flatMap((topic) => [topic, deadLetterTopic(config, topic)]),
     config.TOPIC_PAYMENT_STATUS,

@@ -17,7 +17,8 @@ export interface NoAnswer {
 }
 
 export interface ExchangeInput {
-  agent: http.Agent;
+  /** Node's own for all when left out. */
+  agent?: http.Agent;
   headers: Record<string, string>;
   body: string;
   /** Reading ends after this many bytes of the answer's body. */
@@ -40,6 +41,8 @@ export class HeadTooLongError extends Error {
  * Posts once and reads the answer. The final status line decides: what comes after it may be missing, broken, endless or
  * late, and the answer is what came of it (RFC 9112 §8: an answer that breaks off has said what its status says, unless
  * that depends on headers, and no status that counts here does). Interim answers (1xx but 101) are passed over.
+ * By Node's own client: undici gives up a connection on which 100 Continue comes unasked, and while it connects it heeds
+ * no deadline but its own.
  * @throws what Node says of a request that can't be made: a header with a line break, for one.
  */
 export function exchange(url: URL, input: ExchangeInput): Promise<Answer | NoAnswer> {
@@ -50,7 +53,9 @@ export function exchange(url: URL, input: ExchangeInput): Promise<Answer | NoAns
   let headBytes = 0;
   let retryAfter: string | undefined;
   const { request: open } = url.protocol === 'https:' ? https : http;
-  const request = open(url, { method: 'POST', agent, headers, maxHeaderSize: HEAD_MAX_BYTES });
+  // The agent's timeout is for idle connections: while one is in use, the deadline is all that holds.
+  const options = { method: 'POST', agent, headers, maxHeaderSize: HEAD_MAX_BYTES, timeout: 0 };
+  const request = open(url, options);
 
   return new Promise((resolve) => {
     const readHead = (chunk: Buffer) => {

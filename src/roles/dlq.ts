@@ -262,6 +262,9 @@ async function putBack(
   const { [names.topic]: target, [names.errorCode]: code } = headersToStrings(headers);
   if (code === UNREADABLE) return 'it holds the bytes of a batch that could not be read, and is no message';
   if (target === undefined) return `it has no header ${names.topic}`;
+  const { [names.lost]: lost } = headersToStrings(headers);
+  if (lost !== undefined)
+    return `it is what was read of a message that is lost (${printable(lost)}): ask its sender for it again`;
   // Whoever may write to a DLQ must not write to every topic by it.
   if (deadLetterTopic(config, target) !== topic || !allTopics(config).includes(target))
     return `${printable(target)} is not the topic that this DLQ belongs to`;

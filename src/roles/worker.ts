@@ -9,17 +9,19 @@ import {
 import { createActivities } from '../activities';
 import { CARRYING_WORKFLOWS, TASK_QUEUES, type TaskQueue } from '../contracts/workflows';
 import { startConsumer } from '../bridges/consumer';
-import { sendDeadLetter } from '../bridges/dead-letters';
+import { deadLetterRefused } from '../bridges/dead-letters';
 import { eventDeliveryHandler, type EventDeliveryDeps } from '../bridges/event-deliveries';
 import { deliveryPolicyOf } from '../domain/delivery-policy';
 import type { Config } from '../platform/config';
 import { workflowBundlePath } from '../platform/build-workflow-bundle';
 import { kafkaReadiness } from '../platform/kafka';
 import type { Logger } from '../platform/logging';
+import { MessageReader } from '../platform/message-reader';
 import { metrics } from '../platform/metrics';
 import { openWorkflows } from '../platform/open-workflows';
 import { createKeyring } from '../platform/secrets';
 import { connectTemporalWorker } from '../platform/temporal';
+import { warnOfShortRetention } from '../platform/topic-retention';
 import { createWebhookClient } from '../platform/webhook-http';
 import { FirstAttempts } from '../webhooks/first-attempts';
 import { startDeliveryWorkflows } from '../webhooks/start-deliveries';
@@ -67,6 +69,8 @@ export async function startWorker(
   const keyring = createKeyring(config);
   const deliveryPolicy = deliveryPolicyOf(config);
   const firstAttempts = new FirstAttempts({ db, webhooks, log, config, deliveryPolicy });
+  const reader = new MessageReader(context.kafka, config.KAFKA_GROUP_PREFIX);
+  lifecycle.onStop('flush', 'message reader', () => reader.stop());
   const activities = createActivities({
     db,
     log,
@@ -77,7 +81,7 @@ export async function startWorker(
     firstAttempts,
     unknownTransactionWaitMs: config.UNKNOWN_TRANSACTION_WAIT_MS,
     disputeEvidenceDueMs: config.DISPUTE_EVIDENCE_DUE_MS,
-    sendDeadLetter: (source, code, message) => sendDeadLetter(producer, config, source, code, message),
+    deadLetter: (message) => deadLetterRefused({ reader, producer, config, log }, message),
     deliveryPolicy,
     lookAtWorkflows: async () => openWorkflows(await context.temporal(), CARRYING_WORKFLOWS),
   });
@@ -107,6 +111,7 @@ export async function startWorker(
     await Promise.all(running.map(({ finished }) => finished));
     await connection.close();
   });
+  void warnOfShortRetention(context.kafka, config, log);
   log.info({ queues }, 'worker is polling');
 }
 

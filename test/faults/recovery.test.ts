@@ -16,7 +16,7 @@ import { CURRENCY, inspectLedger, newTransaction, SOUND, TENANT, userWith } from
 import { FaultStack } from './money-stack';
 
 /** Of each kind of work. */
-const N = 5;
+const N = 3;
 const OPENING = 1_000_000n;
 const EVIDENCE_MS = 8_000;
 const SETTLED_MS = 120_000;

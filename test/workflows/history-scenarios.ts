@@ -11,6 +11,7 @@ import {
 } from '../../src/contracts/workflows';
 import type { PurgePosition, PurgeStep } from '../../src/domain/event-retention';
 import { loadConfig } from '../../src/platform/config';
+import { messageRef } from '../support/message-refs';
 import { DISPUTE_SCENARIOS, ORDER_WEBHOOK_SCENARIOS } from './dispute-scenarios';
 import { ORDER_SCENARIOS, PAYMENT_SCENARIOS } from './payment-scenarios';
 
@@ -167,6 +168,7 @@ export const SCENARIOS: readonly Scenario[] = [
         replays: [{ id: 'swept', subscriptionId: 'sub_1', ratePerSecond: 10 }],
         next: null,
       }),
+    strandedDeliveries: () => Promise.resolve([]),
     stepReplay: () =>
       Promise.resolve({
         deliveries: [],

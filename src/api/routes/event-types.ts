@@ -50,6 +50,7 @@ export const eventTypeRoutes: Route[] = [
     access: 'token',
     scope: 'admin',
     body: CreateEventTypeBody,
+    anyJson: true,
     responses: {
       201: {
         description: 'The event type',
@@ -120,6 +121,7 @@ export const eventTypeRoutes: Route[] = [
     ifMatch: 'required',
     params: EventTypeParams,
     body: UpdateEventTypeBody,
+    anyJson: true,
     responses: { 200: { description: 'The event type', schema: EventType, headers: ETAG } },
     problems: ['not_found', 'schema_too_complex'],
     async handle({ deps, params, body, expected, ...call }) {

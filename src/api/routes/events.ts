@@ -38,6 +38,7 @@ export const eventRoutes: Route[] = [
     description: `It is stored and will be delivered to every subscription that matches. ${ABOUT_IDS}`,
     access: 'token',
     body: PublishEventBody,
+    anyJson: true,
     responses: {
       202: {
         description: 'The event is stored',
@@ -64,6 +65,7 @@ export const eventRoutes: Route[] = [
     description: ABOUT_IDS,
     access: 'token',
     body: PublishBatchBody,
+    anyJson: true,
     responses: { 202: { description: 'The events are stored, in the order given', schema: PublishedBatch } },
     problems: ['conflict', 'unprocessable', 'schema_too_complex'],
     async handle({ deps, body, operationId, ...call }) {

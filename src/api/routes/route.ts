@@ -65,6 +65,8 @@ export interface RouteDoc {
   params?: z.ZodObject;
   query?: z.ZodObject;
   body?: z.ZodType;
+  /** The body holds JSON of any content, whose numbers are no amounts and taken as JavaScript reads them. */
+  anyJson?: boolean;
   /** An absent body counts as `{}`. */
   bodyOptional?: boolean;
   responses: Record<number, ResponseDoc>;

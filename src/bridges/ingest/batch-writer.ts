@@ -113,9 +113,7 @@ export class BatchWriter {
       const results = await Promise.allSettled(
         due.map(({ message, code, reason }) => sendDeadLetter(producer, config, message, code, reason)),
       );
-      const sent = new Set(due.filter((_, i) => results[i]!.status === 'fulfilled'));
-      const left = batch.poison.filter((poison) => !sent.has(poison));
-      batch.poison.splice(0, batch.poison.length, ...left);
+      batch.forget(new Set(due.filter((_, i) => results[i]!.status === 'fulfilled')));
       const failure = results.find((result) => result.status === 'rejected');
       if (failure === undefined) continue;
       log.warn(

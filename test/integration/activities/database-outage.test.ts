@@ -52,7 +52,7 @@ beforeAll(async () => {
     producer: { send: () => Promise.resolve() },
     unknownTransactionWaitMs: 0,
     disputeEvidenceDueMs: 60_000,
-    sendDeadLetter: () => Promise.resolve(),
+    deadLetter: () => Promise.resolve(),
     deliveryPolicy: playedPolicy,
   }) as unknown as typeof activities;
   const { subscription } = await createSubscription(db, createKeyring(config), {

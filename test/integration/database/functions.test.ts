@@ -1,4 +1,5 @@
 import { readdirSync } from 'node:fs';
+import { DataRefusedError, isTransactionConflict } from '../../../src/domain/conflicts';
 import {
   calledFrom,
   catalogFunctions,
@@ -44,6 +45,29 @@ describe('the database functions', () => {
         if (reached.has(name)) for (const each of calledFrom(source, functions)) reached.add(each.name);
     }
     expect(functions.map(({ name }) => name).filter((name) => !reached.has(name))).toEqual([]);
+  });
+
+  it('raise only what their callers can tell apart', () => {
+    // Conflicts are tried again; what is refused never is; the rest is a defect or a wrong deployment.
+    const kinds: Record<string, string> = {
+      serialization_failure: '40001',
+      check_violation: '23514',
+      restrict_violation: '23001',
+      invalid_transaction_state: '25000',
+      raise_exception: 'P0001',
+    };
+    const raised = new Set(
+      functions.flatMap(({ source }) =>
+        [...source.matchAll(/RAISE EXCEPTION '[^;]*?(?:USING ERRCODE = '(\w+)')?;/g)].map(
+          ([, condition]) => condition ?? 'raise_exception',
+        ),
+      ),
+    );
+    expect([...raised].sort()).toEqual(Object.keys(kinds).sort());
+    const errors = Object.values(kinds).map((code) => Object.assign(new Error('raised'), { code }));
+    expect(errors.filter(isTransactionConflict).map(({ code }) => code)).toEqual(['40001']);
+    const refused = errors.filter((error) => DataRefusedError.from('any', error) !== error);
+    expect(refused.map(({ code }) => code)).toEqual(['23514', '23001']);
   });
 
   it('have a comment above them that says what they do', () => {

@@ -9,7 +9,15 @@ import { createTestSpace, eventually, openTestDatabase, type TestSpace } from '.
 import { withDatabase } from '../../support/shared-stack';
 import { TcpProxy } from '../../support/tcp-proxy';
 import { chargeback, paidOrder } from '../../support/disputes';
-import { CURRENCY, inspectLedger, SOUND, TENANT, userWith } from '../../support/money';
+import {
+  CURRENCY,
+  inspectLedger,
+  newTransaction,
+  settle,
+  SOUND,
+  TENANT,
+  userWith,
+} from '../../support/money';
 
 let space: TestSpace;
 const opened: Database[] = [];
@@ -83,6 +91,31 @@ describe('a money transaction', () => {
     });
     expect(String(refused)).toContain('settle_dispute_event');
     expect(await chargeback(db, order.id, 'opened')).toMatchObject({ outcome: 'applied' });
+  });
+
+  it('that would take a balance beyond a bigint is refused, and moves nothing', async () => {
+    const own = await createTestSpace();
+    const db = openTestDatabase(own);
+    opened.push(db);
+    const userId = await userWith(db);
+    const key = { tenantId: TENANT, userId, currency: CURRENCY };
+    const almost = 2n ** 63n - 3n;
+    await db.pool.query('UPDATE accounts SET balance_minor = $2, version = version + 1 WHERE user_id = $1', [
+      userId,
+      almost,
+    ]);
+    await expect(book(db, userId)).rejects.toMatchObject({
+      code: 'unprocessable',
+      message: 'The balance would be larger than an account can hold.',
+    });
+    // Its workflow dead-letters the provider's event.
+    const payment = await newTransaction(db, userId, 'payment', 5n);
+    await expect(settle(db, payment, 'success')).rejects.toMatchObject({
+      name: FAILURES.dataRefused,
+      code: '22003',
+    });
+    expect((await getAccount(db, key)).balanceMinor).toBe(almost);
+    expect(await db.prisma.journalTransaction.count()).toBe(0);
   });
 
   it('on a connection that is silently dead fails in time, and the next one gets through', async () => {

@@ -7,7 +7,7 @@ import { createClient, ClickHouseLogLevel } from '@clickhouse/client';
 import { Client as TemporalClient, Connection } from '@temporalio/client';
 import { Kafka, logLevel, Partitioners } from 'kafkajs';
 import { Client } from 'pg';
-import { processIdentity } from '../../../src/embedded/processes';
+import { processIdentity } from '../../../src/platform/processes';
 import { resetDataDir } from '../../../src/embedded/reset';
 import {
   startEmbeddedStack,

@@ -19,6 +19,11 @@ async function copyOfMigrations(): Promise<string> {
   return folder;
 }
 
+/** The number of the nth file after those that are shipped, as in its name. */
+async function numberAfterShipped(n: number): Promise<string> {
+  return String((await readMigrations(SHIPPED)).length + n).padStart(4, '0');
+}
+
 describe('ClickHouse migrations', () => {
   it('apply once, and two at a time do no harm', async () => {
     const space = await createTestSpace();
@@ -34,13 +39,14 @@ describe('ClickHouse migrations', () => {
   it('continue where a run was cut short', async () => {
     const space = await createTestSpace();
     const folder = await copyOfMigrations();
-    const next = path.join(folder, '0004_more.sql');
+    const name = `${await numberAfterShipped(1)}_more`;
+    const next = path.join(folder, `${name}.sql`);
     await writeFile(next, 'CREATE TABLE IF NOT EXISTS a (n UInt8) ENGINE = Memory; CREATE TABEL b;');
     await expect(migrateClickHouse(space.config, space.log, folder)).rejects.toThrow(
-      /0004_more.*Syntax error/s,
+      new RegExp(`${name}.*Syntax error`, 's'),
     );
     await writeFile(next, 'CREATE TABLE IF NOT EXISTS a (n UInt8) ENGINE = Memory;\n-- mended; at last\n');
-    expect(await migrateClickHouse(space.config, space.log, folder)).toEqual(['0004_more']);
+    expect(await migrateClickHouse(space.config, space.log, folder)).toEqual([name]);
     await rm(folder, { recursive: true });
   });
 
@@ -55,8 +61,8 @@ describe('ClickHouse migrations', () => {
 
   it('refuse a gap in the numbers', async () => {
     const folder = await copyOfMigrations();
-    await writeFile(path.join(folder, '0005_later.sql'), 'SELECT 1');
-    await expect(readMigrations(folder)).rejects.toThrow(/0004_name/);
+    await writeFile(path.join(folder, `${await numberAfterShipped(2)}_later.sql`), 'SELECT 1');
+    await expect(readMigrations(folder)).rejects.toThrow(`${await numberAfterShipped(1)}_name`);
     await rm(folder, { recursive: true });
   });
 

@@ -97,7 +97,8 @@ export async function progress(space: TestSpace, topic: string, group: string) {
     const ends = await admin.fetchTopicOffsets(topic);
     return {
       committed: committed!.partitions.reduce((sum, { offset }) => sum + Math.max(0, Number(offset)), 0),
-      metadata: committed!.partitions.map(({ metadata }) => metadata ?? '').join(''),
+      // Without the log's identity: the announced batches.
+      metadata: committed!.partitions.map(({ metadata }) => (metadata ?? '').replace(/^.*\|/, '')).join(''),
       end: ends.reduce((sum, { high }) => sum + Number(high), 0),
     };
   } finally {

@@ -67,7 +67,7 @@ function setUp(
 }
 
 function batchOf(values: Buffer[]): Batch {
-  const batch = new Batch('purchases', 0, 10, rowHead('purchases', 0), new ChunkPool(0));
+  const batch = new Batch('purchases', 'log', 0, 10, rowHead('purchases', 0), new ChunkPool(0));
   for (const [i, value] of values.entries()) batch.append(record(10 + i, value), value);
   batch.last = 9 + values.length;
   return batch;
@@ -87,7 +87,7 @@ describe('the batch writer', () => {
     });
     await writer.store(numbered(10));
     expect(clickhouse.stored).toEqual(['0', '1', '2', '4', '5', '6', '8', '9']);
-    expect(clickhouse.tokens).toEqual(['purchases:0:10-19']);
+    expect(clickhouse.tokens).toEqual(['log:0:10-19']);
     expect(offsets(dead)).toEqual([3, 7]);
     expect(dead[0]).toMatchObject({
       topic: 'purchases.dlq',
@@ -133,7 +133,7 @@ describe('the batch writer', () => {
     await storing;
     await expect(writer.check()).resolves.toBeUndefined();
     expect(clickhouse.stored).toEqual(['0', '1', '2']);
-    expect(clickhouse.tokens).toEqual(['purchases:0:10-12']);
+    expect(clickhouse.tokens).toEqual(['log:0:10-12']);
     expect(dead).toEqual([]);
   });
 

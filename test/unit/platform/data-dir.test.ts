@@ -12,13 +12,14 @@ import {
 } from 'node:fs';
 import os from 'node:os';
 import path from 'node:path';
-import { tryLock } from '../../../src/embedded/lock';
+import { tryLock } from '../../../src/platform/lock';
 import { resetDataDir } from '../../../src/embedded/reset';
 import { refuseUnknownContent } from '../../../src/embedded/part-process';
 import { Spool } from '../../../src/embedded/clickhouse-spool';
 import { startEmbeddedStack } from '../../../src/embedded/stack';
 import { claimDataDir, DATA_DIR_MARKER, DATA_ENTRIES, inspectDataDir } from '../../../src/platform/data-dir';
-import { PROJECT_ROOT } from '../../../src/platform/project';
+import { callerDir, PROJECT_ROOT } from '../../../src/platform/project';
+import { startLocalStack } from '../../../src/roles/local-stack';
 
 /** Everything here happens in a folder of its own: what is tried would empty whatever it is let loose on. */
 const top = realpathSync(mkdtempSync(path.join(os.tmpdir(), 'remit-reset-test-')));
@@ -214,6 +215,39 @@ describe('the data folder', () => {
     expect(listing(folder)).toEqual(before);
   });
 
+  it('is one installation’s: a second start leaves its endpoints alone, also when all servers run elsewhere', async () => {
+    const folder = claimDataDir(fresh());
+    const env = {
+      DATABASE_URL: 'postgresql://u:p@db.example/remit',
+      KAFKA_BROKERS: 'kafka.example:9092',
+      TEMPORAL_ADDRESS: 'temporal.example:7233',
+      CLICKHOUSE_URL: 'http://clickhouse.example:8123',
+    };
+    const start = (changes = {}) =>
+      startLocalStack({
+        env: { ...env, ...changes },
+        dataDir: folder,
+        ports: 'free',
+        report: () => undefined,
+      });
+    const first = await start();
+    const endpoints = readFileSync(path.join(folder, 'endpoints.json'), 'utf8');
+    await expect(start({ KAFKA_BROKERS: 'other.example:9092' })).rejects.toThrow(
+      `in use by process ${process.pid}`,
+    );
+    expect(readFileSync(path.join(folder, 'endpoints.json'), 'utf8')).toBe(endpoints);
+    await expect(resetDataDir(folder)).rejects.toThrow(`in use by process ${process.pid}`);
+    // The roles of `npm run dev` share the folder with the process that started the servers.
+    process.env['REMIT_LAUNCHER_PID'] = String(process.pid);
+    try {
+      await (await start()).stop();
+    } finally {
+      delete process.env['REMIT_LAUNCHER_PID'];
+    }
+    await first.stop();
+    await (await start()).stop();
+  });
+
   it('keeps parts whose own files are gone, instead of making new ones in their place', () => {
     const folder = dataDirWith(['kafka']);
     expect(() => refuseUnknownContent(path.join(folder, 'kafka'), 'meta.properties')).toThrow('damaged');
@@ -244,5 +278,36 @@ describe('what servers clean up in the temporary roots', () => {
     } finally {
       for (const made of [theirs!, others!, link!]) rmSync(made, { recursive: true, force: true });
     }
+  });
+});
+
+describe('a path of the command line', () => {
+  const npm = { npm_package_json: path.join(PROJECT_ROOT, 'package.json'), INIT_CWD: '/home/caller' };
+
+  it('is meant from where the caller stands, also when npm went to the project’s folder', () => {
+    expect(callerDir(npm, PROJECT_ROOT)).toBe('/home/caller');
+    // Not by npm, by the npm of another package, or from a folder that somebody else has gone to.
+    expect(callerDir({}, '/somewhere')).toBe('/somewhere');
+    expect(callerDir({ ...npm, npm_package_json: '/other/package.json' }, PROJECT_ROOT)).toBe(PROJECT_ROOT);
+    expect(callerDir(npm, top)).toBe(top);
+  });
+
+  it('reaches the data folder, and the endpoints, through npm', async () => {
+    const folder = claimDataDir(fresh());
+    const env = { ...npm, INIT_CWD: top };
+    const run = (args: string[]): Promise<Ran> =>
+      new Promise((resolve) => {
+        execFile(
+          process.execPath,
+          [path.join(PROJECT_ROOT, 'dist', 'cli.js'), ...args],
+          { cwd: PROJECT_ROOT, env: { ...process.env, ...env, REMIT_DATA_DIR: path.basename(folder) } },
+          (error, stdout, stderr) =>
+            resolve({ code: Number(error?.code ?? 0), output: `${stdout}${stderr}` }),
+        );
+      });
+    writeFileSync(path.join(folder, 'given.json'), '{}');
+    const demo = await run(['demo', '--endpoints', `${path.basename(folder)}/given.json`]);
+    expect(demo.output).toContain(`${path.join(folder, 'given.json')} names no API`);
+    expect((await run(['reset', '--yes'])).output).toContain(`From ${folder}`);
   });
 });

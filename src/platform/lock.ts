@@ -52,6 +52,12 @@ export function tryLock(file: string): FileLock | { heldBy: LockHolder } {
   throw new Error(`could not take the lock ${file}: others keep replacing it`);
 }
 
+/** Who holds the lock; a holder that died holds it no longer. Takes nothing. */
+export function lockHolder(file: string): LockHolder | undefined {
+  const { holder } = readHolder(file);
+  return holder !== undefined && processIdentity(holder.pid) === holder.identity ? holder : undefined;
+}
+
 function readHolder(file: string): { raw: string | undefined; holder?: LockHolder } {
   let raw: string | undefined;
   try {

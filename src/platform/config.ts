@@ -38,11 +38,17 @@ const base64Key = (bytes: number) =>
       error: `must be ${bytes} bytes in base64 (openssl rand -base64 ${bytes})`,
     })
     .refine(...notAPlaceholder(`openssl rand -base64 ${bytes}`));
-const webhookSecret = () =>
+/** One secret, or two while it is changed: the present one and the one before. */
+const webhookSecrets = () =>
   z
     .string()
-    .regex(/^whsec_[A-Za-z0-9+/]{32,}={0,2}$/, { error: 'must be whsec_ and at least 24 bytes in base64' })
-    .refine(...notAPlaceholder('echo whsec_$(openssl rand -base64 32)'));
+    .regex(/^whsec_[A-Za-z0-9+/]{32,}={0,2}( *, *whsec_[A-Za-z0-9+/]{32,}={0,2})?$/, {
+      error: 'must be whsec_ and at least 24 bytes in base64, or two such, comma separated',
+    })
+    .refine(
+      (value) => value.split(',').every((secret) => !placeholderIn(secret.trim())),
+      notAPlaceholder('echo whsec_$(openssl rand -base64 32)')[1],
+    );
 const address = () =>
   z.string().refine(isHostAndPort, { error: 'must be host:port, such as localhost:9092 or [::1]:9092' });
 /** What Kafka takes as the name of a topic or group. */
@@ -86,6 +92,9 @@ const shape = {
   TRUST_USER_ID_HEADER: flag(false).describe(
     'believe X-User-Id; only behind a gateway that sets it. Otherwise the JWT subject',
   ),
+  USERS_MAY_TOP_UP: flag(false).describe(
+    'any user may top up its own account (npm start sets it). Otherwise POST /accounts/topup takes a token with scope topup',
+  ),
   AUTH_JWT_SECRET: z
     .string()
     .min(32)
@@ -97,12 +106,14 @@ const shape = {
   AUTH_AUDIENCE: text().default('remit').describe('required audience (aud) of bearer tokens'),
 
   // Providers' webhooks
-  PROVIDER_SECRET_DECARD: webhookSecret()
+  PROVIDER_SECRET_DECARD: webhookSecrets()
     .optional()
-    .describe('secret that DeCard signs with (Standard Webhooks, whsec_...)'),
-  PROVIDER_SECRET_PAYMENTS: webhookSecret()
+    .describe(
+      'secret that DeCard signs with (Standard Webhooks, whsec_...); while it is changed two, the new one first',
+    ),
+  PROVIDER_SECRET_PAYMENTS: webhookSecrets()
     .optional()
-    .describe('secret that order and chargeback webhooks are signed with (Standard Webhooks, whsec_...)'),
+    .describe('the same for order and chargeback webhooks'),
   PROVIDER_SIGNATURES_REQUIRED: flag(true).describe(
     'refuse unsigned provider webhooks; false only for local experiments',
   ),

@@ -71,7 +71,7 @@ export async function postSigned(post: SignedPost): Promise<WebhookAnswer> {
       'content-type': 'application/json',
       'webhook-id': id,
       'webhook-timestamp': String(Math.floor(now.getTime() / 1_000)),
-      ...(secret ? { 'webhook-signature': new Webhook(secret).sign(id, now, body) } : {}),
+      ...(secret ? { 'webhook-signature': new Webhook(presentSecret(secret)).sign(id, now, body) } : {}),
       ...(post.correlationId ? { 'x-correlation-id': post.correlationId } : {}),
     },
     body,
@@ -87,3 +87,6 @@ export async function postSigned(post: SignedPost): Promise<WebhookAnswer> {
     body: (await answer.body.text()).slice(0, ANSWER_MAX_CHARACTERS),
   };
 }
+
+/** Of a provider's secrets the one that it signs with: while it is changed there are two, the new one first. */
+const presentSecret = (secrets: string): string => secrets.split(',', 1)[0]!.trim();

@@ -10,7 +10,7 @@ import { metrics } from '../../platform/metrics';
 import { paymentWebhookTopic, PROVIDERS, type Provider } from '../../platform/topics';
 import { readJson, requireJson } from '../json-body';
 import { invalidRequest } from '../problem';
-import { decodeSecret, verifySignature } from '../provider-signature';
+import { decodeSecrets, verifySignature } from '../provider-signature';
 import type { ApiDeps, RawRoute } from './route';
 
 /** Secrets and schemas by provider; a new provider is a line in each. */
@@ -23,7 +23,8 @@ const EVENT = { decard: DecardEvent } as const satisfies Record<Provider, z.ZodT
 interface Endpoint {
   provider: Provider;
   topic: string;
-  key: Buffer | undefined;
+  /** The present one, and while it is changed the one before. */
+  keys: Buffer[] | undefined;
 }
 
 /**
@@ -56,7 +57,7 @@ export function providerEndpoints(config: Config): Map<string, Endpoint> {
         {
           provider,
           topic: paymentWebhookTopic(config, provider),
-          key: secret ? decodeSecret(secret) : undefined,
+          keys: secret ? decodeSecrets(secret) : undefined,
         },
       ];
     }),
@@ -75,16 +76,16 @@ export function bodyLimit(config: Pick<Config, 'API_BODY_LIMIT_BYTES' | 'KAFKA_M
  */
 export function verifySender(
   config: Pick<Config, 'PROVIDER_SIGNATURES_REQUIRED' | 'PROVIDER_SIGNATURE_TOLERANCE_S'>,
-  key: Buffer | undefined,
+  keys: readonly Buffer[] | undefined,
   request: Request,
   body: Buffer,
 ): string | undefined {
   const id = request.headers['webhook-id'];
   const unsigned = request.headers['webhook-signature'] === undefined;
-  if (!key || (unsigned && !config.PROVIDER_SIGNATURES_REQUIRED))
+  if (!keys || (unsigned && !config.PROVIDER_SIGNATURES_REQUIRED))
     return typeof id === 'string' && /^[\x21-\x7e]{1,256}$/.test(id) ? id : undefined;
   const tolerance = config.PROVIDER_SIGNATURE_TOLERANCE_S;
-  const verdict = verifySignature(key, request.headers, body, tolerance, Date.now());
+  const verdict = verifySignature(keys, request.headers, body, tolerance, Date.now());
   if (verdict.valid) return verdict.id;
   throw new RemitError('signature_invalid', `The signature is not valid: ${verdict.reason}.`);
 }
@@ -111,7 +112,7 @@ function receive(deps: ApiDeps): RequestHandler[] {
     const bytes = Buffer.isBuffer(body) ? body : Buffer.alloc(0);
     const { correlationId } = request.remit;
     try {
-      const eventId = verifySender(config, endpoint.key, request, bytes);
+      const eventId = verifySender(config, endpoint.keys, request, bytes);
       const key = readEvent(endpoint.provider, bytes);
       await producer.send({
         topic: endpoint.topic,

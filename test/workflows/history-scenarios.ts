@@ -154,6 +154,10 @@ export const SCENARIOS: readonly Scenario[] = [
     generation: 1,
     attemptsBefore: 10,
   }),
+  delivery('delivery-after-a-first-attempt', [{ attempts: 2 }, { ...DELIVERED, attempts: 3 }], undefined, {
+    attemptsMade: 1,
+    retryAfterMs: 60_000,
+  }),
   delivery('delivery-cancelled-in-order', [], (handle) => handle.signal(SIGNALS.cancel), { ordered: true }),
   upkeep('retention', WORKFLOWS.retention, TASK_QUEUES.events, {
     purgeEvents: ({ after }: PurgePosition): Promise<PurgeStep> =>

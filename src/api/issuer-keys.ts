@@ -19,6 +19,7 @@ export class IssuerKeys {
   private loadedAtMs: number | undefined;
   private triedAtMs = Number.NEGATIVE_INFINITY;
   private failure: Error | undefined;
+  private refreshing: Promise<void> | undefined;
 
   constructor(
     url: string,
@@ -44,9 +45,10 @@ export class IssuerKeys {
       return await this.keys(header, token);
     } catch (error) {
       if (!(error instanceof errors.JWKSNoMatchingKey)) throw error;
-      // Perhaps the issuer has a new one.
-      if (this.now() - this.triedAtMs < RETRY_MS) throw this.failure ?? error;
-      await this.refresh();
+      // Perhaps the issuer has a new one; it may be being asked at this moment.
+      if (this.refreshing === undefined && this.now() - this.triedAtMs < RETRY_MS)
+        throw this.failure ?? error;
+      await (this.refreshing ?? this.refresh());
       return await this.keys(header, token);
     }
   };
@@ -56,15 +58,19 @@ export class IssuerKeys {
     const age = () => this.now() - this.loadedAtMs!;
     if (age() < MAX_AGE_MS) return;
     if (this.now() - this.triedAtMs >= RETRY_MS) {
-      const known = this.failure !== undefined;
+      const known = this.failure !== undefined && age() < MAX_STALE_MS;
       const refreshing = this.refresh().catch(() => undefined);
-      // Who comes first waits for the issuer; when it is known to be away, nobody does.
+      // Who comes first waits for the issuer; while it is known to be away, nobody does who can do without it.
       if (!known) await refreshing;
     }
     if (this.failure !== undefined && age() >= MAX_STALE_MS) throw this.failure;
   }
 
-  private async refresh(): Promise<void> {
+  private refresh(): Promise<void> {
+    return (this.refreshing ??= this.fetch().finally(() => (this.refreshing = undefined)));
+  }
+
+  private async fetch(): Promise<void> {
     this.triedAtMs = this.now();
     try {
       await this.keys.reload();

@@ -5,7 +5,7 @@ import { orderWebhookHandler } from '../bridges/order-webhooks';
 import { paymentRequestHandler } from '../bridges/payment-requests';
 import { paymentHandler } from '../bridges/payments';
 import { checkTemporal } from '../platform/temporal';
-import { paymentWebhookTopic, PROVIDERS } from '../platform/topics';
+import { paymentWebhookTopic, PROVIDERS, readBackTopics } from '../platform/topics';
 import type { RoleContext } from './context';
 
 /**
@@ -14,7 +14,11 @@ import type { RoleContext } from './context';
  */
 export async function startBridge(context: RoleContext): Promise<void> {
   const { config, kafka, lifecycle } = context;
-  const [client, producer] = await Promise.all([context.temporal(), context.producer()]);
+  const [client, producer] = await Promise.all([
+    context.temporalThere(),
+    context.producer(),
+    context.topicsThere(readBackTopics(config)),
+  ]);
   lifecycle.addCheck('temporal', () => checkTemporal(client));
 
   const streams: { name: string; topic: string; handle: (message: IncomingMessage) => Promise<void> }[] = [

@@ -26,6 +26,7 @@ import { createWebhookClient } from '../platform/webhook-http';
 import { FirstAttempts } from '../webhooks/first-attempts';
 import { startDeliveryWorkflows } from '../webhooks/start-deliveries';
 import type { RoleContext } from './context';
+import { whenThere } from './when-there';
 
 /** Task queues that a worker serves when `--queue` names none. */
 export const ALL_QUEUES = Object.keys(TASK_QUEUES) as TaskQueue[];
@@ -87,7 +88,8 @@ export async function startWorker(
   });
   const codePath = await workflowBundlePath();
 
-  const connection = await connectTemporalWorker(config);
+  await context.temporalThere();
+  const connection = await whenThere(context, 'temporal', () => connectTemporalWorker(config));
   const running = await Promise.all(
     queues.map((queue) => startQueue(context, connection, queue, { codePath, activities })),
   );

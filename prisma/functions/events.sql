@@ -36,7 +36,7 @@ BEGIN
       'tenantId', p_tenant, 'occurredAt', p_at, 'correlationId', p_correlation, 'data', p_data), p_correlation);
 END $$;
 
--- Asks for an event workflow that hands an event out (EventMessage of src/contracts/events.ts): for events that no
+-- Asks for an event to be handed out (EventMessage of src/contracts/events.ts): for events that no
 -- workflow is there to announce. Not idempotent, but the workflow is: it has the event's id.
 CREATE OR REPLACE FUNCTION request_fan_out(
   p_id text, p_tenant text, p_type text, p_at text, p_data jsonb, p_correlation text

@@ -31,6 +31,8 @@ interface Waiter {
   admit(place: Place | undefined): void;
 }
 
+/** A subscriber from which nothing comes back for so long, with all its places taken, is not waited for. */
+const STALLED_AFTER_MS = 250;
 /** Lanes that are asked, when a place becomes free, whether one of theirs fits it. */
 const LANES_ASKED = 32;
 
@@ -65,7 +67,7 @@ export class AttemptGate {
    * A place as soon as there is one, at most one of all of the worker's at a time. Subscriptions that wait are served in
    * turn, whatever each of them has waiting.
    * @param keys as for `enter`.
-   * @returns undefined when there is none in time, or the subscription is slow and has all it may have.
+   * @returns undefined when there is none in time, or the subscription is slow or stalled and has all it may have.
    */
   enterSoon(keys: readonly string[], maxWaitMs: number): Promise<Place | undefined> {
     const own = keys[0]!;
@@ -73,6 +75,7 @@ export class AttemptGate {
       const place = this.enterWithinAll(keys);
       if (place || this.lanes.get(own)?.slow) return Promise.resolve(place);
     }
+    if (this.isStalled(own)) return Promise.resolve(undefined);
     return new Promise((resolve) => {
       const waiter: Waiter = {
         keys,
@@ -81,14 +84,30 @@ export class AttemptGate {
           resolve(place);
         },
       };
-      const timer = setTimeout(() => {
+      const until = performance.now() + maxWaitMs;
+      const giveUp = () => {
+        if (performance.now() < until && !this.isStalled(own)) {
+          timer = setTimeout(giveUp, Math.min(STALLED_AFTER_MS, maxWaitMs));
+          return;
+        }
         this.withdraw(own, waiter);
         resolve(undefined);
-      }, maxWaitMs);
+      };
+      let timer = setTimeout(giveUp, Math.min(STALLED_AFTER_MS, maxWaitMs));
       const queue = this.waiting.get(own);
       if (queue) queue.push(waiter);
       else this.waiting.set(own, [waiter]);
     });
+  }
+
+  /** All its places are taken, and for a while nothing has come back from it: it hangs, or is about to. */
+  private isStalled(own: string): boolean {
+    const lane = this.lanes.get(own);
+    return (
+      lane !== undefined &&
+      lane.inFlight >= this.perLane &&
+      performance.now() - lane.busySince >= STALLED_AFTER_MS
+    );
   }
 
   private enterWithinAll(keys: readonly string[]): Place | undefined {

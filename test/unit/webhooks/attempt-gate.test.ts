@@ -104,6 +104,15 @@ describe('those that wait for a place', () => {
     expect(gate.enter(['a'], false)).toBeDefined();
   });
 
+  it('give up soon on a subscriber that has all its places and answers nothing', async () => {
+    const gate = gateOf(64, 2);
+    fill(gate, ['a']);
+    const startedAt = performance.now();
+    await expect(gate.enterSoon(['a'], 60_000)).resolves.toBeUndefined();
+    expect(performance.now() - startedAt).toBeLessThan(10_000);
+    await expect(gate.enterSoon(['a'], 60_000)).resolves.toBeUndefined();
+  });
+
   it('do not wait behind a slow subscriber of their own', async () => {
     const gate = gateOf();
     for (const place of fill(gate, ['a'])) place.leave(15_000);

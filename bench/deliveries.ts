@@ -1,301 +1,364 @@
 import { randomUUID } from 'node:crypto';
-import http from 'node:http';
+import { once } from 'node:events';
 import type { AddressInfo } from 'node:net';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { WorkflowNotFoundError, type Client, type Connection } from '@temporalio/client';
-import { TASK_QUEUES, workflowId, WORKFLOWS } from '../src/contracts/workflows';
-import { deliveryPolicyOf } from '../src/domain/delivery-policy';
-import type { DeliveryRow } from '../src/domain/payments';
+import type { Client, Connection } from '@temporalio/client';
+import express from 'express';
+import { Pool } from 'undici';
 import { createSubscription } from '../src/domain/subscriptions';
+import { newWebhookSecret, signWebhook } from '../src/domain/webhook-signature';
 import { createKeyring } from '../src/platform/secrets';
 import { connectTemporal } from '../src/platform/temporal';
+import { mintToken } from '../src/roles/token';
 import { startRole, type Child } from '../test/support/processes';
 import { median, percentile, round, type Benchmark, type BenchRow } from './report';
-import { ceilingRate, completed, startMany, untilCompleted } from './support/ceiling';
+import { ceilingRate } from './support/ceiling';
 import { freePort, openStage, type Stage } from './support/stage';
+import { Subscribers } from './support/subscribers';
 
-const HANG_MS = 15_000;
-/**
- * Deliveries a second at a steady load, those to a hanging subscription among them: about half of what two cores can do,
- * so that latency is that of the work and not of a backlog.
- */
-const PACED_PER_SECOND = 20;
-/** The server goes on with what was ended at once, and would slow the next run. */
-const SETTLE_MS = 5_000;
-
-/** A subscriber's server: when each webhook arrived, by its id and path; paths below /hang get no answer for 15 s. */
-class Subscribers {
-  readonly arrivals = new Map<string, number>();
-  private readonly server = http.createServer((request, response) => {
-    const key = `${String(request.headers['webhook-id'])}${request.url}`;
-    if (!this.arrivals.has(key)) this.arrivals.set(key, Date.now());
-    request.resume();
-    request.on('end', () => {
-      if (request.url?.startsWith('/hang'))
-        setTimeout(() => response.writeHead(204).end(), HANG_MS + 1_000).unref();
-      else response.writeHead(204).end();
-    });
-  });
-
-  async listen(): Promise<string> {
-    await new Promise<void>((resolve) => this.server.listen(0, '127.0.0.1', resolve));
-    // A benchmark that fails before it closes them ends all the same.
-    this.server.unref();
-    return `http://127.0.0.1:${(this.server.address() as AddressInfo).port}`;
-  }
-
-  close(): void {
-    this.server.closeAllConnections();
-    this.server.close();
-  }
-}
-
-/** What a round of a part saw. */
-interface Round {
-  /** Empty workflows per second, before and after the deliveries: Temporal's server gets slower with what it keeps. */
-  ceiling: number;
-  /** Deliveries per second to the subscribers that answer, when all events come at once. */
-  free: number;
-  /** The same with one more subscription, that hangs. */
-  hanging: number;
-  /** From the event's row to its arrival at those that answer, at a steady load. */
-  freeLatency: Latency;
-  hangingLatency: Latency;
-}
-
-interface Latency {
-  p50Ms: number;
-  p99Ms: number;
-}
+const CALLERS = 16;
+const EVENT_TYPE = 'bench.happened';
+const ARRIVE_WITHIN_MS = 120_000;
+/** The latency's load, in events a second, and its subscriptions. */
+const PACED_PER_SECOND = 100;
+const PACED_SUBSCRIPTIONS = 10;
+const PACED_BOUND_MS = 250;
+/** By subscriptions: the least share of a bare loop of POSTs and rows, and the least multiple of empty workflows. */
+const BOUNDS = new Map([
+  [1, { bare: 0.1, workflows: 10 }],
+  [10, { bare: 0.2, workflows: 25 }],
+  [100, { bare: 0.2, workflows: 25 }],
+]);
+const BARE_ROWS = 200;
 
 /**
- * Events to subscribers, as workflows of payments and orders send them: event and delivery rows in one transaction, one
- * delivery workflow each, on one worker of the deliveries. Beside the same server's rate of empty one-activity workflows,
- * because a delivery can't be less; and the latency at a steady load. Hanging: one more subscription, on a host of its
- * own, answers nothing for 15 s; nobody knows that of it when the load begins.
- * Rates and latencies of each round have servers of their own; latencies with and without the hanging one take turns in
- * being first.
+ * Events published over HTTP by 16 callers until they are received, through api, relay, Kafka and the worker of the
+ * deliveries, each a process of its own. Beside it, on the same machine in the same run: a bare loop of signed POSTs to the
+ * same receiver with the rows of a delivery and its attempt in batched inserts, empty one-activity workflows, and for the
+ * publishing a bare Express route that does one insert. Then the latency at a steady load, with and without one of ten
+ * subscribers that hangs and another that answers 503.
  */
 export const run: Benchmark = async ({ quick, progress }) => {
   const rounds = quick ? 1 : 3;
-  const rows: BenchRow[] = [];
-  for (const subscriptions of [1, 10, 100]) {
-    const seen: Round[] = [];
-    for (let i = 1; i <= rounds; i++) {
-      const rates = await ratesOf(subscriptions, quick ? 200 : 600, progress);
-      const latencies = await latenciesOf(subscriptions, quick ? 10 : 30, i % 2 === 0, progress);
-      seen.push({ ...rates, ...latencies });
-      const { freeLatency: free, hangingLatency: hanging } = latencies;
-      progress(
-        `${subscriptions} subscriptions, round ${i}/${rounds}: ${rates.free.toFixed(1)}/s, ` +
-          `with one hanging ${rates.hanging.toFixed(1)}/s, ceiling ${rates.ceiling.toFixed(1)}/s; ` +
-          `p50 ${free.p50Ms} ms, p99 ${free.p99Ms} ms, with one hanging ${hanging.p50Ms} and ${hanging.p99Ms} ms`,
-      );
-    }
-    rows.push(...rowsOf(subscriptions, seen));
-  }
-  return rows;
-};
-
-async function ratesOf(
-  subscriptions: number,
-  deliveries: number,
-  progress: (line: string) => void,
-): Promise<Pick<Round, 'ceiling' | 'free' | 'hanging'>> {
-  return onStage(progress, async (stage, client) => {
-    const events = Math.ceil(deliveries / subscriptions);
-    const before = await ceilingRate(stage, client, deliveries);
-    const free = await withSubscribers(stage, client, subscriptions, false, (publish) =>
-      rateOf(publish, events),
-    );
-    const after = await ceilingRate(stage, client, deliveries);
-    const hanging = await withSubscribers(stage, client, subscriptions, true, (publish) =>
-      rateOf(publish, events),
-    );
-    return { ceiling: (before + after) / 2, free, hanging };
-  });
-}
-
-async function rateOf(publish: Publish, events: number): Promise<number> {
-  await publish(Math.ceil(events / 10));
-  const startedAt = performance.now();
-  const { arrived } = await publish(events);
-  return arrived / ((performance.now() - startedAt) / 1_000);
-}
-
-async function latenciesOf(
-  subscriptions: number,
-  seconds: number,
-  hangingFirst: boolean,
-  progress: (line: string) => void,
-): Promise<Pick<Round, 'freeLatency' | 'hangingLatency'>> {
-  return onStage(progress, async (stage, client) => {
-    const perSecond = PACED_PER_SECOND / (subscriptions + 1);
-    const latency = (hanging: boolean): Promise<Latency> =>
-      withSubscribers(stage, client, subscriptions, hanging, async (publish) => {
-        await publish(Math.ceil(20 / subscriptions));
-        const { latenciesMs } = await publish(Math.ceil(perSecond * seconds), perSecond);
-        return { p50Ms: percentile(latenciesMs, 0.5), p99Ms: percentile(latenciesMs, 0.99) };
-      });
-    const first = await latency(hangingFirst);
-    const second = await latency(!hangingFirst);
-    return hangingFirst
-      ? { freeLatency: second, hangingLatency: first }
-      : { freeLatency: first, hangingLatency: second };
-  });
-}
-
-async function onStage<T>(
-  progress: (line: string) => void,
-  work: (stage: Stage, client: Client) => Promise<T>,
-): Promise<T> {
   const stage = await openStage(progress, {
     WEBHOOK_ALLOWED_PRIVATE_CIDRS: '127.0.0.0/8',
     SUBSCRIPTIONS_MAX_PER_TENANT: '1000',
+    API_RATE_LIMIT_REQUESTS: '0',
+    API_RATE_LIMIT_USER_REQUESTS: '0',
   });
   const client = await connectTemporal(stage.config);
+  const roles: Child[] = [];
   try {
-    return await work(stage, client);
+    const ports = [stage.config.METRICS_PORT, await freePort(), await freePort()];
+    const names = [['api'], ['relay'], ['worker', '--queue', 'deliveries']];
+    roles.push(...(await Promise.all(names.map((args, i) => startRole(args, stage.env, ports[i]!)))));
+    const rows: BenchRow[] = [];
+    for (const subscriptions of BOUNDS.keys())
+      rows.push(...(await throughput(stage, client, { subscriptions, rounds, quick, progress })));
+    return [...rows, ...(await latency(stage, quick ? 5 : 30, rounds, progress))];
   } finally {
+    for (const role of roles) await role.stop();
     await (client.connection as Connection).close();
     await stage.close();
   }
+};
+
+// ---------------------------------------------------------------------------------------------------- throughput
+
+interface Rates {
+  delivered: number;
+  published: number;
+  bare: number;
+  workflows: number;
+  route: number;
 }
 
-function rowsOf(subscriptions: number, seen: readonly Round[]): BenchRow[] {
-  const of = (figure: (round: Round) => number): number => median(seen.map(figure));
-  const [free, hanging] = [of((each) => each.free), of((each) => each.hanging)];
-  const p50 = {
-    free: of((each) => each.freeLatency.p50Ms),
-    hanging: of((each) => each.hangingLatency.p50Ms),
-  };
+async function throughput(
+  stage: Stage,
+  client: Client,
+  {
+    subscriptions,
+    rounds,
+    quick,
+    progress,
+  }: { subscriptions: number; rounds: number; quick: boolean; progress: (line: string) => void },
+): Promise<BenchRow[]> {
+  const deliveries = quick ? 2_000 : 20_000;
+  const events = Math.min(Math.ceil(deliveries / subscriptions), quick ? 1_000 : 10_000);
+  const seen: Rates[] = [];
+  for (let i = 1; i <= rounds; i++) {
+    const subscribers = new Subscribers();
+    const urls = await subscribers.urls(subscriptions);
+    const tenant = await newTenant(stage, urls);
+    await publishAll(tenant, Math.ceil(events / 10));
+    await subscribers.receives(Math.ceil(events / 10) * subscriptions, ARRIVE_WITHIN_MS);
+    const before = subscribers.received;
+    const startedAt = performance.now();
+    const published = await publishAll(tenant, events);
+    await subscribers.receives(before + events * subscriptions, ARRIVE_WITHIN_MS);
+    const delivered = (events * subscriptions) / ((performance.now() - startedAt) / 1_000);
+    const bare = await bareLoop(stage, urls[0]!, deliveries);
+    const route = await bareRoute(stage, events);
+    const workflows = await ceilingRate(stage, client, quick ? 100 : 300);
+    seen.push({ delivered, published, bare, workflows, route });
+    progress(
+      `${subscriptions} subscriptions, round ${i}/${rounds}: ${delivered.toFixed(0)} delivered/s, ${published.toFixed(0)} published/s; ` +
+        `bare loop ${bare.toFixed(0)}/s, bare route ${route.toFixed(0)}/s, empty workflows ${workflows.toFixed(1)}/s`,
+    );
+    subscribers.close();
+  }
+  return rowsOf(subscriptions, seen);
+}
+
+function rowsOf(subscriptions: number, seen: readonly Rates[]): BenchRow[] {
+  const of = (figure: (rates: Rates) => number): number => median(seen.map(figure));
+  const { bare, workflows } = BOUNDS.get(subscriptions)!;
+  const name = `deliveries, ${subscriptions} subscription${subscriptions > 1 ? 's' : ''}`;
   return [
     {
-      bench: `deliveries, ${subscriptions} subscriptions`,
-      value: round(free),
+      bench: `${name}, beside a bare loop`,
+      value: round(of(({ delivered }) => delivered)),
       unit: 'deliveries/s',
-      reference: round(of(({ ceiling }) => ceiling)),
-      ratio: of((each) => each.free / each.ceiling),
-      ...(subscriptions > 1 && { atLeast: 0.8 }),
-      note: `medians of ${seen.length} rounds and of their ratios; reference: empty one-activity workflows, same server, before and after`,
+      reference: round(of((each) => each.bare)),
+      ratio: of((each) => each.delivered / each.bare),
+      atLeast: bare,
+      note: 'published over HTTP to received; reference: signed POSTs to the same receiver and batched inserts of the rows',
     },
     {
-      bench: `deliveries, ${subscriptions} subscriptions, with one hanging`,
-      value: round(hanging),
+      bench: `${name}, beside empty workflows`,
+      value: round(of(({ delivered }) => delivered)),
       unit: 'deliveries/s',
-      reference: round(free),
-      ratio: of((each) => each.hanging / each.free),
-      note: 'to those that answer; reference: without the hanging one',
+      reference: round(of((each) => each.workflows)),
+      ratio: of((each) => each.delivered / each.workflows),
+      atLeast: workflows,
+      note: 'reference: empty one-activity workflows on the same server',
     },
     {
-      bench: `deliveries, ${subscriptions} subscriptions, p99 with one hanging`,
-      value: of(({ hangingLatency }) => hangingLatency.p99Ms),
-      unit: 'ms',
-      reference: of(({ freeLatency }) => freeLatency.p99Ms),
-      ratio: of(({ hangingLatency, freeLatency }) => hangingLatency.p99Ms / freeLatency.p99Ms),
-      ...(subscriptions > 1 && { atMost: 1.2 }),
-      note: `event to first attempt of the healthy subscriptions, ${PACED_PER_SECOND} deliveries a second with those to the hanging one; reference: without it (p50 ${p50.free} ms, with it ${p50.hanging} ms)`,
+      bench: `published, ${subscriptions} subscription${subscriptions > 1 ? 's' : ''}`,
+      value: round(of(({ published }) => published)),
+      unit: 'events/s',
+      reference: round(of((each) => each.route)),
+      ratio: of((each) => each.published / each.route),
+      atLeast: 0.6,
+      note: 'while deliveries go on beside it; reference: a bare Express route that does one insert, alone',
     },
   ];
 }
 
-/** Publishes events at a pace, or all at once, and waits until the subscribers that answer have them all. */
-type Publish = (events: number, perSecond?: number) => Promise<{ arrived: number; latenciesMs: number[] }>;
+// ---------------------------------------------------------------------------------------------------- latency
 
-/** Runs a worker of the deliveries and the subscribers of a fresh tenant. @param subscriptions those that answer. */
-async function withSubscribers<T>(
+async function latency(
   stage: Stage,
-  client: Client,
-  subscriptions: number,
-  hanging: boolean,
-  work: (publish: Publish) => Promise<T>,
-): Promise<T> {
-  const tenantId = `bench-${randomUUID()}`;
-  const [healthy, dead] = [new Subscribers(), new Subscribers()];
-  const [url, deadUrl] = [await healthy.listen(), await dead.listen()];
-  const urls = Array.from({ length: subscriptions }, (_, index) => `${url}/${index}`);
-  if (hanging) urls.push(`${deadUrl}/hang`);
-  for (const each of urls)
-    await createSubscription(stage.db, createKeyring(stage.config), {
-      tenantId,
-      url: each,
-      eventTypes: ['payment.*'],
-      description: '',
-      allowedPrivateCidrs: stage.config.WEBHOOK_ALLOWED_PRIVATE_CIDRS,
-      maxPerTenant: 1_000,
-    });
-  const worker: Child = await startRole(['worker', '--queue', 'deliveries'], stage.env, await freePort());
-  try {
-    return await work(async (events, perSecond) => {
-      const before = await completed(client, WORKFLOWS.delivery);
-      const sentAt = await publishAll(stage, client, tenantId, events, perSecond);
-      const arrived = events * subscriptions;
-      await untilCompleted(client, WORKFLOWS.delivery, before + arrived);
-      const latenciesMs = [...healthy.arrivals].flatMap(([key, at]) => {
-        const from = sentAt.get(key.slice(0, key.indexOf('/')));
-        return from === undefined ? [] : [at - from];
-      });
-      if (latenciesMs.length !== arrived)
-        throw new Error(`${latenciesMs.length} of ${arrived} webhooks arrived`);
-      return { arrived, latenciesMs };
-    });
-  } finally {
-    await worker.kill();
-    healthy.close();
-    dead.close();
-    await endAll(stage, client, tenantId);
+  seconds: number,
+  rounds: number,
+  progress: (line: string) => void,
+): Promise<BenchRow[]> {
+  const seen: { free: number[]; troubled: number[] }[] = [];
+  for (let i = 1; i <= rounds; i++) {
+    const free = await pacedLatencies(stage, seconds, 0);
+    const troubled = await pacedLatencies(stage, seconds, 1);
+    seen.push({ free, troubled });
+    progress(
+      `latency, round ${i}/${rounds}: p50 ${percentile(free, 0.5)}, p99 ${percentile(free, 0.99)} ms; with one that hangs and one that answers 503: ` +
+        `p50 ${percentile(troubled, 0.5)}, p99 ${percentile(troubled, 0.99)} ms`,
+    );
   }
+  const p99 = median(seen.map(({ free }) => percentile(free, 0.99)));
+  const troubled = median(seen.map((each) => percentile(each.troubled, 0.99)));
+  return [
+    {
+      bench: 'deliveries, published to received, p99',
+      value: p99,
+      unit: 'ms',
+      reference: PACED_BOUND_MS,
+      ratio: p99 / PACED_BOUND_MS,
+      atMost: 1,
+      note: `${PACED_PER_SECOND} events a second, ${PACED_SUBSCRIPTIONS} subscriptions; p50 ${median(seen.map(({ free }) => percentile(free, 0.5)))} ms`,
+    },
+    {
+      bench: 'deliveries, p99 of the healthy ones beside one that hangs and one that answers 503',
+      value: troubled,
+      unit: 'ms',
+      reference: p99,
+      ratio: troubled / p99,
+      atMost: 1.2,
+      note: 'of ten subscriptions; reference: all ten healthy',
+    },
+  ];
 }
 
-/** Ends what still waits for the hanging one: the worker of the next run would take it up. */
-async function endAll(stage: Stage, client: Client, tenantId: string): Promise<void> {
-  await stage.db.pool.query(`UPDATE subscriptions SET state = 'deleted' WHERE tenant_id = $1`, [tenantId]);
-  const { rows } = await stage.db.pool.query<{ event_id: string; subscription_id: string }>(
-    `SELECT event_id, subscription_id FROM deliveries WHERE tenant_id = $1 AND status = 'pending'`,
-    [tenantId],
-  );
-  await startMany(rows.length, async (index) => {
-    const { event_id: eventId, subscription_id: subscriptionId } = rows[index]!;
-    try {
-      await client.workflow.getHandle(workflowId.delivery(eventId, subscriptionId)).terminate();
-    } catch (error) {
-      if (!(error instanceof WorkflowNotFoundError)) throw error;
-    }
+/** @param troubled 1: one of the subscriptions hangs for 15 s, another answers 503. */
+async function pacedLatencies(stage: Stage, seconds: number, troubled: 0 | 1): Promise<number[]> {
+  const subscribers = new Subscribers();
+  const healthy = await subscribers.urls(PACED_SUBSCRIPTIONS - 2 * troubled);
+  const urls = troubled ? [...healthy, await subscribers.hanging(), await subscribers.refusing()] : healthy;
+  const tenant = await newTenant(stage, urls);
+  await publishAll(tenant, 50);
+  await subscribers.receives(50 * healthy.length, ARRIVE_WITHIN_MS);
+  const sentAt = new Map<string, number>();
+  const before = subscribers.received;
+  const events = PACED_PER_SECOND * seconds;
+  await publishAll(tenant, events, { perSecond: PACED_PER_SECOND, sentAt });
+  await subscribers.receives(before + events * healthy.length, ARRIVE_WITHIN_MS);
+  const latencies = subscribers.arrivals.flatMap(({ id, at }) => {
+    const from = sentAt.get(id);
+    return from === undefined ? [] : [at - from];
   });
-  if (rows.length > 0) await sleep(SETTLE_MS);
+  await stage.db.pool.query(`UPDATE subscriptions SET state = 'deleted' WHERE tenant_id = $1`, [tenant.id]);
+  subscribers.close();
+  return latencies;
 }
 
-/**
- * Publishes events at a pace, or as fast as their delivery workflows can be started.
- * @returns when each was written, in milliseconds.
- */
+// ---------------------------------------------------------------------------------------------------- publishing
+
+interface Tenant {
+  id: string;
+  origin: string;
+  token: string;
+}
+
+async function newTenant(stage: Stage, urls: readonly string[]): Promise<Tenant> {
+  const id = `bench-${randomUUID()}`;
+  const { config, db } = stage;
+  for (const url of urls)
+    await createSubscription(db, createKeyring(config), {
+      ...{ tenantId: id, url, eventTypes: [EVENT_TYPE], description: '', maxPerTenant: 1_000 },
+      allowedPrivateCidrs: config.WEBHOOK_ALLOWED_PRIVATE_CIDRS,
+    });
+  const token = await mintToken(config, {
+    subject: 'bench',
+    tenant: id,
+    scopes: ['admin'],
+    expiresInS: 3_600,
+  });
+  const origin = `http://127.0.0.1:${config.API_PORT}`;
+  const answer = await fetch(`${origin}/api/v1/event-types`, {
+    method: 'POST',
+    headers: { authorization: `Bearer ${token}`, 'content-type': 'application/json' },
+    body: JSON.stringify({ name: EVENT_TYPE }),
+  });
+  if (!answer.ok) throw new Error(`the event type was not made: ${await answer.text()}`);
+  return { id, origin, token };
+}
+
+/** Publishes events one by one, by 16 callers or at a pace. @returns events accepted per second. */
 async function publishAll(
-  stage: Stage,
-  client: Client,
-  tenantId: string,
+  { origin, token }: Tenant,
   events: number,
-  perSecond = Infinity,
-): Promise<Map<string, number>> {
-  const at = new Map<string, number>();
-  const policy = deliveryPolicyOf(stage.config);
-  const startedAt = performance.now();
-  await startMany(events, async (index) => {
-    await sleep(Math.max(0, startedAt + (index / perSecond) * 1_000 - performance.now()));
-    const { rows } = await stage.db.pool.query<{ deliveries: DeliveryRow[] }>(
-      `SELECT emit_event(new_event_id(), $1, 'payment.succeeded', 'payment', 'p', '{"id":"p"}', 'bench') AS deliveries`,
-      [tenantId],
-    );
-    const { deliveries } = rows[0]!;
-    at.set(deliveries[0]!.eventId, Date.now());
-    await Promise.all(
-      deliveries.map((row) =>
-        client.workflow.start(WORKFLOWS.delivery, {
-          workflowId: workflowId.delivery(row.eventId, row.subscriptionId),
-          taskQueue: TASK_QUEUES.deliveries,
-          args: [policy(row, 'bench')],
-        }),
-      ),
-    );
+  { perSecond = Infinity, sentAt }: { perSecond?: number; sentAt?: Map<string, number> } = {},
+): Promise<number> {
+  const headers = { authorization: `Bearer ${token}`, 'content-type': 'application/json' };
+  const body = JSON.stringify({
+    type: EVENT_TYPE,
+    data: { orderId: 'o-1', amount: '100.00', note: 'x'.repeat(100) },
   });
-  return at;
+  return callAll(origin, events, perSecond, async (pool) => {
+    const at = Date.now();
+    const answer = await pool.request({ path: '/api/v1/events', method: 'POST', headers, body });
+    const { id } = (await answer.body.json()) as { id: string };
+    if (answer.statusCode !== 202) throw new Error(`publishing was answered ${answer.statusCode}`);
+    sentAt?.set(id, at);
+  });
+}
+
+async function callAll(
+  origin: string,
+  count: number,
+  perSecond: number,
+  call: (pool: Pool) => Promise<void>,
+): Promise<number> {
+  const pool = new Pool(origin, { connections: CALLERS, pipelining: 1 });
+  const startedAt = performance.now();
+  let next = 0;
+  const caller = async (): Promise<void> => {
+    for (let index = next++; index < count; index = next++) {
+      const waitMs = startedAt + (index / perSecond) * 1_000 - performance.now();
+      if (waitMs > 0) await sleep(waitMs);
+      await call(pool);
+    }
+  };
+  await Promise.all(Array.from({ length: CALLERS }, caller));
+  const seconds = (performance.now() - startedAt) / 1_000;
+  await pool.close();
+  return count / seconds;
+}
+
+// ---------------------------------------------------------------------------------------------------- references
+
+/** Signed POSTs with keep-alive to the same receiver; the rows of a delivery and its attempt, 200 at a time. */
+async function bareLoop(stage: Stage, url: string, count: number): Promise<number> {
+  await stage.db.pool.query(
+    `CREATE UNLOGGED TABLE IF NOT EXISTS bench_rows (id text, event text, status text, at timestamptz);
+     ALTER TABLE bench_rows SET LOGGED; TRUNCATE bench_rows`,
+  );
+  const { origin, pathname } = new URL(url);
+  const [secret, body] = [
+    newWebhookSecret(),
+    JSON.stringify({ type: EVENT_TYPE, data: { note: 'x'.repeat(150) } }),
+  ];
+  const written: Promise<unknown>[] = [];
+  let ids: string[] = [];
+  const write = (): void => {
+    for (const _ of ['delivery', 'attempt'])
+      written.push(
+        stage.db.pool.query(
+          `INSERT INTO bench_rows SELECT id, id, 'delivered', now() FROM unnest($1::text[]) AS id`,
+          [ids],
+        ),
+      );
+    ids = [];
+  };
+  const rate = await callAll(origin, count, Infinity, async (pool) => {
+    const id = `evt_${randomUUID()}`;
+    const headers = {
+      'content-type': 'application/json',
+      ...signWebhook({ id, at: new Date(), body, secrets: [secret] }),
+    };
+    const answer = await pool.request({ path: pathname, method: 'POST', headers, body });
+    await answer.body.dump();
+    if (ids.push(id) === BARE_ROWS) write();
+  });
+  if (ids.length > 0) write();
+  await Promise.all(written);
+  return rate;
+}
+
+/** A bare Express route that parses JSON and does one insert. */
+async function bareRoute(stage: Stage, count: number): Promise<number> {
+  await stage.db.pool.query('CREATE TABLE IF NOT EXISTS bench_events (id text PRIMARY KEY, body jsonb)');
+  const app = express();
+  app.post('/events', express.json(), async (request, response) => {
+    const id = randomUUID();
+    await stage.db.pool.query({
+      name: 'bench_insert',
+      text: 'INSERT INTO bench_events VALUES ($1, $2)',
+      values: [id, JSON.stringify(request.body)],
+    });
+    response.status(202).json({ id });
+  });
+  const server = app.listen(0, '127.0.0.1');
+  await once(server, 'listening');
+  const body = JSON.stringify({
+    type: EVENT_TYPE,
+    data: { orderId: 'o-1', amount: '100.00', note: 'x'.repeat(100) },
+  });
+  try {
+    return await callAll(
+      `http://127.0.0.1:${(server.address() as AddressInfo).port}`,
+      count,
+      Infinity,
+      async (pool) => {
+        const answer = await pool.request({
+          path: '/events',
+          method: 'POST',
+          headers: { 'content-type': 'application/json' },
+          body,
+        });
+        await answer.body.dump();
+      },
+    );
+  } finally {
+    server.closeAllConnections();
+    server.close();
+  }
 }

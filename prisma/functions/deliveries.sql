@@ -108,3 +108,46 @@ CREATE OR REPLACE FUNCTION reopen_deliveries(p_ids uuid[], p_replay uuid) RETURN
          replay_id = p_replay, to_start_since = CASE WHEN p_replay IS NULL THEN clock_timestamp() END
    WHERE id = ANY(p_ids) AND status <> 'pending'
 $$;
+
+-- Writes several attempts of different deliveries. p is a list of what record_delivery_attempt takes. Those that only say
+-- that all is well (delivered, to a subscription that is healthy) are written together; every other one as if it came
+-- alone, by subscription, so that two calls lock subscriptions in one order. Returns what record_delivery_attempt returns
+-- for each of those; nothing for the others. Idempotent.
+CREATE OR REPLACE FUNCTION record_delivery_attempts(p jsonb)
+RETURNS TABLE (delivery_id uuid, after jsonb) LANGUAGE plpgsql AS $$
+DECLARE
+  v_plain uuid[];
+  v_one record;
+BEGIN
+  SELECT array_agg(d.id) INTO v_plain
+    FROM jsonb_array_elements(p) AS a
+    JOIN deliveries d ON d.id = (a->>'deliveryId')::uuid
+    JOIN subscriptions s ON s.id = d.subscription_id
+   WHERE a->>'result' = 'delivered' AND NOT (a->>'ordered')::boolean
+     AND s.state = 'active' AND s.exhausted_since IS NULL AND s.throttle_level = 0;
+  WITH plain AS MATERIALIZED (
+    SELECT (a->>'deliveryId')::uuid AS id, (a->>'attempt')::integer AS attempt, (a->>'startedAt')::timestamptz AS started_at,
+           (a->>'durationMs')::integer AS duration_ms, (a->>'statusCode')::integer AS status_code,
+           a->>'responseBody' AS response_body
+      FROM jsonb_array_elements(p) AS a WHERE (a->>'deliveryId')::uuid = ANY(v_plain)),
+  inserted AS (
+    INSERT INTO delivery_attempts (delivery_id, attempt, started_at, duration_ms, result, status_code, response_body)
+    SELECT x.id, x.attempt, x.started_at, x.duration_ms, 'delivered', x.status_code, x.response_body FROM plain x
+    ON CONFLICT DO NOTHING
+    RETURNING delivery_attempts.delivery_id AS id, delivery_attempts.attempt AS attempt,
+              delivery_attempts.status_code AS status_code)
+  UPDATE deliveries d
+     SET attempts = greatest(d.attempts, i.attempt), last_status_code = i.status_code, last_error = NULL,
+         finished_at = CASE d.status WHEN 'pending' THEN now() ELSE d.finished_at END,
+         status = CASE d.status WHEN 'pending' THEN 'delivered' ELSE d.status END
+    FROM inserted i WHERE d.id = i.id;
+  FOR v_one IN
+    SELECT d.id, a AS attempt FROM jsonb_array_elements(p) AS a JOIN deliveries d ON d.id = (a->>'deliveryId')::uuid
+     WHERE v_plain IS NULL OR d.id <> ALL(v_plain)
+     ORDER BY d.subscription_id, d.created_at, d.id
+  LOOP
+    delivery_id := v_one.id;
+    after := record_delivery_attempt(v_one.attempt);
+    RETURN NEXT;
+  END LOOP;
+END $$;

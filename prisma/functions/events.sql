@@ -36,7 +36,7 @@ BEGIN
       'tenantId', p_tenant, 'occurredAt', p_at, 'correlationId', p_correlation, 'data', p_data), p_correlation);
 END $$;
 
--- Asks for an event workflow that hands an event out (EventMessage of src/contracts/events.ts): for events that no
+-- Asks for an event to be handed out (EventMessage of src/contracts/events.ts): for events that no
 -- workflow is there to announce. Not idempotent, but the workflow is: it has the event's id.
 CREATE OR REPLACE FUNCTION request_fan_out(
   p_id text, p_tenant text, p_type text, p_at text, p_data jsonb, p_correlation text
@@ -163,4 +163,37 @@ BEGIN
   DELETE FROM webhook_events WHERE id = ANY(v_ids);
   RETURN jsonb_build_object('examined', coalesce(cardinality(v_page), 0), 'purged', coalesce(cardinality(v_ids), 0),
     'at', coalesce(v_at, p_at), 'after', coalesce(v_last, p_after), 'done', coalesce(cardinality(v_page), 0) < p_limit);
+END $$;
+
+-- The first step of handing out several published events, in few statements: writes the deliveries of each for its first
+-- p_limit subscriptions. Returns for every event that exists where its next step begins (fan_out_event), NULL when all of
+-- its deliveries are written. Idempotent like fan_out_event, which is for what one step does not finish.
+CREATE OR REPLACE FUNCTION fan_out_events(p_event_ids text[], p_limit integer)
+RETURNS TABLE (event_id text, next text) LANGUAGE plpgsql AS $$
+BEGIN
+  -- In one order, so that two calls that share events wait for each other instead of locking each other out.
+  PERFORM FROM webhook_events e WHERE e.id = ANY(p_event_ids) ORDER BY e.id FOR UPDATE;
+  RETURN QUERY
+  WITH waiting AS MATERIALIZED (
+    SELECT e.id, e.tenant_id, e.type, e.body, e.only_subscription_id, coalesce(c.enabled, true) AS enabled
+      FROM webhook_events e LEFT JOIN event_configs c ON c.tenant_id = e.tenant_id AND c.event_type = e.type
+     WHERE e.id = ANY(p_event_ids) AND e.fanned_out_at IS NULL),
+  chosen AS MATERIALIZED (
+    SELECT w.id, w.tenant_id, w.type, m.subscription_id
+      FROM waiting w CROSS JOIN LATERAL (
+        SELECT s.subscription_id FROM matching_subscriptions(w.tenant_id, w.type, w.body::jsonb->'data') s
+         ORDER BY 1 LIMIT p_limit) AS m
+     WHERE w.only_subscription_id IS NULL AND w.enabled
+    UNION ALL
+    SELECT w.id, w.tenant_id, w.type, s.id FROM waiting w JOIN subscriptions s ON s.id = w.only_subscription_id
+     WHERE s.tenant_id = w.tenant_id AND s.state IN ('active', 'failing')),
+  written AS (
+    INSERT INTO deliveries (tenant_id, event_id, subscription_id, event_type)
+    SELECT c.tenant_id, c.id, c.subscription_id, c.type FROM chosen c ON CONFLICT DO NOTHING),
+  reached AS (
+    SELECT w.id, CASE WHEN count(c.id) = p_limit THEN max(c.subscription_id) END AS last
+      FROM waiting w LEFT JOIN chosen c ON c.id = w.id GROUP BY w.id),
+  finished AS (
+    UPDATE webhook_events e SET fanned_out_at = clock_timestamp() FROM reached r WHERE e.id = r.id AND r.last IS NULL)
+  SELECT e.id, r.last FROM webhook_events e LEFT JOIN reached r ON r.id = e.id WHERE e.id = ANY(p_event_ids);
 END $$;

@@ -92,7 +92,7 @@ BEGIN
 END $$;
 
 -- An operator pauses or resumes a subscription (p_action: pause, resume). Its event is a domain event and, under the same
--- id, goes the way of published ones (outbox, event workflow), because no workflow is there to start its deliveries. A
+-- id, goes the way of published ones (outbox, topic events), because no workflow is there to start its deliveries. A
 -- resume with p_replay writes the replay of what was missed in the same transaction, and gives back the places in the
 -- rate. Idempotent under p_replay: repeated, it hands back that replay and changes nothing. Returns {outcome, missedSince,
 -- replayId}: 'ok', 'missing', 'too_many' (replays; nothing is changed), or the state in which this can't be done.

@@ -8,16 +8,15 @@ import {
   loadAftermath,
   loadDeadLetter,
   loadDelivery,
+  loadPending,
   recordAttempt,
   reservePlace,
   type Aftermath,
-  type AttemptRecord,
   type EndStatus,
   type HealthRules,
   type LoadedDelivery,
 } from '../domain/deliveries';
 import type { DeliveryRow } from '../domain/payments';
-import { signWebhook } from '../domain/webhook-signature';
 import { AttemptGate } from '../platform/attempt-gate';
 import type { Config } from '../platform/config';
 import type { OutgoingMessage } from '../platform/kafka';
@@ -25,7 +24,16 @@ import type { Logger } from '../platform/logging';
 import { metrics } from '../platform/metrics';
 import type { Database } from '../platform/postgres';
 import type { Keyring } from '../platform/secrets';
-import type { WebhookClient, WebhookResponse } from '../platform/webhook-http';
+import type { WebhookClient } from '../platform/webhook-http';
+import {
+  GONE,
+  healthRules,
+  makeAttempt,
+  type AttemptPlan,
+  type Deliverable,
+  type MadeAttempt,
+} from '../webhooks/attempt';
+import { FirstAttempts } from '../webhooks/first-attempts';
 import { withHeartbeat } from './heartbeat';
 
 /** What delivery activities need of the outside world, handed in by the worker role. */
@@ -39,6 +47,8 @@ export interface DeliveryDeps {
   log: Logger;
   /** Completes a delivery row with the retry policy that applies to it. */
   deliveryPolicy: (row: DeliveryRow, correlationId: string) => DeliveryRef;
+  /** Shared with the consumer of published events, where one process has both; its own when left out. */
+  firstAttempts?: Pick<FirstAttempts, 'make'>;
   /** The time, where a test plays it. */
   clock?: () => Date | Promise<Date>;
 }
@@ -58,17 +68,7 @@ export type DeliveryConfig = Pick<
   | 'WEBHOOK_PAUSE_AFTER_MS'
 >;
 
-export interface AttemptInput {
-  deliveryId: string;
-  /** 1 for the first. */
-  attempt: number;
-  /** The schedule's length: a failure of the last attempt exhausts the delivery. */
-  maxAttempts: number;
-  /** Longest wait for the subscriber, in milliseconds. */
-  timeoutMs: number;
-  correlationId: string;
-  /** The delivery waits for those of its subscription that came before it. */
-  ordered?: boolean;
+export interface AttemptInput extends AttemptPlan {
   /** How often the delivery was sent again after it had ended. */
   generation?: number;
   /** An operator asks for it: it does not wait until a subscriber that is left alone has rested. */
@@ -105,13 +105,6 @@ export interface AttemptResult {
   next?: DeliveryRef;
 }
 
-/** Answers that slow the whole subscription down and whose Retry-After is heeded: it is overloaded, or down for a while. */
-const SLOW_DOWN = new Set([429, 502, 503, 504]);
-const GONE = 410;
-
-/** An attempt that was made but is not stored yet: carried to the activity's next try, so that it posts nothing twice. */
-type Made = Omit<AttemptRecord, 'startedAt'> & { startedAt: string };
-
 /** What one worker's activities share. */
 interface Shared extends DeliveryDeps {
   gate: AttemptGate;
@@ -121,27 +114,33 @@ interface Shared extends DeliveryDeps {
 
 /** Durable steps of the delivery workflow. */
 export function createDeliveryActivities(deps: DeliveryDeps) {
-  const { db, log, config } = deps;
+  const { db, log, config, firstAttempts = new FirstAttempts(deps) } = deps;
   const shared: Shared = {
     ...deps,
     gate: new AttemptGate(config),
-    rules: {
-      failingAttempt: config.WEBHOOK_FAILING_ATTEMPT,
-      pauseAfterMs: config.WEBHOOK_PAUSE_AFTER_MS,
-      throttleBaseMs: config.WEBHOOK_THROTTLE_BASE_MS,
-      throttleCapMs: config.WEBHOOK_THROTTLE_CAP_MS,
-    },
+    rules: healthRules(config),
     now: deps.clock ?? (() => new Date()),
   };
 
   return {
+    /**
+     * Makes the first attempts of deliveries of one state change, in bulk, and stores them. Repeated, it attempts what is
+     * pending still. @returns what needs a delivery workflow.
+     */
+    makeFirstAttempts: (deliveries: DeliveryRef[]): Promise<DeliveryRef[]> =>
+      withHeartbeat<never, DeliveryRef[]>(async () => {
+        const ids = deliveries.map(({ deliveryId }) => deliveryId);
+        const pending = await loadPending(db, shared.keyring, ids);
+        return firstAttempts.make(pending, deliveries[0]?.correlationId ?? '');
+      }),
+
     /**
      * Makes one attempt and stores it. A subscriber's failure is a result; an outage of our own (database, key,
      * sockets) throws, to be retried by Temporal without using up the subscriber's schedule. Idempotent by
      * (delivery, attempt) once stored; between sending and storing, at least once.
      */
     attemptDelivery: (input: AttemptInput): Promise<AttemptResult> =>
-      withHeartbeat<Made, AttemptResult>(async (handover) => {
+      withHeartbeat<MadeAttempt, AttemptResult>(async (handover) => {
         if (!handover.left) {
           const found = await prepare(shared, input);
           if ('verdict' in found) return found;
@@ -187,8 +186,6 @@ export function createDeliveryActivities(deps: DeliveryDeps) {
 }
 
 export type DeliveryActivities = ReturnType<typeof createDeliveryActivities>;
-
-type Deliverable = LoadedDelivery & { body: string };
 
 function answerOf(
   delivery: LoadedDelivery | undefined,
@@ -285,7 +282,7 @@ async function takeTurn(
   input: AttemptInput,
   delivery: Deliverable,
   at: Date,
-): Promise<AttemptResult | Made> {
+): Promise<AttemptResult | MadeAttempt> {
   const { subscriptionId, url, throttleLevel } = delivery;
   const lanes = [subscriptionId, new URL(url).origin];
   const place = deps.gate.enter(lanes, throttleLevel > 0);
@@ -298,7 +295,7 @@ async function takeTurn(
   try {
     const wait = await paced(deps, input, delivery, at);
     if (wait) return wait;
-    const made = await post(deps, input, delivery, at);
+    const made = await makeAttempt(deps, input, delivery, at);
     durationMs = made.durationMs;
     return made;
   } finally {
@@ -323,54 +320,7 @@ async function paced(
   return undefined;
 }
 
-async function post(
-  { webhooks, log }: Shared,
-  { deliveryId, attempt, maxAttempts, timeoutMs, correlationId, ordered = false }: AttemptInput,
-  delivery: Deliverable,
-  startedAt: Date,
-): Promise<Made> {
-  const { eventId: id, subscriptionId, body, url } = delivery;
-  const headers = {
-    ...delivery.headers(),
-    ...signWebhook({ id, at: startedAt, body, secrets: delivery.secrets(startedAt) }),
-  };
-  const response = await webhooks.postWebhook({ url, headers, body, timeoutMs });
-  metrics.deliveryAttempts.inc({ result: response.result });
-  metrics.deliveryAttemptSeconds.observe(response.durationMs / 1e3);
-  const { result, statusCode, durationMs, error, responseBody } = response;
-  log.info(
-    { correlationId, deliveryId, eventId: id, subscriptionId, attempt, result, statusCode, durationMs },
-    'delivery attempt',
-  );
-  const overloaded = statusCode !== null && SLOW_DOWN.has(statusCode);
-  return {
-    deliveryId,
-    attempt,
-    startedAt: startedAt.toISOString(),
-    durationMs,
-    result,
-    statusCode,
-    error,
-    responseBody,
-    status: statusAfter(response, attempt, maxAttempts),
-    gone: statusCode === GONE,
-    slowDown: overloaded || result === 'timeout',
-    retryAfterMs: overloaded ? response.retryAfterMs : null,
-    ordered,
-    correlationId,
-  };
-}
-
-function statusAfter(
-  { result, statusCode }: WebhookResponse,
-  attempt: number,
-  maxAttempts: number,
-): DeliveryStatus {
-  if (result === 'delivered') return 'delivered';
-  return statusCode === GONE || attempt >= maxAttempts ? 'exhausted' : 'pending';
-}
-
-async function store(deps: Shared, input: AttemptInput, made: Made): Promise<AttemptResult> {
+async function store(deps: Shared, input: AttemptInput, made: MadeAttempt): Promise<AttemptResult> {
   const { startedAt, ...record } = made;
   const aftermath = await recordAttempt(
     deps.db,

@@ -11,6 +11,7 @@ import { Authenticator } from './auth';
 import { beginRequest, pathOf, refuseRepeatedHeaders } from './context';
 import { once, ReplayedRefusal } from './idempotency';
 import { readAnyJson, readJson, requireJson } from './json-body';
+import { EventPublisher } from '../domain/event-publisher';
 import { EventSchemas } from '../domain/event-schemas';
 import { rateLimits } from './rate-limit';
 import { invalidRequest, sendProblem, toFault } from './problem';
@@ -86,7 +87,9 @@ export function createApp(deps: ApiDeps): Express {
   const limits = rateLimits(deps.config);
   const eventSchemas = new EventSchemas(deps.config.EVENT_SCHEMA_CACHE_ENTRIES);
   deps.lifecycle.onStop('close', 'schema threads', () => eventSchemas.close());
-  const routeDeps = { ...deps, eventSchemas };
+  const { KAFKA_MESSAGE_MAX_BYTES: maxBytes } = deps.config;
+  const eventPublisher = new EventPublisher(deps.database, eventSchemas, maxBytes);
+  const routeDeps = { ...deps, eventSchemas, eventPublisher };
   const routes = allRoutes();
   for (const path of new Set(routes.map((route) => route.path))) {
     const here = routes.filter((route) => route.path === path);

@@ -1,41 +1,16 @@
 import { WorkflowExecutionAlreadyStartedError, WorkflowNotFoundError } from '@temporalio/client';
 import { defineSearchAttributeKey, TypedSearchAttributes } from '@temporalio/common';
 import { RemitError } from '../contracts/errors';
-import {
-  SIGNALS,
-  TASK_QUEUES,
-  workflowId,
-  WORKFLOWS,
-  type DeliveryRef,
-  type ReplayInput,
-} from '../contracts/workflows';
+import { deliveryStart } from '../contracts/starts';
+import { SIGNALS, TASK_QUEUES, workflowId, WORKFLOWS, type ReplayInput } from '../contracts/workflows';
 import { deliveryPolicyOf } from '../domain/delivery-policy';
 import type { DeliveryRow } from '../domain/payments';
 import type { ApiDeps } from './routes/route';
 import { callTemporal } from './temporal-call';
 
 const SUBSCRIPTION = defineSearchAttributeKey('RemitSubscriptionId', 'KEYWORD');
-const EVENT_TYPE = defineSearchAttributeKey('RemitEventType', 'KEYWORD');
 
 type Deps = Pick<ApiDeps, 'config' | 'temporal' | 'log'>;
-
-/** Temporal's limit of a fairness key, in bytes. */
-const FAIRNESS_KEY_MAX = 64;
-
-/** How the workflow of a delivery is started from outside: anew where its id was used and none is running. */
-export function deliveryStart(ref: DeliveryRef) {
-  return {
-    workflowId: workflowId.delivery(ref.eventId, ref.subscriptionId, ref.generation),
-    taskQueue: TASK_QUEUES.deliveries,
-    args: [ref],
-    workflowIdReusePolicy: 'ALLOW_DUPLICATE' as const,
-    priority: { fairnessKey: ref.subscriptionId.slice(0, FAIRNESS_KEY_MAX) },
-    typedSearchAttributes: new TypedSearchAttributes([
-      { key: SUBSCRIPTION, value: ref.subscriptionId },
-      { key: EVENT_TYPE, value: ref.eventType },
-    ]),
-  };
-}
 
 /**
  * Has a pending delivery attempted now; its workflow is started when none is running, so that a delivery that was opened
@@ -48,6 +23,7 @@ export async function tryDeliveryNow(deps: Deps, row: DeliveryRow, correlationId
     client.workflow.signalWithStart(WORKFLOWS.delivery, {
       ...deliveryStart(ref),
       signal: SIGNALS.tryNow,
+      workflowIdReusePolicy: 'ALLOW_DUPLICATE',
     }),
   );
   return id;

@@ -10,7 +10,6 @@ export const WORKFLOWS = {
   order: 'orderWorkflow',
   delivery: 'deliveryWorkflow',
   replay: 'replayWorkflow',
-  event: 'eventWorkflow',
   dispute: 'disputeWorkflow',
   reconciliation: 'reconciliationWorkflow',
   housekeeping: 'housekeepingWorkflow',
@@ -47,7 +46,6 @@ export const workflowId = {
   payment: (provider: string, transactionId: string) => `payment/${provider}/${transactionId}`,
   order: (orderId: string) => `order/${orderId}`,
   dispute: (disputeId: string) => `dispute/${disputeId}`,
-  event: (eventId: string) => `event/${eventId}`,
   /** `generation`: how often it was sent again; each time is a workflow of its own. */
   delivery: (eventId: string, subscriptionId: string, generation = 0) =>
     `delivery/${eventId}/${subscriptionId}${generation > 0 ? `/${generation}` : ''}`,
@@ -327,24 +325,11 @@ export interface DeliveryRef {
   generation?: number;
   /** Attempts of former generations: attempts count on, the schedule begins anew. */
   attemptsBefore?: number;
+  /** Attempts of this generation that were made before the workflow was there; none when left out. */
+  attemptsMade?: number;
+  /** How long the subscriber asked to be left alone by the last of them, in milliseconds. */
+  retryAfterMs?: number;
   correlationId: string;
-}
-
-/** An event that was published through the API, to be handed out to its subscribers. */
-export interface EventWorkflowInput {
-  eventId: string;
-  correlationId: string;
-  source: MessageRef;
-  /** Where a run goes on that continues another: after this subscription. */
-  after?: string;
-  /** Deliveries that earlier runs started. */
-  started?: number;
-}
-
-export interface EventWorkflowResult {
-  outcome: 'fanned_out' | 'unknown_event';
-  /** Delivery workflows that were started; a repeated run finds fewer or none. */
-  started: number;
 }
 
 export type PaymentStatus = 'pending' | 'succeeded' | 'failed' | 'expired';

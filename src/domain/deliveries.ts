@@ -55,35 +55,16 @@ interface LoadedRow extends Omit<LoadedDelivery, 'secrets' | 'headers'> {
   headersCiphertext: Buffer | null;
 }
 
-/**
- * Reads a delivery with its event, subscription and last attempt in one query; undefined when it does not exist.
- * @throws what the database throws in an outage.
- */
-export async function loadDelivery(
-  db: Pick<Database, 'pool'>,
-  keyring: Keyring,
-  deliveryId: string,
-): Promise<LoadedDelivery | undefined> {
-  const { rows } = await db.pool.query<LoadedRow>({
-    name: 'load_delivery',
-    text: `SELECT d.id, d.event_id AS "eventId", d.event_type AS "eventType", e.body,
-                  d.subscription_id AS "subscriptionId", s.state AS "subscriptionState", s.url,
-                  s.secret_ciphertext AS "secretCiphertext", d.status, d.attempts, d.generation,
-                  s.previous_secret_ciphertext AS "previousSecretCiphertext",
-                  s.previous_secret_valid_until AS "previousSecretValidUntil",
-                  s.headers_ciphertext AS "headersCiphertext", s.ordered AS "subscriptionOrdered",
-                  s.rate_limit_per_second AS "rateLimitPerSecond", s.throttled_until AS "throttledUntil",
-                  s.throttle_level AS "throttleLevel",
-                  a.result AS "lastResult", a.status_code AS "lastStatusCode"
-             FROM deliveries d
-             JOIN subscriptions s ON s.id = d.subscription_id
-             LEFT JOIN webhook_events e ON e.id = d.event_id
-             LEFT JOIN delivery_attempts a ON a.delivery_id = d.id AND a.attempt = d.attempts
-            WHERE d.id = $1`,
-    values: [deliveryId],
-  });
-  const row = rows[0];
-  if (!row) return undefined;
+const LOADED_COLUMNS = `d.id, d.event_id AS "eventId", d.event_type AS "eventType",
+       d.subscription_id AS "subscriptionId", s.state AS "subscriptionState", s.url,
+       s.secret_ciphertext AS "secretCiphertext", d.status, d.attempts, d.generation,
+       s.previous_secret_ciphertext AS "previousSecretCiphertext",
+       s.previous_secret_valid_until AS "previousSecretValidUntil",
+       s.headers_ciphertext AS "headersCiphertext", s.ordered AS "subscriptionOrdered",
+       s.rate_limit_per_second AS "rateLimitPerSecond", s.throttled_until AS "throttledUntil",
+       s.throttle_level AS "throttleLevel"`;
+
+function loaded(row: LoadedRow, keyring: Keyring): LoadedDelivery {
   const {
     secretCiphertext,
     previousSecretCiphertext: previous,
@@ -106,6 +87,96 @@ export async function loadDelivery(
           >)
         : {},
   };
+}
+
+/**
+ * Reads a delivery with its event, subscription and last attempt in one query; undefined when it does not exist.
+ * @throws what the database throws in an outage.
+ */
+export async function loadDelivery(
+  db: Pick<Database, 'pool'>,
+  keyring: Keyring,
+  deliveryId: string,
+): Promise<LoadedDelivery | undefined> {
+  const { rows } = await db.pool.query<LoadedRow>({
+    name: 'load_delivery',
+    text: `SELECT ${LOADED_COLUMNS}, e.body, a.result AS "lastResult", a.status_code AS "lastStatusCode"
+             FROM deliveries d
+             JOIN subscriptions s ON s.id = d.subscription_id
+             LEFT JOIN webhook_events e ON e.id = d.event_id
+             LEFT JOIN delivery_attempts a ON a.delivery_id = d.id AND a.attempt = d.attempts
+            WHERE d.id = $1`,
+    values: [deliveryId],
+  });
+  return rows[0] && loaded(rows[0], keyring);
+}
+
+/** A pending delivery of an event, with the policy of its event type. */
+export interface PendingDelivery {
+  delivery: LoadedDelivery & { body: string };
+  row: DeliveryRow;
+  /** Attempts before the present generation. */
+  attemptsBefore: number;
+}
+
+/**
+ * Reads the pending deliveries of several events in one query: of each at most `limit`, of the subscriptions after
+ * `after`, as fan_out_event counts them.
+ * @throws what the database throws in an outage.
+ */
+export async function loadPendingOfEvents(
+  db: Pick<Database, 'pool'>,
+  keyring: Keyring,
+  { eventIds, after = '', limit }: { eventIds: readonly string[]; after?: string; limit: number },
+): Promise<PendingDelivery[]> {
+  return queryPending(db, keyring, {
+    name: 'load_pending_of_events',
+    where: 'd.event_id = ANY($1) AND d.subscription_id > $2 ORDER BY d.subscription_id LIMIT $3',
+    values: [eventIds, after, limit * eventIds.length],
+  });
+}
+
+/** Reads those of several deliveries that are pending, in one query. @throws what the database throws in an outage. */
+export async function loadPending(
+  db: Pick<Database, 'pool'>,
+  keyring: Keyring,
+  ids: readonly string[],
+): Promise<PendingDelivery[]> {
+  return queryPending(db, keyring, {
+    name: 'load_pending',
+    where: 'd.id = ANY($1::uuid[])',
+    values: [ids],
+  });
+}
+
+async function queryPending(
+  db: Pick<Database, 'pool'>,
+  keyring: Keyring,
+  { name, where, values }: { name: string; where: string; values: unknown[] },
+): Promise<PendingDelivery[]> {
+  type Row = LoadedRow & { policy: DeliveryRow; attemptsBefore: number };
+  const { rows } = await db.pool.query<Row>({
+    name,
+    text: `SELECT ${LOADED_COLUMNS}, d.attempts_before AS "attemptsBefore",
+                  NULL AS "lastResult", d.last_status_code AS "lastStatusCode",
+                  CASE WHEN row_number() OVER (PARTITION BY d.event_id) = 1 THEN e.body END AS body,
+                  delivery_ref(d.id, d.event_id, d.subscription_id, d.event_type, s.ordered, c)
+                    || CASE d.generation WHEN 0 THEN '{}' ELSE jsonb_build_object(
+                         'generation', d.generation, 'attemptsBefore', d.attempts_before) END AS policy
+             FROM deliveries d
+             JOIN subscriptions s ON s.id = d.subscription_id
+             JOIN webhook_events e ON e.id = d.event_id
+             LEFT JOIN event_configs c ON c.tenant_id = d.tenant_id AND c.event_type = d.event_type
+            WHERE d.status = 'pending' AND ${where}`,
+    values,
+  });
+  // A body travels once, however many subscriptions get it.
+  const bodies = new Map(rows.flatMap(({ eventId, body }) => (body === null ? [] : [[eventId, body]])));
+  return rows.map(({ policy: row, attemptsBefore, ...each }) => ({
+    delivery: { ...loaded(each, keyring), body: bodies.get(each.eventId)! },
+    row,
+    attemptsBefore,
+  }));
 }
 
 /** One HTTP request to a subscriber and what came of it. */
@@ -169,6 +240,24 @@ export async function recordAttempt(
     values: [JSON.stringify({ ...record, ...rules, at })],
   });
   return rows[0]?.after ?? null;
+}
+
+/**
+ * The same for attempts of several deliveries at once.
+ * @returns what follows beside each delivery, in the order given.
+ */
+export async function recordAttempts(
+  db: Pick<Database, 'pool'>,
+  attempts: readonly { record: AttemptRecord; at: Date }[],
+  rules: HealthRules,
+): Promise<(Aftermath | null)[]> {
+  const { rows } = await db.pool.query<{ delivery_id: string; after: Aftermath | null }>({
+    name: 'record_delivery_attempts',
+    text: 'SELECT delivery_id, after FROM record_delivery_attempts($1::jsonb)',
+    values: [JSON.stringify(attempts.map(({ record, at }) => ({ ...record, ...rules, at })))],
+  });
+  const byDelivery = new Map(rows.map((row) => [row.delivery_id, row.after]));
+  return attempts.map(({ record }) => byDelivery.get(record.deliveryId) ?? null);
 }
 
 /** What a former record of the delivery's last attempt gave rise to and may not have been started. */

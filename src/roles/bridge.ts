@@ -1,5 +1,4 @@
 import { startConsumer } from '../bridges/consumer';
-import { eventHandler } from '../bridges/events';
 import { chargebackHandler } from '../bridges/disputes';
 import type { IncomingMessage } from '../bridges/message';
 import { orderWebhookHandler } from '../bridges/order-webhooks';
@@ -38,7 +37,6 @@ export async function startBridge(context: RoleContext): Promise<void> {
       topic: config.TOPIC_WEBHOOKS_ORDERS,
       handle: orderWebhookHandler(client, config),
     },
-    { name: 'events', topic: config.TOPIC_EVENTS, handle: eventHandler(client, config) },
     { name: 'disputes', topic: config.TOPIC_WEBHOOKS_DISPUTES, handle: chargebackHandler(client, config) },
   ];
   await Promise.all(

@@ -1,6 +1,6 @@
 import { WorkflowExecutionAlreadyStartedError, type Client } from '@temporalio/client';
 import { defineSearchAttributeKey, TypedSearchAttributes } from '@temporalio/common';
-import { deliveryStart } from '../api/delivery-workflows';
+import { deliveryStart } from '../contracts/starts';
 import {
   TASK_QUEUES,
   WORKFLOWS,

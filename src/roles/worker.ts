@@ -8,7 +8,9 @@ import {
 } from '@temporalio/worker';
 import { createActivities } from '../activities';
 import { CARRYING_WORKFLOWS, TASK_QUEUES, type TaskQueue } from '../contracts/workflows';
+import { startConsumer } from '../bridges/consumer';
 import { deadLetterRefused } from '../bridges/dead-letters';
+import { eventDeliveryHandler, type EventDeliveryDeps } from '../bridges/event-deliveries';
 import { deliveryPolicyOf } from '../domain/delivery-policy';
 import type { Config } from '../platform/config';
 import { workflowBundlePath } from '../platform/build-workflow-bundle';
@@ -21,6 +23,8 @@ import { createKeyring } from '../platform/secrets';
 import { connectTemporalWorker } from '../platform/temporal';
 import { warnOfShortRetention } from '../platform/topic-retention';
 import { createWebhookClient } from '../platform/webhook-http';
+import { FirstAttempts } from '../webhooks/first-attempts';
+import { startDeliveryWorkflows } from '../webhooks/start-deliveries';
 import type { RoleContext } from './context';
 import { whenThere } from './when-there';
 
@@ -63,6 +67,9 @@ export async function startWorker(
   const producer = await context.producer();
   const webhooks = createWebhookClient(config);
   lifecycle.onStop('close', 'webhook connections', () => webhooks.close());
+  const keyring = createKeyring(config);
+  const deliveryPolicy = deliveryPolicyOf(config);
+  const firstAttempts = new FirstAttempts({ db, webhooks, log, config, deliveryPolicy });
   const reader = new MessageReader(context.kafka, config.KAFKA_GROUP_PREFIX);
   lifecycle.onStop('flush', 'message reader', () => reader.stop());
   const activities = createActivities({
@@ -70,12 +77,13 @@ export async function startWorker(
     log,
     producer,
     config,
-    keyring: createKeyring(config),
+    keyring,
     webhooks,
+    firstAttempts,
     unknownTransactionWaitMs: config.UNKNOWN_TRANSACTION_WAIT_MS,
     disputeEvidenceDueMs: config.DISPUTE_EVIDENCE_DUE_MS,
     deadLetter: (message) => deadLetterRefused({ reader, producer, config, log }, message),
-    deliveryPolicy: deliveryPolicyOf(config),
+    deliveryPolicy,
     lookAtWorkflows: async () => openWorkflows(await context.temporal(), CARRYING_WORKFLOWS),
   });
   const codePath = await workflowBundlePath();
@@ -85,6 +93,8 @@ export async function startWorker(
   const running = await Promise.all(
     queues.map((queue) => startQueue(context, connection, queue, { codePath, activities })),
   );
+
+  if (queues.includes('deliveries')) await startEventDeliveries(context, { db, keyring, firstAttempts });
 
   // What the schedule of this queue is measured against (deploy/prometheus/alerts.yml).
   if (queues.includes('payments'))
@@ -105,6 +115,33 @@ export async function startWorker(
   });
   void warnOfShortRetention(context.kafka, config, log);
   log.info({ queues }, 'worker is polling');
+}
+
+/**
+ * Where deliveries are made, published events come in as well: from Kafka straight to their first attempts. Only what
+ * fails or has to wait becomes a workflow.
+ */
+async function startEventDeliveries(
+  context: RoleContext,
+  deps: Pick<EventDeliveryDeps, 'db' | 'keyring' | 'firstAttempts'>,
+): Promise<void> {
+  const { config, kafka, lifecycle } = context;
+  const [client, producer] = await Promise.all([context.temporal(), context.producer()]);
+  await startConsumer({
+    kafka,
+    producer,
+    config,
+    log: context.log.child({ stream: 'events' }),
+    lifecycle,
+    topics: [config.TOPIC_EVENTS],
+    groupName: 'events',
+    handle: eventDeliveryHandler({
+      ...deps,
+      config,
+      startDeliveries: (deliveries) =>
+        startDeliveryWorkflows(client, deliveries, config.BRIDGE_START_TIMEOUT_MS),
+    }),
+  });
 }
 
 /** How a worker of remit polls and how much it takes on; the benchmarks measure their ceiling with the same. */

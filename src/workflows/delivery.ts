@@ -54,10 +54,10 @@ export async function deliveryWorkflow(
   resume?: Pick<Wishes, 'tryNow'>,
 ): Promise<DeliveryOutcome> {
   const wishes: Wishes = { tryNow: resume?.tryNow ?? false, cancel: false, wake: false };
-  const { attemptsBefore = 0 } = ref;
+  const { attemptsBefore = 0, attemptsMade = 0 } = ref;
   const state: DeliveryState = {
     status: 'waiting',
-    attempts: attemptsBefore,
+    attempts: attemptsBefore + attemptsMade,
     maxAttempts: attemptsBefore + ref.scheduleMs.length,
     nextAttemptAt: null,
     lastResult: null,
@@ -78,7 +78,16 @@ export async function deliveryWorkflow(
 }
 
 async function run(ref: DeliveryRef, wishes: Wishes, state: DeliveryState): Promise<DeliveryOutcome> {
-  const { deliveryId, correlationId, timeoutMs, scheduleMs, ordered, generation, attemptsBefore = 0 } = ref;
+  const {
+    deliveryId,
+    correlationId,
+    timeoutMs,
+    scheduleMs,
+    ordered,
+    generation,
+    attemptsBefore = 0,
+    attemptsMade = 0,
+  } = ref;
   const { attemptDelivery } = proxyActivities<DeliveryActivities>({
     startToCloseTimeout: timeoutMs + STORE_MARGIN_MS,
     heartbeatTimeout: HEARTBEAT_TIMEOUT_MS,
@@ -89,7 +98,8 @@ async function run(ref: DeliveryRef, wishes: Wishes, state: DeliveryState): Prom
   const { maxAttempts } = state;
   let laters = 0;
   let placeAt: string | undefined;
-  for (let waitMs = delayMs(scheduleMs[0] ?? 0, 0); ;) {
+  if (attemptsMade > 0) markStatus('retrying');
+  for (let waitMs = delayMs(scheduleMs[attemptsMade] ?? 0, ref.retryAfterMs ?? 0); ;) {
     await pause(waitMs, wishes, state);
     if (wishes.cancel) return cancel(ref, state);
     // After many pauses that were no attempts, or many signals: a history has room for a schedule of any length.

@@ -2,7 +2,6 @@
 export { paymentWorkflow } from './payment';
 export { orderWorkflow } from './order';
 export { deliveryWorkflow } from './delivery';
-export { eventWorkflow } from './event';
 export { disputeWorkflow } from './dispute';
 export { replayWorkflow } from './replay';
 export { housekeepingWorkflow, reconciliationWorkflow } from './reconciliation';

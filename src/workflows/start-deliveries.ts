@@ -1,35 +1,47 @@
-import { defineSearchAttributeKey, WorkflowExecutionAlreadyStartedError } from '@temporalio/common';
-import { ParentClosePolicy, startChild, WorkflowIdReusePolicy } from '@temporalio/workflow';
-import { TASK_QUEUES, workflowId, WORKFLOWS, type DeliveryRef } from '../contracts/workflows';
+import { WorkflowExecutionAlreadyStartedError } from '@temporalio/common';
+import {
+  ParentClosePolicy,
+  proxyActivities,
+  startChild,
+  WorkflowIdReusePolicy,
+  type ActivityOptions,
+} from '@temporalio/workflow';
+import type { DeliveryActivities } from '../activities/deliveries';
+import { deliveryStart } from '../contracts/starts';
+import { TASK_QUEUES, WORKFLOWS, type DeliveryRef } from '../contracts/workflows';
 
-const SUBSCRIPTION = defineSearchAttributeKey('RemitSubscriptionId', 'KEYWORD');
-const EVENT_TYPE = defineSearchAttributeKey('RemitEventType', 'KEYWORD');
-/** Temporal's limit, in bytes. */
-const FAIRNESS_KEY_MAX = 64;
+/** First attempts that one activity makes. */
+const AT_ONCE = 200;
+
+const FIRST_ATTEMPTS: ActivityOptions = {
+  taskQueue: TASK_QUEUES.deliveries,
+  // The longest wait for a place, for the subscriber, and for the database to store what came of it.
+  startToCloseTimeout: '2m',
+  // An attempt of a worker that was killed is made anew after this.
+  heartbeatTimeout: '15s',
+  retry: { initialInterval: '1s', backoffCoefficient: 2, maximumInterval: '1m' },
+};
+const { makeFirstAttempts } = proxyActivities<DeliveryActivities>(FIRST_ATTEMPTS);
 
 /**
- * Starts a delivery workflow for each delivery row, as a child that outlives this workflow. Repeating it after a
- * crash starts none beside one that runs, and the delivery row is the judge of what an ended one has left: the id may be
- * used again, or a row that a restored database has back would stay pending for ever.
+ * Delivers what a state change wrote: makes the first attempt of each in one activity, and starts a delivery workflow, as
+ * a child that outlives this workflow, for each that is not delivered by it. Repeating it after a crash starts none beside
+ * one that runs, and the delivery row is the judge of what an ended one has left: the id may be used again, or a row that
+ * a restored database has back would stay pending for ever.
  */
-export async function startDeliveries(deliveries: DeliveryRef[]): Promise<void> {
-  await Promise.all(deliveries.map(startDelivery));
+export async function startDeliveries(deliveries: readonly DeliveryRef[]): Promise<void> {
+  for (let from = 0; from < deliveries.length; from += AT_ONCE) {
+    const left = await makeFirstAttempts(deliveries.slice(from, from + AT_ONCE));
+    await Promise.all(left.map(startDelivery));
+  }
 }
 
 async function startDelivery(delivery: DeliveryRef): Promise<void> {
   try {
     await startChild(WORKFLOWS.delivery, {
-      workflowId: workflowId.delivery(delivery.eventId, delivery.subscriptionId, delivery.generation),
-      taskQueue: TASK_QUEUES.deliveries,
+      ...deliveryStart(delivery),
       parentClosePolicy: ParentClosePolicy.ABANDON,
       workflowIdReusePolicy: WorkflowIdReusePolicy.ALLOW_DUPLICATE,
-      args: [delivery],
-      // A server with fair task queues serves subscriptions in turn, so that the backlog of one does not delay the rest.
-      priority: { fairnessKey: delivery.subscriptionId.slice(0, FAIRNESS_KEY_MAX) },
-      typedSearchAttributes: [
-        { key: SUBSCRIPTION, value: delivery.subscriptionId },
-        { key: EVENT_TYPE, value: delivery.eventType },
-      ],
     });
   } catch (error) {
     if (!(error instanceof WorkflowExecutionAlreadyStartedError)) throw error;

@@ -1,6 +1,5 @@
 import type { WorkflowHandle } from '@temporalio/client';
 import type { AttemptInput, AttemptResult } from '../../src/activities/deliveries';
-import type { FanOutResult } from '../../src/activities/events';
 import type { StepInput, StepResult } from '../../src/activities/replays';
 import {
   SIGNALS,
@@ -8,7 +7,6 @@ import {
   workflowId,
   WORKFLOWS,
   type DeliveryRef,
-  type EventWorkflowInput,
   type ReplayInput,
 } from '../../src/contracts/workflows';
 import type { PurgePosition, PurgeStep } from '../../src/domain/event-retention';
@@ -112,32 +110,6 @@ function replay(name: string, deliveries: DeliveryRef[]): Scenario {
   };
 }
 
-function event(name: string, steps: (DeliveryRef[] | null)[]): Scenario {
-  const input: EventWorkflowInput = {
-    eventId: `evt_${name}`,
-    correlationId: 'correlation',
-    source: messageRef('events'),
-  };
-  const left = [...steps];
-  return {
-    name,
-    workflowType: WORKFLOWS.event,
-    workflowId: workflowId.event(input.eventId),
-    taskQueue: TASK_QUEUES.events,
-    input,
-    activities: {
-      fanOutEvent: (): Promise<FanOutResult | null> => {
-        const deliveries = left.shift() ?? null;
-        const next = left.length > 0 ? (deliveries?.at(-1)?.subscriptionId ?? null) : null;
-        return Promise.resolve(deliveries && { deliveries, next });
-      },
-      deadLetterMessages: () => Promise.resolve(),
-      attemptDelivery: ({ attempt }: AttemptInput): Promise<AttemptResult> =>
-        Promise.resolve({ ...ANSWER, ...DELIVERED, attempts: attempt }),
-    },
-  };
-}
-
 /** What a schedule starts: without input, and under an id of its own. */
 const upkeep = (
   name: string,
@@ -182,12 +154,11 @@ export const SCENARIOS: readonly Scenario[] = [
     generation: 1,
     attemptsBefore: 10,
   }),
+  delivery('delivery-after-a-first-attempt', [{ attempts: 2 }, { ...DELIVERED, attempts: 3 }], undefined, {
+    attemptsMade: 1,
+    retryAfterMs: 60_000,
+  }),
   delivery('delivery-cancelled-in-order', [], (handle) => handle.signal(SIGNALS.cancel), { ordered: true }),
-  event('event-fanned-out', [
-    [refOf('fanned-out'), refOf('fanned-out', { subscriptionId: 'sub_2' })],
-    [refOf('fanned-out', { subscriptionId: 'sub_3' })],
-  ]),
-  event('event-unknown', [null]),
   upkeep('retention', WORKFLOWS.retention, TASK_QUEUES.events, {
     purgeEvents: ({ after }: PurgePosition): Promise<PurgeStep> =>
       Promise.resolve({

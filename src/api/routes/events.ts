@@ -11,7 +11,7 @@ import {
   PublishEventBody,
 } from '../../contracts/events';
 import { IdParams } from '../../contracts/http';
-import { getEvent, listEvents, publishEvents, type EventView } from '../../domain/events';
+import { getEvent, listEvents, type EventView } from '../../domain/events';
 import { actorOf, defineRoute, pageLimits, timeOf, type Route } from './route';
 import { deliveryOf } from './subscriptions';
 
@@ -48,10 +48,7 @@ export const eventRoutes: Route[] = [
     },
     problems: ['conflict', 'unprocessable', 'schema_too_complex'],
     async handle({ deps, body, operationId, ...call }) {
-      const [published] = await publishEvents(deps.database, deps.eventSchemas, actorOf(call), [body], {
-        operationId,
-        maxMessageBytes: deps.config.KAFKA_MESSAGE_MAX_BYTES,
-      });
+      const [published] = await deps.eventPublisher.publish(actorOf(call), [body], { operationId });
       return {
         status: 202,
         body: published,
@@ -77,9 +74,8 @@ export const eventRoutes: Route[] = [
         throw new RemitError('invalid_request', 'Some fields are not valid.', [
           { path: 'events', message: `must have at most ${max} events` },
         ]);
-      const items = await publishEvents(deps.database, deps.eventSchemas, actorOf(call), body.events, {
+      const items = await deps.eventPublisher.publish(actorOf(call), body.events, {
         operationId,
-        maxMessageBytes: deps.config.KAFKA_MESSAGE_MAX_BYTES,
         pathOf: (index, field) => `events.${index}.${field}`,
       });
       return { status: 202, body: { items } };

@@ -2,6 +2,7 @@ import type { Client } from '@temporalio/client';
 import type { Request, RequestHandler } from 'express';
 import type { z } from 'zod';
 import { RemitError, type ProblemCode } from '../../contracts/errors';
+import type { EventPublisher } from '../../domain/event-publisher';
 import type { EventSchemas } from '../../domain/event-schemas';
 import { decodeCursor } from '../../domain/pages';
 import type { ExpectedVersions } from '../../domain/versions';
@@ -31,6 +32,8 @@ export interface ApiDeps {
 export interface RouteDeps extends ApiDeps {
   /** Checks the JSON Schemas of event types, and events with them. */
   eventSchemas: EventSchemas;
+  /** Publishes events; requests share its statements. */
+  eventPublisher: EventPublisher;
 }
 
 /** `user`: X-User-Id or a token's subject. `token`: a bearer token with the scope. `public`: nobody in particular. */

@@ -32,7 +32,6 @@ import {
   type SubscriptionView,
 } from '../../domain/subscriptions';
 import { PublishedEvent } from '../../contracts/events';
-import { publishTestEvent } from '../../domain/events';
 import { actorOf, defineRoute, etagOf, given, pageLimits, timeOf, type Route } from './route';
 
 /** Field by field: what the domain adds to a row later does not leave by itself. */
@@ -236,7 +235,7 @@ const manage: Route[] = [
     },
     problems: ['not_found', 'conflict'],
     async handle({ deps, params, operationId, ...call }) {
-      const published = await publishTestEvent(deps.database, actorOf(call), {
+      const published = await deps.eventPublisher.publishTest(actorOf(call), {
         subscriptionId: subscriptionId(params.id),
         operationId,
       });

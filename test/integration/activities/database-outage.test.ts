@@ -5,7 +5,7 @@ import { MockActivityEnvironment } from '@temporalio/testing';
 import { DefaultLogger } from '@temporalio/worker';
 import { createActivities } from '../../../src/activities';
 import { DataRefusedError } from '../../../src/domain/money-transaction';
-import { publishEvents } from '../../../src/domain/events';
+import { EventPublisher } from '../../../src/domain/event-publisher';
 import { EventSchemas } from '../../../src/domain/event-schemas';
 import { createEventType } from '../../../src/domain/event-types';
 import { createReplay } from '../../../src/domain/replays';
@@ -76,9 +76,9 @@ afterAll(async () => {
 const by = { tenantId: TENANT, actor: 'test', correlationId: 'test' };
 
 async function publish(): Promise<string> {
-  const [made] = await publishEvents(db, schemas, by, [{ type: 'made.thing', data: {} }], {
-    maxMessageBytes: 100_000,
-  });
+  const [made] = await new EventPublisher(db, schemas, 100_000).publish(by, [
+    { type: 'made.thing', data: {} },
+  ]);
   return made!.id;
 }
 

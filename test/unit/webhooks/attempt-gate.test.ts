@@ -24,11 +24,21 @@ describe('the places of one worker', () => {
     expect(fill(gate, ['a'])).toHaveLength(1);
   });
 
-  it('are shared by the subscriptions of one host', () => {
+  it('are at most half for the subscriptions of one host', () => {
     const gate = gateOf();
     expect(fill(gate, ['a', 'https://host'])).toHaveLength(16);
-    expect(gate.enter(['b', 'https://host'], false)).toBeUndefined();
-    expect(gate.enter(['c', 'https://other'], false)).toBeDefined();
+    expect(fill(gate, ['b', 'https://host'])).toHaveLength(16);
+    expect(gate.enter(['c', 'https://host'], false)).toBeUndefined();
+    expect(gate.enter(['d', 'https://other'], false)).toBeDefined();
+  });
+
+  it('are there for one that answers although others on the same host hang', () => {
+    const gate = gateOf();
+    for (const hanging of ['a', 'b'])
+      for (const place of fill(gate, [hanging, 'https://host'])) place.leave(15_000);
+    expect(fill(gate, ['a', 'https://host'])).toHaveLength(2);
+    expect(fill(gate, ['b', 'https://host'])).toHaveLength(2);
+    expect(fill(gate, ['healthy', 'https://host'])).toHaveLength(16);
   });
 
   it('shrink to an eighth for a subscriber that was slow, until it answers fast again', () => {
@@ -65,6 +75,49 @@ describe('the places of one worker', () => {
     expect(gate.enter(['b', 'https://host'], true)).toBeDefined();
     expect(gate.enter(['a', 'https://host'], true)).toBeUndefined();
     expect(gate.enter(['healthy', 'https://host'], false)).toBeDefined();
+  });
+});
+
+describe('those that wait for a place', () => {
+  it('get one as it becomes free, subscriptions in turn, whatever each has waiting', async () => {
+    const gate = gateOf(2, 2);
+    const held = fill(gate, ['x']);
+    const order: string[] = [];
+    const wait = (key: string) =>
+      gate.enterSoon([key], 60_000).then((place) => {
+        order.push(key);
+        return place!;
+      });
+    const waiting = [wait('a'), wait('a'), wait('a'), wait('b'), wait('c')];
+    for (const each of waiting) void each.then((place) => place.leave(1));
+    held[0]!.leave(1);
+    await Promise.all(waiting);
+    expect(order.slice(0, 3)).toEqual(['a', 'b', 'c']);
+    expect(order).toHaveLength(5);
+  });
+
+  it('get none after their time, and take none from others then', async () => {
+    const gate = gateOf(1, 1);
+    const [held] = fill(gate, ['x']);
+    await expect(gate.enterSoon(['a'], 5)).resolves.toBeUndefined();
+    held!.leave(1);
+    expect(gate.enter(['a'], false)).toBeDefined();
+  });
+
+  it('give up soon on a subscriber that has all its places and answers nothing', async () => {
+    const gate = gateOf(64, 2);
+    fill(gate, ['a']);
+    const startedAt = performance.now();
+    await expect(gate.enterSoon(['a'], 60_000)).resolves.toBeUndefined();
+    expect(performance.now() - startedAt).toBeLessThan(10_000);
+    await expect(gate.enterSoon(['a'], 60_000)).resolves.toBeUndefined();
+  });
+
+  it('do not wait behind a slow subscriber of their own', async () => {
+    const gate = gateOf();
+    for (const place of fill(gate, ['a'])) place.leave(15_000);
+    expect(fill(gate, ['a'])).toHaveLength(2);
+    await expect(gate.enterSoon(['a'], 60_000)).resolves.toBeUndefined();
   });
 });
 

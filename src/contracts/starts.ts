@@ -1,0 +1,24 @@
+import { defineSearchAttributeKey, TypedSearchAttributes } from '@temporalio/common';
+import { TASK_QUEUES, workflowId, type DeliveryRef } from './workflows';
+
+/** How workflows are started, the same from a client and from a workflow. */
+
+const SUBSCRIPTION = defineSearchAttributeKey('RemitSubscriptionId', 'KEYWORD');
+const EVENT_TYPE = defineSearchAttributeKey('RemitEventType', 'KEYWORD');
+/** Temporal's limit, in bytes. */
+const FAIRNESS_KEY_MAX = 64;
+
+/** The delivery workflow of a delivery. */
+export function deliveryStart(ref: DeliveryRef) {
+  return {
+    workflowId: workflowId.delivery(ref.eventId, ref.subscriptionId, ref.generation),
+    taskQueue: TASK_QUEUES.deliveries,
+    args: [ref] as [DeliveryRef],
+    // A server with fair task queues serves subscriptions in turn, so that the backlog of one does not delay the rest.
+    priority: { fairnessKey: ref.subscriptionId.slice(0, FAIRNESS_KEY_MAX) },
+    typedSearchAttributes: new TypedSearchAttributes([
+      { key: SUBSCRIPTION, value: ref.subscriptionId },
+      { key: EVENT_TYPE, value: ref.eventType },
+    ]),
+  };
+}

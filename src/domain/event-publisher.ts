@@ -1,0 +1,362 @@
+import { createHash, randomUUID } from 'node:crypto';
+import type { Pool, PoolClient } from 'pg';
+import stringify from 'safe-stable-stringify';
+import { RemitError } from '../contracts/errors';
+import type { EventMessage, PublishEvent } from '../contracts/events';
+import { HEADERS } from '../contracts/messages';
+import { isReservedEventType, TEST_EVENT_TYPE, type WebhookBody } from '../contracts/webhooks';
+import { Coalescer } from '../platform/coalescer';
+import { metrics } from '../platform/metrics';
+import type { Database } from '../platform/postgres';
+import { isDatabaseUnavailable } from '../platform/postgres-errors';
+import { inTransaction } from '../platform/postgres-pool';
+import type { Actor } from './audit';
+import type { EventSchemas, JsonSchema, TypedEvent } from './event-schemas';
+
+export interface Published {
+  /** The webhook-id that subscribers will see. */
+  id: string;
+  clientId: string | null;
+  type: string;
+  /** It was published before, with the same content; nothing was written. */
+  duplicate: boolean;
+}
+
+/** Names a field of one of the events in an error. */
+type PathOf = (index: number, field: string) => string;
+
+/** A row to be written, and what to answer for it. */
+interface Candidate {
+  tenantId: string;
+  correlationId: string;
+  id: string;
+  clientId: string | null;
+  type: string;
+  body: string;
+  hash: string;
+  message: string;
+  onlySubscriptionId: string | null;
+  /** Where its client id was in the request, for an error. */
+  idPath: string;
+}
+
+/** Rows that one statement writes or looks up, and statements at a time: what comes meanwhile shares the next one. */
+const BATCH_ROWS = 200;
+const STATEMENTS = 2;
+
+const mayBeOneItems = (error: unknown) => !isDatabaseUnavailable(error);
+
+type Publisher = Pick<Actor, 'tenantId' | 'correlationId'>;
+
+/**
+ * Publishes events: each row and its message for Kafka in one transaction. Requests that come at the same time share
+ * statements. One for each API process.
+ */
+export class EventPublisher {
+  private readonly types: Coalescer<{ tenantId: string; name: string }, EventTypeRow | undefined>;
+  private readonly writes: Coalescer<Candidate, Written | undefined>;
+
+  constructor(
+    private readonly db: Pick<Database, 'pool' | 'prisma'>,
+    private readonly schemas: EventSchemas,
+    /** KAFKA_MESSAGE_MAX_BYTES. */
+    private readonly maxMessageBytes: number,
+  ) {
+    const sharing = { maxItems: BATCH_ROWS, maxCalls: STATEMENTS, mayBeOneItems };
+    this.types = new Coalescer({ ...sharing, run: (wanted) => lookUpTypes(db.pool, wanted) });
+    this.writes = new Coalescer({ ...sharing, run: (candidates) => writeEvents(db.pool, candidates) });
+  }
+
+  /**
+   * Publishes all of the events or none. Idempotent by client id within the tenant: the same id with the same content is
+   * answered as a duplicate and writes nothing. Events without an id are new each time, unless they come under the
+   * operation id of an earlier call.
+   * @throws RemitError unprocessable when a type is unknown, remit's own, the data does not satisfy its schema, or an event
+   *   is larger than the message that carries it may be; schema_too_complex when its data can't be checked in time;
+   *   conflict when a client id was used with other content.
+   */
+  async publish(
+    { tenantId, correlationId }: Publisher,
+    events: readonly PublishEvent[],
+    {
+      operationId = randomUUID(),
+      pathOf = (_index, field) => field,
+    }: { operationId?: string; pathOf?: PathOf } = {},
+  ): Promise<Published[]> {
+    await this.requireValid(tenantId, events, pathOf);
+    const candidates = events.map((event, index) =>
+      candidateOf({ tenantId, correlationId }, eventId(operationId, index), event, pathOf(index, 'id')),
+    );
+    requireFitting(candidates, { correlationId, maxBytes: this.maxMessageBytes, pathOf });
+    const firsts = firstOfEachId(candidates);
+    const written = await this.write([...new Set(firsts.values())]);
+    const answers = candidates.map((candidate) => {
+      const first = firsts.get(candidate)!;
+      const { id, isNew } = written.get(first)!;
+      return {
+        id,
+        clientId: candidate.clientId,
+        type: candidate.type,
+        duplicate: !isNew || first !== candidate,
+      };
+    });
+    const duplicates = answers.filter((answer) => answer.duplicate).length;
+    metrics.eventsPublished.inc({ outcome: 'duplicate' }, duplicates);
+    metrics.eventsPublished.inc({ outcome: 'accepted' }, answers.length - duplicates);
+    return answers;
+  }
+
+  /**
+   * Publishes a test event for one subscription alone, whatever its types and filter. Idempotent by its operation id.
+   * @throws RemitError not_found; conflict while the subscription gets nothing.
+   */
+  async publishTest(
+    { tenantId, correlationId }: Publisher,
+    { subscriptionId, operationId = randomUUID() }: { subscriptionId: string; operationId?: string },
+  ): Promise<Published> {
+    const subscription = await this.db.prisma.subscription.findFirst({
+      where: { id: subscriptionId, tenantId, state: { not: 'deleted' } },
+      select: { state: true },
+    });
+    if (!subscription) throw new RemitError('not_found', 'There is no such subscription.');
+    if (subscription.state !== 'active' && subscription.state !== 'failing')
+      throw new RemitError('conflict', `The subscription is ${subscription.state} and gets nothing.`);
+    const event = { type: TEST_EVENT_TYPE, data: { subscriptionId, message: 'A test event of remit.' } };
+    const candidate = candidateOf({ tenantId, correlationId }, eventId(operationId, 0), event, 'id');
+    await this.write([{ ...candidate, onlySubscriptionId: subscriptionId }]);
+    metrics.eventsPublished.inc({ outcome: 'accepted' });
+    return { id: candidate.id, clientId: null, type: TEST_EVENT_TYPE, duplicate: false };
+  }
+
+  /** Several events of one request are a transaction of their own: all or none. */
+  private async write(candidates: readonly Candidate[]): Promise<Map<Candidate, Written>> {
+    const [only] = candidates;
+    if (candidates.length === 1 && only)
+      return new Map([[only, accepted(only, await this.writes.add(only))]]);
+    return inTransaction(this.db.pool, async (client) => {
+      const written = await writeEvents(client, candidates);
+      return new Map(
+        candidates.map((candidate, index) => [candidate, accepted(candidate, written[index])] as const),
+      );
+    });
+  }
+
+  /** Types must exist, be the tenant's own, and allow the data. All mistakes of a batch are named. */
+  private async requireValid(
+    tenantId: string,
+    events: readonly PublishEvent[],
+    pathOf: PathOf,
+  ): Promise<void> {
+    const names = [...new Set(events.map(({ type }) => type))];
+    const types = await Promise.all(names.map((name) => this.types.add({ tenantId, name })));
+    const byName = new Map(types.flatMap((type) => (type ? [[type.name, type] as const] : [])));
+    const toCheck: { index: number; event: TypedEvent }[] = [];
+    const errors = events.flatMap(({ type, data }, index) => {
+      const path = pathOf(index, 'type');
+      if (isReservedEventType(type)) return [{ path, message: 'is emitted by remit alone' }];
+      const known = byName.get(type);
+      if (!known) return [{ path, message: 'there is no such event type' }];
+      if (known.schema !== null)
+        toCheck.push({
+          index,
+          event: { key: `${known.id}:${known.version}`, schema: known.schema, data },
+        });
+      return [];
+    });
+    const checked = await this.schemas.check(
+      tenantId,
+      toCheck.map(({ event }) => event),
+      (n) => pathOf(toCheck[n]!.index, 'data'),
+    );
+    for (const [n, { index }] of toCheck.entries())
+      for (const { path, message } of checked[n]!)
+        errors.push({ path: pathOf(index, path === '' ? 'data' : `data.${path}`), message });
+    if (errors.length > 0) throw new RemitError('unprocessable', 'The events can’t be published.', errors);
+  }
+}
+
+interface EventTypeRow {
+  tenantId: string;
+  name: string;
+  id: string;
+  version: number;
+  schema: JsonSchema | null;
+}
+
+async function lookUpTypes(
+  pool: Pick<Pool, 'query'>,
+  wanted: readonly { tenantId: string; name: string }[],
+): Promise<(EventTypeRow | undefined)[]> {
+  const { rows } = await pool.query<EventTypeRow>({
+    name: 'look_up_event_types',
+    text: `SELECT t.tenant_id AS "tenantId", t.name, t.id, t.version, t.schema FROM event_types t
+             JOIN (SELECT DISTINCT * FROM unnest($1::text[], $2::text[]) AS w (tenant_id, name)) AS w USING (tenant_id, name)`,
+    values: [wanted.map(({ tenantId }) => tenantId), wanted.map(({ name }) => name)],
+  });
+  return wanted.map(({ tenantId, name }) =>
+    rows.find((row) => row.tenantId === tenantId && row.name === name),
+  );
+}
+
+/**
+ * What the bridge would only dead-letter is not accepted: its key, value and headers are counted as there. A body within
+ * its limit may still be too large, as numbers such as 1e20 are written out.
+ */
+function requireFitting(
+  candidates: readonly Candidate[],
+  { correlationId, maxBytes, pathOf }: { correlationId: string; maxBytes: number; pathOf: PathOf },
+): void {
+  const headers = HEADERS.correlationId + correlationId;
+  const errors = candidates
+    .map(({ id, message }, index) => ({ index, bytes: Buffer.byteLength(id + message + headers) }))
+    .filter(({ bytes }) => bytes > maxBytes)
+    .map(({ index, bytes }) => ({
+      path: pathOf(index, 'data'),
+      message: `makes a message of ${bytes} bytes, more than ${maxBytes}`,
+    }));
+  if (errors.length > 0) throw new RemitError('unprocessable', 'The events can’t be published.', errors);
+}
+
+/** The id of the nth event of an operation: the same when the operation is repeated. */
+function eventId(operationId: string, index: number): string {
+  if (index === 0) return `evt_${operationId.replaceAll('-', '')}`;
+  return `evt_${createHash('sha256').update(`${operationId}:${index}`).digest('hex').slice(0, 32)}`;
+}
+
+function candidateOf(
+  { tenantId, correlationId }: Publisher,
+  id: string,
+  { id: givenId, type, data, timestamp }: PublishEvent,
+  idPath: string,
+): Candidate {
+  const clientId = givenId ?? null;
+  const at = timestamp === undefined ? new Date() : new Date(timestamp);
+  const body: WebhookBody = { type, timestamp: at.toISOString(), data };
+  const message: EventMessage = { id, tenantId, clientId, ...body };
+  return {
+    tenantId,
+    correlationId,
+    id,
+    clientId,
+    type,
+    body: JSON.stringify(body),
+    // What the publisher said: a timestamp that was made here is none of it.
+    hash: createHash('sha256')
+      .update(stringify({ type, data, timestamp: timestamp === undefined ? null : at.toISOString() }) ?? '')
+      .digest('hex'),
+    message: JSON.stringify(message),
+    onlySubscriptionId: null,
+    idPath,
+  };
+}
+
+const clash = ({ idPath }: Candidate) =>
+  new RemitError('conflict', 'The id was used for an event with other content.', [
+    { path: idPath, message: 'was used for an event with other content' },
+  ]);
+
+/** A batch may name an id twice: the second is a duplicate of the first, or a conflict. */
+function firstOfEachId(candidates: readonly Candidate[]): Map<Candidate, Candidate> {
+  const byClientId = new Map<string, Candidate>();
+  return new Map(
+    candidates.map((candidate) => {
+      if (candidate.clientId === null) return [candidate, candidate];
+      const first = byClientId.get(candidate.clientId) ?? candidate;
+      if (first.hash !== candidate.hash) throw clash(candidate);
+      byClientId.set(candidate.clientId, first);
+      return [candidate, first];
+    }),
+  );
+}
+
+/** What is stored under a candidate's id or client id. */
+interface Written {
+  id: string;
+  isNew: boolean;
+  hash: string;
+}
+
+/** @throws RemitError conflict when its client id was used with other content. */
+function accepted(candidate: Candidate, written: Written | undefined): Written {
+  if (!written) throw new RemitError('unavailable', 'The event is just being deleted; try again.');
+  if (written.hash !== candidate.hash) throw clash(candidate);
+  return written;
+}
+
+const COLUMNS = [
+  'tenantId',
+  'correlationId',
+  'id',
+  'clientId',
+  'type',
+  'body',
+  'hash',
+  'message',
+  'onlySubscriptionId',
+] as const;
+
+/** In the order of tenants and client ids, so that two publications of the same ids wait for each other in one order. */
+async function writeEvents(
+  client: Pick<Pool | PoolClient, 'query'>,
+  candidates: readonly Candidate[],
+): Promise<(Written | undefined)[]> {
+  const { rows: inserted } = await (client as Pool).query<{ id: string }>({
+    name: 'publish_events',
+    text: `WITH given AS MATERIALIZED (
+             SELECT * FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[],
+                                  $8::text[], $9::text[])
+               WITH ORDINALITY AS g (tenant_id, correlation_id, id, client_id, type, body, hash, message,
+                                     only_subscription_id, n)),
+           inserted AS (
+             INSERT INTO webhook_events (id, tenant_id, type, body, correlation_id, source, client_id, payload_hash,
+                                         only_subscription_id, fanned_out_at)
+             SELECT id, tenant_id, type, body, correlation_id, 'api', client_id, hash, only_subscription_id, NULL
+               FROM given ORDER BY tenant_id, client_id, n
+             ON CONFLICT DO NOTHING
+             RETURNING id),
+           announced AS (
+             INSERT INTO outbox (topic, key, value, headers)
+             SELECT 'events', g.id, g.message, jsonb_build_object('${HEADERS.correlationId}', g.correlation_id)
+               FROM given g JOIN inserted USING (id) ORDER BY g.n)
+           SELECT id FROM inserted`,
+    values: COLUMNS.map((name) => candidates.map((candidate) => candidate[name])),
+  });
+  const isNew = new Set(inserted.map(({ id }) => id));
+  const known = candidates.filter(({ id }) => !isNew.has(id));
+  const earlier = known.length === 0 ? [] : await findEarlier(client, known);
+  return candidates.map(({ tenantId, id, clientId, hash }) => {
+    if (isNew.has(id)) return { id, hash, isNew: true };
+    const found = earlier.find(
+      (row) => row.tenantId === tenantId && (clientId === null ? row.id === id : row.clientId === clientId),
+    );
+    return found && { id: found.id, hash: found.hash, isNew: false };
+  });
+}
+
+/** A statement of its own: what another transaction has just committed is not in the snapshot of the one before. */
+async function findEarlier(
+  client: Pick<Pool, 'query'>,
+  known: readonly Candidate[],
+): Promise<{ tenantId: string; id: string; clientId: string | null; hash: string }[]> {
+  const { rows } = await client.query<{
+    tenantId: string;
+    id: string;
+    clientId: string | null;
+    hash: string;
+  }>({
+    name: 'find_earlier_events',
+    text: `SELECT e.tenant_id AS "tenantId", e.id, e.client_id AS "clientId", e.payload_hash AS hash
+             FROM webhook_events e
+             JOIN unnest($1::text[], $2::text[]) AS k (tenant_id, client_id)
+               ON e.tenant_id = k.tenant_id AND e.client_id = k.client_id
+           UNION
+           SELECT e.tenant_id, e.id, e.client_id, e.payload_hash FROM webhook_events e
+            WHERE e.id = ANY($3)`,
+    values: [
+      known.map(({ tenantId }) => tenantId),
+      known.map(({ clientId }) => clientId),
+      known.map(({ id }) => id),
+    ],
+  });
+  return rows;
+}

@@ -1,0 +1,73 @@
+/**
+ * Lets concurrent calls share one: what is asked for while a call is under way goes out together with the next one. Keeps
+ * a call for one item as fast as it was, and gets cheaper per item the more there is to do.
+ */
+export interface CoalescerOptions<Item, Answer> {
+  /** Answers every item, in the order given. A rejection is the answer of all of them. */
+  run(items: Item[]): Promise<Answer[]>;
+  /** Items that one call carries at most. */
+  maxItems: number;
+  /** Calls under way at most. */
+  maxCalls: number;
+  /**
+   * Whether an error may be the fault of one item: then each is tried on its own, so that nobody pays for another. Of an
+   * outage that would only make more calls.
+   */
+  mayBeOneItems(error: unknown): boolean;
+}
+
+interface Waiting<Item, Answer> {
+  item: Item;
+  resolve: (answer: Answer) => void;
+  reject: (error: unknown) => void;
+}
+
+export class Coalescer<Item, Answer> {
+  private waiting: Waiting<Item, Answer>[] = [];
+  private calls = 0;
+  private scheduled = false;
+
+  constructor(private readonly options: CoalescerOptions<Item, Answer>) {}
+
+  /** What waits is bounded by the callers: each of them waits for its own answer. */
+  add(item: Item): Promise<Answer> {
+    return new Promise((resolve, reject) => {
+      this.waiting.push({ item, resolve, reject });
+      if (this.scheduled) return;
+      this.scheduled = true;
+      // The rest of this turn of the event loop joins the call.
+      setImmediate(() => this.next());
+    });
+  }
+
+  private next(): void {
+    this.scheduled = false;
+    while (this.waiting.length > 0 && this.calls < this.options.maxCalls) {
+      this.calls += 1;
+      void this.call(this.waiting.splice(0, this.options.maxItems));
+    }
+  }
+
+  private async call(batch: Waiting<Item, Answer>[]): Promise<void> {
+    try {
+      const answers = await this.options.run(batch.map(({ item }) => item));
+      batch.forEach(({ resolve }, index) => resolve(answers[index]!));
+    } catch (error) {
+      if (batch.length > 1 && this.options.mayBeOneItems(error))
+        for (const each of batch) await this.alone(each);
+      else for (const { reject } of batch) reject(error);
+    } finally {
+      this.calls -= 1;
+      this.next();
+    }
+  }
+
+  private async alone({ item, resolve, reject }: Waiting<Item, Answer>): Promise<void> {
+    try {
+      const [answer] = await this.options.run([item]);
+      resolve(answer!);
+    } catch (error) {
+      reject(error);
+    }
+  }
+}

@@ -1,0 +1,101 @@
+import type { AttemptRecord, HealthRules, LoadedDelivery } from '../domain/deliveries';
+import type { DeliveryStatus } from '../contracts/webhooks';
+import { signWebhook } from '../domain/webhook-signature';
+import type { Config } from '../platform/config';
+import type { Logger } from '../platform/logging';
+import { metrics } from '../platform/metrics';
+import type { WebhookClient, WebhookResponse } from '../platform/webhook-http';
+
+/** One HTTP request to a subscriber: the same code makes first attempts, in bulk, and those of delivery workflows. */
+
+/** An attempt that was made but is not stored yet. JSON, so that an activity can hand it to its next try. */
+export type MadeAttempt = Omit<AttemptRecord, 'startedAt'> & { startedAt: string };
+
+/** A delivery whose event is still kept. */
+export type Deliverable = LoadedDelivery & { body: string };
+
+export interface AttemptPlan {
+  deliveryId: string;
+  /** 1 for the first. */
+  attempt: number;
+  /** The schedule's length: a failure of the last attempt exhausts the delivery. */
+  maxAttempts: number;
+  /** Longest wait for the subscriber, in milliseconds. */
+  timeoutMs: number;
+  correlationId: string;
+  /** The delivery waits for those of its subscription that came before it. */
+  ordered?: boolean;
+}
+
+/** Answers that slow the whole subscription down and whose Retry-After is heeded: it is overloaded, or down for a while. */
+const SLOW_DOWN = new Set([429, 502, 503, 504]);
+export const GONE = 410;
+
+/** WEBHOOK_FAILING_ATTEMPT and the others that say what attempts mean for their subscription. */
+export function healthRules(
+  config: Pick<
+    Config,
+    | 'WEBHOOK_FAILING_ATTEMPT'
+    | 'WEBHOOK_PAUSE_AFTER_MS'
+    | 'WEBHOOK_THROTTLE_BASE_MS'
+    | 'WEBHOOK_THROTTLE_CAP_MS'
+  >,
+): HealthRules {
+  return {
+    failingAttempt: config.WEBHOOK_FAILING_ATTEMPT,
+    pauseAfterMs: config.WEBHOOK_PAUSE_AFTER_MS,
+    throttleBaseMs: config.WEBHOOK_THROTTLE_BASE_MS,
+    throttleCapMs: config.WEBHOOK_THROTTLE_CAP_MS,
+  };
+}
+
+/**
+ * Signs and posts a webhook once. A subscriber's failure of any kind is a result.
+ * @throws what is wrong on our side: no sockets left, no key for the secrets.
+ */
+export async function makeAttempt(
+  { webhooks, log }: { webhooks: Pick<WebhookClient, 'postWebhook'>; log: Logger },
+  { deliveryId, attempt, maxAttempts, timeoutMs, correlationId, ordered = false }: AttemptPlan,
+  delivery: Deliverable,
+  startedAt: Date,
+): Promise<MadeAttempt> {
+  const { eventId: id, subscriptionId, body, url } = delivery;
+  const headers = {
+    ...delivery.headers(),
+    ...signWebhook({ id, at: startedAt, body, secrets: delivery.secrets(startedAt) }),
+  };
+  const response = await webhooks.postWebhook({ url, headers, body, timeoutMs });
+  metrics.deliveryAttempts.inc({ result: response.result });
+  metrics.deliveryAttemptSeconds.observe(response.durationMs / 1e3);
+  const { result, statusCode, durationMs, error, responseBody } = response;
+  log.info(
+    { correlationId, deliveryId, eventId: id, subscriptionId, attempt, result, statusCode, durationMs },
+    'delivery attempt',
+  );
+  const overloaded = statusCode !== null && SLOW_DOWN.has(statusCode);
+  return {
+    deliveryId,
+    attempt,
+    startedAt: startedAt.toISOString(),
+    durationMs,
+    result,
+    statusCode,
+    error,
+    responseBody,
+    status: statusAfter(response, attempt, maxAttempts),
+    gone: statusCode === GONE,
+    slowDown: overloaded || result === 'timeout',
+    retryAfterMs: overloaded ? response.retryAfterMs : null,
+    ordered,
+    correlationId,
+  };
+}
+
+function statusAfter(
+  { result, statusCode }: WebhookResponse,
+  attempt: number,
+  maxAttempts: number,
+): DeliveryStatus {
+  if (result === 'delivered') return 'delivered';
+  return statusCode === GONE || attempt >= maxAttempts ? 'exhausted' : 'pending';
+}

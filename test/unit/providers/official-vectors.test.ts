@@ -22,10 +22,10 @@ describe('Stripe', () => {
   const secret = stripe.secret.generate();
   const body = stripe.samples['payment-succeeded']!.body(subject);
 
-  test('takes what Stripe’s library signs, with former signatures beside it', async () => {
+  test('takes what Stripe’s library signs, with former signatures beside it', () => {
     const header = Stripe.webhooks.generateTestHeaderString({ payload: body, secret });
     const headers = { 'stripe-signature': `${header},v1=${'0'.repeat(64)},v0=abc` };
-    await expect(stripe.verify({ headers, body: Buffer.from(body) }, [secret], tools)).toEqual({});
+    expect(stripe.verify({ headers, body: Buffer.from(body) }, [secret], tools)).toEqual({});
   });
 
   test('signs what Stripe’s library takes', () => {

@@ -55,8 +55,9 @@ ENV NODE_ENV=production \
 WORKDIR /app
 COPY package.json ./
 COPY --from=packages /app/node_modules ./node_modules
-# `remit migrate` reads these; each folder is numbered migrations.
+# `remit migrate` reads these.
 COPY prisma/migrations ./prisma/migrations
+COPY prisma/functions ./prisma/functions
 COPY clickhouse ./clickhouse
 COPY deploy/docker/healthcheck.mjs ./healthcheck.mjs
 COPY --from=build /app/dist ./dist

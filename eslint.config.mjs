@@ -76,5 +76,26 @@ export default tseslint.config(
       ),
     ]),
   },
+  // A connection that breaks while it is checked out must not end the process (platform/postgres-pool.ts).
+  {
+    files: ['src/**/*.ts'],
+    ignores: ['src/platform/postgres-pool.ts'],
+    rules: {
+      'no-restricted-syntax': [
+        'error',
+        {
+          selector:
+            'CallExpression[callee.property.name="connect"]:matches([callee.object.name=/pool/i], [callee.object.property.name=/pool/i])',
+          message:
+            'connections are checked out by withClient or inTransaction (platform/postgres-pool.ts) alone',
+        },
+        {
+          selector:
+            'ImportDeclaration[source.value="pg"][importKind!="type"] ImportSpecifier[imported.name="Pool"]',
+          message: 'pools are opened by createPool (platform/postgres-pool.ts) alone',
+        },
+      ],
+    },
+  },
   { files: ['src/cli.ts', 'bench/**/*.ts', 'src/roles/demo*.ts'], rules: { 'no-console': 'off' } },
 );

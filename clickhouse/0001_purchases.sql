@@ -1,6 +1,6 @@
 -- Purchase events, one row each. Names are those of the message's fields: its bytes go in as they came.
 --
--- A batch carries an insert deduplication token (topic:partition:first-last); the window is the number of parts whose
+-- A batch carries an insert deduplication token (log:partition:first-last); the window is the number of parts whose
 -- tokens ClickHouse remembers. ReplacingMergeTree is the backstop: rows of one event id are one row under FINAL, and in
 -- the end in the table. The partition must be a function of the row alone: a batch that is repeated has to meet its
 -- earlier attempt in the same partition.

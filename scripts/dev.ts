@@ -2,6 +2,7 @@ import { spawn, type ChildProcess } from 'node:child_process';
 import { once } from 'node:events';
 import { readdirSync, statSync, watch, type FSWatcher } from 'node:fs';
 import path from 'node:path';
+import { callerPath } from '../src/platform/project';
 import { startLocalStack } from '../src/roles/local-stack';
 
 /**
@@ -10,7 +11,7 @@ import { startLocalStack } from '../src/roles/local-stack';
  */
 
 const root = path.resolve(__dirname, '..');
-const dataDir = path.resolve(process.env['REMIT_DATA_DIR'] || path.join(root, '.remit'));
+const dataDir = callerPath(process.env['REMIT_DATA_DIR'] || path.join(root, '.remit'));
 const say = (line: string) => process.stdout.write(`${line}\n`);
 
 /** Written by `prisma generate`; what it changes needs a new `npm run dev` anyway. */

@@ -5,11 +5,13 @@ import { TASK_QUEUES, type TaskQueue } from './contracts/workflows';
 import { ConfigError, loadConfig, ROLE_NEEDS } from './platform/config';
 import { Lifecycle } from './platform/lifecycle';
 import { createLogger } from './platform/logging';
-import { PROJECT_ROOT, VERSION } from './platform/project';
+import { callerPath, PROJECT_ROOT, VERSION } from './platform/project';
 import { endQuietlyWithoutReader } from './platform/terminal';
 import type { RoleContext } from './roles/context';
 import type { SendOptions } from './roles/local-access';
 import type { ProduceCommand } from './roles/produce';
+import type { ReconcileCommand } from './roles/reconcile';
+import type { RecoverCommand } from './roles/recover';
 import type { Role } from './roles/start';
 import type { ApiOptions, ListenCommand } from './roles/webhook-commands';
 import type { StatsOptions } from './roles/stats';
@@ -20,12 +22,21 @@ const program = new Command('remit')
   .version(VERSION)
   .showHelpAfterError('(add --help for what this command takes)');
 
-const dataDir = () => path.resolve(process.env['REMIT_DATA_DIR'] || path.join(PROJECT_ROOT, '.remit'));
-const say = (line: string) => process.stdout.write(`${line}\n`);
+const dataDir = () => callerPath(process.env['REMIT_DATA_DIR'] || path.join(PROJECT_ROOT, '.remit'));
+const say = (line: string): void => void process.stdout.write(`${line}\n`);
 
 function integer(value: string): number {
   if (!/^\d{1,9}$/.test(value)) throw new InvalidArgumentError('a whole number is needed');
   return Number(value);
+}
+
+/** A time with its zone: a local one would be another time on another machine. */
+function moment(value: string): Date {
+  const at = new Date(value);
+  if (Number.isNaN(at.getTime()) || !/\d(Z|[+-]\d\d:?\d\d)$/i.test(value))
+    throw new InvalidArgumentError('a time with its zone is needed, such as 2026-11-26T05:00:00Z');
+  if (at.getTime() > Date.now()) throw new InvalidArgumentError('a time in the past is needed');
+  return at;
 }
 
 function share(value: string): number {
@@ -111,11 +122,55 @@ program
   .description(
     'proves balances, entries, holds, orders and provider totals against each other; exits 1 when not clean',
   )
-  .option('--tenant <id>', 'one tenant; all of them when left out')
+  .option('--tenant <id>', 'one tenant, without a look at its workflows; all of them when left out')
+  .option('--margin <minutes>', 'work that has waited for longer stands still (60 when left out)', integer)
   .option('--json', 'one JSON document')
-  .action(async (options: { tenant?: string; json?: boolean }) => {
+  .action(async (options: ReconcileCommand) => {
     const { runReconcile } = await import('./roles/reconcile.js');
     process.exit(await runReconcile(dataDir(), options, say));
+  });
+
+program
+  .command('recover')
+  .description(
+    'finds work that stands still, as after a restore or the loss of a server, and starts it again',
+  )
+  .addHelpText(
+    'after',
+    `
+By itself it is safe at any time, and safe to repeat: it sends the payment requests of undecided orders and the events that
+were not handed out once more, and starts the workflows of open disputes, replays and pending deliveries that have none.
+What is running, or was decided, stays as it is. Begin with --dry-run.
+
+  Kafka lost         remit migrate, start the roles, remit recover
+  Temporal lost      stop the roles, remit migrate, remit recover --replay-from <when it was lost>, start the roles
+  PostgreSQL restored  stop the roles, remit migrate, remit recover --restored-to <the restored time>, start the roles
+
+With a time, the bridge's consumer groups go back to the messages since then, less a margin for what was read and not
+decided yet; handled once more, messages that were applied change nothing. With --restored-to, running workflows are ended
+too: they remember what the database does not. Then wait until consumer lag and outbox are empty, and remit reconcile.
+docs/operations.md has each procedure, and what can not be brought back.`,
+  )
+  .option('--dry-run', 'say what would be done; change nothing', false)
+  .addOption(
+    new Option('--restored-to <time>', 'PostgreSQL was restored to this time (2026-11-26T05:00:00Z)')
+      .argParser(moment)
+      .conflicts('replayFrom'),
+  )
+  .addOption(
+    new Option('--replay-from <time>', 'handle the messages since this time once more').argParser(moment),
+  )
+  .option(
+    '--margin <minutes>',
+    'begin so much before that time (UNKNOWN_TRANSACTION_WAIT_MS and an hour when left out)',
+    integer,
+  )
+  .option('--yes', 'do not ask', false)
+  .option('--json', 'one JSON document', false)
+  .action(async ({ yes, ...options }: Omit<RecoverCommand, 'confirm'> & { yes: boolean }) => {
+    const { runRecover } = await import('./roles/recover.js');
+    const asking = (question: string) => (yes ? Promise.resolve(true) : confirm(question));
+    process.exit(await runRecover(dataDir(), { ...options, confirm: asking }, say));
   });
 
 program
@@ -283,16 +338,23 @@ program
 
 program
   .command('reset')
-  .description('deletes the data of the local stack (.remit/); asks first unless --yes')
+  .description('deletes the data of the local stack (.remit/); says what, and asks first unless --yes')
+  .addHelpText(
+    'after',
+    `
+Only a folder that bears remit's own marker (.remit-data-dir), only what remit itself makes in it, and never while a stack
+runs on it. What others have put there stays.`,
+  )
   .option('--yes', 'do not ask')
   .action(async ({ yes }: { yes?: boolean }) => {
-    if (!yes && !(await confirm(`Delete ${dataDir()} and every payment, order and workflow in it?`))) {
-      say('Nothing was deleted.');
-      return;
-    }
-    const { resetDataDir } = await import('./embedded/reset.js');
+    const { inspectDataDir } = await import('./platform/data-dir.js');
+    const { describeReset, resetDataDir } = await import('./embedded/reset.js');
+    const contents = inspectDataDir(dataDir());
+    if (contents === undefined) return say(`There is no ${dataDir()}: nothing to delete.`);
+    say(describeReset(contents));
+    if (!yes && !(await confirm('Delete this?'))) return say('Nothing was deleted.');
     await resetDataDir(dataDir());
-    say(`Deleted ${dataDir()}.`);
+    say('Deleted.');
   });
 
 async function confirm(question: string): Promise<boolean> {

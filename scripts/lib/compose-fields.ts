@@ -34,8 +34,13 @@ export const COMPOSE_FIELDS: readonly { name: string; description: string }[] = 
   },
   { name: 'STOP_GRACE_PERIOD', description: 'when Docker kills a role; longer than SHUTDOWN_TIMEOUT_MS' },
   {
+    name: 'API_BIND_ADDRESS',
+    description: 'address that the API’s ports are bound to; 0.0.0.0 opens it to the network',
+  },
+  {
     name: 'BIND_ADDRESS',
-    description: 'address that published ports are bound to; 0.0.0.0 opens them to the network',
+    description:
+      'address that all other ports are bound to: servers and UIs without a login, to be kept from the network',
   },
   { name: 'API_PUBLISHED_PORTS', description: 'port of the API, or a range for its replicas: 8080-8082' },
   { name: 'TEMPORAL_UI_PUBLISHED_PORT', description: 'port of the Temporal UI' },

@@ -1,55 +1,55 @@
 import type { RouteDoc } from '../../src/api/routes/route';
+import { FLOW, type Step } from './postman-flow';
+import { beforeScript, checkScript } from './postman-scripts';
 
 /**
- * Makes of what openapi-to-postmanv2 writes a collection that works as it is imported, and that is the same every time:
- * the converter makes up ids, values and bodies at random, which are replaced here by the examples of the contracts.
+ * Makes of what openapi-to-postmanv2 writes a collection that runs as it is imported, from top to bottom, and that is the
+ * same every time: the converter makes up ids, values and bodies at random, which are replaced here by the examples of
+ * the contracts.
  */
 
-/** Variables of the collection: every `{{name}}` in it is one of these. */
+/** Variables of the collection: every `{{name}}` in it is one of these. Those without a description are set by the run. */
 export const POSTMAN_VARIABLES = [
   { key: 'baseUrl', value: 'http://127.0.0.1:8080' },
-  { key: 'token', value: '', description: 'npm run remit -- token --scope admin' },
-  { key: 'userId', value: 'user123', description: 'believed where TRUST_USER_ID_HEADER=true' },
+  { key: 'token', value: '', description: 'to be set: npm run -s remit -- token --scope admin' },
   {
-    key: 'providerSecret',
+    key: 'decardSecret',
     value: '',
     description:
-      'whsec_…: PROVIDER_SECRET_DECARD, for orders and chargebacks PROVIDER_SECRET_PAYMENTS (npm start: .remit/secrets.json)',
+      'to be set: PROVIDER_SECRET_DECARD, whsec_… (npm start: .remit/secrets.json). Signs payments and payouts',
   },
   {
-    key: 'lastId',
-    value: '3f6d2c1a-8b4e-4d57-9a10-5c2e7f9b6d31',
-    description: 'id of what was created last; set by every answer 201',
+    key: 'paymentsSecret',
+    value: '',
+    description: 'to be set: PROVIDER_SECRET_PAYMENTS, likewise. Signs webhooks of orders and chargebacks',
   },
-  { key: 'providerEventId', value: 'evt_1', description: 'set anew before each webhook' },
+  {
+    key: 'subscriberUrl',
+    value: 'https://example.com/webhooks',
+    description: 'where the subscription leads; an endpoint of your own shows what arrives',
+  },
+  {
+    key: 'userId',
+    value: 'user123',
+    description: 'believed where TRUST_USER_ID_HEADER=true; each run sets a new one',
+  },
+  { key: 'eventType', value: 'invoice.paid' },
+  { key: 'startedAt', value: '2026-01-01T00:00:00Z' },
+  { key: 'providerEventId', value: 'evt_1' },
+  { key: 'disputeRef', value: 'dp_1001' },
+  ...[
+    'accountId',
+    'orderId',
+    'paymentId',
+    'payoutId',
+    'disputeId',
+    'deliveryId',
+    'otherDeliveryId',
+    'replayId',
+  ].map((key) => ({ key, value: '3f6d2c1a-8b4e-4d57-9a10-5c2e7f9b6d31' })),
+  { key: 'eventId', value: 'evt_0123456789abcdef' },
+  { key: 'subscriptionId', value: 'sub_0123456789abcdef' },
 ] as const;
-
-/** Runs in Postman before a webhook is sent: signs it as Standard Webhooks say. */
-const SIGN = [
-  "pm.collectionVariables.set('providerEventId', pm.variables.replaceIn('evt_{{$guid}}'));",
-  "const id = pm.collectionVariables.get('providerEventId');",
-  'const timestamp = String(Math.floor(Date.now() / 1000));',
-  'const body = pm.variables.replaceIn(pm.request.body.raw);',
-  "const secret = (pm.variables.get('providerSecret') || '').replace(/^whsec_/, '');",
-  "if (!secret) throw new Error('Set the variable providerSecret of the collection.');",
-  "const CryptoJS = require('crypto-js');",
-  'const mac = CryptoJS.HmacSHA256(`${id}.${timestamp}.${body}`, CryptoJS.enc.Base64.parse(secret));',
-  "pm.request.headers.upsert({ key: 'webhook-id', value: id });",
-  "pm.request.headers.upsert({ key: 'webhook-timestamp', value: timestamp });",
-  "pm.request.headers.upsert({ key: 'webhook-signature', value: 'v1,' + CryptoJS.enc.Base64.stringify(mac) });",
-];
-
-const REMEMBER = [
-  'if (pm.response.code === 201) {',
-  '  const { id } = pm.response.json();',
-  "  if (id) pm.collectionVariables.set('lastId', id);",
-  '}',
-];
-
-const script = (listen: 'prerequest' | 'test', exec: string[]) => ({
-  listen,
-  script: { type: 'text/javascript', exec },
-});
 
 interface Header {
   key: string;
@@ -68,13 +68,36 @@ export interface PostmanItem {
   request?: PostmanRequest;
 }
 
+const HEADER_VALUES: Record<string, string> = { 'Idempotency-Key': '{{$guid}}', 'If-Match': '*' };
+
+/** What stands in a path, by its parameter, or by what comes before `:id`. */
 const PATH_VALUES: Record<string, string> = {
-  name: 'invoice.paid',
-  eventType: 'invoice.paid',
+  name: '{{eventType}}',
+  eventType: '{{eventType}}',
   provider: 'decard',
   file: 'swagger-ui.css',
+  orderId: '{{orderId}}',
+  accounts: '{{accountId}}',
+  orders: '{{orderId}}',
+  payments: '{{paymentId}}',
+  payouts: '{{payoutId}}',
+  disputes: '{{disputeId}}',
+  events: '{{eventId}}',
+  subscriptions: '{{subscriptionId}}',
+  deliveries: '{{deliveryId}}',
+  replays: '{{replayId}}',
 };
-const HEADER_VALUES: Record<string, string> = { 'Idempotency-Key': '{{$guid}}', 'If-Match': '*' };
+
+function pathValue({ path }: RouteDoc, step: Step, key: string): string {
+  const before =
+    path
+      .slice(0, path.indexOf(`/:${key}`))
+      .split('/')
+      .at(-1) ?? '';
+  const value = step.path?.[key] ?? PATH_VALUES[key === 'id' ? before : key];
+  if (value === undefined) throw new Error(`nothing is known to stand for :${key} in ${path}`);
+  return value;
+}
 
 /** The route that a request is about. @throws Error when there is none. */
 export function routeOf(request: PostmanRequest, routes: readonly RouteDoc[]): RouteDoc {
@@ -84,23 +107,15 @@ export function routeOf(request: PostmanRequest, routes: readonly RouteDoc[]): R
   return found;
 }
 
-const isWebhook = (route: RouteDoc) => route.method === 'post' && route.path.startsWith('/webhooks/');
-
-/** A body's example, with what is another one each time as variables. */
-function bodyOf(route: RouteDoc): unknown {
+/** The contract's example, with what the step changes of it. @throws Error when the contract has none. */
+function bodyOf(route: RouteDoc, { body = (example) => example }: Step): unknown {
   const example = route.body?.meta()?.['example'];
   if (example === undefined || example === null || typeof example !== 'object')
     throw new Error(`the body of ${route.operationId} has no example in its contract`);
-  if (!isWebhook(route)) return example;
-  const fresh = {
-    transactionId: '{{lastId}}',
-    order_id: '{{lastId}}',
-    provider_event_id: '{{providerEventId}}',
-  };
-  return { ...example, ...Object.fromEntries(Object.entries(fresh).filter(([key]) => key in example)) };
+  return body(example as Record<string, unknown>);
 }
 
-function requestOf(request: PostmanRequest, route: RouteDoc): object {
+function requestOf(request: PostmanRequest, route: RouteDoc, step: Step): object {
   const { url } = request;
   const header = (request.header ?? []).map((each) => ({
     ...each,
@@ -112,30 +127,42 @@ function requestOf(request: PostmanRequest, route: RouteDoc): object {
     url: {
       ...url,
       // None is required: each is there to be switched on.
-      query: (url.query ?? []).map((each) => ({ ...each, value: '', disabled: true })),
-      variable: (url.variable ?? []).map((each) => ({
-        ...each,
-        value: PATH_VALUES[each.key] ?? '{{lastId}}',
-      })),
+      query: (url.query ?? []).map((each) => {
+        const value = step.query?.[each.key];
+        return { ...each, value: value ?? '', disabled: value === undefined };
+      }),
+      variable: (url.variable ?? []).map((each) => ({ ...each, value: pathValue(route, step, each.key) })),
     },
     header,
     ...(route.body && request.body
-      ? { body: { ...request.body, raw: JSON.stringify(bodyOf(route), null, 2) } }
+      ? { body: { ...request.body, raw: JSON.stringify(bodyOf(route, step), null, 2) } }
       : {}),
     // Otherwise that of the collection: the bearer token.
     auth: route.access === 'public' ? { type: 'noauth' } : null,
   };
 }
 
-function itemOf(item: PostmanItem, routes: readonly RouteDoc[]): object {
-  if (!item.request) return { ...item, item: (item.item ?? []).map((each) => itemOf(each, routes)) };
-  const route = routeOf(item.request, routes);
+/** The status that the document gives for success. */
+export function successOf({ responses, operationId }: RouteDoc): number {
+  const status = Object.keys(responses)
+    .map(Number)
+    .find((each) => each >= 200 && each < 300);
+  if (status === undefined) throw new Error(`${operationId} documents no success`);
+  return status;
+}
+
+type Converted = PostmanItem & { request: PostmanRequest };
+
+function itemOf(found: Converted, route: RouteDoc, step: Step): object {
+  const { until, keep, before, sign: secret } = step;
+  const name = step.name ?? found.name;
   return {
-    ...item,
-    request: requestOf(item.request, route),
+    ...found,
+    name,
+    request: { ...requestOf(found.request, route, step), name },
     // Examples of answers are in the OpenAPI document.
     response: [],
-    event: isWebhook(route) ? [script('prerequest', SIGN)] : [],
+    event: [...beforeScript({ before, secret }), checkScript({ status: successOf(route), until, keep })],
   };
 }
 
@@ -152,17 +179,41 @@ function withoutRandom(node: unknown): unknown {
   );
 }
 
-/** The collection to write, from what the converter made of the routes' OpenAPI document. */
+function requestsIn(item: PostmanItem): Converted[] {
+  return item.request ? [item as Converted] : (item.item ?? []).flatMap(requestsIn);
+}
+
+/**
+ * The collection to write, from what the converter made of the routes' OpenAPI document.
+ * @throws Error when an operation has no place in the flow, or a step no operation.
+ */
 export function usableCollection(
   converted: Record<string, unknown>,
   routes: readonly RouteDoc[],
 ): Record<string, unknown> {
-  const { item } = withoutRandom(converted) as { item: PostmanItem[] };
+  const stable = withoutRandom(converted) as Record<string, unknown> & { item: PostmanItem[] };
+  const byOperation = new Map(
+    stable.item.flatMap(requestsIn).map((each) => {
+      const route = routeOf(each.request, routes);
+      return [route.operationId, { each, route }];
+    }),
+  );
+  const placed = new Set(FLOW.flatMap(({ steps }) => steps.map(({ operation }) => operation)));
+  const missing = [...byOperation.keys()].filter((operation) => !placed.has(operation));
+  if (missing.length > 0) throw new Error(`postman-flow.ts has no place for ${missing.join(', ')}`);
   return {
-    ...(withoutRandom(converted) as Record<string, unknown>),
-    item: item.map((each) => itemOf(each, routes)),
+    ...stable,
+    item: FLOW.map(({ folder, description, steps }) => ({
+      name: folder,
+      description,
+      item: steps.map((step) => {
+        const found = byOperation.get(step.operation);
+        if (!found) throw new Error(`postman-flow.ts: ${step.operation} is no operation`);
+        return itemOf(found.each, found.route, step);
+      }),
+    })),
     auth: { type: 'bearer', bearer: [{ key: 'token', value: '{{token}}', type: 'string' }] },
-    event: [script('test', REMEMBER)],
+    event: [],
     variable: POSTMAN_VARIABLES,
   };
 }

@@ -1,5 +1,4 @@
-import type { DeadLetterCode } from '../contracts/errors';
-import type { DeliveryRef, SourceMessage } from '../contracts/workflows';
+import type { DeliveryRef, RefusedMessage } from '../contracts/workflows';
 import type { DeliveryRow } from '../domain/payments';
 import type { Database } from '../platform/postgres';
 
@@ -10,8 +9,8 @@ export interface ActivityDeps {
   unknownTransactionWaitMs: number;
   /** How long evidence for a dispute may take when its provider names no time. */
   disputeEvidenceDueMs: number;
-  /** Writes a dead letter with the original key, value and headers; resolves when the brokers have it. */
-  sendDeadLetter: (source: SourceMessage, code: DeadLetterCode, message: string) => Promise<void>;
+  /** Writes the dead letter of a message that a workflow refuses; resolves when the brokers have it. */
+  deadLetter: (message: RefusedMessage) => Promise<void>;
   /** Completes a delivery row with the retry policy that applies to it. */
   deliveryPolicy: (row: DeliveryRow, correlationId: string) => DeliveryRef;
 }

@@ -1,4 +1,3 @@
-import type { DeadLetterCode } from '../contracts/errors';
 import type {
   DisputeEvent,
   DisputeResult,
@@ -18,7 +17,6 @@ import type { ActivityDeps } from './deps';
 /** Durable steps of the dispute workflow. */
 export function createDisputeActivities({
   db,
-  sendDeadLetter,
   deliveryPolicy,
   unknownTransactionWaitMs,
   disputeEvidenceDueMs,
@@ -55,15 +53,6 @@ export function createDisputeActivities({
     async submitDisputeEvidence(input: EvidenceInput): Promise<EvidenceResult> {
       const { outcome, status } = await submitEvidence(db, input);
       return { outcome, status };
-    },
-
-    /** Puts a chargeback that can't be applied on its topic's DLQ. Repeating it may repeat the dead letter. */
-    async deadLetterDispute(input: {
-      event: DisputeEvent;
-      code: DeadLetterCode;
-      message: string;
-    }): Promise<void> {
-      await sendDeadLetter(input.event.source, input.code, input.message);
     },
   };
 }

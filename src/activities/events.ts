@@ -1,11 +1,13 @@
-import type { DeliveryRef, EventWorkflowInput } from '../contracts/workflows';
+import type { DeliveryRef } from '../contracts/workflows';
 import { purgeEventsStep, type PurgePosition, type PurgeStep } from '../domain/event-retention';
 import { fanOutEvent } from '../domain/events';
 import type { Config } from '../platform/config';
+import type { Logger } from '../platform/logging';
 import type { ActivityDeps } from './deps';
 
 /** What event activities need beside the others' dependencies. */
 export interface EventDeps {
+  log: Logger;
   config: Pick<Config, 'EVENT_FANOUT_BATCH_ROWS' | 'EVENT_RETENTION_DAYS' | 'EVENT_RETENTION_BATCH_ROWS'>;
 }
 
@@ -18,10 +20,10 @@ export interface FanOutResult {
 /** Durable steps of the event workflow, and of the end of events by age. */
 export function createEventActivities({
   db,
+  log,
   config,
   deliveryPolicy,
-  sendDeadLetter,
-}: Pick<ActivityDeps, 'db' | 'deliveryPolicy' | 'sendDeadLetter'> & EventDeps) {
+}: Pick<ActivityDeps, 'db' | 'deliveryPolicy'> & EventDeps) {
   return {
     /** Writes the next delivery rows of an event and hands back those that are to be carried out. Idempotent. */
     async fanOutEvent(input: {
@@ -31,14 +33,10 @@ export function createEventActivities({
     }): Promise<FanOutResult | null> {
       const { eventId, after, correlationId } = input;
       const step = await fanOutEvent(db, { eventId, after, limit: config.EVENT_FANOUT_BATCH_ROWS });
+      if (step) log.info({ correlationId, eventId, deliveries: step.deliveries.length }, 'event handed out');
       return step
         ? { ...step, deliveries: step.deliveries.map((row) => deliveryPolicy(row, correlationId)) }
         : null;
-    },
-
-    /** Puts a message of an event that nobody published on its topic's DLQ. Repeating it may repeat the dead letter. */
-    async deadLetterPublication({ source, eventId }: EventWorkflowInput): Promise<void> {
-      await sendDeadLetter(source, 'unknown_event', `no event ${eventId} was published through the API`);
     },
 
     /** One bounded step of deleting events that are older than their type is kept. Idempotent. */

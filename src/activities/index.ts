@@ -1,3 +1,4 @@
+import { createDeadLetterActivities } from './dead-letters';
 import { createDeliveryActivities, type DeliveryDeps } from './deliveries';
 import type { ActivityDeps } from './deps';
 import { createEventActivities, type EventDeps } from './events';
@@ -15,6 +16,7 @@ export function createActivities(deps: ActivityDeps & DeliveryDeps & EventDeps &
     ...createOrderActivities(deps),
     ...createOrderWebhookActivities(deps),
     ...createDisputeActivities(deps),
+    ...createDeadLetterActivities(deps),
     ...createDeliveryActivities(deps),
     ...createReplayActivities(deps),
     ...createEventActivities(deps),

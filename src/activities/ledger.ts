@@ -1,7 +1,10 @@
 import type { DeliveryRef, HousekeepingStep, ReconciliationSummary } from '../contracts/workflows';
 import { purgeKeys } from '../domain/idempotency';
-import { saveSweepPosition, sweepPayments, type SweepPosition } from '../domain/payment-sweep';
+import { sweepOrders } from '../domain/order-sweep';
+import { sweepPayments } from '../domain/payment-sweep';
 import { reconcile, reconciliationOptions } from '../domain/reconciliation';
+import type { WithoutWorkflow } from '../domain/reconciliation-work-checks';
+import { saveSweepPosition, type SweepPosition, type SweepStep } from '../domain/sweep';
 import type { Config } from '../platform/config';
 import type { Logger } from '../platform/logging';
 import { metrics } from '../platform/metrics';
@@ -9,6 +12,8 @@ import type { ActivityDeps } from './deps';
 
 export type LedgerDeps = Pick<ActivityDeps, 'db' | 'deliveryPolicy'> & {
   log: Logger;
+  /** Looks at which workflows are running; when left out, work without one is not looked for. */
+  lookAtWorkflows?: () => Promise<WithoutWorkflow>;
   config: Pick<
     Config,
     | 'RECONCILIATION_FINDINGS_MAX'
@@ -23,11 +28,26 @@ export type LedgerDeps = Pick<ActivityDeps, 'db' | 'deliveryPolicy'> & {
 };
 
 /** What the schedules run: reconciliation, and the housekeeping of payments and idempotency keys. */
-export function createLedgerActivities({ db, log, config, deliveryPolicy }: LedgerDeps) {
+export function createLedgerActivities({ db, log, config, deliveryPolicy, lookAtWorkflows }: LedgerDeps) {
+  const limits = {
+    graceMs: config.PAYMENT_SWEEP_GRACE_MS,
+    maxRows: config.PAYMENT_SWEEP_BATCH_ROWS,
+    maxDeliveries: config.PAYMENT_SWEEP_BATCH_DELIVERIES,
+  };
+  const stepOf = (step: SweepStep, refusal: string): HousekeepingStep => {
+    for (const { id, error } of step.refused) log.error({ err: error, id }, refusal);
+    const deliveries: DeliveryRef[] = step.deliveries.map(({ row, correlationId }) =>
+      deliveryPolicy(row, correlationId),
+    );
+    return { expired: step.expired, deliveries, position: step.position };
+  };
   return {
     /** Reconciles all tenants, sets the metric that alarms, and logs what was found. Reads only. */
     async reconcileLedger(): Promise<ReconciliationSummary> {
-      const result = await reconcile(db, reconciliationOptions(config));
+      const result = await reconcile(db, {
+        ...reconciliationOptions(config),
+        ...(lookAtWorkflows && { withoutWorkflow: await lookAtWorkflows() }),
+      });
       for (const { name, found, findings } of result.checks) {
         metrics.reconciliationFindings.set({ check: name }, found);
         if (found > 0) log.error({ check: name, found, findings }, 'reconciliation found a difference');
@@ -39,23 +59,19 @@ export function createLedgerActivities({ db, log, config, deliveryPolicy }: Ledg
       };
     },
 
-    /** One bounded step of expiring payments that got no event at all. Idempotent. */
+    /**
+     * One bounded step of expiring payments that got no event at all and, when there are no more of those, orders that
+     * their provider has not paid. Idempotent.
+     */
     async sweepOverduePayments(): Promise<HousekeepingStep> {
-      const { expired, deliveries, refused, position } = await sweepPayments(db, {
-        graceMs: config.PAYMENT_SWEEP_GRACE_MS,
-        maxRows: config.PAYMENT_SWEEP_BATCH_ROWS,
-        maxDeliveries: config.PAYMENT_SWEEP_BATCH_DELIVERIES,
-      });
-      metrics.paymentsSwept.inc(expired);
-      for (const { id, error } of refused)
-        log.error(
-          { err: error, transactionId: id },
-          'an overdue payment can not be expired and stays pending',
-        );
-      const refs: DeliveryRef[] = deliveries.map(({ row, correlationId }) =>
-        deliveryPolicy(row, correlationId),
-      );
-      return { expired, deliveries: refs, position };
+      const payments = await sweepPayments(db, limits);
+      if (payments.position !== null) {
+        metrics.paymentsSwept.inc(payments.expired);
+        return stepOf(payments, 'an overdue payment can not be expired and stays pending');
+      }
+      const orders = await sweepOrders(db, limits);
+      metrics.ordersExpired.inc(orders.expired);
+      return stepOf(orders, 'an overdue order can not be expired and stays NEW');
     },
 
     /** Remembers that what a step handed back has been started. Idempotent. */

@@ -1,4 +1,3 @@
-import type { DeadLetterCode } from '../contracts/errors';
 import type {
   DeliveryRef,
   OrderEvent,
@@ -11,12 +10,7 @@ import { refundOrder } from '../domain/refunds';
 import type { ActivityDeps } from './deps';
 
 /** Durable steps of the order workflow beyond paying from the balance: a provider's word on it, and refunds. */
-export function createOrderWebhookActivities({
-  db,
-  sendDeadLetter,
-  deliveryPolicy,
-  unknownTransactionWaitMs,
-}: ActivityDeps) {
+export function createOrderWebhookActivities({ db, deliveryPolicy, unknownTransactionWaitMs }: ActivityDeps) {
   return {
     /** Applies an order webhook. Idempotent by the provider's event id. */
     async settleOrder({ source: _, ...event }: OrderEvent): Promise<OrderEventResult> {
@@ -33,15 +27,6 @@ export function createOrderWebhookActivities({
     async refundOrder(input: RefundInput): Promise<RefundResult & { deliveries: DeliveryRef[] }> {
       const { deliveries, ...result } = await refundOrder(db, input);
       return { ...result, deliveries: deliveries.map((row) => deliveryPolicy(row, input.correlationId)) };
-    },
-
-    /** Puts an order webhook that can't be applied on its topic's DLQ. Repeating it may repeat the dead letter. */
-    async deadLetterOrder(input: {
-      event: OrderEvent;
-      code: DeadLetterCode;
-      message: string;
-    }): Promise<void> {
-      await sendDeadLetter(input.event.source, input.code, input.message);
     },
   };
 }

@@ -1,23 +1,10 @@
 import type { ExpirePaymentInput, ProviderEvent, SettleResult } from '../contracts/workflows';
-import type { DeadLetterCode } from '../contracts/errors';
 import { expiryEvent } from '../domain/payment-sweep';
 import { settleProviderEvent, type SettleInput } from '../domain/payments';
 import type { ActivityDeps } from './deps';
 
-/** What an event that will never be applied is dead-lettered with. */
-export interface DeadLetterInput {
-  event: ProviderEvent;
-  code: DeadLetterCode;
-  message: string;
-}
-
 /** Durable steps of the payment workflow. */
-export function createPaymentActivities({
-  db,
-  sendDeadLetter,
-  deliveryPolicy,
-  unknownTransactionWaitMs,
-}: ActivityDeps) {
+export function createPaymentActivities({ db, deliveryPolicy, unknownTransactionWaitMs }: ActivityDeps) {
   async function settle(input: SettleInput): Promise<SettleResult> {
     const { deliveries, ...result } = await settleProviderEvent(db, input);
     const waitUntil =
@@ -43,11 +30,6 @@ export function createPaymentActivities({
         ...input,
         ...expiryEvent(input.transactionId),
       });
-    },
-
-    /** Puts an event that can't be applied on its topic's DLQ. Repeating it may repeat the dead letter. */
-    async deadLetterEvent({ event, code, message }: DeadLetterInput): Promise<void> {
-      await sendDeadLetter(event.source, code, message);
     },
   };
 }

@@ -1,4 +1,3 @@
-import { isUtf8 } from 'node:buffer';
 import express, {
   type ErrorRequestHandler,
   type Express,
@@ -8,12 +7,12 @@ import express, {
 } from 'express';
 import helmet from 'helmet';
 import { RemitError } from '../contracts/errors';
-import { hasRoundedAmount } from '../contracts/http';
 import { Authenticator } from './auth';
-import { beginRequest, pathOf } from './context';
+import { beginRequest, pathOf, refuseRepeatedHeaders } from './context';
 import { once, ReplayedRefusal } from './idempotency';
-import { EventValidators } from '../domain/event-schemas';
-import { tenantRateLimit } from './rate-limit';
+import { readAnyJson, readJson, requireJson } from './json-body';
+import { EventSchemas } from '../domain/event-schemas';
+import { rateLimits } from './rate-limit';
 import { invalidRequest, sendProblem, toFault } from './problem';
 import { accountRoutes } from './routes/accounts';
 import { chargebackRoute } from './routes/chargebacks';
@@ -79,13 +78,15 @@ export function createApp(deps: ApiDeps): Express {
   app.disable('x-powered-by');
   app.disable('etag');
   app.set('query parser', 'simple');
-  app.use(beginRequest(deps.config, deps.log));
+  app.use(beginRequest(deps.config, deps.log), refuseRepeatedHeaders);
 
   const secure = helmet();
-  const readJson = jsonReader(deps);
+  const readBody = express.raw({ limit: deps.config.API_BODY_LIMIT_BYTES, inflate: false, type: () => true });
   const authenticator = new Authenticator(deps.config);
-  const limit = tenantRateLimit(deps.config);
-  const routeDeps = { ...deps, eventValidators: new EventValidators(deps.config.EVENT_SCHEMA_CACHE_ENTRIES) };
+  const limits = rateLimits(deps.config);
+  const eventSchemas = new EventSchemas(deps.config.EVENT_SCHEMA_CACHE_ENTRIES);
+  deps.lifecycle.onStop('close', 'schema threads', () => eventSchemas.close());
+  const routeDeps = { ...deps, eventSchemas };
   const routes = allRoutes();
   for (const path of new Set(routes.map((route) => route.path))) {
     const here = routes.filter((route) => route.path === path);
@@ -100,7 +101,7 @@ export function createApp(deps: ApiDeps): Express {
       target[route.method](
         'handlers' in route
           ? route.handlers(deps)
-          : uniform(route, routeDeps, authenticator, { limit, readJson }),
+          : uniform(route, routeDeps, authenticator, { limits, readBody }),
       );
     target.all(methodNotAllowed(here));
   }
@@ -116,7 +117,7 @@ function uniform(
   route: Route,
   deps: RouteDeps,
   authenticator: Authenticator,
-  { limit, readJson }: { limit: RequestHandler; readJson: RequestHandler },
+  { limits, readBody }: { limits: RequestHandler[]; readBody: RequestHandler },
 ): RequestHandler[] {
   const login: RequestHandler = async (request, response, next) => {
     response.locals['caller'] = await authenticate(route, authenticator, request);
@@ -142,7 +143,7 @@ function uniform(
     if (answer.body === undefined) response.end();
     else response.json(answer.body);
   };
-  return route.body ? [login, limit, requireJson, readJson, run] : [login, limit, run];
+  return route.body ? [login, ...limits, onlyJson, readBody, parseBody(route), run] : [login, ...limits, run];
 }
 
 function parseInput(route: Route, request: Request): { params: unknown; query: unknown; body: unknown } {
@@ -169,26 +170,19 @@ function hasBody(request: Request): boolean {
 }
 
 /** A body that is not JSON is refused; none at all is left to validation, which names what is required. */
-const requireJson: RequestHandler = (request, _response, next) => {
-  if (hasBody(request) && !request.is('application/json'))
-    throw new RemitError('unsupported_media_type', 'Send application/json in UTF-8, not compressed.');
+const onlyJson: RequestHandler = (request, _response, next) => {
+  if (hasBody(request)) requireJson(request);
   next();
 };
 
-/** Reads a JSON body within the limit; refuses bytes that are no UTF-8 and amounts that JSON.parse would round. */
-function jsonReader({ config }: ApiDeps): RequestHandler {
-  return express.json({
-    limit: config.API_BODY_LIMIT_BYTES,
-    inflate: false,
-    type: 'application/json',
-    verify(_request, _response, bytes) {
-      if (!isUtf8(bytes)) throw new RemitError('invalid_json', 'The body is not valid JSON in UTF-8.');
-      if (hasRoundedAmount(bytes.toString('latin1')))
-        throw new RemitError('invalid_request', 'Some fields are not valid.', [
-          { path: 'amount', message: 'has too many digits for a JSON number; send it as a string' },
-        ]);
-    },
-  });
+/** Parses the bytes of a body; an empty one counts as `{}`. */
+function parseBody(route: Route): RequestHandler {
+  const parse = route.anyJson ? readAnyJson : (bytes: Buffer) => readJson(bytes).json;
+  return (request, _response, next) => {
+    const bytes: unknown = request.body;
+    if (Buffer.isBuffer(bytes)) request.body = bytes.length === 0 ? {} : parse(bytes);
+    next();
+  };
 }
 
 function methodNotAllowed(here: (Route | RawRoute)[]): RequestHandler {

@@ -1,5 +1,6 @@
 import { randomUUID } from 'node:crypto';
 import type { RequestHandler } from 'express';
+import { RemitError } from '../contracts/errors';
 import { CORRELATION_ID } from '../contracts/http';
 import type { Config } from '../platform/config';
 import type { Logger } from '../platform/logging';
@@ -55,7 +56,9 @@ export function beginRequest(config: Pick<Config, 'API_REQUEST_TIMEOUT_MS'>, log
       const durationS = Number(process.hrtime.bigint() - startedAt) / 1e9;
       const status = response.writableFinished ? response.statusCode : 'aborted';
       metrics.httpRequestSeconds.observe({ route: context.route, method: request.method, status }, durationS);
-      const level = status === 'aborted' || status >= 400 ? 'info' : 'debug';
+      // What changes something can be followed from here to its deliveries; reads are told only when they failed.
+      const reads = request.method === 'GET' || request.method === 'HEAD';
+      const level = !reads || status === 'aborted' || status >= 400 ? 'info' : 'debug';
       if (log.isLevelEnabled(level))
         log[level](
           {
@@ -72,3 +75,27 @@ export function beginRequest(config: Pick<Config, 'API_REQUEST_TIMEOUT_MS'>, log
     next();
   };
 }
+
+/**
+ * Headers that say one thing. Of two, Node takes the first, or joins them to a third, and whoever is in front of us may
+ * have judged by the other.
+ */
+const SAID_ONCE = new Set([
+  ...['authorization', 'x-user-id', 'idempotency-key', 'if-match', 'content-type', 'x-correlation-id'],
+  ...['webhook-id', 'webhook-timestamp', 'webhook-signature'],
+]);
+
+/** @throws RemitError invalid_request when a header that must say one thing comes more than once. */
+export const refuseRepeatedHeaders: RequestHandler = ({ rawHeaders }, _response, next) => {
+  const seen = new Set<string>();
+  for (let i = 0; i < rawHeaders.length; i += 2) {
+    const name = rawHeaders[i]!.toLowerCase();
+    if (!SAID_ONCE.has(name)) continue;
+    if (seen.has(name))
+      throw new RemitError('invalid_request', 'A header is repeated.', [
+        { path: rawHeaders[i]!, message: 'must be sent once' },
+      ]);
+    seen.add(name);
+  }
+  next();
+};

@@ -1,10 +1,18 @@
 import { WorkflowExecutionAlreadyStartedError, WorkflowNotFoundError } from '@temporalio/client';
 import { defineSearchAttributeKey, TypedSearchAttributes } from '@temporalio/common';
 import { RemitError } from '../contracts/errors';
-import { SIGNALS, TASK_QUEUES, workflowId, WORKFLOWS, type ReplayInput } from '../contracts/workflows';
+import {
+  SIGNALS,
+  TASK_QUEUES,
+  workflowId,
+  WORKFLOWS,
+  type DeliveryRef,
+  type ReplayInput,
+} from '../contracts/workflows';
 import { deliveryPolicyOf } from '../domain/delivery-policy';
 import type { DeliveryRow } from '../domain/payments';
 import type { ApiDeps } from './routes/route';
+import { callTemporal } from './temporal-call';
 
 const SUBSCRIPTION = defineSearchAttributeKey('RemitSubscriptionId', 'KEYWORD');
 const EVENT_TYPE = defineSearchAttributeKey('RemitEventType', 'KEYWORD');
@@ -14,26 +22,20 @@ type Deps = Pick<ApiDeps, 'config' | 'temporal' | 'log'>;
 /** Temporal's limit of a fairness key, in bytes. */
 const FAIRNESS_KEY_MAX = 64;
 
-/** Calls Temporal within the time of a request. @throws RemitError unavailable when it does not answer. */
-async function call<T>(
-  { config, temporal, log }: Deps,
-  id: string,
-  run: (client: Client) => Promise<T>,
-): Promise<T> {
-  try {
-    const client = await temporal();
-    // Before the request itself is given up, so that it is answered with what happened.
-    const deadline = Date.now() + config.API_REQUEST_TIMEOUT_MS / 2;
-    return await client.withDeadline(deadline, () => run(client));
-  } catch (error) {
-    if (error instanceof WorkflowNotFoundError || error instanceof WorkflowExecutionAlreadyStartedError)
-      throw error;
-    log.error({ err: error, workflowId: id }, 'Temporal did not take a request');
-    throw new RemitError('unavailable', 'Temporal could not be reached in time; try again.');
-  }
+/** How the workflow of a delivery is started from outside: anew where its id was used and none is running. */
+export function deliveryStart(ref: DeliveryRef) {
+  return {
+    workflowId: workflowId.delivery(ref.eventId, ref.subscriptionId, ref.generation),
+    taskQueue: TASK_QUEUES.deliveries,
+    args: [ref],
+    workflowIdReusePolicy: 'ALLOW_DUPLICATE' as const,
+    priority: { fairnessKey: ref.subscriptionId.slice(0, FAIRNESS_KEY_MAX) },
+    typedSearchAttributes: new TypedSearchAttributes([
+      { key: SUBSCRIPTION, value: ref.subscriptionId },
+      { key: EVENT_TYPE, value: ref.eventType },
+    ]),
+  };
 }
-
-type Client = Awaited<ReturnType<ApiDeps['temporal']>>;
 
 /**
  * Has a pending delivery attempted now; its workflow is started when none is running, so that a delivery that was opened
@@ -41,19 +43,11 @@ type Client = Awaited<ReturnType<ApiDeps['temporal']>>;
  */
 export async function tryDeliveryNow(deps: Deps, row: DeliveryRow, correlationId: string): Promise<string> {
   const ref = deliveryPolicyOf(deps.config)(row, correlationId);
-  const id = workflowId.delivery(ref.eventId, ref.subscriptionId, ref.generation);
-  await call(deps, id, (client) =>
+  const { workflowId: id } = deliveryStart(ref);
+  await callTemporal(deps, id, (client) =>
     client.workflow.signalWithStart(WORKFLOWS.delivery, {
-      workflowId: id,
-      taskQueue: TASK_QUEUES.deliveries,
-      args: [ref],
+      ...deliveryStart(ref),
       signal: SIGNALS.tryNow,
-      workflowIdReusePolicy: 'ALLOW_DUPLICATE',
-      priority: { fairnessKey: ref.subscriptionId.slice(0, FAIRNESS_KEY_MAX) },
-      typedSearchAttributes: new TypedSearchAttributes([
-        { key: SUBSCRIPTION, value: ref.subscriptionId },
-        { key: EVENT_TYPE, value: ref.eventType },
-      ]),
     }),
   );
   return id;
@@ -62,7 +56,7 @@ export async function tryDeliveryNow(deps: Deps, row: DeliveryRow, correlationId
 /** Signals a workflow. @returns false when none of this id is running. @throws RemitError unavailable. */
 export async function signalWorkflow(deps: Deps, id: string, signal: string): Promise<boolean> {
   try {
-    await call(deps, id, (client) => client.workflow.getHandle(id).signal(signal));
+    await callTemporal(deps, id, (client) => client.workflow.getHandle(id).signal(signal));
     return true;
   } catch (error) {
     if (error instanceof WorkflowNotFoundError) return false;
@@ -83,7 +77,7 @@ export async function wakeDelivery(deps: Deps, row: DeliveryRow): Promise<void> 
 export async function startReplay(deps: Deps, input: ReplayInput): Promise<void> {
   const id = workflowId.replay(input.replayId);
   try {
-    await call(deps, id, (client) =>
+    await callTemporal(deps, id, (client) =>
       client.workflow.start(WORKFLOWS.replay, {
         workflowId: id,
         taskQueue: TASK_QUEUES.deliveries,

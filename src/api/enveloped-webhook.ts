@@ -1,13 +1,13 @@
 import { randomUUID } from 'node:crypto';
 import express, { type Request, type RequestHandler, type Response } from 'express';
 import type { z } from 'zod';
-import { RemitError } from '../contracts/errors';
 import { HEADERS, type Envelope } from '../contracts/messages';
 import type { Config } from '../platform/config';
 import { metrics } from '../platform/metrics';
+import { readJson, requireJson } from './json-body';
 import { invalidRequest } from './problem';
 import { decodeSecret } from './provider-signature';
-import { bodyLimit, readJson, requireExactAmount, resultOf, verifySender } from './routes/provider-webhooks';
+import { bodyLimit, requireExactAmount, resultOf, verifySender } from './routes/provider-webhooks';
 import type { ApiDeps } from './routes/route';
 
 /** What an envelope adds to its payload, generously. */
@@ -33,9 +33,8 @@ export function takeEnveloped(
   const secret = config.PROVIDER_SECRET_PAYMENTS;
   const key = secret ? decodeSecret(secret) : undefined;
 
-  const requireJson: RequestHandler = (request, _response, next) => {
-    if (!request.is('application/json'))
-      throw new RemitError('unsupported_media_type', 'Send application/json in UTF-8, not compressed.');
+  const onlyJson: RequestHandler = (request, _response, next) => {
+    requireJson(request);
     next();
   };
 
@@ -50,7 +49,7 @@ export function takeEnveloped(
       const parsed = schema.safeParse(json);
       if (!parsed.success) throw invalidRequest(parsed.error, 'The event is not valid.');
       const { order_id: orderId, amount, currency } = parsed.data;
-      if (amount && currency) requireExactAmount(text, amount, currency);
+      if (amount && currency) requireExactAmount(amount, currency);
       await producer.send({
         topic: topic(config),
         key: orderId,
@@ -67,7 +66,7 @@ export function takeEnveloped(
   };
 
   const limit = Math.min(bodyLimit(config), config.KAFKA_MESSAGE_MAX_BYTES - ENVELOPE_BYTES);
-  return [requireJson, express.raw({ type: () => true, limit: Math.max(1, limit), inflate: false }), publish];
+  return [onlyJson, express.raw({ type: () => true, limit: Math.max(1, limit), inflate: false }), publish];
 }
 
 /** The payload is the body's own text: parsing and writing it again could change its numbers. */

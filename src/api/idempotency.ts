@@ -1,6 +1,6 @@
 import { createHash, randomUUID } from 'node:crypto';
 import stableStringify from 'safe-stable-stringify';
-import { PROBLEM_STATUS, RemitError } from '../contracts/errors';
+import { PROBLEM_STATUS, RemitError, type ProblemCode } from '../contracts/errors';
 import {
   answerContext,
   claimKey,
@@ -10,12 +10,19 @@ import {
   type KeyScope,
 } from '../domain/idempotency';
 import { metrics } from '../platform/metrics';
+import { isDatabaseUnavailable } from '../platform/postgres-errors';
 import { toFault } from './problem';
 import { takesIdempotencyKey, type Answer, type ApiDeps, type Caller, type RouteDoc } from './routes/route';
 
 /** A structured-header string in quotes, as the IETF draft has it, or the bare key that most clients send. */
 const QUOTED = /^"((?:[\x20-\x21\x23-\x5b\x5d-\x7e]|\\["\\])*)"$/;
 const MAX_KEY_CHARACTERS = 255;
+/** Refused before anything was done, and perhaps not the next time: depends on what is sent, or on what else is going on. */
+const NOT_EXECUTED: ReadonlySet<string> = new Set<ProblemCode>([
+  'invalid_request',
+  'schema_too_complex',
+  'rate_limited',
+]);
 
 /** @throws RemitError invalid_request when the header is no key: 1 to 255 printable ASCII characters. */
 export function readIdempotencyKey(header: string | string[] | undefined): string | undefined {
@@ -103,9 +110,11 @@ export async function once(
     return answer;
   } catch (error) {
     const { code, detail, errors, unexpected } = toFault(error);
-    if (unexpected || PROBLEM_STATUS[code] >= 500)
-      await releaseKey(database, scope, claim.operationId).catch(() => undefined);
-    else if (code === 'invalid_request')
+    if (unexpected || PROBLEM_STATUS[code] >= 500) {
+      const released = releaseKey(database, scope, claim.operationId).catch(() => undefined);
+      // The answer does not wait for a database that is away a second time; the lease ends by itself.
+      if (!isDatabaseUnavailable(error)) await released;
+    } else if (NOT_EXECUTED.has(code))
       await forgetKey(database, scope, claim.operationId).catch(() => undefined);
     else await keep({ problem: { code, detail, errors } });
     throw error;

@@ -3,8 +3,9 @@ import type { z } from 'zod';
 import { PROBLEM_STATUS, RemitError, type ProblemCode } from '../contracts/errors';
 import type { Problem } from '../contracts/http';
 import { AmountError } from '../contracts/money';
-import { ConflictsExhaustedError } from '../domain/money-transaction';
+import { ConflictsExhaustedError, DataRefusedError } from '../domain/money-transaction';
 import { NotQueuedError } from '../platform/kafka';
+import { isDatabaseUnavailable } from '../platform/postgres-errors';
 
 /** Everything the API refuses leaves as an RFC 9457 problem document; nothing of the inside does. */
 
@@ -26,6 +27,7 @@ const TITLES: Record<ProblemCode, string> = {
   idempotency_key_reused: 'The idempotency key was used for another request',
   account_missing: 'The user has no account in this currency',
   unprocessable: 'The request can’t be carried out',
+  schema_too_complex: 'The schema takes too long to check',
   precondition_required: 'If-Match is required',
   rate_limited: 'Too many requests',
   internal: 'Internal error',
@@ -39,6 +41,8 @@ const RETRY_AFTER_S: Partial<Record<ProblemCode, number>> = {
   idempotency_in_progress: 1,
   rate_limited: 1,
 };
+/** SQLSTATE of a number beyond bigint. */
+const OUT_OF_RANGE = '22003';
 const MAX_FIELDS = 20;
 const MAX_TEXT_CHARACTERS = 200;
 
@@ -58,6 +62,10 @@ export function toFault(error: unknown): Fault {
     return fault('invalid_request', 'A field is not valid.', [{ path: 'amount', message: error.message }]);
   if (error instanceof NotQueuedError)
     return fault('not_queued', 'The message broker did not take the event; send it again.');
+  if (error instanceof DataRefusedError && error.code === OUT_OF_RANGE)
+    return fault('unprocessable', 'A balance would become larger than can be kept; nothing was moved.', [
+      { path: 'amount', message: 'makes a balance that is larger than can be kept' },
+    ]);
   const parser = fromHttpError(error);
   if (parser) return parser;
   if (error instanceof ConflictsExhaustedError)
@@ -66,7 +74,10 @@ export function toFault(error: unknown): Fault {
       unexpected: true,
     };
   if (isDatabaseUnavailable(error))
-    return { ...fault('unavailable', 'The database can’t be reached; try again.'), unexpected: true };
+    return {
+      ...fault('unavailable', 'The database can’t be used at the moment; try again.'),
+      unexpected: true,
+    };
   return { ...fault('internal', 'Something went wrong on our side; it has been logged.'), unexpected: true };
 }
 
@@ -87,26 +98,6 @@ function fromHttpError(error: unknown): Fault | undefined {
   if (error instanceof URIError)
     return fault('invalid_request', 'The path is not correctly percent-encoded.');
   return fault('invalid_request', 'The request can’t be read.');
-}
-
-const UNAVAILABLE =
-  /^(ECONNREFUSED|ECONNRESET|EPIPE|ENOTFOUND|ETIMEDOUT|EAI_AGAIN|08\w{3}|57P0\d|53300|P1001|P1002|P1008|P1017|P2024|P2037)$/;
-
-/** Looks through wrapped errors for a connection that could not be had or was lost. */
-function isDatabaseUnavailable(error: unknown): boolean {
-  let current: unknown = error;
-  for (let depth = 0; depth < 5 && typeof current === 'object' && current !== null; depth += 1) {
-    const { code, originalCode, cause, message, meta } = current as Record<string, unknown>;
-    if (typeof code === 'string' && UNAVAILABLE.test(code)) return true;
-    if (typeof originalCode === 'string' && UNAVAILABLE.test(originalCode)) return true;
-    if (
-      typeof message === 'string' &&
-      /timeout exceeded when trying to connect|Connection terminated/.test(message)
-    )
-      return true;
-    current = cause ?? (meta as Record<string, unknown> | undefined)?.['driverAdapterError'];
-  }
-  return false;
 }
 
 /** A validation failure as a RemitError that names each field. */

@@ -1,11 +1,25 @@
 import { setTimeout as sleep } from 'node:timers/promises';
-import { WithStartWorkflowOperation, WorkflowUpdateFailedError, type Client } from '@temporalio/client';
+import {
+  ActivityFailure,
+  ApplicationFailure,
+  WithStartWorkflowOperation,
+  WorkflowUpdateFailedError,
+  type Client,
+} from '@temporalio/client';
 import { defineSearchAttributeKey, TypedSearchAttributes } from '@temporalio/common';
 import { RemitError } from '../contracts/errors';
-import { TASK_QUEUES, type UPDATES, type WORKFLOWS } from '../contracts/workflows';
+import { FAILURES, TASK_QUEUES, type UPDATES, type WORKFLOWS } from '../contracts/workflows';
+import { DataRefusedError } from '../domain/money-transaction';
+import { checkTemporal } from '../platform/temporal';
 import type { ApiDeps } from './routes/route';
+import { callTemporal } from './temporal-call';
 
 const RemitOrderId = defineSearchAttributeKey('RemitOrderId', 'KEYWORD');
+
+/** The run is about to continue in a new one, which takes the update. */
+function isRunFull({ cause }: WorkflowUpdateFailedError): boolean {
+  return cause instanceof ApplicationFailure && cause.type === FAILURES.runIsFull;
+}
 
 const ATTEMPTS = 3;
 const RETRY_PAUSE_MS = 100;
@@ -26,8 +40,8 @@ export interface WorkflowUpdate {
  * Sends an update to a workflow on the queue of the orders and waits for its answer; a run is started when none is
  * running. Once Temporal has accepted it, it is carried out even when nobody waits for the answer any more. What the
  * update does must be idempotent: one that met a run at its very end is sent again.
- * @throws WorkflowUpdateFailedError when the workflow refuses it; RemitError unavailable when Temporal can't be reached
- * or does not answer within API_REQUEST_TIMEOUT_MS.
+ * @throws WorkflowUpdateFailedError when the workflow refuses it, DataRefusedError when the database does; RemitError unavailable when Temporal can't be reached,
+ * or the workflow does not decide within API_REQUEST_TIMEOUT_MS.
  */
 export async function updateWorkflow<Result>(
   { config, temporal, log }: Pick<ApiDeps, 'config' | 'temporal' | 'log'>,
@@ -55,11 +69,13 @@ export async function updateWorkflow<Result>(
       }),
     );
   };
+  // A workflow may take its time to decide. That Temporal is away, or hangs, is told from that beforehand.
+  await callTemporal({ temporal, log }, workflowId, checkTemporal);
   for (let attempt = 1; ; attempt++) {
     try {
       return await send();
     } catch (error) {
-      if (error instanceof WorkflowUpdateFailedError) throw error;
+      if (error instanceof WorkflowUpdateFailedError && !isRunFull(error)) throw refusedData(error) ?? error;
       const pauseMs = RETRY_PAUSE_MS * attempt;
       if (attempt < ATTEMPTS && Date.now() + pauseMs < deadline) {
         await sleep(pauseMs);
@@ -72,4 +88,12 @@ export async function updateWorkflow<Result>(
       );
     }
   }
+}
+
+/** The refusal of the database that made an update fail, as it is when it comes from the database itself. */
+function refusedData({ cause }: WorkflowUpdateFailedError): DataRefusedError | undefined {
+  const failure = cause instanceof ActivityFailure ? cause.cause : cause;
+  if (!(failure instanceof ApplicationFailure) || failure.type !== FAILURES.dataRefused) return undefined;
+  const [, code = ''] = /SQLSTATE (\w{5})/.exec(failure.message) ?? [];
+  return new DataRefusedError(code, failure.message, { cause: failure });
 }

@@ -1,8 +1,10 @@
-import type { Consumer, ConsumerGroupJoinEvent, EachBatchPayload, Kafka, KafkaMessage } from 'kafkajs';
+import type { EachBatchPayload, Kafka, KafkaMessage } from 'kafkajs';
 import type { Config } from '../platform/config';
+import { GroupConsumer, type Assignment } from '../platform/group-consumer';
 import { soundHeaders, type MessageProducer } from '../platform/kafka';
 import type { Lifecycle } from '../platform/lifecycle';
 import type { Logger } from '../platform/logging';
+import { unreadableBatch } from '../platform/record-batch';
 import { ConsumerLag } from './consumer-lag';
 import { sendDeadLetter } from './dead-letters';
 import { Dispatcher } from './dispatcher';
@@ -28,45 +30,57 @@ export interface StreamOptions {
 
 const HEARTBEAT_INTERVAL_MS = 1_000;
 const COMMIT_RETRY_MS = 1_000;
-/** Without an acknowledged heartbeat for this many session timeouts the consumer is not ready. */
-const STALLED_SESSIONS = 2;
 
 /**
  * A consumer whose offsets follow the work. kafkajs fetches no partition again before every batch of the last fetch
- * has been handled, so `eachBatch` only hands messages over and returns: heartbeats and other partitions never wait
- * for Temporal. What is in memory is bounded by pausing partitions, and a partition's offset is committed up to the
- * first message that is not settled.
+ * has been handled, so a batch is only handed over: heartbeats and other partitions never wait for Temporal. What is in
+ * memory is bounded by pausing partitions, and a partition's offset is committed up to the first message that is not
+ * settled.
  *
  * At least once: a crash or a partition that moves repeats what was in flight. While a partition stays with this
- * member through a rebalance, its messages in flight are not repeated.
+ * member through a rebalance, its messages in flight are not repeated. Of a topic that was made anew, what was fetched of
+ * the former log is still handled, and what the new one holds comes after it.
  */
 export class StreamConsumer {
   readonly group: string;
-  private readonly consumer: Consumer;
+  private readonly consumer: GroupConsumer;
   private readonly dispatcher: Dispatcher;
   private readonly lag: ConsumerLag;
   private readonly works = new Map<string, PartitionWork>();
-  /** Closed work that still has messages in flight, by partition. */
+  /** Work that is over but has messages in flight, by partition. */
   private readonly leaving = new Map<string, Promise<void>>();
-  private assigned = new Set<string>();
+  private logs: ReadonlyMap<string, string> = new Map();
   private memberId: string | undefined;
-  private joined = false;
-  private lastHeartbeatMs = 0;
   private stopping = false;
   private commitTimer: NodeJS.Timeout | undefined;
   private committing: Promise<void> | undefined;
 
   constructor(private readonly options: StreamOptions) {
-    const { kafka, config, topics, log, producer } = options;
+    const { kafka, config, topics, log, producer, lifecycle } = options;
     this.group = `${config.KAFKA_GROUP_PREFIX}.${options.groupName}`;
-    this.consumer = kafka.consumer({
+    this.consumer = new GroupConsumer({
+      kafka,
+      log,
       groupId: this.group,
-      sessionTimeout: config.KAFKA_SESSION_TIMEOUT_MS,
+      topics,
+      sessionTimeoutMs: config.KAFKA_SESSION_TIMEOUT_MS,
       // Also how soon a member learns of a rebalance, for which those that join have to wait.
-      heartbeatInterval: HEARTBEAT_INTERVAL_MS,
-      maxWaitTimeInMs: config.BRIDGE_FETCH_WAIT_MS,
-      minBytes: 1,
-      allowAutoTopicCreation: false,
+      fetch: {
+        heartbeatInterval: HEARTBEAT_INTERVAL_MS,
+        maxWaitTimeInMs: config.BRIDGE_FETCH_WAIT_MS,
+      },
+      // Batches are only handed over, so this needs no tuning: it keeps heartbeats of several partitions apart.
+      concurrency: Math.min(16, config.KAFKA_TOPIC_PARTITIONS),
+      listener: {
+        onAssigned: (assignment) => this.onAssigned(assignment),
+        onLogReplaced: (topic, _log, partitions) => this.onLogReplaced(topic, partitions),
+        onBatch: (payload) => this.onBatch(payload),
+        onPassed: (topic, partition, first, last) => this.onPassed(topic, partition, first, last),
+        // Before the group is joined again: what is settled by now need not be repeated by whoever gets the partition.
+        onRebalancing: () => void this.commit(),
+        onLost: () => [...this.works.values()].forEach((work) => this.drop(work)),
+      },
+      onFatal: () => lifecycle.crash(),
     });
     this.lag = new ConsumerLag(kafka, this.group, topics, config.KAFKA_LAG_INTERVAL_MS, log);
     this.dispatcher = new Dispatcher({
@@ -79,53 +93,23 @@ export class StreamConsumer {
       deadLetter: (message, poison) => sendDeadLetter(producer, config, message, poison.code, poison.message),
       onSettled: (work) => this.onSettled(work),
     });
-    this.listen();
   }
 
   /** Joins the group and starts to read. Rejects when the brokers or a topic can't be reached. */
   async start(): Promise<void> {
-    const { config } = this.options;
-    await this.consumer.connect();
-    await this.subscribe();
-    await this.consumer.run({
-      autoCommit: false,
-      eachBatchAutoResolve: false,
-      // Batches are only handed over, so this needs no tuning: it keeps heartbeats of several partitions apart.
-      partitionsConsumedConcurrently: Math.min(16, config.KAFKA_TOPIC_PARTITIONS),
-      eachBatch: (payload) => {
-        this.onBatch(payload);
-        return Promise.resolve();
-      },
-    });
+    await this.consumer.start();
     this.lag.start();
   }
 
-  private async subscribe(): Promise<void> {
-    const topics = [...this.options.topics];
-    try {
-      // A group without offsets starts with what is there already: the topic may have been written to before.
-      await this.consumer.subscribe({ topics, fromBeginning: true });
-    } catch (error) {
-      await this.consumer.disconnect();
-      throw new Error(`can't subscribe to ${topics.join(', ')}; has \`remit migrate\` created the topics?`, {
-        cause: error,
-      });
-    }
-  }
-
-  /** Rejects unless the group is joined and the fetch loop turns: heartbeats are sent from it alone. */
+  /** Rejects unless the group is joined and heartbeats are acknowledged. */
   check(): Promise<void> {
-    const silentMs = Date.now() - this.lastHeartbeatMs;
-    if (!this.joined) return Promise.reject(new Error(`has not joined the group ${this.group}`));
-    if (silentMs > STALLED_SESSIONS * this.options.config.KAFKA_SESSION_TIMEOUT_MS)
-      return Promise.reject(new Error(`no heartbeat was acknowledged for ${silentMs} ms`));
-    return Promise.resolve();
+    return this.consumer.check();
   }
 
   /** First half of stopping: starts no further message. What is in flight goes on. */
   stopTaking(): void {
     this.stopping = true;
-    this.whileInGroup(() => this.consumer.pause(this.options.topics.map((topic) => ({ topic }))));
+    for (const [topic, partitions] of this.consumer.assigned) this.consumer.pause(topic, partitions);
   }
 
   /** Second half: waits for what is in flight, commits it, and leaves the group. */
@@ -135,59 +119,54 @@ export class StreamConsumer {
     clearTimeout(this.commitTimer);
     await this.committing;
     await this.commit();
-    await this.consumer.disconnect();
-    this.joined = false;
+    await this.consumer.stop();
     await this.lag.stop();
   }
 
-  private listen(): void {
-    const { events } = this.consumer;
-    this.consumer.on(events.GROUP_JOIN, (event) => this.onJoin(event));
-    this.consumer.on(events.HEARTBEAT, () => {
-      this.lastHeartbeatMs = Date.now();
-    });
-    this.consumer.on(events.REBALANCING, () => {
-      this.joined = false;
-      // Before the group is joined again: what is settled by now need not be repeated by whoever gets the partition.
-      void this.commit();
-    });
-    this.consumer.on(events.CRASH, ({ payload }) => {
-      this.joined = false;
-      for (const work of [...this.works.values()]) this.drop(work);
-      const { log, lifecycle } = this.options;
-      if (payload.restart)
-        return log.warn({ err: payload.error }, 'consumer lost the brokers; joining again');
-      log.fatal({ err: payload.error }, 'consumer crashed');
-      lifecycle.crash();
-    });
-  }
-
   /**
-   * A new generation of the group. A partition that was and stays ours keeps its work, for nobody else can have had it
-   * meanwhile without this member being expelled (and given a new id). All other work is dropped: it is not ours to
+   * A partition that was and stays ours keeps its work, for nobody else can have had it meanwhile without this member
+   * being expelled (and given a new id), and goes on where that stands. All other work is dropped: it is not ours to
    * commit, and comes again wherever the partition went.
    */
-  private onJoin({ payload }: ConsumerGroupJoinEvent): void {
-    const assigned = new Set<string>();
-    for (const [topic, partitions] of Object.entries(payload.memberAssignment))
-      for (const partition of partitions) assigned.add(idOf(topic, partition));
-    const sameMember = payload.memberId === this.memberId;
-    for (const [id, work] of [...this.works]) if (!sameMember || !assigned.has(id)) this.drop(work);
-    this.assigned = assigned;
-    this.memberId = payload.memberId;
-    this.joined = true;
-    this.lastHeartbeatMs = Date.now();
+  private onAssigned({ memberId, partitions, logs }: Assignment): void {
+    const sameMember = memberId === this.memberId;
+    for (const work of [...this.works.values()]) {
+      const { topic, partition } = work;
+      if (!sameMember || !partitions.get(topic)?.includes(partition)) this.drop(work);
+      else if (logs.get(topic) !== this.logs.get(topic)) this.retire(work);
+      else if (work.position !== undefined) this.consumer.seek(topic, partition, work.position);
+    }
+    this.logs = new Map(logs);
+    this.memberId = memberId;
     if (this.stopping) this.stopTaking();
-    this.options.log.info({ group: this.group, partitions: [...assigned] }, 'joined the consumer group');
   }
 
+  private onLogReplaced(topic: string, partitions: readonly number[]): void {
+    for (const partition of partitions) {
+      const work = this.works.get(idOf(topic, partition));
+      if (work) this.retire(work);
+    }
+  }
+
+  /** Ends work whose messages come again elsewhere: starts nothing more of it. */
   private drop(work: PartitionWork): void {
+    this.dispatcher.detach(work);
+    this.leave(work, work.idle());
+  }
+
+  /** Ends work whose messages come never again: what was fetched is still handled, but no longer committed. */
+  private retire(work: PartitionWork): void {
+    this.leave(
+      work,
+      work.drained().then(() => this.dispatcher.detach(work)),
+    );
+  }
+
+  private leave(work: PartitionWork, over: Promise<void>): void {
     const id = idOf(work.topic, work.partition);
     this.works.delete(id);
-    this.dispatcher.detach(work);
     this.resume(work);
-    const before = this.leaving.get(id);
-    const gone = Promise.all([before, work.idle()]).then(() => {
+    const gone = Promise.all([this.leaving.get(id), over]).then(() => {
       if (this.leaving.get(id) === gone) this.leaving.delete(id);
     });
     this.leaving.set(id, gone);
@@ -217,21 +196,35 @@ export class StreamConsumer {
     const { batch } = payload;
     const { topic, partition, messages } = batch;
     const last = messages.at(-1);
-    if (this.stopping || !payload.isRunning() || payload.isStale() || !last) return;
-    if (!this.assigned.has(idOf(topic, partition))) return;
+    if (this.stopping || !last) return;
+    const end = BigInt(batch.highWatermark);
+    const before = this.works.get(idOf(topic, partition));
+    // The log ends before what was read of it: brokers lost its end, and what comes now was never seen.
+    if (before?.position !== undefined && end < before.position) this.retire(before);
     const work = this.workOf(topic, partition);
     work.add(
       messages.map((message) => toIncoming(topic, partition, message)),
       BigInt(batch.lastOffset()),
     );
-    work.highWatermark = BigInt(batch.highWatermark);
+    work.highWatermark = end;
     // Moves the position of the next fetch; what is committed is decided in `commit` alone.
     payload.resolveOffset(last.offset);
     if (work.isFull && !work.paused) {
       work.paused = true;
-      this.whileInGroup(() => this.consumer.pause([{ topic, partitions: [partition] }]));
+      this.consumer.pause(topic, [partition]);
     }
     this.dispatcher.pump();
+  }
+
+  /**
+   * Between these offsets there is no message for anybody: the end of a transaction, records that were compacted away.
+   * They are committed with the next message when there was none before, as they may be of a former log.
+   */
+  private onPassed(topic: string, partition: number, first: bigint, last: bigint): void {
+    const work = this.works.get(idOf(topic, partition));
+    if (this.stopping || work?.position === undefined || first < work.position) return;
+    work.pass(last);
+    this.commitSoon(this.options.config.BRIDGE_COMMIT_INTERVAL_MS);
   }
 
   private onSettled(work: PartitionWork): void {
@@ -249,7 +242,7 @@ export class StreamConsumer {
   private resume(work: PartitionWork): void {
     if (!work.paused) return;
     work.paused = false;
-    this.whileInGroup(() => this.consumer.resume([{ topic: work.topic, partitions: [work.partition] }]));
+    this.consumer.resume(work.topic, [work.partition]);
   }
 
   /**
@@ -264,8 +257,8 @@ export class StreamConsumer {
     );
     if (due.length === 0) return;
     try {
-      await this.consumer.commitOffsets(
-        due.map(({ work: { topic, partition }, offset }) => ({ topic, partition, offset: String(offset) })),
+      await this.consumer.commit(
+        due.map(({ work: { topic, partition }, offset }) => ({ topic, partition, offset, metadata: '' })),
       );
       for (const { work, offset } of due) {
         work.committed = offset;
@@ -275,15 +268,6 @@ export class StreamConsumer {
     } catch (error) {
       this.options.log.debug({ err: error }, 'offsets were not committed');
       if (!this.stopping) this.commitSoon(COMMIT_RETRY_MS);
-    }
-  }
-
-  /** kafkajs throws on pause and resume while it is between two groups, where there is nothing to pause. */
-  private whileInGroup(action: () => void): void {
-    try {
-      action();
-    } catch (error) {
-      this.options.log.debug({ err: error }, 'the consumer is not in its group');
     }
   }
 }
@@ -307,6 +291,7 @@ function idOf(topic: string, partition: number): string {
 }
 
 function toIncoming(topic: string, partition: number, message: KafkaMessage): IncomingMessage {
+  const unreadable = unreadableBatch(message);
   return {
     topic,
     partition,
@@ -315,5 +300,6 @@ function toIncoming(topic: string, partition: number, message: KafkaMessage): In
     value: message.value,
     headers: soundHeaders(message.headers),
     timestampMs: Number(message.timestamp),
+    ...(unreadable ? { unreadable } : {}),
   };
 }

@@ -1,17 +1,19 @@
 import type { IHeaders } from 'kafkajs';
 import type { DeadLetterCode } from '../contracts/errors';
 import { HEADERS } from '../contracts/messages';
-import type { SourceMessage } from '../contracts/workflows';
+import type { MessageRef, RefusedMessage } from '../contracts/workflows';
 import type { Config } from '../platform/config';
 import { headersToStrings, type MessageProducer, type OutgoingMessage } from '../platform/kafka';
 import { metrics } from '../platform/metrics';
 import { deadLetterTopic } from '../platform/topics';
-import { fromSourceMessage, type IncomingMessage } from './message';
+import type { Logger } from '../platform/logging';
+import type { MessageReader } from '../platform/message-reader';
+import type { IncomingMessage } from './message';
 
 /** Longer explanations are cut: a header is no place for a document. */
-const MAX_REASON_CHARACTERS = 1_000;
+export const DEAD_LETTER_REASON_MAX = 1_000;
 
-type Position = Pick<SourceMessage, 'topic' | 'partition' | 'offset'>;
+type Position = Pick<MessageRef, 'topic' | 'partition' | 'offset'> & Pick<IncomingMessage, 'unreadable'>;
 
 /**
  * The headers that a dead letter adds to those of its message. A message that was dead-lettered and redriven before
@@ -29,9 +31,10 @@ export function deadLetterHeaders(
   return {
     [names.topic]: source.topic,
     [names.partition]: String(source.partition),
-    [names.offset]: source.offset,
+    [names.offset]: source.unreadable?.firstOffset ?? source.offset,
+    ...(source.unreadable ? { [names.lastOffset]: source.unreadable.lastOffset } : {}),
     [names.errorCode]: code,
-    [names.errorMessage]: reason.slice(0, MAX_REASON_CHARACTERS),
+    [names.errorMessage]: reason.slice(0, DEAD_LETTER_REASON_MAX),
     [names.firstFailedAt]: before[names.firstFailedAt] ?? now.toISOString(),
     [names.attempts]: String(
       Number.isSafeInteger(attemptsBefore) && attemptsBefore > 0 ? attemptsBefore + 1 : 1,
@@ -41,12 +44,12 @@ export function deadLetterHeaders(
 
 /** The dead letter of a message: its key, value and headers as they were, and why it is here. */
 export function deadLetter(
-  source: SourceMessage | IncomingMessage,
+  source: IncomingMessage,
   topic: string,
   code: DeadLetterCode,
   reason: string,
 ): OutgoingMessage {
-  const { key, value, headers } = 'valueBase64' in source ? fromSourceMessage(source) : source;
+  const { key, value, headers } = source;
   return { topic, key, value, headers: { ...headers, ...deadLetterHeaders(source, code, reason) } };
 }
 
@@ -58,7 +61,7 @@ export function deadLetter(
 export async function sendDeadLetter(
   producer: Pick<MessageProducer, 'send'>,
   config: Config,
-  source: SourceMessage | IncomingMessage,
+  source: IncomingMessage,
   code: DeadLetterCode,
   reason: string,
   options: { topic?: string } = {},
@@ -66,4 +69,43 @@ export async function sendDeadLetter(
   const topic = options.topic ?? deadLetterTopic(config, source.topic);
   await producer.send(deadLetter(source, topic, code, reason));
   metrics.deadLetters.inc({ topic: source.topic, code });
+}
+
+/**
+ * Puts a message that a workflow refuses on its topic's DLQ, byte for byte as it lies in Kafka. When it does not lie
+ * there any more (its time of retention is over, the topic was made anew), what was read of it goes there in its place,
+ * with a header that says so: nothing that was accepted vanishes.
+ * @throws when the brokers can't be read or did not acknowledge; repeating it may leave a second dead letter.
+ */
+export async function deadLetterRefused(
+  deps: {
+    reader: Pick<MessageReader, 'read'>;
+    producer: Pick<MessageProducer, 'send'>;
+    config: Config;
+    log: Logger;
+  },
+  { source, code, reason, key, decided }: RefusedMessage,
+): Promise<void> {
+  const { reader, producer, config, log } = deps;
+  const { topic, partition, offset } = source;
+  const found = await reader.read(source);
+  if (!('lost' in found)) return sendDeadLetter(producer, config, found, code, reason);
+  log.warn(
+    { topic, partition, offset, code, lost: found.lost },
+    'a message to be dead-lettered is lost; what was read of it is dead-lettered in its place',
+  );
+  const headers = {
+    ...(typeof decided['correlationId'] === 'string' && {
+      [HEADERS.correlationId]: decided['correlationId'],
+    }),
+    ...deadLetterHeaders({ ...source, headers: {} }, code, reason),
+    [HEADERS.deadLetter.lost]: found.lost,
+  };
+  await producer.send({
+    topic: deadLetterTopic(config, topic),
+    key,
+    value: JSON.stringify({ ...decided, source }),
+    headers,
+  });
+  metrics.deadLetters.inc({ topic, code });
 }

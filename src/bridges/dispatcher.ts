@@ -1,5 +1,9 @@
+import { CORRELATION_ID } from '../contracts/http';
+import { HEADERS } from '../contracts/messages';
+import { headersToStrings } from '../platform/kafka';
 import type { Logger } from '../platform/logging';
 import { metrics } from '../platform/metrics';
+import { unreadableReason } from '../platform/record-batch';
 import { PoisonMessage, type IncomingMessage } from './message';
 import type { PartitionWork, Task } from './partition-work';
 
@@ -96,6 +100,11 @@ export class Dispatcher {
   /** Hands the message to the handler. Resolves with why it was refused, or undefined when it was taken. */
   private async refusal({ message, bytes }: Task): Promise<PoisonMessage | undefined> {
     const { messageMaxBytes } = this.options;
+    if (message.unreadable)
+      return new PoisonMessage(
+        'unreadable_batch',
+        unreadableReason(message.unreadable, message.value?.length ?? 0),
+      );
     if (bytes > messageMaxBytes)
       return new PoisonMessage(
         'message_too_large',
@@ -114,8 +123,20 @@ export class Dispatcher {
     const { topic, partition, offset } = task.message;
     if (task.poison)
       this.options.log.warn(
-        { topic, partition, offset, code: task.poison.code, reason: task.poison.message },
+        {
+          topic,
+          partition,
+          offset,
+          correlationId: correlationOf(task.message),
+          code: task.poison.code,
+          reason: task.poison.message,
+        },
         'message dead-lettered',
+      );
+    else if (this.options.log.isLevelEnabled('info'))
+      this.options.log.info(
+        { topic, partition, offset, correlationId: correlationOf(task.message) },
+        'message handed on',
       );
     work.settle(task);
     if (this.backingOff.delete(task)) this.noteRecovery();
@@ -151,4 +172,10 @@ export class Dispatcher {
     this.options.log.info({ durationMs: Date.now() - this.failingSinceMs }, 'messages are taken again');
     this.failingSinceMs = undefined;
   }
+}
+
+/** Undefined where the message carries none that we accept: the workflow is given a new one then. */
+function correlationOf({ headers }: IncomingMessage): string | undefined {
+  const given = headersToStrings(headers)[HEADERS.correlationId];
+  return given !== undefined && CORRELATION_ID.test(given) ? given : undefined;
 }

@@ -25,9 +25,9 @@ export function disputeIdOf(webhook: ChargebackWebhook): string {
 
 /** @throws PoisonMessage invalid_json, invalid_message, amount_invalid. */
 export function parseChargeback(message: IncomingMessage): DisputeEvent {
-  const { text, webhook, common } = parseEnvelope('dispute.webhook', ChargebackWebhook, message);
+  const { webhook, common } = parseEnvelope('dispute.webhook', ChargebackWebhook, message);
   const { amount, currency, evidence_due_by: dueBy } = webhook;
-  const amountMinor = amount && currency ? exactAmount(text, amount, currency) : null;
+  const amountMinor = amount && currency ? exactAmount(amount, currency) : null;
   return {
     ...common,
     providerEventId: webhook.provider_event_id,
@@ -36,7 +36,7 @@ export function parseChargeback(message: IncomingMessage): DisputeEvent {
     amountMinor,
     currency: currency ?? null,
     reason: webhook.reason ?? null,
-    evidenceDueBy: dueBy ? new Date(dueBy).toISOString() : null,
+    evidenceDueBy: dueBy ?? null,
     payloadHash: payloadHash({ ...webhook, amount: amountMinor }),
   };
 }

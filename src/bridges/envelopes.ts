@@ -1,8 +1,11 @@
 import type { z } from 'zod';
 import { Envelope } from '../contracts/messages';
-import type { SourceMessage } from '../contracts/workflows';
-import { parseJson, parseWith, PoisonMessage, toSourceMessage, type IncomingMessage } from './message';
+import { headersToStrings } from '../platform/kafka';
+import { parseJson, parseWith, PoisonMessage, toMessageRef, type IncomingMessage } from './message';
 import { correlationId, receivedAt } from './payments';
+
+/** What of an envelope decides: who wrapped it, and when, is for tracing and no reason to refuse what is in it. */
+const Wrapping = Envelope.pick({ key: true, type: true, payload: true });
 
 /** The provider of the endpoints under /webhooks/payments; its money is in `clearing:payments`. */
 export const PAYMENTS_PROVIDER = 'payments';
@@ -16,23 +19,22 @@ export function parseEnvelope<T extends z.ZodType<{ order_id: string }>>(
   schema: T,
   message: IncomingMessage,
 ) {
-  const { text, json } = parseJson(message);
-  const envelope = parseWith(Envelope, json);
+  const json = parseJson(message);
+  const envelope = parseWith(Wrapping, json);
   if (envelope.type !== type)
     throw new PoisonMessage('invalid_message', `type: is ${envelope.type}, not ${type}`);
   const webhook = parseWith(schema, envelope.payload);
   if (webhook.order_id !== envelope.key)
     throw new PoisonMessage('invalid_message', 'key: is not the order_id of the payload');
-  const source: SourceMessage = toSourceMessage(message);
+  const headers = headersToStrings(message.headers);
   return {
-    text,
     webhook,
     common: {
       provider: PAYMENTS_PROVIDER,
       orderId: envelope.key,
-      receivedAt: receivedAt(message, source.headers),
-      correlationId: correlationId(source.headers),
-      source,
+      receivedAt: receivedAt(message, headers),
+      correlationId: correlationId(headers),
+      source: toMessageRef(message),
     },
   };
 }

@@ -3,7 +3,8 @@ import { defineSearchAttributeKey, TypedSearchAttributes } from '@temporalio/com
 import { EventMessage } from '../contracts/events';
 import { TASK_QUEUES, workflowId, WORKFLOWS, type EventWorkflowInput } from '../contracts/workflows';
 import type { Config } from '../platform/config';
-import { parseJson, parseWith, toSourceMessage, type IncomingMessage } from './message';
+import { headersToStrings } from '../platform/kafka';
+import { parseJson, parseWith, toMessageRef, type IncomingMessage } from './message';
 import { correlationId } from './payments';
 import { takenByTemporal } from './temporal-start';
 
@@ -11,7 +12,7 @@ const RemitEventType = defineSearchAttributeKey('RemitEventType', 'KEYWORD');
 
 /** @throws PoisonMessage invalid_json, invalid_message. */
 export function parseEventMessage(message: IncomingMessage): EventMessage {
-  return parseWith(EventMessage, parseJson(message).json);
+  return parseWith(EventMessage, parseJson(message));
 }
 
 /**
@@ -25,8 +26,11 @@ export function eventHandler(
 ): (message: IncomingMessage) => Promise<void> {
   return async (message) => {
     const { id, type } = parseEventMessage(message);
-    const source = toSourceMessage(message);
-    const input: EventWorkflowInput = { eventId: id, correlationId: correlationId(source.headers), source };
+    const input: EventWorkflowInput = {
+      eventId: id,
+      correlationId: correlationId(headersToStrings(message.headers)),
+      source: toMessageRef(message),
+    };
     await takenByTemporal(client, config.BRIDGE_START_TIMEOUT_MS, () =>
       client.workflow.start(WORKFLOWS.event, {
         workflowId: workflowId.event(id),

@@ -7,7 +7,7 @@ import {
   workflowId,
   WORKFLOWS,
   type OrderEvent,
-  type OrderRunInput,
+  type OrderWorkflowInput,
 } from '../contracts/workflows';
 import type { Config } from '../platform/config';
 import { parseEnvelope } from './envelopes';
@@ -19,9 +19,9 @@ const RemitOrderId = defineSearchAttributeKey('RemitOrderId', 'KEYWORD');
 
 /** @throws PoisonMessage invalid_json, invalid_message, amount_invalid. */
 export function parseOrderWebhook(message: IncomingMessage): OrderEvent {
-  const { text, webhook, common } = parseEnvelope('order.webhook', OrderWebhook, message);
+  const { webhook, common } = parseEnvelope('order.webhook', OrderWebhook, message);
   const { provider_event_id: providerEventId, user_id: userId, status, currency } = webhook;
-  const amountMinor = exactAmount(text, webhook.amount, currency);
+  const amountMinor = exactAmount(webhook.amount, currency);
   return {
     ...common,
     providerEventId,
@@ -43,7 +43,7 @@ export function orderWebhookHandler(
 ): (message: IncomingMessage) => Promise<void> {
   return async (message) => {
     const event = parseOrderWebhook(message);
-    const input: OrderRunInput = { orderId: event.orderId };
+    const input: OrderWorkflowInput = { orderId: event.orderId };
     await takenByTemporal(client, config.BRIDGE_START_TIMEOUT_MS, () =>
       client.workflow.signalWithStart(WORKFLOWS.order, {
         workflowId: workflowId.order(event.orderId),

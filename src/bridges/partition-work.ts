@@ -6,7 +6,7 @@ export interface Task {
   readonly bytes: number;
   readonly key: string | null;
   /** The offset to commit once this and all messages before it are settled. */
-  readonly commitTo: bigint;
+  commitTo: bigint;
   /** Tries that failed so far. */
   failures: number;
   /** Set once the handler has refused the message: from then on only its dead letter is missing. */
@@ -28,6 +28,7 @@ export class PartitionWork {
   private bufferedBytes = 0;
   private running = 0;
   private nextOffset = -1n;
+  private readonly drainWaiters: (() => void)[] = [];
   private closed = false;
 
   /** What may be committed: every message before this offset is settled. Undefined until one is. */
@@ -49,6 +50,11 @@ export class PartitionWork {
 
   get isClosed(): boolean {
     return this.closed;
+  }
+
+  /** The first offset that it has not been given; undefined before it was given any. */
+  get position(): bigint | undefined {
+    return this.nextOffset < 0n ? undefined : this.nextOffset;
   }
 
   get isFull(): boolean {
@@ -79,6 +85,15 @@ export class PartitionWork {
     });
   }
 
+  /** There are no messages up to this offset, behind those that it has. */
+  pass(offset: bigint): void {
+    if (offset < this.nextOffset) return;
+    this.nextOffset = offset + 1n;
+    const last = this.tracked.at(-1);
+    if (last) last.commitTo = offset + 1n;
+    else this.committable = offset + 1n;
+  }
+
   private enqueue(task: Task): void {
     if (task.key === null) return void this.ready.push(task);
     const waiting = this.followers.get(task.key);
@@ -106,6 +121,7 @@ export class PartitionWork {
       covered += 1;
     }
     if (covered > 0) this.tracked = this.tracked.slice(covered);
+    if (this.tracked.length === 0) for (const resolve of this.drainWaiters.splice(0)) resolve();
     if (task.key !== null && !this.closed) {
       const next = this.followers.get(task.key)?.shift();
       if (next) this.ready.push(next);
@@ -127,8 +143,16 @@ export class PartitionWork {
   /** Starts nothing any more. What runs may still settle and be committed. */
   close(): void {
     this.closed = true;
+    for (const resolve of this.drainWaiters.splice(0)) resolve();
     this.ready = [];
     this.followers.clear();
+  }
+
+  /** Resolves when all that it was given is settled, or nothing of it runs and it is closed. */
+  async drained(): Promise<void> {
+    if (this.tracked.length > 0 && !this.closed)
+      await new Promise<void>((resolve) => this.drainWaiters.push(resolve));
+    await this.idle();
   }
 
   /** Resolves when nothing of it runs. */

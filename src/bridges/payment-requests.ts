@@ -6,11 +6,12 @@ import {
   TASK_QUEUES,
   workflowId,
   WORKFLOWS,
-  type OrderRunInput,
   type OrderWorkflowInput,
+  type PaymentRequest,
 } from '../contracts/workflows';
 import type { Config } from '../platform/config';
-import { parseJson, parseWith, toSourceMessage, type IncomingMessage } from './message';
+import { headersToStrings } from '../platform/kafka';
+import { parseJson, parseWith, toMessageRef, type IncomingMessage } from './message';
 import { correlationId, exactAmount } from './payments';
 import { takenByTemporal } from './temporal-start';
 
@@ -18,17 +19,16 @@ const RemitOrderId = defineSearchAttributeKey('RemitOrderId', 'KEYWORD');
 const RemitUserId = defineSearchAttributeKey('RemitUserId', 'KEYWORD');
 
 /** @throws PoisonMessage invalid_json, invalid_message, amount_invalid. */
-export function parsePaymentRequest(message: IncomingMessage): OrderWorkflowInput {
-  const { text, json } = parseJson(message);
+export function parsePaymentRequest(message: IncomingMessage): PaymentRequest {
+  const json = parseJson(message);
   const { orderId, userId, amount, currency } = parseWith(PaymentRequestEvent, json);
-  const source = toSourceMessage(message);
   return {
     orderId,
     userId,
-    amountMinor: exactAmount(text, amount, currency),
+    amountMinor: exactAmount(amount, currency),
     currency,
-    correlationId: correlationId(source.headers),
-    source,
+    correlationId: correlationId(headersToStrings(message.headers)),
+    source: toMessageRef(message),
   };
 }
 
@@ -47,7 +47,7 @@ export function paymentRequestHandler(
   return async (message) => {
     const request = parsePaymentRequest(message);
     const { orderId, userId, correlationId } = request;
-    const input: OrderRunInput = { orderId };
+    const input: OrderWorkflowInput = { orderId };
     await takenByTemporal(client, config.BRIDGE_START_TIMEOUT_MS, () =>
       client.workflow.signalWithStart(WORKFLOWS.order, {
         workflowId: workflowId.order(orderId),

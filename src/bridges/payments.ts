@@ -2,7 +2,7 @@ import { createHash, randomUUID } from 'node:crypto';
 import type { Client } from '@temporalio/client';
 import { defineSearchAttributeKey, TypedSearchAttributes } from '@temporalio/common';
 import stringify from 'safe-stable-stringify';
-import { CORRELATION_ID, hasRoundedAmount } from '../contracts/http';
+import { CORRELATION_ID } from '../contracts/http';
 import { DecardEvent, HEADERS } from '../contracts/messages';
 import { AmountError, parseMajorAmount } from '../contracts/money';
 import {
@@ -14,8 +14,9 @@ import {
   type ProviderEvent,
 } from '../contracts/workflows';
 import type { Config } from '../platform/config';
+import { headersToStrings } from '../platform/kafka';
 import type { Provider } from '../platform/topics';
-import { parseJson, parseWith, PoisonMessage, toSourceMessage, type IncomingMessage } from './message';
+import { parseJson, parseWith, PoisonMessage, toMessageRef, type IncomingMessage } from './message';
 import { takenByTemporal } from './temporal-start';
 
 /** What each provider's events look like; a new provider is a line here. */
@@ -31,7 +32,7 @@ const RemitProvider = defineSearchAttributeKey('RemitProvider', 'KEYWORD');
  * amount_invalid.
  */
 export function parseProviderEvent(provider: Provider, message: IncomingMessage): ProviderEvent {
-  const { text, json } = parseJson(message);
+  const json = parseJson(message);
   const named = (json as { provider?: unknown } | null)?.provider;
   if (typeof named === 'string' && named !== provider)
     throw new PoisonMessage(
@@ -39,9 +40,9 @@ export function parseProviderEvent(provider: Provider, message: IncomingMessage)
       `the event is of ${named.slice(0, 100)}, the topic of ${provider}`,
     );
   const event = parseWith(EVENT[provider], json);
-  const amountMinor = exactAmount(text, event.amount, event.currency);
-  const source = toSourceMessage(message);
-  const given = eventId(source.headers);
+  const amountMinor = exactAmount(event.amount, event.currency);
+  const headers = headersToStrings(message.headers);
+  const given = eventId(headers);
   const { transactionId, type, status, currency } = event;
   return {
     provider,
@@ -57,17 +58,15 @@ export function parseProviderEvent(provider: Provider, message: IncomingMessage)
       ...(given === undefined ? { provider, transactionId, type, status, currency } : event),
       amount: amountMinor,
     }),
-    receivedAt: receivedAt(message, source.headers),
-    correlationId: correlationId(source.headers),
-    source,
+    receivedAt: receivedAt(message, headers),
+    correlationId: correlationId(headers),
+    source: toMessageRef(message),
   };
 }
 
 /** @throws PoisonMessage amount_invalid. @returns minor units as a decimal string. */
-export function exactAmount(text: string, amount: number | string, currency: string): string {
+export function exactAmount(amount: number | string, currency: string): string {
   try {
-    if (hasRoundedAmount(text))
-      throw new AmountError('amount has too many digits for a JSON number; it must be a string');
     return parseMajorAmount(amount, currency).toString();
   } catch (error) {
     if (error instanceof AmountError) throw new PoisonMessage('amount_invalid', error.message);
@@ -107,16 +106,9 @@ export function receivedAt({ timestampMs }: IncomingMessage, headers: Record<str
  * otherwise (100, "100.00", other white space) is a duplicate, one that says something else a conflict.
  */
 export function payloadHash(event: Record<string, unknown>): string {
-  try {
-    return createHash('sha256')
-      .update(stringify(event) ?? '')
-      .digest('hex');
-  } catch (error) {
-    // Nested so deep that it can't be walked; JSON.parse itself has no such limit.
-    if (error instanceof RangeError)
-      throw new PoisonMessage('invalid_message', 'the event is nested too deeply');
-    throw error;
-  }
+  return createHash('sha256')
+    .update(stringify(event) ?? '')
+    .digest('hex');
 }
 
 /**

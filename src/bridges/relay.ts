@@ -3,6 +3,7 @@ import type { Pool, PoolClient, QueryResult } from 'pg';
 import type { Config } from '../platform/config';
 import type { Logger } from '../platform/logging';
 import { metrics } from '../platform/metrics';
+import { withClient } from '../platform/postgres-pool';
 import { OutboxPublisher, type OutboxRow, type RefusedRow } from './outbox-publisher';
 
 /**
@@ -127,20 +128,8 @@ export class OutboxRelay {
     // One cheap statement while there is nothing to do, instead of a transaction.
     const probe = await pool.query('SELECT 1 FROM outbox ORDER BY id LIMIT 1');
     if (probe.rowCount === 0) return 'empty';
-    const client = await pool.connect();
-    // Should the connection break while Kafka is being waited for, the next statement says so; nothing must crash.
-    const ignore = () => undefined;
-    client.on('error', ignore);
-    try {
-      const result = await this.publishUnderLock(client);
-      client.off('error', ignore);
-      client.release();
-      return result;
-    } catch (error) {
-      // A connection in an unknown state is closed, not returned: its transaction, and with it the lock, ends.
-      client.release(error instanceof Error ? error : true);
-      throw error;
-    }
+    // Closed, not returned, when a round fails: its transaction, and with it the lock, ends.
+    return withClient(pool, (client) => this.publishUnderLock(client));
   }
 
   private async publishUnderLock(client: PoolClient): Promise<RoundResult> {

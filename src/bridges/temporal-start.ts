@@ -14,6 +14,8 @@ const GRPC: Record<'INVALID_ARGUMENT' | 'RESOURCE_EXHAUSTED' | 'OUT_OF_RANGE', n
  */
 const DEPLOYMENT_FAULT =
   /search attribute .*(is not defined|not found|no mapping)|no mapping defined for search attribute/i;
+/** A run takes so many signals (10,000 by default) and no more; it soon continues as a new one, which takes them again. */
+const RUN_IS_FULL = /exceeded workflow execution limit/i;
 /** A payload over the server's limit, or a request over gRPC's. */
 const TOO_LARGE = { [GRPC.INVALID_ARGUMENT]: /blob ?size/i, [GRPC.RESOURCE_EXHAUSTED]: /larger than max/i };
 
@@ -29,7 +31,7 @@ export function lastingRefusal(error: unknown): PoisonMessage | undefined {
   if (TOO_LARGE[code]?.test(details))
     return new PoisonMessage('message_too_large', `Temporal refuses it: ${details}`);
   const lasting = code === GRPC.INVALID_ARGUMENT || code === GRPC.OUT_OF_RANGE;
-  if (!lasting || DEPLOYMENT_FAULT.test(details)) return undefined;
+  if (!lasting || DEPLOYMENT_FAULT.test(details) || RUN_IS_FULL.test(details)) return undefined;
   return new PoisonMessage('invalid_message', `Temporal refuses it: ${details}`);
 }
 

@@ -72,10 +72,16 @@ const DEAD_LETTER_HEADERS = {
     [HEADERS.deadLetter.topic]: text('topic that the message was read from'),
     [HEADERS.deadLetter.partition]: text('its partition'),
     [HEADERS.deadLetter.offset]: text('its offset'),
+    [HEADERS.deadLetter.lastOffset]: text(
+      'only of `unreadable_batch`: the last offset that could not be read',
+    ),
     [HEADERS.deadLetter.errorCode]: { ...text('why it was refused'), enum: [...DEAD_LETTER_CODES] },
     [HEADERS.deadLetter.errorMessage]: text('the same in words'),
     [HEADERS.deadLetter.firstFailedAt]: text('ISO 8601'),
     [HEADERS.deadLetter.attempts]: text('how often it was tried'),
+    [HEADERS.deadLetter.lost]: text(
+      'only when the message could not be read any more: why. The value is then what remit had read of it',
+    ),
     ...CORRELATION,
   },
 };

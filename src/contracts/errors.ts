@@ -20,6 +20,7 @@ export const PROBLEM_STATUS = {
   idempotency_key_reused: 422,
   account_missing: 422,
   unprocessable: 422,
+  schema_too_complex: 422,
   precondition_required: 428,
   rate_limited: 429,
   internal: 500,
@@ -43,9 +44,13 @@ export const DEAD_LETTER_CODES = [
   'amount_mismatch',
   'type_mismatch',
   'user_mismatch',
+  'payment_method_mismatch',
   'dispute_mismatch',
   'event_conflict',
+  'too_many_waiting',
+  'cancelled',
   'row_refused',
+  'unreadable_batch',
   'delivery_exhausted',
 ] as const;
 

@@ -1,5 +1,6 @@
 import { z } from 'zod';
-import { cleanText, createdTime, GivenInstant, Instant, page, PageQuery } from './http';
+import { cleanText, createdTime, Instant, page, PageQuery } from './http';
+import { Timestamp } from './times';
 import { Delivery } from './subscriptions';
 import { DeliveryStatus, EventTypeName } from './webhooks';
 
@@ -189,7 +190,7 @@ export const PublishEventBody = z
   .strictObject({
     id: ClientEventId.optional(),
     type: EventTypeName,
-    timestamp: GivenInstant.optional().meta({ description: 'when it happened; now when left out' }),
+    timestamp: Timestamp.optional().meta({ description: 'when it happened; now when left out' }),
     data: jsonObject('What subscribers get as data; it must satisfy the type’s schema', DATA_EXAMPLE),
   })
   .meta({ id: 'PublishEvent', example: { type: 'invoice.paid', data: DATA_EXAMPLE } });
@@ -258,7 +259,7 @@ export const EventMessage = z
     tenantId: z.string().min(1).max(64),
     clientId: z.string().nullable(),
     type: EventTypeName,
-    timestamp: z.iso.datetime({ offset: true }),
+    timestamp: Timestamp,
     data: z.record(z.string(), z.unknown()),
   })
   .meta({ id: 'EventMessage' });

@@ -1,5 +1,6 @@
 import { z } from 'zod';
 import { PROBLEM_STATUS, type ProblemCode } from './errors';
+import { Timestamp } from './times';
 
 /**
  * What the HTTP API takes and answers, whatever it is about; the rest is in `accounts`, `orders`, `payments`,
@@ -45,11 +46,8 @@ export function uuidOrUndefined(text: string): string | undefined {
   return parsed.success ? parsed.data : undefined;
 }
 
+/** A moment that remit answers with. */
 export const Instant = z.iso.datetime({ offset: true });
-/** A moment that a caller names: in years that PostgreSQL, JavaScript and ISO 8601 write alike in every time zone. */
-export const GivenInstant = z.iso
-  .datetime({ offset: true, abort: true })
-  .regex(/^(19[7-9]|2\d\d)\d-/, { error: 'must be of the years 1970 to 2999' });
 export const DecimalAmount = z
   .string()
   .regex(/^-?\d+(\.\d+)?$/)
@@ -81,8 +79,8 @@ export const PageQuery = z.strictObject({
 
 /** Lists that can be cut to a time. */
 export const createdTime = {
-  since: GivenInstant.optional().meta({ description: 'made from this moment on' }),
-  until: GivenInstant.optional().meta({ description: 'made before this moment' }),
+  since: Timestamp.optional().meta({ description: 'made from this moment on' }),
+  until: Timestamp.optional().meta({ description: 'made before this moment' }),
 };
 
 export const page = <T extends z.ZodType>(item: T, id: string) =>
@@ -126,13 +124,3 @@ export const Alive = z.object({ alive: z.literal(true) }).meta({ id: 'Alive' });
 export const Readiness = z
   .object({ ready: z.boolean(), dependencies: z.record(z.string(), z.string()) })
   .meta({ id: 'Readiness', description: 'each dependency: ok, or what is wrong with it' });
-
-const AMOUNT_AS_LONG_NUMBER = /"amount"\s*:\s*-?[\d.eE+-]{17,}/;
-
-/**
- * Whether a JSON text gives an amount as a number with more digits than a double holds exactly: JSON.parse would have
- * rounded it before parseMajorAmount could refuse it. Such an amount has to be sent as a string.
- */
-export function hasRoundedAmount(json: string): boolean {
-  return AMOUNT_AS_LONG_NUMBER.test(json);
-}

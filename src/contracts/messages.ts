@@ -1,5 +1,7 @@
+import { stringify } from 'lossless-json';
 import { z } from 'zod';
 import { Currency, MajorAmount } from './money';
+import { Timestamp } from './times';
 
 /** Kafka messages. Amounts on the wire are in major units; strings where remit is the producer. */
 
@@ -38,7 +40,7 @@ export const DecardEvent = z
   });
 export type DecardEvent = z.infer<typeof DecardEvent>;
 
-/** A line of a provider's text: PostgreSQL stores no NUL, and lone surrogates have no UTF-8 form. */
+/** A line of text that means somebody: PostgreSQL stores no NUL, and lone surrogates have no UTF-8 form. */
 const line = (maxLength: number) =>
   z
     .string()
@@ -46,10 +48,46 @@ const line = (maxLength: number) =>
     .regex(/^[^\u0000-\u001f\u007f-\u009f]*$/, { error: 'must not contain control characters' })
     .refine((text) => !/\p{Surrogate}/u.test(text), { error: 'must not contain lone surrogates' });
 
+/**
+ * A provider's text of any kind as a line that everything behind can hold: control characters (line ends, NUL) become a
+ * blank, halves of surrogate pairs U+FFFD, and it is cut to the length. Null when nothing is left.
+ */
+export function toLine(value: unknown, maxLength: number): string | null {
+  if (value === undefined || value === null) return null;
+  const text = typeof value === 'string' ? value : (stringify(value) ?? '');
+  const line = text
+    .replace(/\p{Surrogate}/gu, '\ufffd')
+    .replace(/[\u0000-\u001f\u007f-\u009f]+/g, ' ')
+    .trim();
+  if (line === '') return null;
+  if (line.length <= maxLength) return line;
+  return `${line.slice(0, maxLength - 1).replace(/[\ud800-\udbff]$/, '')}…`;
+}
+
+/** Text of a provider that decides nothing: never a reason to refuse what it says about money. */
+const providerLine = (maxLength: number) =>
+  z
+    .preprocess((value) => toLine(value, maxLength), z.string().nullable())
+    .optional()
+    .meta({
+      type: ['string', 'number', 'null'],
+      description: `Any text or code. Control characters become blanks, and it is cut after ${maxLength} characters`,
+    });
+
+/** A time of a provider that only informs: one that can't be read counts as left out. */
+const providerTime = z
+  .preprocess((value) => Timestamp.nullish().safeParse(value).data ?? null, z.string().nullable())
+  .optional()
+  .meta({ type: ['string', 'null'], format: 'date-time' });
+
 const ProviderEventId = z
   .string()
   .regex(/^[\x21-\x7e]{1,256}$/, { error: 'must be 1 to 256 printable ASCII characters without spaces' })
   .meta({ description: 'The provider’s id of this event: the same again is a duplicate' });
+
+/** How an order is paid: from its user's balance, at once, or by a provider, whose order webhook says so. */
+export const PaymentMethod = z.enum(['balance', 'provider']);
+export type PaymentMethod = z.infer<typeof PaymentMethod>;
 
 /** A provider's word on an order: it collected the money for it, or could not. */
 export const OrderWebhook = z
@@ -95,11 +133,13 @@ export const ChargebackWebhook = z
     status: DisputeStatus,
     amount: MajorAmount.nullish().meta({ description: 'The whole order when left out' }),
     currency: Currency.nullish().meta({ description: 'Required with amount' }),
-    reason: line(500).nullish(),
-    evidence_due_by: z.iso
-      .datetime({ offset: true })
-      .refine((text) => /^(19[7-9]|2\d\d)\d-/.test(text), { error: 'must be of the years 1970 to 2999' })
-      .nullish(),
+    reason: providerLine(500),
+    evidence_due_by: providerTime.meta({
+      type: ['string', 'null'],
+      format: 'date-time',
+      description:
+        'Until when evidence can be sent, RFC 3339. Left out or not readable: as the server is configured',
+    }),
   })
   .refine(({ amount, currency }) => !amount || Boolean(currency), {
     path: ['currency'],
@@ -126,7 +166,7 @@ export const Envelope = z
     key: Uuid.meta({ description: 'the order id', format: 'uuid' }),
     type: z.enum(['order.webhook', 'dispute.webhook']),
     payload: z.record(z.string(), z.unknown()),
-    timestamp: z.iso.datetime({ offset: true }).meta({ description: 'when remit got the webhook' }),
+    timestamp: Timestamp.meta({ description: 'when remit got the webhook' }),
   })
   .meta({ id: 'Envelope' });
 export type Envelope = z.infer<typeof Envelope>;
@@ -139,22 +179,23 @@ export const PaymentRequestEvent = z
     userId: line(128).min(1),
     amount: z.string(),
     currency: Currency,
-    requestedAt: z.iso.datetime(),
+    requestedAt: Timestamp,
   })
   .meta({ id: 'PaymentRequestEvent' });
 export type PaymentRequestEvent = z.infer<typeof PaymentRequestEvent>;
 
-/** What became of a payment request. SUCCESS finishes the order, FAILED cancels it. */
+/** How an order's payment ended, whichever way it was to be paid. SUCCESS finishes the order, FAILED cancels it. */
 export const PaymentStatusEvent = z
   .object({
     event: z.literal('payment-status'),
     orderId: Uuid,
     userId: z.string(),
+    paymentMethod: PaymentMethod,
     status: z.enum(['SUCCESS', 'FAILED']),
     reason: z.string().nullable(),
     amount: z.string(),
     currency: Currency,
-    decidedAt: z.iso.datetime({ offset: true }),
+    decidedAt: Timestamp,
   })
   .meta({ id: 'PaymentStatusEvent' });
 export type PaymentStatusEvent = z.infer<typeof PaymentStatusEvent>;
@@ -167,7 +208,7 @@ export const DomainEvent = z
     aggregate: z.enum(['payment', 'payout', 'order', 'dispute', 'account', 'subscription']),
     aggregateId: z.string(),
     tenantId: z.string(),
-    occurredAt: z.iso.datetime({ offset: true }),
+    occurredAt: Timestamp,
     correlationId: z.string().nullable(),
     data: z.record(z.string(), z.unknown()),
   })
@@ -183,9 +224,12 @@ export const HEADERS = {
     topic: 'remit-source-topic',
     partition: 'remit-source-partition',
     offset: 'remit-source-offset',
+    lastOffset: 'remit-source-last-offset',
     errorCode: 'remit-error-code',
     errorMessage: 'remit-error-message',
     firstFailedAt: 'remit-first-failed-at',
     attempts: 'remit-attempts',
+    /** Only on the dead letter of a message that could not be read any more: why. */
+    lost: 'remit-source-lost',
   },
 } as const;

@@ -1,6 +1,6 @@
 import { z } from 'zod';
 import { cleanText, DecimalAmount, Instant, isWellFormed, NO_CONTROLS, page, PageQuery, Uuid } from './http';
-import { DisputeStatus } from './messages';
+import { DisputeStatus, PaymentMethod } from './messages';
 import { Currency, MajorAmount } from './money';
 
 export const CreateOrderBody = z
@@ -8,6 +8,10 @@ export const CreateOrderBody = z
     amount: MajorAmount,
     description: cleanText(1_000).default(''),
     currency: Currency.optional(),
+    paymentMethod: PaymentMethod.default('balance').meta({
+      description:
+        'balance: debited from the user’s balance at once. provider: nothing is debited; the order waits for its provider’s webhook (POST /webhooks/payments/orders)',
+    }),
   })
   .meta({ id: 'CreateOrder', example: { amount: '50.00', description: 'Test order' } });
 export const OrderParams = z.strictObject({ orderId: z.string().max(200) });
@@ -19,10 +23,14 @@ export const Order = z
     amount: DecimalAmount,
     currency: Currency,
     description: z.string(),
+    paymentMethod: PaymentMethod,
     status: z.enum(['NEW', 'FINISHED', 'CANCELLED', 'CHARGED_BACK']),
     failureCode: z.string().nullable(),
     createdAt: Instant,
     decidedAt: Instant.nullable(),
+    expiresAt: Instant.nullable().meta({
+      description: 'when an order that a provider pays is cancelled unless it was paid; null for balance',
+    }),
   })
   .meta({ id: 'Order' });
 export const OrderPage = page(Order, 'OrderPage');

@@ -1,5 +1,6 @@
 import { z } from 'zod';
-import { cleanText, GivenInstant, Instant, page, PageQuery } from './http';
+import { cleanText, Instant, page, PageQuery } from './http';
+import { Timestamp } from './times';
 import { EventTypePattern } from './webhooks';
 
 /** What the API takes and answers for deliveries that are sent again. Requests are strict, as in http.ts. */
@@ -13,8 +14,8 @@ export const CreateReplayBody = z
   .strictObject({
     subscriptionId: z.string().regex(/^[\w-]{1,64}$/, { error: 'not an id of a subscription' }),
     kind: ReplayKind,
-    since: GivenInstant,
-    until: GivenInstant.optional().meta({ description: 'now when left out' }),
+    since: Timestamp,
+    until: Timestamp.optional().meta({ description: 'now when left out' }),
     eventTypes: z.array(EventTypePattern).max(50).default([]).meta({ description: 'all when empty' }),
     ratePerSecond: z
       .int()

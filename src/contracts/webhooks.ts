@@ -1,6 +1,6 @@
 import { z } from 'zod';
 
-/** Event types that remit itself emits to subscribers (DESIGN, "Webhooks out"). */
+/** Event types that remit itself emits to subscribers; prisma/functions/events.sql has them too. */
 export const OWN_EVENT_TYPES = [
   'payment.succeeded',
   'payment.failed',
@@ -21,6 +21,9 @@ export const OWN_EVENT_TYPES = [
   'subscription.recovered',
 ] as const;
 export type OwnEventType = (typeof OWN_EVENT_TYPES)[number];
+
+/** State changes that other systems learn of on `domain.events`, and that subscribers are not told of. */
+export const INTERNAL_EVENT_TYPES = ['order.credited', 'dispute.under_review'] as const;
 
 /** A webhook's body: `{type, timestamp, data}` of the Standard Webhooks specification. */
 export const WebhookBody = z

@@ -18,6 +18,13 @@ export const WORKFLOWS = {
   replaySweep: 'replaySweepWorkflow',
 } as const;
 
+/** Those without which unfinished work stands still until somebody starts them again: no message is on its way to them. */
+export const CARRYING_WORKFLOWS: readonly string[] = [
+  WORKFLOWS.dispute,
+  WORKFLOWS.replay,
+  WORKFLOWS.delivery,
+];
+
 /** Ids of the Temporal schedules, and of the workflows that they start. */
 export const SCHEDULES = {
   reconciliation: 'reconciliation',
@@ -62,6 +69,8 @@ export const SIGNALS = {
 export const FAILURES = {
   /** The database refuses what the step would write, and always will. */
   dataRefused: 'DataRefusedError',
+  /** The run takes no further update: it is about to continue in a new one, which will. Nothing was done. */
+  runIsFull: 'RunIsFull',
 } as const;
 export const UPDATES = { refund: 'refund', submitEvidence: 'submitEvidence' } as const;
 export const QUERIES = { state: 'state' } as const;
@@ -76,20 +85,36 @@ export const SEARCH_ATTRIBUTES = {
   RemitSubscriptionId: 'Keyword',
 } as const;
 
-/** A Kafka message as it came, kept so that a dead letter carries the original key, value and headers. */
-export interface SourceMessage {
+/**
+ * Where a Kafka message lies, and what it is. Workflows carry this instead of the message: what providers send, however
+ * large, stays out of Temporal, and a dead letter takes its bytes from where they lie (docs/adr/0012).
+ */
+export interface MessageRef {
   topic: string;
   partition: number;
   offset: string;
-  key: string | null;
-  /** The value's bytes in base64: a dead letter must be byte-identical. */
-  valueBase64: string;
-  /** Headers as text, of a repeated one the first value: what is read from them. */
-  headers: Record<string, string>;
-  /** Every header with the bytes of its value in base64; only where `headers` has lost something of them. */
-  headersBase64?: [name: string, valueBase64: string][];
-  /** The bytes of a key that is not UTF-8. */
-  keyBase64?: string;
+  /** Of the message, milliseconds since 1970. */
+  timestampMs: number;
+  /** Of key, value and headers, hex: a topic that was made anew has other messages at the same places. */
+  sha256: string;
+}
+
+/** A message that a workflow can't apply, for its topic's DLQ. */
+export interface RefusedMessage {
+  source: MessageRef;
+  code: DeadLetterCode;
+  reason: string;
+  /** The business id, and what was read of the message: all that is left should the message itself be lost. */
+  key: string;
+  decided: Record<string, unknown>;
+}
+
+/** What a run hands on to the one that continues it. */
+export interface CarriedMessages<M> {
+  /** In the order in which they came, none of them applied. */
+  messages: M[];
+  /** Since when the first of them waits for what it is about (ISO 8601); null when it does not. */
+  earlySince: string | null;
 }
 
 /** A provider's event after parsing at the bridge. */
@@ -107,7 +132,7 @@ export interface ProviderEvent {
   payloadHash: string;
   receivedAt: string;
   correlationId: string;
-  source: SourceMessage;
+  source: MessageRef;
 }
 
 export interface PaymentWorkflowInput {
@@ -115,11 +140,11 @@ export interface PaymentWorkflowInput {
   transactionId: string;
   /** Where a run goes on that was continued as new because its history grew long. */
   resume?: {
-    inbox: ProviderEvent[];
+    carried: CarriedMessages<ProviderEvent>;
     status: PaymentStatus | null;
     expiresAt: string | null;
-    /** The last event that belonged to the transaction. */
-    known: ProviderEvent | null;
+    /** What an expiry needs of the last event that belonged to the transaction. */
+    known: ExpirePaymentInput | null;
   };
 }
 
@@ -134,22 +159,25 @@ export interface ExpirePaymentInput {
 
 export interface PaymentWorkflowResult {
   status: PaymentStatus | null;
-  /** What became of each event, in order. */
+  /** What became of each event of the last run, in order. */
   outcomes: SettleOutcome[];
 }
 
-export interface OrderWorkflowInput {
+/** A payment request after parsing at the bridge. */
+export interface PaymentRequest {
   orderId: string;
   userId: string;
   amountMinor: string;
   currency: string;
   correlationId: string;
-  source: SourceMessage;
+  source: MessageRef;
 }
 
 /** Starts an order's workflow for what reaches it by signals and updates. */
-export interface OrderRunInput {
+export interface OrderWorkflowInput {
   orderId: string;
+  /** Where a run goes on that was continued as new because its history grew long. */
+  resume?: { carried: CarriedMessages<OrderMessage>; result: OrderWorkflowResult };
 }
 
 /** What of every event that a provider reports on an order is the same. */
@@ -161,7 +189,7 @@ interface WebhookEvent {
   payloadHash: string;
   receivedAt: string;
   correlationId: string;
-  source: SourceMessage;
+  source: MessageRef;
 }
 
 /** An order webhook after parsing at the bridge. */
@@ -173,10 +201,12 @@ export interface OrderEvent extends WebhookEvent {
   currency: string;
 }
 
+export type OrderMessage = { request: PaymentRequest } | { event: OrderEvent };
+
 /**
  * What became of an order webhook.
  * - `applied`: it decided the order. - `noted`, `duplicate`, `contradiction`: as for payments; nothing changed.
- * - `credited`: the order was decided without it; the money went to the user's account.
+ * - `credited`: the balance pays the order, or it was cancelled; the money went to the user's account.
  * - the others: refused, to be dead-lettered, no money moved.
  */
 export type OrderEventOutcome =
@@ -224,6 +254,8 @@ export interface RefundResult {
 
 export interface DisputeWorkflowInput {
   disputeId: string;
+  /** Where a run goes on that was continued as new because its history grew long. */
+  resume?: { carried: CarriedMessages<DisputeEvent> };
 }
 
 /** A chargeback webhook after parsing at the bridge. */
@@ -302,7 +334,7 @@ export interface DeliveryRef {
 export interface EventWorkflowInput {
   eventId: string;
   correlationId: string;
-  source: SourceMessage;
+  source: MessageRef;
   /** Where a run goes on that continues another: after this subscription. */
   after?: string;
   /** Deliveries that earlier runs started. */
@@ -347,7 +379,10 @@ export interface SettleResult {
 }
 
 export interface PayOrderResult {
-  outcome: 'applied' | 'duplicate' | 'unknown_order' | 'event_conflict';
+  outcome:
+    | 'applied'
+    | 'duplicate'
+    | Extract<DeadLetterCode, 'unknown_order' | 'payment_method_mismatch' | 'event_conflict'>;
   status: OrderStatus | null;
   failureCode: string | null;
   deliveries: DeliveryRef[];
@@ -392,18 +427,28 @@ export interface ReconciliationSummary {
   found: Record<string, number>;
 }
 
-/** One step of the sweep over overdue payments. */
+/** One step of the sweeps over overdue payments, then orders. */
 export interface HousekeepingStep {
   expired: number;
   deliveries: DeliveryRef[];
   /** To be saved when the deliveries are started; null when nothing was left. */
-  position: { at: string; id: string } | null;
+  position: { job: string; at: string; id: string } | null;
 }
 
 /** Also where a run goes on that was continued as new. */
 export interface HousekeepingResult {
   expired: number;
   purgedKeys: number;
+}
+
+/** Where a run of the sweep over replays goes on that continues another. */
+export interface ReplaySweepInput {
+  /** Replays that were started. */
+  started: number;
+  /** The last replay that was looked at. */
+  after: { at: string; id: string } | null;
+  /** All of them were: what is left is deliveries. */
+  replaysDone?: boolean;
 }
 
 /** A run of the end by age, and where it goes on when it continues another. */

@@ -3,7 +3,7 @@ import { z } from 'zod';
 import { RemitError } from '../contracts/errors';
 import type { Account } from '../generated/prisma/client';
 import type { Database } from '../platform/postgres';
-import { accountLane, callMoneyFunction } from './money-transaction';
+import { accountLane, callMoneyFunction, DataRefusedError } from './money-transaction';
 
 /** A user's account; amounts in minor units of its currency. */
 export interface AccountView {
@@ -69,6 +69,9 @@ export async function listAccounts(db: Database, key: Omit<AccountKey, 'currency
   return accounts.map(view);
 }
 
+/** SQLSTATE of a bigint that overflows. */
+const OUT_OF_RANGE = '22003';
+
 const TopUpResult = z.object({ outcome: z.enum(['ok', 'account_missing', 'currency_mismatch']) });
 
 export interface TopUp extends AccountKey {
@@ -80,8 +83,9 @@ export interface TopUp extends AccountKey {
 }
 
 /**
- * Adds money to an account from the top-up clearing account.
- * @throws RemitError not_found when the user has no account in that currency.
+ * Adds money to an account from the top-up clearing account. Idempotent when it is given a reference.
+ * @throws RemitError not_found when the user has no account in that currency; unprocessable when the balance would be
+ *   larger than an account can hold (2^63 - 1 minor units).
  */
 export async function topUp(db: Database, { reference, amountMinor, ...rest }: TopUp): Promise<AccountView> {
   const input = {
@@ -89,7 +93,12 @@ export async function topUp(db: Database, { reference, amountMinor, ...rest }: T
     amountMinor: amountMinor.toString(),
     reference: `top_up:${reference ?? randomUUID()}`,
   };
-  const { outcome } = await callMoneyFunction(db, 'top_up', input, TopUpResult, accountLane(rest));
+  const { outcome } = await callMoneyFunction(db, 'top_up', input, TopUpResult, accountLane(rest)).catch(
+    (error: unknown) => {
+      if (!(error instanceof DataRefusedError) || error.code !== OUT_OF_RANGE) throw error;
+      throw new RemitError('unprocessable', 'The balance would be larger than an account can hold.');
+    },
+  );
   if (outcome !== 'ok') throw new RemitError('not_found', `the user has no account in ${rest.currency}`);
   return getAccount(db, { tenantId: rest.tenantId, userId: rest.userId, currency: rest.currency });
 }

@@ -3,7 +3,7 @@ import { Prisma, type EventConfig } from '../generated/prisma/client';
 import type { Database } from '../platform/postgres';
 import { recordChange, type Actor } from './audit';
 import { afterCursor, NEWEST_FIRST, toPage, type Page } from './pages';
-import { lockQuota, requireRoom } from './quota';
+import { createWithinQuota, requireRoom } from './quota';
 import { requireOneRow, requireVersion, type ExpectedVersions } from './versions';
 
 /** How events of one type are delivered; null is as the deployment is configured. */
@@ -49,8 +49,7 @@ export async function createEventConfig(
 ): Promise<EventConfigView> {
   const { tenantId } = actor;
   try {
-    return await db.prisma.$transaction(async (tx) => {
-      await lockQuota(tx, 'event configs', tenantId);
+    return await createWithinQuota(db, 'event configs', tenantId, async (tx) => {
       requireRoom('event configs', await tx.eventConfig.count({ where: { tenantId } }), maxPerTenant);
       const created = await tx.eventConfig.create({ data: { tenantId, eventType, ...stored(fields) } });
       await recordChange(tx, actor, {

@@ -1,209 +1,107 @@
-import { createRequire } from 'node:module';
-import Ajv2020, { type ErrorObject, type ValidateFunction } from 'ajv/dist/2020';
-import addFormats from 'ajv-formats';
-import { LRUCache } from 'lru-cache';
+import path from 'node:path';
+import { RemitError } from '../contracts/errors';
+import { CrowdedError, FairPool, OverrunError } from '../platform/fair-pool';
+import type { FieldError, JsonSchema } from './schema-check';
+import type { DataAnswer, DataTask, SchemaAnswer, SchemaTask } from './schema-worker';
 
-/** A tenant's JSON Schema, as it was stored. */
-export type JsonSchema = Record<string, unknown>;
-
-export interface FieldError {
-  path: string;
-  message: string;
-}
-
-/** A schema with its references written out has at most this many parts: what bounds the time of one validation. */
-const MAX_PARTS = 5_000;
-const MAX_ERRORS = 20;
-const MAX_UNIQUE_ITEMS = 1_000;
-const MAX_PATTERN_CHARACTERS = 500;
-const MAX_PATTERNS = 100;
-
-/** Would name the schema, refer out of it, or make references depend on who refers. */
-const FORBIDDEN_KEYWORDS = ['$id', '$anchor', '$dynamicRef', '$dynamicAnchor', '$recursiveRef', '$async'];
-const DIALECT = 'https://json-schema.org/draft/2020-12/schema';
-
-/** Its types are an ES module's, which TypeScript does not let a CommonJS module import; its code is not. */
-const { RE2JS } = createRequire(__filename)('re2js') as {
-  RE2JS: { compile(pattern: string): { test(text: string): boolean } };
-};
-
-/** Patterns run on RE2, whose time is linear in the text: a tenant's regular expression can't stop the server. */
-const linearRegExp = Object.assign(
-  (pattern: string) => {
-    const compiled = RE2JS.compile(pattern);
-    return {
-      // Whether it matches, and not where: an automaton says that, many times faster than a search does.
-      test: (text: string) => compiled.test(text),
-      // ajv tells patterns apart by this.
-      toString: () => `re2:${pattern}`,
-    };
-  },
-  { code: 'linearRegExp' },
-);
-
-function newAjv(): Ajv2020 {
-  const ajv = new Ajv2020({
-    strict: false,
-    allErrors: false,
-    addUsedSchema: false,
-    logger: false,
-    code: { regExp: linearRegExp },
-  });
-  addFormats(ajv);
-  return ajv;
-}
-
-const ajv = newAjv();
+export type { JsonSchema } from './schema-check';
 
 /**
- * What is wrong with a JSON Schema that a tenant wants to store; undefined when it is fine. Refused beside what is no
- * schema: references out of the document, recursion, and what would take long to check.
+ * Longest time to compile a schema that is to be stored and to check its example with it, and to check a chunk of events.
+ * A hundred times what ordinary ones take, so that a busy machine refuses none of them.
  */
-export function schemaFault(schema: JsonSchema): string | undefined {
-  const dialect = schema['$schema'];
-  if (dialect !== undefined && dialect !== DIALECT) return `$schema must be ${DIALECT} or left out`;
-  const fault = keywordFault(schema);
-  if (fault !== undefined) return fault;
-  try {
-    if (countPatterns(schema) > MAX_PATTERNS) return `a schema has at most ${MAX_PATTERNS} patterns`;
-    new PartCounter(schema).count();
-    compile(schema);
-    return undefined;
-  } catch (error) {
-    return error instanceof Error ? error.message : String(error);
-  }
-}
+export const DEADLINE_MS = 3_000;
+/** Events that are checked in one go: what a tenant's thread is busy with before others have their turn. */
+const CHUNK_EVENTS = 20;
 
-/** Walks every object of the schema; `jsonFault` has bounded its depth. */
-function keywordFault(node: unknown): string | undefined {
-  if (typeof node !== 'object' || node === null) return undefined;
-  const { $ref: reference, uniqueItems, maxItems, pattern, patternProperties } = node as JsonSchema;
-  if (typeof reference === 'string' && !reference.startsWith('#'))
-    return '$ref must refer to a place in this document (#/…)';
-  const forbidden = FORBIDDEN_KEYWORDS.find((keyword) => keyword in node);
-  if (forbidden !== undefined && !Array.isArray(node)) return `${forbidden} is not supported`;
-  if (uniqueItems === true && !(typeof maxItems === 'number' && maxItems <= MAX_UNIQUE_ITEMS))
-    return `uniqueItems needs a maxItems of at most ${MAX_UNIQUE_ITEMS} beside it`;
-  const patterns = [pattern, ...Object.keys(patternProperties ?? {})];
-  if (patterns.some((each) => typeof each === 'string' && each.length > MAX_PATTERN_CHARACTERS))
-    return `a pattern has at most ${MAX_PATTERN_CHARACTERS} characters`;
-  for (const each of Object.values(node)) {
-    const fault = keywordFault(each);
-    if (fault !== undefined) return fault;
-  }
-  return undefined;
-}
+/** What makes a schema slow, so that its owner knows where to begin. */
+const ADVICE =
+  'Use fewer branches (anyOf, oneOf, $ref), less uniqueItems, contains and patterns, or smaller data';
 
-/** Every regular expression of the schema: each keeps an automaton in memory. */
-function countPatterns(node: unknown): number {
-  if (typeof node !== 'object' || node === null) return 0;
-  const { pattern, patternProperties } = node as JsonSchema;
-  const own =
-    (typeof pattern === 'string' ? 1 : 0) +
-    (typeof patternProperties === 'object' && patternProperties !== null
-      ? Object.keys(patternProperties).length
-      : 0);
-  return Object.values(node).reduce((sum: number, each) => sum + countPatterns(each), own);
-}
+/** An event of one of the tenant's types; `key` names the type with its version: another version is another schema. */
+export type TypedEvent = DataTask['events'][number];
 
-/** Counts the parts of a schema as if every reference were written out, which refuses recursion on the way. */
-class PartCounter {
-  private readonly counted = new Map<unknown, number>();
-  private readonly open = new Set<unknown>();
+/**
+ * Checks tenants' schemas, and data against them, in worker threads with a deadline: nothing that a tenant stores or
+ * publishes can stop the event loop or take the threads from other tenants. One for each API process.
+ */
+export class EventSchemas {
+  private readonly pool: FairPool;
 
-  constructor(private readonly root: JsonSchema) {}
-
-  count(): void {
-    this.partsOf(this.root);
+  /** @param cacheEntries EVENT_SCHEMA_CACHE_ENTRIES. */
+  constructor(cacheEntries: number) {
+    this.pool = new FairPool(path.join(__dirname, 'schema-worker'), 'runSchemaTask', { cacheEntries });
   }
 
-  private partsOf(node: unknown): number {
-    if (typeof node !== 'object' || node === null) return 0;
-    const known = this.counted.get(node);
-    if (known !== undefined) return known;
-    if (this.open.has(node)) throw new Error('a schema that refers to itself is not supported');
-    this.open.add(node);
-    let parts = 1;
-    for (const each of Object.values(node)) parts += this.partsOf(each);
-    const reference = (node as JsonSchema)['$ref'];
-    if (typeof reference === 'string') parts += this.partsOf(this.resolve(reference));
-    if (parts > MAX_PARTS)
-      throw new Error(`with its references written out the schema has more than ${MAX_PARTS} parts`);
-    this.open.delete(node);
-    this.counted.set(node, parts);
-    return parts;
+  /**
+   * What is wrong with a schema that a tenant wants to store, or with its example.
+   * @throws RemitError schema_too_complex; rate_limited, unavailable when too much is waiting to be checked.
+   */
+  async inspect(tenantId: string, schema: JsonSchema, example: JsonSchema | null): Promise<SchemaAnswer> {
+    const task: SchemaTask = { kind: 'schema', schema, example };
+    return (await this.run(tenantId, task, ({ limit }) =>
+      tooComplex([{ path: 'schema', message: `can’t be compiled ${within(limit)}. ${ADVICE}` }]),
+    )) as SchemaAnswer;
   }
 
-  private resolve(reference: string): unknown {
-    let node: unknown = this.root;
-    for (const token of reference.split('/').slice(1)) {
-      const key = decodeURIComponent(token).replaceAll('~1', '/').replaceAll('~0', '~');
-      node =
-        typeof node === 'object' && node !== null && Object.hasOwn(node, key)
-          ? (node as JsonSchema)[key]
-          : undefined;
+  /**
+   * What of each event's data does not satisfy its schema.
+   * @param pathOf names the data of an event in an error.
+   * @throws RemitError schema_too_complex for the first that can't be checked in time; rate_limited, unavailable when too
+   *   much is waiting to be checked.
+   */
+  async check(
+    tenantId: string,
+    events: readonly TypedEvent[],
+    pathOf: (index: number) => string,
+  ): Promise<FieldError[][]> {
+    const answers: FieldError[][] = [];
+    for (let first = 0; first < events.length; first += CHUNK_EVENTS) {
+      const task: DataTask = { kind: 'data', events: events.slice(first, first + CHUNK_EVENTS) };
+      const refuse = (index: number, how: string) =>
+        tooComplex([
+          { path: pathOf(first + index), message: `can’t be checked by its schema ${how}. ${ADVICE}` },
+        ]);
+      const answer = (await this.run(tenantId, task, ({ limit, progress }) =>
+        refuse(progress, within(limit)),
+      )) as DataAnswer;
+      for (const [index, each] of answer.entries()) {
+        if (each === 'tooComplex') throw refuse(index, 'within the stack of a thread');
+        answers.push(each);
+      }
     }
-    if (node === undefined) throw new Error(`can't resolve reference ${reference}`);
-    return node;
-  }
-}
-
-/** @throws Error when it is no JSON Schema. */
-function compile(schema: JsonSchema): ValidateFunction {
-  try {
-    return ajv.compile(schema);
-  } finally {
-    // The instance would keep every schema for ever; the cache below decides what is kept.
-    ajv.removeSchema(schema);
-  }
-}
-
-/** What of the data does not satisfy the schema: paths are dotted, within the data. Empty when it does. */
-function check(validate: ValidateFunction, data: unknown): FieldError[] {
-  try {
-    if (validate(data)) return [];
-  } catch (error) {
-    return [
-      { path: '', message: `can't be checked: ${error instanceof Error ? error.message : String(error)}` },
-    ];
-  }
-  return (validate.errors ?? []).slice(0, MAX_ERRORS).map(fieldError);
-}
-
-function fieldError({ instancePath, message, params }: ErrorObject): FieldError {
-  const path = instancePath.slice(1).replaceAll('/', '.').replaceAll('~1', '/').replaceAll('~0', '~');
-  const extra: unknown = (params as { additionalProperty?: unknown }).additionalProperty;
-  return {
-    path,
-    message: `${message ?? 'is not valid'}${typeof extra === 'string' ? ` (${extra})` : ''}`,
-  };
-}
-
-/** What of an example or of an event's data does not satisfy a schema that is not in use yet. */
-export function dataErrors(schema: JsonSchema, data: unknown): FieldError[] {
-  return check(compile(schema), data);
-}
-
-/** Compiled schemas of event types, the least used forgotten first. One for each process. */
-export class EventValidators {
-  private readonly compiled: LRUCache<string, ValidateFunction>;
-
-  /** @param maxEntries EVENT_SCHEMA_CACHE_ENTRIES. */
-  constructor(maxEntries: number) {
-    this.compiled = new LRUCache({ max: maxEntries });
+    return answers;
   }
 
-  /** `key` names the type with its version: another version is another schema. */
-  check(key: string, schema: JsonSchema, data: unknown): FieldError[] {
-    let validate = this.compiled.get(key);
-    if (!validate) {
-      validate = compile(schema);
-      this.compiled.set(key, validate);
+  /** Ends the threads. */
+  close(): Promise<void> {
+    return this.pool.close();
+  }
+
+  private async run(
+    tenantId: string,
+    task: SchemaTask | DataTask,
+    overran: (error: OverrunError) => RemitError,
+  ): Promise<unknown> {
+    try {
+      return await this.pool.run(tenantId, task, DEADLINE_MS);
+    } catch (error) {
+      if (error instanceof OverrunError) throw overran(error);
+      if (error instanceof CrowdedError)
+        throw error.who === 'owner'
+          ? new RemitError(
+              'rate_limited',
+              'Too many events of yours wait to be checked; send fewer at a time.',
+            )
+          : new RemitError('unavailable', 'Too many events wait to be checked; try again.');
+      throw error;
     }
-    return check(validate, data);
   }
+}
 
-  get size(): number {
-    return this.compiled.size;
-  }
+const within = (limit: OverrunError['limit']): string =>
+  limit === 'time' ? `within ${DEADLINE_MS} ms` : 'within the memory of a thread';
+
+function tooComplex(errors: FieldError[]): RemitError {
+  return new RemitError('schema_too_complex', 'A schema takes too long to check.', errors);
 }

@@ -3,9 +3,9 @@ import { isReservedEventType } from '../contracts/webhooks';
 import { Prisma, type EventType } from '../generated/prisma/client';
 import type { Database } from '../platform/postgres';
 import { recordChange, type Actor } from './audit';
-import { dataErrors, schemaFault, type JsonSchema } from './event-schemas';
+import type { EventSchemas, JsonSchema } from './event-schemas';
 import { afterCursor, NEWEST_FIRST, toPage, type Page } from './pages';
-import { lockQuota, requireRoom } from './quota';
+import { createWithinQuota, requireRoom } from './quota';
 import { requireOneRow, requireVersion, type ExpectedVersions } from './versions';
 
 /** A type of events that a tenant publishes. */
@@ -41,14 +41,17 @@ const stored = ({ description, schema, example }: EventTypeFields) => ({
 });
 const notFound = () => new RemitError('not_found', 'There is no such event type.');
 
-/** @throws RemitError invalid_request that names schema or example. */
-function requireSound({ schema, example }: EventTypeFields): void {
+/** @throws RemitError invalid_request that names schema or example, schema_too_complex. */
+async function requireSound(
+  schemas: EventSchemas,
+  tenantId: string,
+  { schema, example }: EventTypeFields,
+): Promise<void> {
   const refuse = (errors: { path: string; message: string }[]) =>
     new RemitError('invalid_request', 'Some fields are not valid.', errors);
   if (schema === null) return;
-  const fault = schemaFault(schema);
+  const { fault, errors } = await schemas.inspect(tenantId, schema, example);
   if (fault !== undefined) throw refuse([{ path: 'schema', message: fault }]);
-  const errors = example === null ? [] : dataErrors(schema, example);
   if (errors.length > 0)
     throw refuse(
       errors.map(({ path, message }) => ({ path: path === '' ? 'example' : `example.${path}`, message })),
@@ -58,10 +61,11 @@ function requireSound({ schema, example }: EventTypeFields): void {
 /**
  * Saves a new event type. Not idempotent: a second call is a conflict.
  * @throws RemitError conflict when the tenant has it; unprocessable when the name is kept for remit or the tenant has as
- *   many types as it may; invalid_request when schema or example are none.
+ *   many types as it may; invalid_request when schema or example are none; schema_too_complex.
  */
 export async function createEventType(
   db: Pick<Database, 'prisma'>,
+  schemas: EventSchemas,
   actor: Actor,
   { name, ...fields }: EventTypeFields & { name: string },
   maxPerTenant: number,
@@ -70,11 +74,10 @@ export async function createEventType(
     throw new RemitError('unprocessable', 'Types that begin like this are remit’s own.', [
       { path: 'name', message: `${name.split('.', 1)[0]}.* is kept for events of remit itself` },
     ]);
-  requireSound(fields);
   const { tenantId } = actor;
+  await requireSound(schemas, tenantId, fields);
   try {
-    return await db.prisma.$transaction(async (tx) => {
-      await lockQuota(tx, 'event types', tenantId);
+    return await createWithinQuota(db, 'event types', tenantId, async (tx) => {
       requireRoom('event types', await tx.eventType.count({ where: { tenantId } }), maxPerTenant);
       const created = await tx.eventType.create({ data: { tenantId, name, ...stored(fields) } });
       await recordChange(tx, actor, { action: 'event_type.created', cause: cause(name), after: fields });
@@ -112,10 +115,11 @@ export async function listEventTypes(
 
 /**
  * Changes the given fields. Events that were published before are not checked again.
- * @throws RemitError not_found, precondition_failed, invalid_request when schema or example are none.
+ * @throws RemitError not_found, precondition_failed, invalid_request when schema or example are none, schema_too_complex.
  */
 export async function updateEventType(
   db: Pick<Database, 'prisma'>,
+  schemas: EventSchemas,
   actor: Actor,
   {
     name,
@@ -129,7 +133,7 @@ export async function updateEventType(
   const { description, schema, example, version } = before;
   const old: EventTypeFields = { description, schema, example };
   const next: EventTypeFields = { ...old, ...changes };
-  requireSound(next);
+  await requireSound(schemas, tenantId, next);
   return db.prisma.$transaction(async (tx) => {
     const { count } = await tx.eventType.updateMany({
       where: { tenantId, name, version },

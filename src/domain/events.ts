@@ -14,8 +14,9 @@ import {
 import type { WebhookEvent } from '../generated/prisma/client';
 import { metrics } from '../platform/metrics';
 import type { Database } from '../platform/postgres';
+import { inTransaction } from '../platform/postgres-pool';
 import type { Actor } from './audit';
-import type { EventValidators, JsonSchema } from './event-schemas';
+import type { EventSchemas, JsonSchema, TypedEvent } from './event-schemas';
 import { listDeliveries, type DeliveryView } from './deliveries';
 import { afterCursor, createdWithin, NEWEST_FIRST, toPage, type Page } from './pages';
 import { DeliveryRows, type DeliveryRow } from './payments';
@@ -52,11 +53,12 @@ interface Candidate {
  * within the tenant: the same id with the same content is answered as a duplicate and writes nothing. Events without an
  * id are new each time, unless they come under the operation id of an earlier call.
  * @throws RemitError unprocessable when a type is unknown, remit's own, the data does not satisfy its schema, or an event
- *   is larger than the message that carries it may be; conflict when a client id was used with other content.
+ *   is larger than the message that carries it may be; schema_too_complex when its data can't be checked in time; conflict
+ *   when a client id was used with other content.
  */
 export async function publishEvents(
   db: Pick<Database, 'pool' | 'prisma'>,
-  validators: EventValidators,
+  schemas: EventSchemas,
   { tenantId, correlationId }: Pick<Actor, 'tenantId' | 'correlationId'>,
   events: readonly PublishEvent[],
   {
@@ -65,7 +67,7 @@ export async function publishEvents(
     maxMessageBytes,
   }: { operationId?: string; pathOf?: PathOf; /** KAFKA_MESSAGE_MAX_BYTES. */ maxMessageBytes: number },
 ): Promise<Published[]> {
-  await requireValid(db, validators, tenantId, events, pathOf);
+  await requireValid(db, schemas, tenantId, events, pathOf);
   const candidates = events.map((event, index) =>
     candidateOf(tenantId, eventId(operationId, index), event, pathOf(index, 'id')),
   );
@@ -118,7 +120,7 @@ export async function publishTestEvent(
 /** Types must exist, be the tenant's own, and allow the data. All mistakes of a batch are named. */
 async function requireValid(
   db: Pick<Database, 'prisma'>,
-  validators: EventValidators,
+  schemas: EventSchemas,
   tenantId: string,
   events: readonly PublishEvent[],
   pathOf: PathOf,
@@ -126,17 +128,27 @@ async function requireValid(
   const names = [...new Set(events.map(({ type }) => type))];
   const types = await db.prisma.eventType.findMany({ where: { tenantId, name: { in: names } } });
   const byName = new Map(types.map((type) => [type.name, type]));
+  const toCheck: { index: number; event: TypedEvent }[] = [];
   const errors = events.flatMap(({ type, data }, index) => {
-    const at = (field: string) => pathOf(index, field);
-    if (isReservedEventType(type)) return [{ path: at('type'), message: 'is emitted by remit alone' }];
+    const path = pathOf(index, 'type');
+    if (isReservedEventType(type)) return [{ path, message: 'is emitted by remit alone' }];
     const known = byName.get(type);
-    if (!known) return [{ path: at('type'), message: 'there is no such event type' }];
-    if (known.schema === null) return [];
-    const key = `${known.id}:${known.version}`;
-    return validators
-      .check(key, known.schema as JsonSchema, data)
-      .map(({ path, message }) => ({ path: at(path === '' ? 'data' : `data.${path}`), message }));
+    if (!known) return [{ path, message: 'there is no such event type' }];
+    if (known.schema !== null)
+      toCheck.push({
+        index,
+        event: { key: `${known.id}:${known.version}`, schema: known.schema as JsonSchema, data },
+      });
+    return [];
   });
+  const checked = await schemas.check(
+    tenantId,
+    toCheck.map(({ event }) => event),
+    (n) => pathOf(toCheck[n]!.index, 'data'),
+  );
+  for (const [n, { index }] of toCheck.entries())
+    for (const { path, message } of checked[n]!)
+      errors.push({ path: pathOf(index, path === '' ? 'data' : `data.${path}`), message });
   if (errors.length > 0) throw new RemitError('unprocessable', 'The events can’t be published.', errors);
 }
 
@@ -263,22 +275,6 @@ async function writeEvents(
     written.set(candidate.id, { id: found.id, isNew: false });
   }
   return written;
-}
-
-async function inTransaction<T>(pool: Database['pool'], run: (client: PoolClient) => Promise<T>): Promise<T> {
-  const client = await pool.connect();
-  let broken: Error | undefined;
-  try {
-    await client.query('BEGIN');
-    const result = await run(client);
-    await client.query('COMMIT');
-    return result;
-  } catch (error) {
-    await client.query('ROLLBACK').catch((failure: Error) => (broken = failure));
-    throw error;
-  } finally {
-    client.release(broken);
-  }
 }
 
 // ---------------------------------------------------------------------------------------------------- fan-out

@@ -17,6 +17,7 @@ export type MoneyFunction =
   | 'reserve_payout'
   | 'settle_provider_event'
   | 'pay_order'
+  | 'expire_order'
   | 'settle_order_event'
   | 'refund_order'
   | 'settle_dispute_event'
@@ -34,7 +35,7 @@ export function accountLane({ userId, currency }: { userId: string; currency: st
  */
 export type AccountOf = string | (() => Promise<string | undefined>);
 
-type MoneyDatabase = Pick<Database, 'moneyPool' | 'retry'>;
+type MoneyDatabase = Pick<Database, 'moneyPool' | 'retry' | 'log'>;
 
 /** One set of lanes for each pool, so that everything in a process that uses one database shares them. */
 const lanesOf = new WeakMap<object, AccountLanes>();
@@ -52,7 +53,7 @@ function lanes(db: MoneyDatabase): AccountLanes {
  * Calls that change one account wait for each other in its lane instead of fighting in the database, first come first
  * served, and those that wait at the same time share a transaction. A call that knows its account joins at once; one
  * that would have to look it up does so after its first conflict. Conflicts with other processes are retried with full
- * jitter, bounded in number and in time, and counted.
+ * jitter, bounded in number and in time, and counted. Each call is a line of the log, whatever came of it.
  * @throws ConflictsExhaustedError after MONEY_RETRY_MAX_ATTEMPTS, after MONEY_RETRY_DEADLINE_MS of conflicts, or when
  *   MONEY_QUEUE_CALLS wait for one account already, or when its turn has not come after MONEY_RETRY_DEADLINE_MS;
  *   DataRefusedError when the database will never take it; whatever else the database throws.
@@ -70,12 +71,49 @@ export async function callMoneyFunction<T extends { outcome: string }>(
     const answer =
       typeof account === 'string' ? await lanes(db).run(account, call) : await alone(db, call, account);
     const parsed = result.parse(answer);
-    stop({ outcome: parsed.outcome });
+    tell(db, fn, input, parsed.outcome, stop({ outcome: parsed.outcome }));
     return parsed;
   } catch (error) {
-    stop({ outcome: error instanceof ConflictsExhaustedError ? 'conflicts_exhausted' : 'error' });
+    const outcome = error instanceof ConflictsExhaustedError ? 'conflicts_exhausted' : 'error';
+    tell(db, fn, input, outcome, stop({ outcome }));
     throw DataRefusedError.from(fn, error);
   }
+}
+
+/** What of a call's input its line names: whose money, how much, and why. Nothing of what a caller may have written freely. */
+const TOLD = [
+  'correlationId',
+  'tenantId',
+  'userId',
+  'provider',
+  'type',
+  'status',
+  'transactionId',
+  'orderId',
+  'refundId',
+  'disputeId',
+  'providerEventId',
+  'amountMinor',
+  'currency',
+  'actor',
+] as const;
+
+/** The audit log has the same for ever; this is for whoever follows a request, and where nothing was written. */
+function tell(
+  { log }: MoneyDatabase,
+  operation: MoneyFunction,
+  input: Record<string, unknown>,
+  outcome: string,
+  seconds: number,
+): void {
+  if (!log.isLevelEnabled('info')) return;
+  const told = TOLD.flatMap((name) =>
+    input[name] === undefined || input[name] === null ? [] : [[name, input[name]]],
+  );
+  log.info(
+    { operation, outcome, ...Object.fromEntries(told), durationMs: Math.round(seconds * 1e4) / 10 },
+    'operation on a balance',
+  );
 }
 
 /** Outside of any lane until the first conflict shows that the account is contended. */

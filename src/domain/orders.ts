@@ -1,7 +1,7 @@
 import { randomUUID } from 'node:crypto';
 import { z } from 'zod';
 import { RemitError } from '../contracts/errors';
-import { HEADERS, type PaymentRequestEvent } from '../contracts/messages';
+import { HEADERS, type PaymentMethod, type PaymentRequestEvent } from '../contracts/messages';
 import { formatMinor } from '../contracts/money';
 import type { OrderStatus, PayOrderResult } from '../contracts/workflows';
 import type { Order } from '../generated/prisma/client';
@@ -10,31 +10,37 @@ import { accountLane, callMoneyFunction } from './money-transaction';
 import { afterCursor, NEWEST_FIRST, toPage, type Page } from './pages';
 import { DeliveryRows, type DeliveryRow } from './payments';
 
-/** A user's order. NEW until its payment is decided. */
+/** A user's order. NEW until its payment is decided: at once from the balance, or by its provider. */
 export interface OrderView {
   id: string;
   userId: string;
   amountMinor: bigint;
   currency: string;
   description: string;
+  paymentMethod: PaymentMethod;
   status: OrderStatus;
   failureCode: string | null;
   createdAt: Date;
   decidedAt: Date | null;
+  /** When it is cancelled unless its provider has paid it; null when the balance pays. */
+  expiresAt: Date | null;
 }
 
 function view(order: Order): OrderView {
-  const { id, userId, amountMinor, currency, description, failureCode, createdAt, decidedAt } = order;
+  const { id, userId, amountMinor, currency, description, failureCode, createdAt, decidedAt, expiresAt } =
+    order;
   return {
     id,
     userId,
     amountMinor,
     currency,
     description,
+    paymentMethod: order.paymentMethod as PaymentMethod,
     status: order.status as OrderStatus,
     failureCode,
     createdAt,
     decidedAt,
+    expiresAt,
   };
 }
 
@@ -46,13 +52,20 @@ export interface NewOrder {
   amountMinor: bigint;
   currency: string;
   description: string;
+  /** `balance` when left out. */
+  paymentMethod?: PaymentMethod;
+  /** How long an order that a provider pays waits for it. */
+  expiresAfterMs?: number;
   correlationId: string;
 }
 
-/** Saves an order as NEW together with its payment request in the outbox. Idempotent when it is given an id. */
+/**
+ * Saves an order as NEW. One that the balance pays asks for it in the same transaction, by a payment request in the
+ * outbox; one that a provider pays waits for the provider's webhook until it expires. Idempotent when it is given an id.
+ */
 export async function createOrder(
   db: Database,
-  { id = randomUUID(), ...order }: NewOrder,
+  { id = randomUUID(), paymentMethod = 'balance', expiresAfterMs, ...order }: NewOrder,
 ): Promise<OrderView> {
   const request: PaymentRequestEvent = {
     event: 'payment-request',
@@ -63,13 +76,16 @@ export async function createOrder(
     requestedAt: new Date().toISOString(),
   };
   // One statement is one transaction and one round trip: Prisma's would hold a connection for four.
-  const { rowCount } = await db.pool.query({
+  await db.pool.query({
     name: 'create order',
     text: `
       WITH placed AS (
-        INSERT INTO orders (id, tenant_id, user_id, amount_minor, currency, description, correlation_id)
-        VALUES ($1, $2, $3, $4, $5, $6, $7) ON CONFLICT (id) DO NOTHING RETURNING id)
-      INSERT INTO outbox (topic, key, value, headers) SELECT 'payment-request', id, $8, $9 FROM placed`,
+        INSERT INTO orders (id, tenant_id, user_id, amount_minor, currency, description, correlation_id, payment_method,
+                            expires_at)
+        VALUES ($1, $2, $3, $4, $5, $6, $7, $8, now() + $9::bigint * interval '1 millisecond')
+        ON CONFLICT (id) DO NOTHING RETURNING id, payment_method)
+      INSERT INTO outbox (topic, key, value, headers)
+      SELECT 'payment-request', id, $10, $11 FROM placed WHERE payment_method = 'balance'`,
     values: [
       id,
       order.tenantId,
@@ -78,13 +94,15 @@ export async function createOrder(
       order.currency,
       order.description,
       order.correlationId,
+      paymentMethod,
+      paymentMethod === 'provider' ? expiresAfterMs : null,
       JSON.stringify(request),
       { [HEADERS.correlationId]: order.correlationId },
     ],
   });
   const created = await getOrder(db, { tenantId: order.tenantId, userId: order.userId, id });
-  if (rowCount === 0 && created.amountMinor !== order.amountMinor)
-    throw new Error(`order ${id} exists with another amount`);
+  if (created.amountMinor !== order.amountMinor || created.paymentMethod !== paymentMethod)
+    throw new Error(`order ${id} exists with another amount or payment method`);
   return created;
 }
 
@@ -117,7 +135,7 @@ export async function listOrders(
 }
 
 const PayOrderRow = z.object({
-  outcome: z.enum(['applied', 'duplicate', 'unknown_order', 'event_conflict']),
+  outcome: z.enum(['applied', 'duplicate', 'unknown_order', 'payment_method_mismatch', 'event_conflict']),
   status: z.enum(['NEW', 'FINISHED', 'CANCELLED', 'CHARGED_BACK']).nullable(),
   failureCode: z.string().nullable(),
   deliveries: DeliveryRows,
@@ -133,8 +151,9 @@ export interface OrderPayment {
 }
 
 /**
- * Debits the user and decides the order in one SERIALIZABLE transaction: FINISHED, or CANCELLED without funds.
- * Idempotent: `payment_attempts` has one row an order, so that a repeated call is a `duplicate`.
+ * Debits the user and decides the order in one SERIALIZABLE transaction: FINISHED, or CANCELLED without funds. An order
+ * that a provider pays is never debited: `payment_method_mismatch`. Idempotent: `payment_attempts` has one row an order, so
+ * that a repeated call is a `duplicate`.
  * @throws ConflictsExhaustedError, and what the database throws in an outage.
  */
 export async function payOrder(
@@ -142,4 +161,17 @@ export async function payOrder(
   payment: OrderPayment,
 ): Promise<Omit<PayOrderResult, 'deliveries'> & { deliveries: DeliveryRow[] }> {
   return callMoneyFunction(db, 'pay_order', { ...payment }, PayOrderRow, accountLane(payment));
+}
+
+const ExpireOrderRow = PayOrderRow.extend({
+  outcome: z.enum(['applied', 'duplicate', 'noted', 'unknown_order']),
+});
+
+/**
+ * Cancels an order that its provider has not paid in time; before its time, or when it was decided otherwise, nothing
+ * changes (`noted`). Idempotent: repeated, it hands back the deliveries that may not have been started.
+ * @throws ConflictsExhaustedError, and what the database throws in an outage.
+ */
+export async function expireOrder(db: Database, orderId: string): Promise<z.infer<typeof ExpireOrderRow>> {
+  return callMoneyFunction(db, 'expire_order', { orderId }, ExpireOrderRow);
 }

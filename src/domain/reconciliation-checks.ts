@@ -1,5 +1,6 @@
 import { listed, tenant, type Check } from './reconciliation-check';
 import { ORDER_CHECKS } from './reconciliation-order-checks';
+import { WORK_CHECKS } from './reconciliation-work-checks';
 
 /** Accounts and their entries, payments and payouts, and how orders were paid. */
 const MONEY_CHECKS: readonly Check[] = [
@@ -109,15 +110,24 @@ const MONEY_CHECKS: readonly Check[] = [
        WHERE ${tenant('p')} AND p.status = 'pending' AND (p.expires_at, p.id) <= (s.reached_at, s.reached_id::uuid)`),
   },
   {
+    name: 'orders_vs_sweep',
+    rule: 'no order is NEW that the sweep of what is overdue has passed',
+    sql: listed(`
+      SELECT 'order:' || o.id AS subject,
+             format('order of %s NEW, its time was over at %s', o.amount_minor, o.expires_at) AS detail
+        FROM orders o JOIN job_positions s ON s.job = 'order-sweep'
+       WHERE ${tenant('o')} AND o.status = 'NEW' AND (o.expires_at, o.id) <= (s.reached_at, s.reached_id::uuid)`),
+  },
+  {
     name: 'orders_vs_attempts',
-    rule: 'a decided order has one payment attempt that says the same, a new one has none',
+    rule: 'a decided order has one payment attempt that says the same, by its payment method; a new one has none',
     sql: listed(`
       SELECT 'order:' || coalesce(o.id, t.order_id) AS subject,
-             format('order of %s is %s, payment attempt of %s %s', o.amount_minor, o.status,
-               coalesce(t.amount_minor::text, '-'), coalesce(t.status, 'missing')) AS detail
+             format('order of %s by %s is %s, payment attempt of %s by %s %s', o.amount_minor, o.payment_method, o.status,
+               coalesce(t.amount_minor::text, '-'), coalesce(t.method, '-'), coalesce(t.status, 'missing')) AS detail
         FROM orders o FULL JOIN payment_attempts t ON t.order_id = o.id
        WHERE (${tenant('o')} OR o.id IS NULL)
-         AND (o.id IS NULL OR o.amount_minor <> t.amount_minor OR t.status IS DISTINCT FROM CASE
+         AND (o.id IS NULL OR o.amount_minor <> t.amount_minor OR o.payment_method <> t.method OR t.status IS DISTINCT FROM CASE
               WHEN o.status = 'NEW' THEN NULL WHEN o.status = 'CANCELLED' THEN 'failed' ELSE 'succeeded' END)`),
   },
   {
@@ -152,7 +162,7 @@ const MONEY_CHECKS: readonly Check[] = [
 ];
 
 /** In the order in which they are run and shown. A new rule of the ledger is a new entry in one of these. */
-export const CHECKS: readonly Check[] = [...MONEY_CHECKS, ...ORDER_CHECKS];
+export const CHECKS: readonly Check[] = [...MONEY_CHECKS, ...ORDER_CHECKS, ...WORK_CHECKS];
 
 /** Settled payments and payouts by provider and UTC day, the newest first. `$2` is the number of days. */
 export const DAILY_TOTALS = `

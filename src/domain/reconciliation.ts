@@ -1,8 +1,10 @@
-import type { QueryResult, QueryResultRow } from 'pg';
+import type { PoolClient, QueryResult, QueryResultRow } from 'pg';
 import { formatMinor } from '../contracts/money';
 import type { Config } from '../platform/config';
 import type { Database } from '../platform/postgres';
+import { withClient } from '../platform/postgres-pool';
 import { CHECKS, DAILY_TOTALS } from './reconciliation-checks';
+import { findStranded, WORKFLOW_CHECK, type WithoutWorkflow } from './reconciliation-work-checks';
 
 export interface Finding {
   /** What is wrong, such as `account:<id>` or `order:<id>`. */
@@ -50,7 +52,17 @@ export interface ReconciliationOptions {
   days: number;
   /** Longest single check, in milliseconds. */
   timeoutMs: number;
+  /** Work that waits for longer than this, in milliseconds, stands still; an hour when left out. */
+  stuckAfterMs?: number;
+  /** Asks Temporal; when left out, or for a single tenant, what has no workflow is not looked for. */
+  withoutWorkflow?: WithoutWorkflow;
 }
+
+/**
+ * Everything is carried on within seconds, or, while a role or server is away, as soon as it is back: an outage that took
+ * longer is worth a finding.
+ */
+const STUCK_AFTER_MS = 3_600_000;
 
 /** The server’s own limit comes first. */
 const ANSWER_MARGIN_MS = 5_000;
@@ -63,45 +75,57 @@ const ANSWER_MARGIN_MS = 5_000;
  */
 export async function reconcile(
   { pool }: Pick<Database, 'pool'>,
-  { tenantId, maxFindings, days, timeoutMs }: ReconciliationOptions,
+  options: ReconciliationOptions,
 ): Promise<Reconciliation> {
-  const client = await pool.connect();
+  const { tenantId, maxFindings, stuckAfterMs = STUCK_AFTER_MS, withoutWorkflow } = options;
+  const result = await withClient(pool, (client) => reconcileOn(client, options));
+  if (withoutWorkflow === undefined || tenantId !== undefined) return result;
+  // After the snapshot: it is about now, and asking Temporal may take a while.
+  const startedAt = performance.now();
+  const stranded = await findStranded({ pool }, withoutWorkflow, { maxFindings, stuckAfterMs });
+  const durationMs = Math.round(performance.now() - startedAt);
+  return {
+    ...result,
+    clean: result.clean && stranded.found === 0,
+    checks: [...result.checks, { ...WORKFLOW_CHECK, ...stranded, durationMs }],
+  };
+}
+
+async function reconcileOn(
+  client: PoolClient,
+  { tenantId, maxFindings, days, timeoutMs, stuckAfterMs = STUCK_AFTER_MS }: ReconciliationOptions,
+): Promise<Reconciliation> {
   // The pool gives up a connection that is silent for longer than an ordinary statement may take; this may take longer.
   const ask: Ask = <Row extends QueryResultRow>(text: string, values: unknown[]) =>
     client.query<Row>(Object.assign({ text, values }, { query_timeout: timeoutMs + ANSWER_MARGIN_MS }));
-  let failure: unknown;
-  try {
-    await client.query('BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY');
-    await client.query(`SET LOCAL statement_timeout = ${Math.trunc(timeoutMs)}`);
-    const at = await client.query<{ at: Date }>('SELECT now() AS at');
-    const checks: CheckResult[] = [];
-    for (const check of CHECKS) {
-      const startedAt = performance.now();
-      const { rows } = await ask<Finding & { found: string }>(check.sql, [tenantId ?? null, maxFindings]);
-      checks.push({
-        name: check.name,
-        rule: check.rule,
-        found: Number(rows[0]?.found ?? 0),
-        findings: rows.map(({ subject, detail }) => ({ subject, detail })),
-        durationMs: Math.round(performance.now() - startedAt),
-      });
-    }
-    const dailyTotals = await readDailyTotals(ask, tenantId, days);
-    await client.query('COMMIT');
-    return {
-      clean: checks.every(({ found }) => found === 0),
-      at: at.rows[0]!.at,
-      tenantId: tenantId ?? null,
-      checks,
-      dailyTotals,
-    };
-  } catch (error) {
-    failure = error;
-    throw error;
-  } finally {
-    // A connection in an unknown state is closed, which ends its transaction.
-    client.release(failure !== undefined);
+  await client.query('BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY');
+  await client.query(`SET LOCAL statement_timeout = ${Math.trunc(timeoutMs)}`);
+  const at = await client.query<{ at: Date }>('SELECT now() AS at');
+  const checks: CheckResult[] = [];
+  for (const check of CHECKS) {
+    const startedAt = performance.now();
+    const { rows } = await ask<Finding & { found: string }>(check.sql, [
+      tenantId ?? null,
+      maxFindings,
+      ...(check.aged ? [stuckAfterMs] : []),
+    ]);
+    checks.push({
+      name: check.name,
+      rule: check.rule,
+      found: Number(rows[0]?.found ?? 0),
+      findings: rows.map(({ subject, detail }) => ({ subject, detail })),
+      durationMs: Math.round(performance.now() - startedAt),
+    });
   }
+  const dailyTotals = await readDailyTotals(ask, tenantId, days);
+  await client.query('COMMIT');
+  return {
+    clean: checks.every(({ found }) => found === 0),
+    at: at.rows[0]!.at,
+    tenantId: tenantId ?? null,
+    checks,
+    dailyTotals,
+  };
 }
 
 type Ask = <Row extends QueryResultRow>(text: string, values: unknown[]) => Promise<QueryResult<Row>>;

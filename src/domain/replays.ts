@@ -6,7 +6,7 @@ import type { Database } from '../platform/postgres';
 import { recordChange } from './audit';
 import { afterCursor, NEWEST_FIRST, toPage, type Page } from './pages';
 import type { DeliveryRow } from './payments';
-import { lockQuota, requireRoom } from './quota';
+import { createWithinQuota, requireRoom } from './quota';
 
 /**
  * `failed`: exhausted deliveries whose row is of the time. `all`: every event of the time. `missed`: events of the time
@@ -80,8 +80,7 @@ export async function createReplay(
     ]);
   const { id, tenantId, subscriptionId } = replay;
   const correlationId = given ?? id;
-  const created = await db.prisma.$transaction(async (tx) => {
-    await lockQuota(tx, 'replays', tenantId);
+  const created = await createWithinQuota(db, 'replays', tenantId, async (tx) => {
     const made = await tx.replay.findFirst({ where: { id, tenantId } });
     if (made) return made;
     const found = await tx.subscription.findFirst({

@@ -7,7 +7,7 @@ import type { Database } from '../platform/postgres';
 import type { Keyring } from '../platform/secrets';
 import { recordChange, type Actor } from './audit';
 import { afterCursor, NEWEST_FIRST, toPage, type Page } from './pages';
-import { lockQuota, requireRoom } from './quota';
+import { createWithinQuota, requireRoom } from './quota';
 import { requireOneRow, requireVersion, type ExpectedVersions } from './versions';
 import { newWebhookSecret } from './webhook-signature';
 
@@ -152,9 +152,7 @@ export async function createSubscription(
     ordered,
     ...(paused && { state: 'paused', stateReason: 'operator', missedSince: new Date() }),
   };
-  const created = await db.prisma.$transaction(async (tx) => {
-    // Two creations at once would both find the last free place.
-    await lockQuota(tx, 'subscriptions', tenantId);
+  const created = await createWithinQuota(db, 'subscriptions', tenantId, async (tx) => {
     const made = await tx.subscription.findFirst({ where: { id, tenantId } });
     if (made?.state === 'deleted')
       throw new RemitError('conflict', 'it was created by this request and has been deleted since');

@@ -1,5 +1,7 @@
 import { createHash } from 'node:crypto';
 import {
+  accessSync,
+  constants,
   existsSync,
   mkdirSync,
   readFileSync,
@@ -18,6 +20,18 @@ export function embeddedCacheDir(env: NodeJS.ProcessEnv): string {
   // The XDG specification says that a relative path is invalid and has to be ignored.
   if (xdg !== undefined && path.isAbsolute(xdg)) return path.join(xdg, 'remit');
   return path.join(homedir(), '.cache', 'remit');
+}
+
+/** Why nothing can be brought into the cache, for a person; undefined when it can. */
+export function cacheProblem(): string | undefined {
+  const folder = embeddedCacheDir(process.env);
+  try {
+    mkdirSync(folder, { recursive: true });
+    accessSync(folder, constants.W_OK);
+    return undefined;
+  } catch (error) {
+    return `The cache ${folder}, where the embedded servers are kept, can't be written (${(error as Error).message}). Make it writable for this user, or name another place in XDG_CACHE_HOME.`;
+  }
 }
 
 /** The folder of a checked-in asset of this module, also when the code runs from dist/. */
@@ -85,6 +99,10 @@ export function rememberedProbe(executable: string, probe: () => string): string
   if (typeof remembered === 'string') return remembered;
   const answer = probe();
   if (Object.keys(known).length > 50) known = {};
-  writeFileAtomic(file, JSON.stringify({ ...known, [key]: answer }, null, 1));
+  try {
+    writeFileAtomic(file, JSON.stringify({ ...known, [key]: answer }, null, 1));
+  } catch {
+    // A cache that can't be written: it is asked again next time. What has to be brought there says so.
+  }
   return answer;
 }

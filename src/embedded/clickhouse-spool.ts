@@ -1,4 +1,14 @@
-import { createWriteStream, existsSync, mkdirSync, readdirSync, rmSync, statfsSync } from 'node:fs';
+import {
+  createWriteStream,
+  existsSync,
+  lstatSync,
+  mkdtempSync,
+  readdirSync,
+  rmdirSync,
+  rmSync,
+  statfsSync,
+  unlinkSync,
+} from 'node:fs';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { Transform, type Readable } from 'node:stream';
@@ -6,6 +16,7 @@ import { pipeline } from 'node:stream/promises';
 import { ClickHouseException } from './clickhouse-errors';
 
 const PREFIX = 'remit-clickhouse-';
+const LEFTOVER = /^remit-clickhouse-([1-9]\d*)-[A-Za-z0-9]{6}$/;
 const MEMORY_FOLDER = '/dev/shm';
 
 /** Files that hold the data of an INSERT while the engine reads it: in memory when there is room, else on disk. */
@@ -16,8 +27,8 @@ export class Spool {
   constructor(private readonly maxBytes: number) {
     const roots = [MEMORY_FOLDER, tmpdir()].filter((root) => existsSync(root));
     for (const root of roots) removeLeftovers(root);
-    this.#folders = roots.map((root) => path.join(root, `${PREFIX}${process.pid}`));
-    for (const folder of this.#folders) mkdirSync(folder, { recursive: true, mode: 0o700 });
+    // A name that nobody could know before: these roots are everybody's.
+    this.#folders = roots.map((root) => mkdtempSync(path.join(root, `${PREFIX}${process.pid}-`)));
   }
 
   /**
@@ -83,15 +94,19 @@ function prepend(first: Buffer): Transform {
   });
 }
 
-/** Folders of servers that were killed. */
+/** Of servers that were killed: folders of this user, of our name, and in them only files of our names. */
 function removeLeftovers(root: string): void {
   for (const name of readdirSync(root)) {
-    const pid = name.startsWith(PREFIX) ? Number(name.slice(PREFIX.length)) : Number.NaN;
+    const pid = Number(LEFTOVER.exec(name)?.[1] ?? Number.NaN);
     if (!Number.isInteger(pid) || isAlive(pid)) continue;
+    const folder = path.join(root, name);
     try {
-      rmSync(path.join(root, name), { recursive: true, force: true });
+      const stat = lstatSync(folder);
+      if (!stat.isDirectory() || stat.uid !== process.getuid?.()) continue;
+      for (const file of readdirSync(folder)) if (/^\d+$/.test(file)) unlinkSync(path.join(folder, file));
+      rmdirSync(folder);
     } catch {
-      // Another user's.
+      // Not what it looked like, or another server is removing it.
     }
   }
 }

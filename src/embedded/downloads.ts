@@ -1,13 +1,13 @@
 import path from 'node:path';
-import { embeddedCacheDir } from './cache';
+import { cacheProblem, embeddedCacheDir } from './cache';
 import { findJava } from './java';
 import { KAFKA_JARS, kafkaArchive } from './kafka';
 import { ensureKafkaArchive } from './kafka-archive';
-import { waitForLock } from './lock';
+import { waitForLock } from '../platform/lock';
 import { ensureJars, haveJars } from './maven';
 import { checkPrerequisites, thisMachine } from './prerequisites';
 import { ensureTemporalCli, findTemporalCli } from './temporal-cli';
-import { type EmbeddedPart } from './types';
+import { EmbeddedError, type EmbeddedPart } from './types';
 import { existsSync } from 'node:fs';
 
 const LOCK_TIMEOUT_MS = 20 * 60_000;
@@ -15,7 +15,8 @@ const LOCK_TIMEOUT_MS = 20 * 60_000;
 /**
  * Brings what these parts need into the cache of this user: pinned versions, verified checksums, progress by
  * `report`. Returns at once when everything is there. Of two processes that need the same thing, one waits
- * for the other. Throws an EmbeddedError that names every missing program (Java, Maven, Go) before it begins.
+ * for the other. Throws an EmbeddedError that names every missing program (Java, Maven, Go), or says that the cache can't be
+ * written, before it begins. What is in a cache that can't be written is used as it is.
  */
 export async function ensureDownloads(
   parts: readonly EmbeddedPart[],
@@ -23,7 +24,10 @@ export async function ensureDownloads(
 ): Promise<void> {
   checkPrerequisites(parts, thisMachine());
   const jobs: Promise<void>[] = [];
-  if (parts.includes('kafka') && !haveKafka()) jobs.push(once('kafka', report, () => ensureKafka(report)));
+  // Without the archive of class data the broker starts a little slower; without its jars it does not.
+  const brokerWillDo = haveJars(KAFKA_JARS) && cacheProblem() !== undefined;
+  if (parts.includes('kafka') && !haveKafka() && !brokerWillDo)
+    jobs.push(once('kafka', report, () => ensureKafka(report)));
   if (parts.includes('temporal') && findTemporalCli() === undefined) {
     jobs.push(once('temporal', report, () => ensureTemporalCli(report)));
   }
@@ -44,12 +48,17 @@ async function ensureKafka(report: (line: string) => void): Promise<void> {
   if (java !== undefined) await ensureKafkaArchive(java, report);
 }
 
-/** Runs a job under the cache's lock of that name. The job itself sees whether another has done it meanwhile. */
+/**
+ * Runs a job under the cache's lock of that name. The job itself sees whether another has done it meanwhile.
+ * @throws EmbeddedError when the cache can't be written.
+ */
 export async function once(
   name: string,
   report: (line: string) => void,
   job: () => Promise<void>,
 ): Promise<void> {
+  const problem = cacheProblem();
+  if (problem !== undefined) throw new EmbeddedError(problem);
   const file = path.join(embeddedCacheDir(process.env), `${name}.lock`);
   const lock = await waitForLock(file, LOCK_TIMEOUT_MS, ({ pid }) =>
     report(`${name}: process ${pid} is bringing it already, waiting for that`),

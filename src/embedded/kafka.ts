@@ -6,7 +6,7 @@ import { promisify } from 'node:util';
 import { loadConfig } from '../platform/config';
 import { findJava, type Java } from './java';
 import { classPath, jarSetDir, type JarSet } from './maven';
-import { type PartCommand, type PartServer } from './part-process';
+import { refuseUnknownContent, type PartCommand, type PartServer } from './part-process';
 import { EmbeddedError } from './types';
 
 export const KAFKA_JARS: JarSet = { asset: 'kafka', version: '4.1.0', title: 'Kafka' };
@@ -56,6 +56,7 @@ export async function prepareKafka(place: KafkaPlace, java: Java): Promise<strin
   const properties = path.join(`${place.dir}.properties`);
   writeFileSync(properties, serverProperties(place));
   if (existsSync(path.join(place.dir, 'meta.properties'))) return properties;
+  refuseUnknownContent(place.dir, 'meta.properties');
   // Formatted aside: a kill in the middle leaves nothing that looks like a finished folder.
   const aside = `${place.dir}.format`;
   const asideProperties = `${aside}.properties`;
@@ -78,7 +79,7 @@ export async function prepareKafka(place: KafkaPlace, java: Java): Promise<strin
   } finally {
     rmSync(asideProperties, { force: true });
   }
-  rmSync(place.dir, { recursive: true, force: true });
+  // In place of nothing, or of an empty folder.
   renameSync(aside, place.dir);
   return properties;
 }

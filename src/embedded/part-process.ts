@@ -1,10 +1,10 @@
 import { spawn, type ChildProcess } from 'node:child_process';
-import { closeSync, mkdirSync, readFileSync, rmSync } from 'node:fs';
+import { closeSync, existsSync, mkdirSync, readdirSync, readFileSync, rmSync } from 'node:fs';
 import path from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { writeFileAtomic } from './cache';
 import { lastLines, logSize, openLog, readLogFrom } from './log-file';
-import { processCommand, processIdentity, signalProcess, stopProcess } from './processes';
+import { processCommand, processIdentity, signalProcess, stopProcess } from '../platform/processes';
 import { EmbeddedError, EMBEDDED_PARTS, type EmbeddedPart, type PartExit } from './types';
 
 /** How to run one part; everything that differs between PostgreSQL, Kafka, Temporal and ClickHouse. */
@@ -53,6 +53,18 @@ const pidFile = (dataDir: string, part: EmbeddedPart): string => path.join(dataD
 /** The log of a part: `<dataDir>/logs/<part>.log`. */
 export const logFile = (dataDir: string, part: EmbeddedPart): string =>
   path.join(dataDir, 'logs', `${part}.log`);
+
+/**
+ * A part's folder that has content, but not the file by which its server knows it, is damaged or another's: it is neither
+ * used nor replaced by a new one.
+ * @throws EmbeddedError
+ */
+export function refuseUnknownContent(dir: string, expected: string): void {
+  if (!existsSync(dir) || readdirSync(dir).length === 0) return;
+  throw new EmbeddedError(
+    `${dir} has content but no ${expected}: it is damaged, or not of this server. Put the file back from a copy, move the folder away, or run \`remit reset\` to begin anew. Nothing in it was changed.`,
+  );
+}
 
 /** Children that run now: when this process ends without having stopped them, they end with it. */
 const running = new Set<ChildProcess>();

@@ -16,8 +16,8 @@ import path from 'node:path';
 import { promisify } from 'node:util';
 import { Client } from 'pg';
 import { findExecutable } from './cache';
-import { processCommand, processIdentity, stopProcess } from './processes';
-import { type PartCommand, type PartServer } from './part-process';
+import { processCommand, processIdentity, stopProcess } from '../platform/processes';
+import { refuseUnknownContent, type PartCommand, type PartServer } from './part-process';
 import { EmbeddedError } from './types';
 
 const MAJOR = '18';
@@ -61,9 +61,11 @@ export class PostgresServer implements PartServer {
 
   async prepare(): Promise<void> {
     this.#native = postgresNativeDir();
-    this.#password = this.#readOrCreatePassword();
+    const initialised = existsSync(path.join(this.#dir, 'PG_VERSION'));
+    if (!initialised) refuseUnknownContent(this.#dir, 'PG_VERSION');
+    this.#password = this.#readOrCreatePassword(initialised);
     this.#runner = findRunner();
-    if (existsSync(path.join(this.#dir, 'PG_VERSION'))) {
+    if (initialised) {
       this.#checkVersion();
       await this.#clearStalePostmaster();
     } else {
@@ -71,9 +73,9 @@ export class PostgresServer implements PartServer {
     }
   }
 
-  #readOrCreatePassword(): string {
+  #readOrCreatePassword(initialised: boolean): string {
     if (existsSync(this.#passwordFile)) return readFileSync(this.#passwordFile, 'utf8').trim();
-    if (existsSync(this.#dir)) {
+    if (initialised) {
       throw new EmbeddedError(
         `${this.#passwordFile} is missing, but ${this.#dir} has data made with it. Put the file back, or run \`remit reset\` to begin anew.`,
       );

@@ -1,10 +1,9 @@
-import { mkdirSync, realpathSync } from 'node:fs';
-import path from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
+import { claimDataDir, lockDataDir } from '../platform/data-dir';
 import { ClickHouseServer } from './clickhouse';
 import { ensureDownloads } from './downloads';
 import { KafkaServer } from './kafka';
-import { tryLock, type FileLock } from './lock';
+import type { FileLock } from '../platform/lock';
 import { seconds } from './maven';
 import { PartProcess, stopOrphans, type PartServer } from './part-process';
 import { PortAllocator } from './ports';
@@ -35,30 +34,22 @@ const STOP_LIMIT_MS = 30_000;
  * kept, and what an earlier start left running when it was killed is stopped first.
  *
  * Throws an EmbeddedError, having stopped what it had started, when a prerequisite is missing, when another
- * process uses the data folder, or when a part does not start.
+ * process uses the data folder, or when a part does not start; a ConfigError when the data folder is not remit's.
  */
 export async function startEmbeddedStack(options: EmbeddedOptions): Promise<EmbeddedStack> {
   const wanted = (options.parts ?? EMBEDDED_PARTS).filter((part) => options.outside[part] === undefined);
   const parts = EMBEDDED_PARTS.filter((part) => wanted.includes(part));
+  const dataDir = claimDataDir(options.dataDir);
   await ensureDownloads(parts, options.report);
-  mkdirSync(options.dataDir, { recursive: true });
-  const dataDir = realpathSync(options.dataDir);
-  const lock = parts.length === 0 ? undefined : lockDataDir(dataDir);
+  const lock = parts.length === 0 ? undefined : (options.lock ?? lockDataDir(dataDir));
   try {
-    await stopOrphans(dataDir, options.report);
+    // Without the lock, what runs on this folder is somebody's.
+    if (lock !== undefined) await stopOrphans(dataDir, options.report);
     return await startParts(options, dataDir, parts, lock);
   } catch (error) {
     lock?.release();
     throw error;
   }
-}
-
-function lockDataDir(dataDir: string): FileLock {
-  const lock = tryLock(path.join(dataDir, 'run', 'lock'));
-  if (!('heldBy' in lock)) return lock;
-  throw new EmbeddedError(
-    `The data folder ${dataDir} is in use by process ${lock.heldBy.pid} (since ${lock.heldBy.since}). Two stacks on one folder would destroy its data: stop that one first (kill ${lock.heldBy.pid}), or use another folder.`,
-  );
 }
 
 interface Started {

@@ -1,3 +1,5 @@
+import type { FileLock } from '../platform/lock';
+
 /** One server of the embedded stack. */
 export type EmbeddedPart = 'postgres' | 'kafka' | 'temporal' | 'clickhouse';
 
@@ -23,6 +25,8 @@ export type SearchAttributeType = 'Keyword' | 'Int' | 'Datetime' | 'Double' | 'B
 export interface EmbeddedOptions {
   /** Where data, logs, locks and pid files live: `.remit/` in the project. Created when missing. */
   dataDir: string;
+  /** The lock of the data folder, when the caller has taken it; it is released when the stack stops. */
+  lock?: FileLock;
   /** Addresses of parts that run elsewhere: they are not started. */
   outside: Partial<Record<EmbeddedPart, string>>;
   /** Which parts are wanted; all by default. */

@@ -1,38 +1,52 @@
+import ipaddr from 'ipaddr.js';
 import { BlockList, isIP } from 'node:net';
 
 /**
- * Addresses that no webhook may reach: everything that is not a public unicast address of the internet, after the
- * IANA special-purpose registries. What the clouds' metadata services use lies inside these, but for Azure's.
+ * What webhooks may reach is what ipaddr.js, after the IANA special-purpose registries, calls `unicast`, and of IPv6 only
+ * what IANA has given out: ipaddr.js takes an address for unicast unless it knows better. What the clouds' metadata
+ * services use lies outside these already, but for Azure's.
  */
-const REFUSED_IPV4: readonly (readonly [network: string, prefix: number])[] = [
-  ['0.0.0.0', 8], // this host
-  ['10.0.0.0', 8], // private
-  ['100.64.0.0', 10], // carrier-grade NAT; Alibaba's metadata
-  ['127.0.0.0', 8], // loopback
-  ['168.63.129.16', 32], // Azure's host agent
-  ['169.254.0.0', 16], // link-local; metadata of AWS, Azure, GCP
-  ['172.16.0.0', 12], // private
-  ['192.0.0.0', 24], // protocol assignments; Oracle's metadata
-  ['192.0.2.0', 24], // documentation
-  ['192.88.99.0', 24], // 6to4 relays
-  ['192.168.0.0', 16], // private
-  ['198.18.0.0', 15], // benchmarking
-  ['198.51.100.0', 24], // documentation
-  ['203.0.113.0', 24], // documentation
-  ['224.0.0.0', 4], // multicast
-  ['240.0.0.0', 4], // reserved, broadcast
-];
+const GLOBAL_IPV6 = ipaddr.IPv6.parseCIDR('2000::/3');
+const AZURE_HOST_AGENT = '168.63.129.16';
 
-/** IPv6 is refused unless it is global unicast: that leaves out loopback, mapped, NAT64, unique and link-local. */
-const GLOBAL_IPV6 = ['2000::', 3] as const;
+function isPublicIPv4(address: ipaddr.IPv4): boolean {
+  return address.range() === 'unicast' && address.toString() !== AZURE_HOST_AGENT;
+}
 
-/** Parts of the global unicast range that lead elsewhere: they embed an IPv4 address, or are not routed. */
-const REFUSED_IPV6: readonly (readonly [network: string, prefix: number])[] = [
-  ['2001::', 23], // protocol assignments, among them Teredo
-  ['2001:db8::', 32], // documentation
-  ['2002::', 16], // 6to4
-  ['3fff::', 20], // documentation
-];
+function isPublicIPv6(address: ipaddr.IPv6): boolean {
+  return address.range() === 'unicast' && address.match(GLOBAL_IPV6) && !isIsatap(address);
+}
+
+/** An interface id that tunnels to an IPv4 address of the site that it names (RFC 5214 §6.1). */
+function isIsatap({ parts }: ipaddr.IPv6): boolean {
+  return ((parts[4] ?? 0) & ~0x0200) === 0 && parts[5] === 0x5efe;
+}
+
+/** Where the IPv4 address of a NAT64 address stands, by the length of the translator's prefix (RFC 6052 §2.2). */
+const IPV4_OCTETS = {
+  96: [12, 13, 14, 15],
+  64: [9, 10, 11, 12],
+  56: [7, 9, 10, 11],
+  48: [6, 7, 9, 10],
+} as const;
+
+/**
+ * The IPv4 addresses that a packet to an IPv6 address may end at: of a mapped one, and of one that a NAT64 translates
+ * (64:ff9b::/96, which DNS64 makes of every name that has IPv4 alone). How long the prefix is that an operator has taken
+ * from 64:ff9b:1::/48 can't be seen, so there it is each of them that is no `0.x.y.z`, which leads nowhere. Tunnels (6to4,
+ * Teredo, ISATAP, compatible addresses) are no such case: they name a router, not a host, and nobody needs them.
+ */
+function targetsOf(address: ipaddr.IPv6): ipaddr.IPv4[] {
+  const range = address.range();
+  if (range === 'ipv4Mapped') return [address.toIPv4Address()];
+  if (range !== 'rfc6052') return [];
+  const octets = address.toByteArray();
+  const read = (at: readonly number[]) => new ipaddr.IPv4(at.map((index) => octets[index] ?? 0));
+  if (address.parts[2] === 0) return [read(IPV4_OCTETS[96])];
+  return Object.values(IPV4_OCTETS)
+    .map(read)
+    .filter(({ octets: [first] }) => first !== 0);
+}
 
 function blockList(subnets: readonly (readonly [string, number])[]): BlockList {
   const list = new BlockList();
@@ -40,10 +54,6 @@ function blockList(subnets: readonly (readonly [string, number])[]): BlockList {
     list.addSubnet(network, prefix, isIP(network) === 4 ? 'ipv4' : 'ipv6');
   return list;
 }
-
-const refusedIPv4 = blockList(REFUSED_IPV4);
-const globalIPv6 = blockList([GLOBAL_IPV6]);
-const refusedIPv6 = blockList(REFUSED_IPV6);
 
 /** Whether a text is a network such as 10.0.0.0/8 or fd00::/8. */
 export function isCidr(text: string): boolean {
@@ -74,14 +84,20 @@ export class AddressRules {
   }
 
   /** Whether an IP address may be dialled; false for whatever is not a plain address. */
-  allows(address: string): boolean {
-    const version = isIP(address);
+  allows(text: string): boolean {
+    const family = isIP(text);
     // A zone (fe80::1%eth0) names an interface of this machine.
-    if (version === 0 || address.includes('%')) return false;
-    const family = version === 4 ? 'ipv4' : 'ipv6';
-    if (this.allowed.check(address, family)) return true;
-    if (family === 'ipv4') return !refusedIPv4.check(address, family);
-    return globalIPv6.check(address, family) && !refusedIPv6.check(address, family);
+    if (family === 0 || text.includes('%')) return false;
+    if (family === 4) return this.allowsIPv4(ipaddr.IPv4.parse(text));
+    if (this.allowed.check(text, 'ipv6')) return true;
+    // Rewritten by URL: ipaddr.js takes `::1.2.3.4` for the mapped `::ffff:1.2.3.4`.
+    const address = ipaddr.IPv6.parse(new URL(`http://[${text}]`).hostname.slice(1, -1));
+    const targets = targetsOf(address);
+    return targets.length > 0 ? targets.every((target) => this.allowsIPv4(target)) : isPublicIPv6(address);
+  }
+
+  private allowsIPv4(address: ipaddr.IPv4): boolean {
+    return this.allowed.check(address.toString(), 'ipv4') || isPublicIPv4(address);
   }
 
   /**

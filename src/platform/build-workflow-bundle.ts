@@ -1,4 +1,4 @@
-import { existsSync, rmSync } from 'node:fs';
+import { existsSync, mkdtempSync, rmSync } from 'node:fs';
 import { mkdir, writeFile } from 'node:fs/promises';
 import os from 'node:os';
 import path from 'node:path';
@@ -25,9 +25,9 @@ export async function buildWorkflowBundle(target = BUILT_AHEAD): Promise<string>
  */
 export async function workflowBundlePath(): Promise<string> {
   if (FROM_SOURCES) {
-    const target = path.join(os.tmpdir(), `remit-workflows-${process.pid}.js`);
-    process.once('exit', () => rmSync(target, { force: true }));
-    return buildWorkflowBundle(target);
+    const folder = mkdtempSync(path.join(os.tmpdir(), 'remit-workflows-'));
+    process.once('exit', () => rmSync(folder, { recursive: true, force: true }));
+    return buildWorkflowBundle(path.join(folder, 'workflow-bundle.js'));
   }
   if (existsSync(BUILT_AHEAD)) return BUILT_AHEAD;
   throw new Error(`${BUILT_AHEAD} is missing: run "npm run build"`);

@@ -1,8 +1,8 @@
 import { createHash } from 'node:crypto';
 import { readdir, readFile } from 'node:fs/promises';
 import path from 'node:path';
-import { codes } from 'currency-codes';
 import type { ClickHouseClient } from '@clickhouse/client';
+import { CURRENCIES } from '../contracts/iso-4217';
 import { createClickHouse } from './clickhouse';
 import type { Config } from './config';
 import type { Logger } from './logging';
@@ -12,8 +12,7 @@ const MIGRATION_FILE = /^(\d{4})_(\w+)\.sql$/;
 
 /** What a migration file may name as `@name@`: lists that are the same everywhere but too long to write out. */
 const SUBSTITUTIONS: Readonly<Record<string, string>> = {
-  currencies: [...codes()]
-    .sort()
+  currencies: Object.keys(CURRENCIES)
     .map((code) => `'${code}'`)
     .join(', '),
 };

@@ -29,8 +29,8 @@ export function createClickHouse(
   });
 }
 
-/** Rejects when ClickHouse can't be used; for readiness checks. */
+/** Rejects when ClickHouse is away or refuses the login; for readiness checks. */
 export async function checkClickHouse(client: ClickHouseClient): Promise<void> {
-  const answer = await client.ping();
+  const answer = await client.ping({ select: true });
   if (!answer.success) throw answer.error;
 }

@@ -21,7 +21,7 @@ const FILES = [
  * read would be found out after a port was opened. @returns the mistakes, one line each.
  */
 export function crossFieldMistakes(config: Given): string[] {
-  const mistakes: string[] = [];
+  const mistakes = sharedTopics(config);
   for (const names of TOGETHER) {
     const missing = names.filter((name) => config[name] === undefined);
     if (missing.length > 0 && missing.length < names.length)
@@ -55,4 +55,35 @@ function readable(file: string): boolean {
   } catch {
     return false;
   }
+}
+
+/** A DLQ that is also a topic would be emptied by `remit dlq purge`, and two streams in one topic are dead letters to each other. */
+function sharedTopics(config: Given): string[] {
+  const names = Object.keys(config).filter((name) => /^TOPIC_/.test(name) && name !== PREFIX);
+  const seen = new Map<unknown, string>();
+  return names.flatMap((name) => {
+    const topic = config[name as keyof Config];
+    const first = seen.get(topic);
+    seen.set(topic, first ?? name);
+    return first === undefined ? [] : [`${first} and ${name} name the same topic, ${String(topic)}`];
+  });
+}
+
+const PREFIX = 'TOPIC_PAYMENT_WEBHOOK_PREFIX';
+
+/** `host:port`; an IPv6 address in brackets. */
+export function isHostAndPort(value: string): boolean {
+  const [, host, port] = /^(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+):(\d{1,5})$/.exec(value) ?? [];
+  return host !== undefined && Number(port) >= 1 && Number(port) <= 65_535;
+}
+
+/** Words that stand where a secret should. */
+const WORDS =
+  /change.?me|placeholder|replace.?(me|this)|your.?(secret|key|password)|insert.?here|example|dummy/i;
+
+/** Whether a secret is one that everybody knows: nothing but zeros (also in base64), one character again and again, such a word. */
+export function placeholderIn(value: string): boolean {
+  const secret = value.replace(/^whsec_/, '');
+  const bytes = Buffer.from(secret, 'base64');
+  return WORDS.test(secret) || /^([0xX.*-])\1*$/.test(secret) || bytes.every((byte) => byte === 0);
 }

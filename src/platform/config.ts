@@ -1,6 +1,8 @@
 import { z } from 'zod';
 import { Currency } from '../contracts/money';
-import { crossFieldMistakes } from './config-rules';
+import { TenantId } from '../contracts/http';
+import { misspelt } from './config-names';
+import { crossFieldMistakes, isHostAndPort, placeholderIn } from './config-rules';
 import { isCidr } from './addresses';
 
 /**
@@ -23,14 +25,29 @@ const list = () =>
       .map((part) => part.trim())
       .filter(Boolean),
   );
+/** Never with the value: it may be nearly right. */
+const notAPlaceholder = (command: string) =>
+  [
+    (value: string) => !placeholderIn(value),
+    { error: `is a placeholder, which anybody could guess; make one with ${command}` },
+  ] as const;
 const base64Key = (bytes: number) =>
-  z.string().refine((value) => Buffer.from(value, 'base64').length === bytes, {
-    error: `must be ${bytes} bytes in base64 (openssl rand -base64 ${bytes})`,
-  });
+  z
+    .string()
+    .refine((value) => Buffer.from(value, 'base64').length === bytes, {
+      error: `must be ${bytes} bytes in base64 (openssl rand -base64 ${bytes})`,
+    })
+    .refine(...notAPlaceholder(`openssl rand -base64 ${bytes}`));
 const webhookSecret = () =>
   z
     .string()
-    .regex(/^whsec_[A-Za-z0-9+/]{32,}={0,2}$/, { error: 'must be whsec_ and at least 24 bytes in base64' });
+    .regex(/^whsec_[A-Za-z0-9+/]{32,}={0,2}$/, { error: 'must be whsec_ and at least 24 bytes in base64' })
+    .refine(...notAPlaceholder('echo whsec_$(openssl rand -base64 32)'));
+const address = () =>
+  z.string().refine(isHostAndPort, { error: 'must be host:port, such as localhost:9092 or [::1]:9092' });
+/** What Kafka takes as the name of a topic or group. */
+const kafkaName = () =>
+  z.string().regex(/^[A-Za-z0-9._-]{1,200}$/, { error: 'must be 1 to 200 of A-Z a-z 0-9 . _ -' });
 const MINUTE = 60_000;
 const HOUR = 60 * MINUTE;
 
@@ -60,8 +77,11 @@ const shape = {
   API_RATE_LIMIT_REQUESTS: int(60_000, 0, 100_000_000).describe(
     'requests of one tenant in one window at one API process; 0 for no limit. Providers’ webhooks are not counted',
   ),
+  API_RATE_LIMIT_USER_REQUESTS: int(30_000, 0, 100_000_000).describe(
+    'of these, requests of one user on the users’ routes; more do not count for the tenant. 0 for no limit',
+  ),
   API_RATE_LIMIT_WINDOW_MS: int(MINUTE, 1_000, HOUR).describe('length of that window'),
-  DEFAULT_TENANT: text().default('default').describe('tenant of users and tokens that name none'),
+  DEFAULT_TENANT: TenantId.default('default').describe('tenant of users and tokens that name none'),
   DEFAULT_CURRENCY: Currency.default('TRY').describe('currency of POST /accounts when it names none'),
   TRUST_USER_ID_HEADER: flag(false).describe(
     'believe X-User-Id; only behind a gateway that sets it. Otherwise the JWT subject',
@@ -69,6 +89,7 @@ const shape = {
   AUTH_JWT_SECRET: z
     .string()
     .min(32)
+    .refine(...notAPlaceholder('openssl rand -hex 32'))
     .optional()
     .describe('local HS256 key (at least 32 characters) for bearer tokens'),
   AUTH_JWKS_URL: z.url().optional().describe('JWKS of an OIDC issuer, instead of or beside AUTH_JWT_SECRET'),
@@ -97,9 +118,11 @@ const shape = {
   DATABASE_MONEY_POOL_CONNECTIONS: int(16, 1, 200).describe(
     'connections for SERIALIZABLE money transactions',
   ),
-  DATABASE_CONNECT_TIMEOUT_MS: int(5_000, 100, 60_000).describe('longest wait for a connection'),
-  DATABASE_STATEMENT_TIMEOUT_MS: int(15_000, 100, 600_000).describe('longest statement'),
-  DATABASE_ANSWER_TIMEOUT_MS: int(20_000, 200, 900_000).describe(
+  DATABASE_CONNECT_TIMEOUT_MS: int(3_000, 100, 60_000).describe(
+    'longest wait for a connection, a free one of the pool or a new one; then 503',
+  ),
+  DATABASE_STATEMENT_TIMEOUT_MS: int(5_000, 100, 600_000).describe('longest statement'),
+  DATABASE_ANSWER_TIMEOUT_MS: int(6_000, 200, 900_000).describe(
     'a connection that has not answered a statement for this long is given up as dead; more than the longest statement',
   ),
   DATABASE_KEEPALIVE_MS: int(10_000, 1_000, 600_000).describe(
@@ -118,15 +141,15 @@ const shape = {
   ),
   MONEY_BATCH_CALLS: int(16, 1, 100).describe('waiting movements of one account that share a transaction'),
   PAYMENT_EXPIRES_AFTER_MS: int(72 * HOUR, 1_000, 365 * 24 * HOUR).describe(
-    'a payment or payout without a terminal event expires after this long',
+    'a payment or payout without a terminal event, or an order that its provider has not paid, expires after this long',
   ),
   PAYMENT_SWEEP_INTERVAL_MS: int(MINUTE, 1_000, 24 * HOUR).describe(
-    'how often the schedule looks for payments that no workflow expired, and purges idempotency keys',
+    'how often the schedule looks for overdue orders, and payments that no workflow expired, and purges idempotency keys',
   ),
   PAYMENT_SWEEP_GRACE_MS: int(2 * MINUTE, 0, 24 * HOUR).describe(
-    'how long after its time a payment is left to its own workflow',
+    'how long after its time a payment is left to its own workflow, and an order to its provider’s webhook',
   ),
-  PAYMENT_SWEEP_BATCH_ROWS: int(200, 1, 10_000).describe('payments in one step of that'),
+  PAYMENT_SWEEP_BATCH_ROWS: int(200, 1, 10_000).describe('payments or orders in one step of that'),
   PAYMENT_SWEEP_BATCH_DELIVERIES: int(500, 1, 1_000).describe(
     'deliveries after which such a step ends early',
   ),
@@ -144,7 +167,7 @@ const shape = {
 
   // Kafka
   KAFKA_BROKERS: list()
-    .pipe(z.array(z.string()).min(1, { error: 'names no broker' }))
+    .pipe(z.array(address()).min(1, { error: 'names no broker' }))
     .describe('host:port, comma separated (KAFKA_BROKER is accepted too)'),
   KAFKA_CLIENT_ID: text().default('remit').describe('client id at the brokers'),
   KAFKA_TLS: flag(false).describe('TLS to the brokers'),
@@ -178,21 +201,21 @@ const shape = {
     'a consumer that is silent for this long loses its partitions',
   ),
   KAFKA_LAG_INTERVAL_MS: int(5_000, 100, 600_000).describe('how often consumer lag is measured'),
-  KAFKA_GROUP_PREFIX: text().default('remit').describe('prefix of the consumer groups'),
-  TOPIC_PAYMENT_WEBHOOK_PREFIX: text()
+  KAFKA_GROUP_PREFIX: kafkaName().default('remit').describe('prefix of the consumer groups'),
+  TOPIC_PAYMENT_WEBHOOK_PREFIX: kafkaName()
     .default('payment.webhook.')
     .describe('a provider’s topic is this and its name'),
-  TOPIC_WEBHOOKS_ORDERS: text().default('webhooks.orders').describe('order webhooks'),
-  TOPIC_WEBHOOKS_DISPUTES: text().default('webhooks.disputes').describe('chargeback webhooks'),
-  TOPIC_PAYMENT_REQUEST: text().default('payment-request').describe('orders that ask to be paid'),
-  TOPIC_PAYMENT_STATUS: text().default('payment-status').describe('what became of them'),
-  TOPIC_EVENTS: text().default('events').describe('events published through the API'),
-  TOPIC_DOMAIN_EVENTS: text().default('domain.events').describe('every state change'),
-  TOPIC_WEBHOOK_DELIVERY_DLQ: text()
+  TOPIC_WEBHOOKS_ORDERS: kafkaName().default('webhooks.orders').describe('order webhooks'),
+  TOPIC_WEBHOOKS_DISPUTES: kafkaName().default('webhooks.disputes').describe('chargeback webhooks'),
+  TOPIC_PAYMENT_REQUEST: kafkaName().default('payment-request').describe('orders that ask to be paid'),
+  TOPIC_PAYMENT_STATUS: kafkaName().default('payment-status').describe('what became of them'),
+  TOPIC_EVENTS: kafkaName().default('events').describe('events published through the API'),
+  TOPIC_DOMAIN_EVENTS: kafkaName().default('domain.events').describe('every state change'),
+  TOPIC_WEBHOOK_DELIVERY_DLQ: kafkaName()
     .default('webhook.delivery.dlq')
     .describe('deliveries that were given up'),
-  TOPIC_PURCHASES: text().default('purchases').describe('purchases for ClickHouse'),
-  TOPIC_PURCHASES_DLQ: text().default('purchases.dlq').describe('purchases that can’t be stored'),
+  TOPIC_PURCHASES: kafkaName().default('purchases').describe('purchases for ClickHouse'),
+  TOPIC_PURCHASES_DLQ: kafkaName().default('purchases.dlq').describe('purchases that can’t be stored'),
 
   // Bridge and relay
   BRIDGE_CONCURRENT_KEYS: int(64, 1, 1_000).describe(
@@ -222,7 +245,7 @@ const shape = {
   RELAY_METRICS_INTERVAL_MS: int(5_000, 100, 600_000).describe('how often the outbox is counted for metrics'),
 
   // Temporal
-  TEMPORAL_ADDRESS: text().describe('host:port of the Temporal frontend'),
+  TEMPORAL_ADDRESS: address().describe('host:port of the Temporal frontend'),
   TEMPORAL_NAMESPACE: text().default('default').describe('namespace'),
   TEMPORAL_API_KEY: text().optional().describe('API key (Temporal Cloud); turns TLS on'),
   TEMPORAL_TLS: flag(false).describe('TLS to the frontend'),
@@ -234,7 +257,7 @@ const shape = {
   WORKER_ACTIVITY_SLOTS: int(100, 1, 10_000).describe('activities in flight in one worker'),
   WORKER_CACHED_WORKFLOWS: int(2_000, 0, 100_000).describe('workflows kept in memory between their tasks'),
   UNKNOWN_TRANSACTION_WAIT_MS: int(10 * MINUTE, 0, 30 * 24 * HOUR).describe(
-    'how long an event of an unknown transaction waits for it',
+    'how long an event of an unknown transaction waits for it; run `remit migrate` when it is raised beyond days',
   ),
   DISPUTE_EVIDENCE_DUE_MS: int(7 * 24 * HOUR, 1_000, 365 * 24 * HOUR).describe(
     'how long evidence for a dispute may take when the chargeback names no time',
@@ -326,7 +349,7 @@ const shape = {
     'event types, and event configs, of one tenant',
   ),
   EVENT_SCHEMA_CACHE_ENTRIES: int(1_000, 1, 100_000).describe(
-    'compiled JSON Schemas kept by one API process',
+    'compiled JSON Schemas kept by each thread of an API process that checks events',
   ),
   EVENTS_BATCH_MAX_EVENTS: int(100, 1, 1_000).describe('events in one POST /api/v1/events/batch'),
   EVENT_FANOUT_BATCH_ROWS: int(100, 1, 1_000).describe('deliveries of one event that are written at a time'),
@@ -379,9 +402,6 @@ const shape = {
   ),
   INGEST_RETRY_BASE_MS: int(200, 1, 60_000).describe('first pause when ClickHouse or Kafka is down or full'),
   INGEST_RETRY_CAP_MS: int(10_000, 1, 600_000).describe('longest such pause'),
-  INGEST_REFUSED_ROWS_MAX: int(1_000, 1, 100_000).describe(
-    'rows of one batch that ClickHouse refuses one by one; when there are more, the table is at fault, and it waits',
-  ),
 
   // Local stack only (npm start; no role in a container reads these)
   REMIT_DATA_DIR: text()
@@ -423,21 +443,23 @@ export function loadConfig(env: NodeJS.ProcessEnv, needs: readonly ConfigKey[]):
   if (!given['KAFKA_BROKERS'] && given['KAFKA_BROKER']) given['KAFKA_BROKERS'] = given['KAFKA_BROKER'];
 
   const needed = new Set<string>(needs);
-  const partial = z.object(
-    Object.fromEntries(
-      Object.entries(shape).map(([name, field]) => [name, needed.has(name) ? field : field.optional()]),
-    ),
-  );
-  const parsed = partial.safeParse(given);
-  // A variable that is needed but optional in the schema is missed here; one that is not optional is missed by zod.
   const missing = [...needed].filter((name) => given[name] === undefined && isMissed(name, given));
-  const invalid = (parsed.error?.issues ?? [])
-    .filter((issue) => !missing.includes(String(issue.path[0])))
-    .map((issue) => `${String(issue.path[0])}: ${issue.message}`);
+  // One variable at a time: a mistake in one hides none in another, nor what does not go together.
+  const config: Record<string, unknown> = {};
+  const invalid: string[] = [];
+  for (const [name, field] of Object.entries(shape) as [string, z.ZodType][]) {
+    const parsed = field.safeParse(given[name]);
+    if (parsed.success) config[name] = parsed.data;
+    else if (given[name] !== undefined)
+      invalid.push(
+        ...parsed.error.issues.map(({ path, message }) => `${[name, ...path].join('.')}: ${message}`),
+      );
+  }
   const mistakes = [
     ...missing.map((name) => `${name} is not set (${describe(name)})`),
+    ...misspelt(Object.keys(given), Object.keys(shape)),
     ...invalid,
-    ...(parsed.success ? crossFieldMistakes(parsed.data) : []),
+    ...crossFieldMistakes(config),
   ];
   if (mistakes.length > 0)
     throw new ConfigError(
@@ -445,7 +467,7 @@ export function loadConfig(env: NodeJS.ProcessEnv, needs: readonly ConfigKey[]):
         mistakes.map((mistake) => `  - ${mistake}`).join('\n') +
         '\nEvery variable is described in .env.example.',
     );
-  return parsed.data as Config;
+  return config as Config;
 }
 
 /** Whether a needed variable that is not set has no default either. Secrets of providers may be waived. */

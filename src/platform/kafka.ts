@@ -10,6 +10,7 @@ import {
   type Producer,
 } from 'kafkajs';
 import type { Config } from './config';
+import { installFetchDecoder } from './kafka-fetch';
 import type { Lifecycle, ReadinessCheck } from './lifecycle';
 import type { Logger } from './logging';
 import { metrics } from './metrics';
@@ -25,8 +26,12 @@ type KafkaSettings = Pick<
   | 'KAFKA_SASL_PASSWORD'
 >;
 
-/** A Kafka client with TLS and SASL from config and its log lines in ours. Connects lazily. */
+/**
+ * A Kafka client with TLS and SASL from config and its log lines in ours, that reads all four compression codecs.
+ * Connects lazily.
+ */
 export function createKafka(config: KafkaSettings, log: Logger): Kafka {
+  installFetchDecoder();
   const username = config.KAFKA_SASL_USERNAME ?? '';
   const password = config.KAFKA_SASL_PASSWORD ?? '';
   const sasl: Pick<KafkaConfig, 'sasl'> = config.KAFKA_SASL_MECHANISM

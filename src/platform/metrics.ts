@@ -51,6 +51,18 @@ export const metrics = {
     labelNames: ['topic'],
     registers,
   }),
+  consumerJoined: new Gauge({
+    name: 'remit_consumer_joined',
+    help: '1 while this process reads as a member of the group, 0 while the brokers keep it from that',
+    labelNames: ['group'],
+    registers,
+  }),
+  consumerFailures: new Counter({
+    name: 'remit_consumer_failures_total',
+    help: 'Times that a consumer lost its group by an error and had to join again',
+    labelNames: ['group'],
+    registers,
+  }),
   consumerLag: new Gauge({
     name: 'remit_consumer_lag_messages',
     help: 'Messages between the committed offset and the end of the partition',
@@ -108,6 +120,11 @@ export const metrics = {
   paymentsSwept: new Counter({
     name: 'remit_payments_swept_total',
     help: 'Payments and payouts that were expired by the sweep because no event of theirs ever came',
+    registers,
+  }),
+  ordersExpired: new Counter({
+    name: 'remit_orders_expired_total',
+    help: 'Orders that were cancelled because their provider had not paid them in time',
     registers,
   }),
   idempotentReplays: new Counter({

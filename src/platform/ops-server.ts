@@ -69,6 +69,8 @@ export async function startOpsServer(
     server.once('error', reject);
     server.listen(config.METRICS_PORT, config.METRICS_HOST, resolve);
   });
+  // A probe that can't be accepted (no file descriptors left) finds that out by itself; it must not end the process.
+  server.on('error', () => undefined);
   lifecycle.onStop('close', 'ops server', () => {
     server.closeAllConnections();
     return new Promise<void>((resolve) => server.close(() => resolve()));

@@ -2,7 +2,8 @@ import { createHash, randomUUID } from 'node:crypto';
 import { readdir, readFile } from 'node:fs/promises';
 import path from 'node:path';
 import { Client as PgClient } from 'pg';
-import { PROJECT_ROOT } from './project';
+import { appliedFunctions, applyFunctions, newerVersion, readFunctionFiles } from './postgres-functions';
+import { PROJECT_ROOT, VERSION } from './project';
 
 /** Only one migration runs at a time on one database. */
 const MIGRATION_LOCK = 7_265_001;
@@ -19,41 +20,102 @@ const MIGRATIONS_TABLE = `
     applied_steps_count integer NOT NULL DEFAULT 0
   )`;
 
+interface Migration {
+  name: string;
+  sql: string;
+  /** SHA-256 of the file, hex. */
+  checksum: string;
+}
+
+export interface Migrated {
+  /** Migrations and, as `functions/<file>.sql`, files of functions that were applied. */
+  applied: string[];
+  /** What of a newer version has migrated this database already: then nothing is applied, it never goes back. */
+  newer?: string;
+}
+
 /**
  * Applies `prisma/migrations` in order, each in a transaction with its row in Prisma's own table, so that
- * `prisma migrate deploy` and `status` agree with it. Idempotent; concurrent runs wait for each other.
- * @returns the names it applied.
- * @throws when an applied migration's file was changed since, or a migration fails (nothing of it stays).
+ * `prisma migrate deploy` and `status` agree with it; then the files of `prisma/functions` that have changed since they
+ * were applied, all in one transaction. Idempotent; concurrent runs wait for each other. Roles of this version and of
+ * the one before may be at work meanwhile (docs/adr/0002).
+ *
+ * A database that a newer version has migrated is left as it is.
+ * @param source the folder with `migrations` and `functions`, and the version that they are of.
+ * @throws when the database was made by a version before the first of these migrations, an applied migration's file was
+ *   changed since, or one fails (nothing of it stays).
  */
-export async function migratePostgres(databaseUrl: string): Promise<string[]> {
+export async function migratePostgres(
+  databaseUrl: string,
+  source = { folder: path.join(PROJECT_ROOT, 'prisma'), version: VERSION },
+): Promise<Migrated> {
+  const migrations = await readMigrations(path.join(source.folder, 'migrations'));
+  const functions = await readFunctionFiles(path.join(source.folder, 'functions'));
   const client = new PgClient({ connectionString: databaseUrl, application_name: 'remit migrate' });
+  // Whoever waits for an answer gets the error; without a listener it would end the process without a word of why.
+  client.on('error', () => undefined);
   await client.connect();
   try {
     await client.query('SELECT pg_advisory_lock($1)', [MIGRATION_LOCK]);
     await client.query(MIGRATIONS_TABLE);
-    const { rows } = await client.query<{ migration_name: string; checksum: string }>(
-      'SELECT migration_name, checksum FROM _prisma_migrations WHERE finished_at IS NOT NULL AND rolled_back_at IS NULL',
-    );
-    const applied = new Map(rows.map((row) => [row.migration_name, row.checksum]));
+    const applied = await appliedMigrations(client);
+    const laterMigration = newerMigration(applied, migrations);
+    if (laterMigration !== undefined) return { applied: [], newer: laterMigration };
+    const appliedFiles = await appliedFunctions(client);
+    const newer = newerVersion(appliedFiles, source.version);
+    if (newer !== undefined) return { applied: [], newer };
     const names: string[] = [];
-    for (const { name, sql, checksum } of await readMigrations()) {
-      const before = applied.get(name);
-      if (before === checksum) continue;
+    for (const migration of migrations) {
+      const before = applied.get(migration.name);
+      if (before === migration.checksum) continue;
       if (before !== undefined)
         throw new Error(
-          `migration ${name} was changed after it was applied; undo the change and add a new migration`,
+          `migration ${migration.name} was changed after it was applied; undo the change and add a new migration`,
         );
-      await applyMigration(client, name, sql, checksum);
-      names.push(name);
+      await applyMigration(client, migration);
+      names.push(migration.name);
     }
-    return names;
+    return {
+      applied: [...names, ...(await applyFunctions(client, functions, appliedFiles, source.version))],
+    };
   } finally {
     await client.end();
   }
 }
 
-async function readMigrations() {
-  const folder = path.join(PROJECT_ROOT, 'prisma', 'migrations');
+/** Names and checksums. */
+async function appliedMigrations(client: PgClient): Promise<Map<string, string>> {
+  const { rows } = await client.query<{ migration_name: string; checksum: string }>(
+    'SELECT migration_name, checksum FROM _prisma_migrations WHERE finished_at IS NOT NULL AND rolled_back_at IS NULL',
+  );
+  return new Map(rows.map((row) => [row.migration_name, row.checksum]));
+}
+
+/**
+ * A migration that is applied, that this version does not know, and that is later than all it knows.
+ * @throws when an unknown one is earlier: then the database has another history, and no migration leads here from it.
+ */
+function newerMigration(
+  applied: ReadonlyMap<string, string>,
+  known: readonly Migration[],
+): string | undefined {
+  const names = known.map(({ name }) => name);
+  const last = names.at(-1) ?? '';
+  const unknown = [...applied.keys()].filter((name) => !names.includes(name)).sort();
+  const foreign = unknown.find((name) => name < last);
+  if (foreign === undefined) return unknown[0];
+  const which =
+    foreign < (names[0] ?? '')
+      ? `it was made by an earlier version, whose data is not carried over (its migration ${foreign})`
+      : `its migration ${foreign} is not one of this version's`;
+  throw new Error(
+    `this database can't be migrated: ${which}. Nothing was changed. ` +
+      'Begin with an empty one: `remit reset` for the local stack of `npm start`, otherwise drop and create the database; ' +
+      'or go on with the version that made it',
+  );
+}
+
+async function readMigrations(folder: string): Promise<Migration[]> {
   const entries = await readdir(folder, { withFileTypes: true });
   const names = entries.filter((entry) => entry.isDirectory()).map((entry) => entry.name);
   return Promise.all(
@@ -64,7 +126,7 @@ async function readMigrations() {
   );
 }
 
-async function applyMigration(client: PgClient, name: string, sql: string, checksum: string): Promise<void> {
+async function applyMigration(client: PgClient, { name, sql, checksum }: Migration): Promise<void> {
   await client.query('BEGIN');
   try {
     await client.query(sql);

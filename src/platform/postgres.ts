@@ -1,8 +1,9 @@
 import { PrismaPg } from '@prisma/adapter-pg';
-import { Pool } from 'pg';
+import type { Pool } from 'pg';
 import { PrismaClient } from '../generated/prisma/client';
 import type { Config } from './config';
 import type { Logger } from './logging';
+import { createPool } from './postgres-pool';
 
 /** The database as the domain sees it. */
 export interface Database {
@@ -21,6 +22,8 @@ export interface Database {
     queueCalls: number;
     batchCalls: number;
   };
+  /** Where operations on balances are told. */
+  log: Logger;
   /** Rejects when the database can't be used. */
   check(): Promise<void>;
   /** Rejects when no money can be moved: no free connection of that pool, or one that is not SERIALIZABLE. */
@@ -59,21 +62,28 @@ export function openDatabase(config: DatabaseConfig, log: Logger): Database {
     application_name: 'remit',
     idleTimeoutMillis: 30_000,
   };
-  const pool = new Pool({ ...common, max: config.DATABASE_POOL_CONNECTIONS });
-  const moneyPool = new Pool({
-    ...common,
-    max: config.DATABASE_MONEY_POOL_CONNECTIONS,
-    options: '-c default_transaction_isolation=serializable',
+  const pool = createPool({ ...common, max: config.DATABASE_POOL_CONNECTIONS }, log);
+  const moneyPool = createPool(
+    {
+      ...common,
+      max: config.DATABASE_MONEY_POOL_CONNECTIONS,
+      options: '-c default_transaction_isolation=serializable',
+    },
+    log,
+  );
+  const prisma = new PrismaClient({
+    adapter: new PrismaPg(pool),
+    transactionOptions: {
+      maxWait: config.DATABASE_CONNECT_TIMEOUT_MS,
+      timeout: config.DATABASE_ANSWER_TIMEOUT_MS,
+    },
   });
-  // An idle connection that breaks (the server restarted) is replaced by the pool; without a listener it would crash us.
-  for (const each of [pool, moneyPool])
-    each.on('error', (error) => log.warn({ err: error }, 'idle database connection lost'));
-  const prisma = new PrismaClient({ adapter: new PrismaPg(pool) });
 
   return {
     prisma,
     pool,
     moneyPool,
+    log,
     retry: {
       maxAttempts: config.MONEY_RETRY_MAX_ATTEMPTS,
       baseMs: config.MONEY_RETRY_BASE_MS,

@@ -15,6 +15,8 @@ type TemporalConfig = Pick<
   | 'TEMPORAL_TLS_KEY_FILE'
 >;
 
+const CONNECT_TIMEOUT_MS = 5_000;
+
 async function connectionOptions(config: TemporalConfig) {
   const { TEMPORAL_TLS_CA_FILE: ca, TEMPORAL_TLS_CERT_FILE: cert, TEMPORAL_TLS_KEY_FILE: key } = config;
   const wantsTls = config.TEMPORAL_TLS || Boolean(config.TEMPORAL_API_KEY ?? ca ?? cert);
@@ -35,6 +37,7 @@ async function connectionOptions(config: TemporalConfig) {
 export async function connectTemporal(config: TemporalConfig): Promise<Client> {
   const connection = await Connection.connect({
     ...(await connectionOptions(config)),
+    connectTimeout: CONNECT_TIMEOUT_MS,
     // gRPC would wait up to two minutes before it looks whether a server is back.
     channelArgs: { 'grpc.initial_reconnect_backoff_ms': 200, 'grpc.max_reconnect_backoff_ms': 2_000 },
   });

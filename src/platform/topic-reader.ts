@@ -1,6 +1,9 @@
 import { randomUUID } from 'node:crypto';
-import type { Admin, Consumer, EachBatchPayload, IHeaders, Kafka } from 'kafkajs';
+import type { Admin, Consumer, EachBatchPayload, IHeaders, Kafka, KafkaMessage } from 'kafkajs';
+import type { DeadLetterCode } from '../contracts/errors';
+import { HEADERS } from '../contracts/messages';
 import { soundHeaders } from './kafka';
+import { unreadableBatch, unreadableReason } from './record-batch';
 
 /** A message where it lies. */
 export interface StoredMessage {
@@ -20,6 +23,8 @@ export interface PartitionRange {
   low: bigint;
   high: bigint;
 }
+
+const UNREADABLE_BATCH: DeadLetterCode = 'unreadable_batch';
 
 /** Runs something with an admin client and closes it. */
 export async function withAdmin<T>(kafka: Kafka, run: (admin: Admin) => Promise<T>): Promise<T> {
@@ -174,12 +179,16 @@ async function visitRanges(
           await payload.heartbeat();
         }
         payload.resolveOffset(batch.lastOffset());
-        if (range && BigInt(batch.lastOffset()) >= range.high - 1n) {
-          open.delete(batch.partition);
-          consumer.pause([{ topic, partitions: [batch.partition] }]);
-        }
-        if (open.size === 0 || left <= 0) end();
+        if (left <= 0) end();
       };
+      // Also told of what has no message for anybody: the ends of transactions, offsets without a record.
+      consumer.on(consumer.events.END_BATCH_PROCESS, ({ payload: { partition, lastOffset } }) => {
+        const range = open.get(partition);
+        if (over || !range || BigInt(lastOffset) < range.high - 1n) return;
+        open.delete(partition);
+        consumer.pause([{ topic, partitions: [partition] }]);
+        if (open.size === 0) end();
+      });
       consumer.on(consumer.events.CRASH, ({ payload }) => end(payload.error));
       consumer.on(consumer.events.GROUP_JOIN, ({ payload }) => {
         const mine = payload.memberAssignment[topic] ?? [];
@@ -207,13 +216,23 @@ async function visitRanges(
 function inRange(batch: EachBatchPayload['batch'], { low, high }: PartitionRange): StoredMessage[] {
   return batch.messages
     .filter(({ offset }) => BigInt(offset) >= low && BigInt(offset) < high)
-    .map(({ offset, timestamp, key, value, headers }) => ({
+    .map((message) => ({
       topic: batch.topic,
       partition: batch.partition,
-      offset,
-      timestampMs: Number(timestamp),
-      key,
-      value,
-      headers: soundHeaders(headers),
+      offset: message.offset,
+      timestampMs: Number(message.timestamp),
+      key: message.key,
+      value: message.value,
+      headers: headersOf(message),
     }));
+}
+
+/** In the place of a batch that can't be read stands one message, whose headers say so as those of a dead letter do. */
+function headersOf(message: KafkaMessage): IHeaders {
+  const unreadable = unreadableBatch(message);
+  if (!unreadable) return soundHeaders(message.headers);
+  return {
+    [HEADERS.deadLetter.errorCode]: UNREADABLE_BATCH,
+    [HEADERS.deadLetter.errorMessage]: unreadableReason(unreadable, message.value?.length ?? 0),
+  };
 }

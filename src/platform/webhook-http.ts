@@ -1,10 +1,11 @@
-import { isIPv6, type LookupFunction } from 'node:net';
-import { buildConnector, Pool, type Dispatcher } from 'undici';
+import { isIPv6 } from 'node:net';
 import type { AttemptOutcome } from '../contracts/webhooks';
 import { AddressRules, literalAddress } from './addresses';
 import type { Config } from './config';
 import { VERSION } from './project';
+import { ConnectTimeoutError, RefusedAddressError, WebhookAgents } from './webhook-agents';
 import { createResolver, type ResolveAll, type ResolverSettings } from './webhook-dns';
+import { exchange } from './webhook-exchange';
 
 export interface WebhookRequest {
   /** http or https. */
@@ -12,7 +13,7 @@ export interface WebhookRequest {
   headers: Record<string, string>;
   /** JSON, sent as it is. */
   body: string;
-  /** Longest time from the call to the last byte of the answer. */
+  /** Longest time from the call to the last byte of the answer: DNS, connection, TLS, headers and body together. */
   timeoutMs: number;
 }
 
@@ -50,12 +51,6 @@ export type WebhookClientSettings = ResolverSettings &
     | 'WEBHOOK_ORIGINS_MAX'
   >;
 
-class RefusedAddressError extends Error {
-  constructor() {
-    super('the address is private, reserved or otherwise not reachable for webhooks');
-  }
-}
-
 /**
  * An HTTP client for URLs that strangers chose. Which address may be dialled is decided when it is dialled, in three
  * places: a literal address, every address that the name resolves to, and the peer of the connected socket. Redirects
@@ -66,117 +61,75 @@ export function createWebhookClient(
   { resolve = createResolver(config) }: { resolve?: ResolveAll } = {},
 ): WebhookClient {
   const rules = new AddressRules(config.WEBHOOK_ALLOWED_PRIVATE_CIDRS);
-  const pools = new OriginPools(config.WEBHOOK_ORIGINS_MAX, {
-    connections: config.WEBHOOK_CONNECTIONS_PER_ORIGIN,
-    connect: guardedConnector(rules, config.WEBHOOK_CONNECT_TIMEOUT_MS, resolve),
-    // One timer over the whole attempt (timeoutMs) takes the place of these two.
-    headersTimeout: 0,
-    bodyTimeout: 0,
+  const agents = new WebhookAgents({
+    rules,
+    resolve,
+    connectTimeoutMs: config.WEBHOOK_CONNECT_TIMEOUT_MS,
+    connectionsPerOrigin: config.WEBHOOK_CONNECTIONS_PER_ORIGIN,
+    originsMax: config.WEBHOOK_ORIGINS_MAX,
   });
+  const inFlight = new Set<Promise<unknown>>();
+  let closed = false;
+
+  const attempt = async (url: URL, request: WebhookRequest, deadline: AbortSignal) => {
+    const literal = literalAddress(url.hostname);
+    if (literal !== undefined && !rules.allows(literal))
+      return { error: new RefusedAddressError(), reusedConnection: false };
+    const input = {
+      headers: { 'user-agent': `remit/${VERSION}`, 'content-type': 'application/json', ...request.headers },
+      body: request.body,
+      maxBodyBytes: config.WEBHOOK_RESPONSE_MAX_BYTES,
+      deadline,
+    };
+    const answer = await exchange(url, { ...input, agent: agents.keepingAlive(url) });
+    // A subscriber that closes an idle connection while a request is under way on it has most likely not read it. Under
+    // one webhook-id a request may be repeated (RFC 9110 §9.2.2), so this is no failure yet: once more, on a new one.
+    if ('error' in answer && answer.reusedConnection && !deadline.aborted)
+      return exchange(url, { ...input, agent: agents.fresh(url) });
+    return answer;
+  };
+
+  const postWebhook = async (request: WebhookRequest): Promise<WebhookResponse> => {
+    const startedAt = performance.now();
+    const deadline = new AbortController();
+    const timer = setTimeout(() => deadline.abort(), request.timeoutMs);
+    try {
+      const answer = await attempt(new URL(request.url), request, deadline.signal);
+      const durationMs = Math.round(performance.now() - startedAt);
+      if ('error' in answer)
+        return {
+          ...failureOf(answer.error, deadline.signal.aborted, request.timeoutMs),
+          ...{ statusCode: null, durationMs, responseBody: null, retryAfterMs: null },
+        };
+      const { statusCode, body, retryAfter } = answer;
+      return {
+        ...verdictOf(statusCode),
+        statusCode,
+        durationMs,
+        responseBody: storableText(body, config.WEBHOOK_RESPONSE_MAX_BYTES),
+        retryAfterMs: parseRetryAfter(retryAfter, Date.now(), config.WEBHOOK_RETRY_AFTER_MAX_MS),
+      };
+    } finally {
+      clearTimeout(timer);
+    }
+  };
 
   return {
-    async postWebhook({ url, headers, body, timeoutMs }) {
-      const startedAt = performance.now();
-      const overall = new AbortController();
-      const timer = setTimeout(() => overall.abort(), timeoutMs);
-      const { origin, pathname, search } = new URL(url);
+    async postWebhook(request) {
+      if (closed) throw new Error('the webhook client is closed');
+      const posted = postWebhook(request);
+      inFlight.add(posted);
       try {
-        const answer = await pools.of(origin).request({
-          path: pathname + search,
-          method: 'POST',
-          headers: { 'user-agent': `remit/${VERSION}`, 'content-type': 'application/json', ...headers },
-          body,
-          signal: overall.signal,
-        });
-        const responseBody = await readText(answer.body, config.WEBHOOK_RESPONSE_MAX_BYTES);
-        return {
-          ...verdictOf(answer.statusCode),
-          statusCode: answer.statusCode,
-          durationMs: Math.round(performance.now() - startedAt),
-          responseBody,
-          retryAfterMs: parseRetryAfter(
-            answer.headers['retry-after'],
-            Date.now(),
-            config.WEBHOOK_RETRY_AFTER_MAX_MS,
-          ),
-        };
-      } catch (error) {
-        return {
-          ...failureOf(error, overall.signal.aborted, timeoutMs),
-          statusCode: null,
-          durationMs: Math.round(performance.now() - startedAt),
-          responseBody: null,
-          retryAfterMs: null,
-        };
+        return await posted;
       } finally {
-        clearTimeout(timer);
+        inFlight.delete(posted);
       }
     },
-    close: () => pools.close(),
-  };
-}
-
-/** A connection pool an origin; the least recently used is closed when there are too many. */
-class OriginPools {
-  private readonly pools = new Map<string, Pool>();
-
-  constructor(
-    private readonly maxOrigins: number,
-    private readonly options: Pool.Options,
-  ) {}
-
-  of(origin: string): Pool {
-    let pool = this.pools.get(origin);
-    if (pool) this.pools.delete(origin);
-    else pool = new Pool(origin, this.options);
-    this.pools.set(origin, pool); // last in the map's order is the most recently used
-    const [oldest] = this.pools;
-    if (this.pools.size > this.maxOrigins && oldest) {
-      this.pools.delete(oldest[0]);
-      // Finishes what is in flight; nobody waits for that.
-      oldest[1].close().catch(() => undefined);
-    }
-    return pool;
-  }
-
-  async close(): Promise<void> {
-    const pools = [...this.pools.values()];
-    this.pools.clear();
-    await Promise.all(pools.map((pool) => pool.close()));
-  }
-}
-
-function guardedConnector(
-  rules: AddressRules,
-  timeoutMs: number,
-  resolve: ResolveAll,
-): buildConnector.connector {
-  const connect = buildConnector({ timeout: timeoutMs, lookup: guardedLookup(rules, resolve) });
-  return (options, callback) => {
-    const literal = literalAddress(options.hostname);
-    if (literal !== undefined && !rules.allows(literal)) return callback(new RefusedAddressError(), null);
-    return connect(options, (...[error, socket]) => {
-      if (error !== null) return callback(error, null);
-      if (!rules.allows(socket.remoteAddress ?? '')) {
-        socket.destroy();
-        return callback(new RefusedAddressError(), null);
-      }
-      return callback(null, socket);
-    });
-  };
-}
-
-/** One refused address among a name's addresses refuses the name: nobody mixes them by accident. */
-function guardedLookup(rules: AddressRules, resolve: ResolveAll): LookupFunction {
-  return (hostname, options, callback) => {
-    resolve(hostname, { ...options, all: true }, (error, addresses) => {
-      const first = addresses?.[0];
-      if (error) callback(error, '', 0);
-      else if (!first || addresses.some(({ address }) => !rules.allows(address)))
-        callback(new RefusedAddressError(), '', 0);
-      else if (options.all) callback(null, addresses);
-      else callback(null, first.address, first.family);
-    });
+    async close() {
+      closed = true;
+      await Promise.allSettled(inFlight);
+      agents.close();
+    },
   };
 }
 
@@ -188,15 +141,7 @@ function verdictOf(statusCode: number): Pick<WebhookResponse, 'result' | 'error'
 }
 
 /** Conditions of this process, not of the subscriber: thrown, so that they use up none of its attempts. */
-const OUR_FAULTS = new Set([
-  'EMFILE',
-  'ENFILE',
-  'ENOBUFS',
-  'ENOMEM',
-  'UND_ERR_INVALID_ARG',
-  'UND_ERR_CLOSED',
-  'UND_ERR_DESTROYED',
-]);
+const OUR_FAULTS = new Set(['EMFILE', 'ENFILE', 'ENOBUFS', 'ENOMEM']);
 const TLS_FAULT =
   /^(ERR_TLS_|ERR_SSL_|EPROTO$|CERT_|CRL_|UNABLE_TO_|DEPTH_ZERO_|SELF_SIGNED_|INVALID_CA|INVALID_PURPOSE|HOSTNAME_MISMATCH)/;
 
@@ -225,30 +170,13 @@ function failureOf(
   if (error instanceof RefusedAddressError) return { result: 'refused_address', error: error.message };
   const { code = 'unknown', syscall } = error as NodeJS.ErrnoException;
   if (isOurFault(error)) throw error;
-  if (code === 'UND_ERR_CONNECT_TIMEOUT') return { result: 'timeout', error: 'no connection in time' };
+  if (error instanceof ConnectTimeoutError) return { result: 'timeout', error: 'no connection in time' };
   if (syscall === 'getaddrinfo' || syscall?.startsWith('query'))
     return { result: 'dns_error', error: `the host name can not be resolved: ${code}` };
   if (TLS_FAULT.test(code)) return { result: 'tls_error', error: `no TLS connection: ${code}` };
+  if (code.startsWith('HPE_') || code === 'HEAD_TOO_LONG')
+    return { result: 'network_error', error: `the answer is not HTTP/1.1: ${code}` };
   return { result: 'network_error', error: `the connection failed: ${code}` };
-}
-
-/**
- * Reads at most `maxBytes` of an answer; of a longer one the connection is dropped. The status line has decided
- * already, so an answer that breaks off or is late counts as far as it came.
- */
-async function readText(body: Dispatcher.ResponseData['body'], maxBytes: number): Promise<string> {
-  const chunks: Buffer[] = [];
-  let bytes = 0;
-  try {
-    for await (const chunk of body as AsyncIterable<Buffer>) {
-      chunks.push(chunk);
-      bytes += chunk.length;
-      if (bytes > maxBytes) break;
-    }
-  } catch {
-    // Aborted by the overall timer, or the subscriber hung up.
-  }
-  return storableText(Buffer.concat(chunks), maxBytes);
 }
 
 /** Bytes as text that PostgreSQL stores: valid UTF-8 without NUL, at most `maxBytes`, cut between characters. */

@@ -53,6 +53,8 @@ export async function startApi(context: RoleContext): Promise<{ url: string }> {
     server.once('error', reject);
     server.listen(config.API_PORT, config.API_HOST, resolve);
   });
+  // A connection that can't be accepted (no file descriptors left) is no reason to end those that are open.
+  server.on('error', (error) => log.error({ err: error }, 'a connection could not be accepted'));
   registerStop(server, lifecycle);
 
   const { port, family } = server.address() as AddressInfo;

@@ -28,9 +28,9 @@ export function createRoleContext(config: Config, log: Logger, lifecycle: Lifecy
   let temporal: Promise<Client> | undefined;
   let database: Database | undefined;
 
-  lifecycle.onStop('flush', 'kafka producer', async () => (await producer)?.stop());
+  lifecycle.onStop('flush', 'kafka producer', async () => (await producer?.catch(() => undefined))?.stop());
   lifecycle.onStop('close', 'temporal client', async () => {
-    const client = await temporal;
+    const client = await temporal?.catch(() => undefined);
     await (client?.connection as Connection | undefined)?.close();
   });
   lifecycle.onStop('close', 'database', () => database?.close());
@@ -41,11 +41,18 @@ export function createRoleContext(config: Config, log: Logger, lifecycle: Lifecy
     lifecycle,
     kafka,
     producer() {
-      producer ??= connectedProducer(kafka, config);
+      producer ??= connectedProducer(kafka, config).catch((error: unknown) => {
+        producer = undefined;
+        throw error;
+      });
       return producer;
     },
     temporal() {
-      temporal ??= connectTemporal(config);
+      // A connection that failed is not kept: the next request may find Temporal again.
+      temporal ??= connectTemporal(config).catch((error: unknown) => {
+        temporal = undefined;
+        throw error;
+      });
       return temporal;
     },
     database() {

@@ -7,7 +7,7 @@ import { readSamples } from '../demo/samples';
 import { WebhookReceiver } from '../demo/receiver';
 import { Lifecycle } from '../platform/lifecycle';
 import { createLogger } from '../platform/logging';
-import { PROJECT_ROOT } from '../platform/project';
+import { callerPath, PROJECT_ROOT } from '../platform/project';
 import { createTable } from '../platform/table';
 import { loadConfig, type Config } from '../platform/config';
 import { createRoleContext } from './context';
@@ -31,7 +31,7 @@ export async function runDemo(
   // Exit handlers stop the parts; a signal's default would not run them.
   for (const signal of ['SIGINT', 'SIGTERM'] as const) process.once(signal, () => process.exit(130));
   const target = options.endpoints
-    ? await runningTarget(path.resolve(options.endpoints))
+    ? await runningTarget(callerPath(options.endpoints))
     : await throwAwayTarget(say);
   try {
     const rows = await playAll(target, say);

@@ -1,4 +1,5 @@
 import type { Kafka } from 'kafkajs';
+import type { DeadLetterCode } from '../contracts/errors';
 import { HEADERS } from '../contracts/messages';
 import { DeliveryDeadLetter } from '../contracts/webhooks';
 import type { Config } from '../platform/config';
@@ -245,9 +246,12 @@ const OWN_HEADERS: readonly string[] = [
   names.topic,
   names.partition,
   names.offset,
+  names.lastOffset,
   names.errorCode,
   names.errorMessage,
 ];
+
+const UNREADABLE: DeadLetterCode = 'unreadable_batch';
 
 /** @returns why it can't be put back, or undefined when it is. */
 async function putBack(
@@ -255,8 +259,12 @@ async function putBack(
   config: Config,
   { key, value, headers, topic, partition, offset }: StoredMessage,
 ): Promise<string | undefined> {
-  const target = headersToStrings(headers)[names.topic];
+  const { [names.topic]: target, [names.errorCode]: code } = headersToStrings(headers);
+  if (code === UNREADABLE) return 'it holds the bytes of a batch that could not be read, and is no message';
   if (target === undefined) return `it has no header ${names.topic}`;
+  const { [names.lost]: lost } = headersToStrings(headers);
+  if (lost !== undefined)
+    return `it is what was read of a message that is lost (${printable(lost)}): ask its sender for it again`;
   // Whoever may write to a DLQ must not write to every topic by it.
   if (deadLetterTopic(config, target) !== topic || !allTopics(config).includes(target))
     return `${printable(target)} is not the topic that this DLQ belongs to`;

@@ -2,17 +2,17 @@ import type { Config } from '../platform/config';
 import { checkClickHouse, createClickHouse } from '../platform/clickhouse';
 import { ConsumerLag } from '../bridges/consumer-lag';
 import { BatchWriter } from '../bridges/ingest/batch-writer';
+import { BatchInserts } from '../bridges/ingest/inserts';
 import { KafkaJsSource } from '../bridges/ingest/kafkajs-source';
 import { IngestPipeline } from '../bridges/ingest/pipeline';
 import { checkedPurchases, domainEvents, trustedObjects, type RowFormat } from '../bridges/ingest/row-format';
+import { DOMAIN_EVENTS_TABLE, PURCHASES_TABLE, type IngestTable } from '../bridges/ingest/tables';
 import type { RoleContext } from './context';
 
 interface Stream {
   topic: string;
   groupName: string;
-  table: string;
-  /** Default of the table's `kafkaTopic`. */
-  defaultTopic: string;
+  table: IngestTable;
   format: RowFormat;
   strictFormat: RowFormat;
 }
@@ -22,8 +22,7 @@ function streams(config: Config): Stream[] {
     {
       topic: config.TOPIC_PURCHASES,
       groupName: 'ingest.purchases',
-      table: 'purchases',
-      defaultTopic: 'purchases',
+      table: PURCHASES_TABLE,
       format:
         config.INGEST_VALIDATION === 'full'
           ? checkedPurchases
@@ -33,8 +32,7 @@ function streams(config: Config): Stream[] {
     {
       topic: config.TOPIC_DOMAIN_EVENTS,
       groupName: 'ingest.domain-events',
-      table: 'domain_events',
-      defaultTopic: 'domain.events',
+      table: DOMAIN_EVENTS_TABLE,
       format: domainEvents,
       strictFormat: domainEvents,
     },
@@ -54,7 +52,8 @@ export async function startIngest(context: RoleContext): Promise<{ pipelines: In
   const { config, log, lifecycle, kafka } = context;
   const clickhouse = createClickHouse(config, true, {
     request_timeout: config.CLICKHOUSE_REQUEST_TIMEOUT_MS,
-    max_open_connections: 2 * config.INGEST_WRITERS + 2,
+    // Of two topics the writers, and one readiness check each.
+    max_open_connections: 2 * config.INGEST_WRITERS + 4,
     compression: { request: config.CLICKHOUSE_COMPRESS_REQUESTS, response: false },
   });
   lifecycle.addCheck('clickhouse', () => checkClickHouse(clickhouse));
@@ -62,7 +61,7 @@ export async function startIngest(context: RoleContext): Promise<{ pipelines: In
   const producer = await context.producer();
 
   const pipelines = await Promise.all(
-    streams(config).map(async ({ topic, groupName, table, defaultTopic, format, strictFormat }) => {
+    streams(config).map(async ({ topic, groupName, table, format, strictFormat }) => {
       const streamLog = log.child({ topic });
       const source = new KafkaJsSource({
         kafka,
@@ -73,12 +72,12 @@ export async function startIngest(context: RoleContext): Promise<{ pipelines: In
         onFatal: () => lifecycle.crash(),
       });
       const stopping = new AbortController();
+      const inserts = new BatchInserts(clickhouse, table);
       const writer = new BatchWriter({
-        clickhouse,
+        inserts,
         producer,
         config,
         log: streamLog,
-        table,
         format,
         strictFormat,
         stopping: stopping.signal,
@@ -87,7 +86,7 @@ export async function startIngest(context: RoleContext): Promise<{ pipelines: In
         source,
         writer,
         format,
-        defaultTopic,
+        defaultTopic: table.defaultTopic,
         config,
         log: streamLog,
         stopping,
@@ -95,6 +94,8 @@ export async function startIngest(context: RoleContext): Promise<{ pipelines: In
       const lag = new ConsumerLag(kafka, source.group, [topic], config.KAFKA_LAG_INTERVAL_MS, streamLog);
       const name = `consumer ${source.group}`;
       lifecycle.addCheck(name, () => source.check());
+      lifecycle.addCheck(`table ${table.name}`, () => inserts.check(topic));
+      lifecycle.addCheck(`batches of ${topic}`, () => writer.check());
       lifecycle.onStop('intake', name, () => pipeline.stopTaking());
       lifecycle.onStop('drain', name, () => pipeline.stop(config.SHUTDOWN_TIMEOUT_MS * DRAIN_SHARE));
       lifecycle.onStop('drain', `lag ${source.group}`, () => lag.stop());

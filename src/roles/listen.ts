@@ -2,8 +2,8 @@ import http from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { once } from 'node:events';
 import { Webhook } from 'standardwebhooks';
-import { request } from 'undici';
 import { printable } from '../platform/terminal';
+import { exchange } from '../platform/webhook-exchange';
 import { callApi, type ApiAccess } from './api-call';
 
 export interface ListenOptions extends ApiAccess {
@@ -113,13 +113,13 @@ async function receive(
   }
   say(`✓ ${id}  ${printable(body)}`);
   if (forward === undefined) return 204;
-  const answer = await request(forward, {
-    method: 'POST',
+  const answer = await exchange(new URL(forward), {
     headers: { 'content-type': 'application/json', ...headers },
     body,
-    signal: AbortSignal.timeout(FORWARD_TIMEOUT_MS),
+    maxBodyBytes: BODY_MAX_BYTES,
+    deadline: AbortSignal.timeout(FORWARD_TIMEOUT_MS),
   });
-  await answer.body.dump();
+  if ('error' in answer) throw answer.error;
   const { statusCode } = answer;
   say(
     `  ${forward} answered ${statusCode}` +

@@ -4,6 +4,8 @@ import path from 'node:path';
 import { SEARCH_ATTRIBUTES } from '../contracts/workflows';
 import type { EmbeddedPart, EmbeddedStack } from '../embedded/stack';
 import { loadConfig, ROLE_NEEDS, type Config } from '../platform/config';
+import { claimDataDir, holderOf, lockDataDir } from '../platform/data-dir';
+import type { FileLock } from '../platform/lock';
 import { localSecrets } from './secrets-file';
 
 /** Where everything of a local installation answers; written to `.remit/endpoints.json`. */
@@ -49,9 +51,34 @@ const ALL_PARTS = Object.keys(OUTSIDE) as EmbeddedPart[];
 /**
  * Starts the embedded parts that no variable replaces, and makes the configuration that all roles share.
  * Starts no role and migrates nothing.
- * @throws ConfigError on bad configuration, EmbeddedError when a part can't start or a prerequisite is missing.
+ * @throws ConfigError on bad configuration, and when another process uses the data folder; EmbeddedError when a part can't start or a prerequisite is missing.
  */
 export async function startLocalStack(options: LocalStackOptions): Promise<LocalStack> {
+  const dataDir = claimDataDir(options.dataDir);
+  const lock = lockUnlessShared(dataDir);
+  try {
+    const stack = await startLocked({ ...options, dataDir }, lock);
+    return {
+      ...stack,
+      async stop() {
+        await stack.stop();
+        lock?.release();
+      },
+    };
+  } catch (error) {
+    lock?.release();
+    throw error;
+  }
+}
+
+/** `npm run dev` holds the lock for the roles that it starts and stops. */
+function lockUnlessShared(dataDir: string): FileLock | undefined {
+  const launcher = Number(process.env['REMIT_LAUNCHER_PID']);
+  return holderOf(dataDir)?.pid === launcher ? undefined : lockDataDir(dataDir);
+}
+
+/** Under the lock: what is written to the folder, its endpoints above all, is of one installation. */
+async function startLocked(options: LocalStackOptions, lock: FileLock | undefined): Promise<LocalStack> {
   const { dataDir, report } = options;
   const parts = options.parts ?? ALL_PARTS;
   const outside: Partial<Record<EmbeddedPart, string>> = {};
@@ -79,6 +106,7 @@ export async function startLocalStack(options: LocalStackOptions): Promise<Local
           await import('../embedded/stack.js')
         ).startEmbeddedStack({
           dataDir,
+          ...(lock && { lock }),
           outside,
           parts,
           ports: options.ports,

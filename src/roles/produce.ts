@@ -6,6 +6,7 @@ import { Partitioners, type Message } from 'kafkajs';
 import { loadConfig, type Config } from '../platform/config';
 import { createKafka } from '../platform/kafka';
 import { createLogger, type Logger } from '../platform/logging';
+import { callerPath } from '../platform/project';
 import { withAdmin } from '../platform/topic-reader';
 import { explainingKafka, requireBrokers } from './kafka-access';
 import { localAccess } from './local-access';
@@ -109,7 +110,7 @@ function generated({ seed, badShare, count }: ProduceOptions): MessageSupply {
 async function linesOf(files: readonly string[]): Promise<MessageSupply> {
   const lines: string[] = [];
   for (const file of files) {
-    const text = await readFile(file, 'utf8').catch((error: unknown) => {
+    const text = await readFile(callerPath(file), 'utf8').catch((error: unknown) => {
       throw new Error(`${file} is not readable: ${String(error)}`, { cause: error });
     });
     for (const line of text.split(/\r?\n/)) if (line.trim() !== '' && !line.startsWith('#')) lines.push(line);

@@ -1,5 +1,5 @@
 import { randomBytes } from 'node:crypto';
-import { mkdir, readFile, writeFile } from 'node:fs/promises';
+import { readFile, writeFile } from 'node:fs/promises';
 import path from 'node:path';
 import { z } from 'zod';
 
@@ -16,7 +16,7 @@ export type LocalSecrets = z.infer<typeof Secrets>;
 
 /**
  * The secrets of a local installation: made at random on the first start, kept in `secrets.json` (mode 600) so that
- * tokens, signatures and encrypted data survive a restart. Production sets the variables instead.
+ * tokens, signatures and encrypted data survive a restart. The folder has been claimed before. Production sets the variables instead.
  */
 export async function localSecrets(dataDir: string): Promise<LocalSecrets> {
   const file = path.join(dataDir, 'secrets.json');
@@ -37,7 +37,6 @@ export async function localSecrets(dataDir: string): Promise<LocalSecrets> {
     PROVIDER_SECRET_PAYMENTS: webhookSecret(),
     ENCRYPTION_KEY: randomBytes(32).toString('base64'),
   };
-  await mkdir(dataDir, { recursive: true, mode: 0o700 });
   await writeSecrets(file, secrets);
   return secrets;
 }

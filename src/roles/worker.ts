@@ -7,16 +7,19 @@ import {
   type NativeConnection,
 } from '@temporalio/worker';
 import { createActivities } from '../activities';
-import { TASK_QUEUES, type TaskQueue } from '../contracts/workflows';
-import { sendDeadLetter } from '../bridges/dead-letters';
+import { CARRYING_WORKFLOWS, TASK_QUEUES, type TaskQueue } from '../contracts/workflows';
+import { deadLetterRefused } from '../bridges/dead-letters';
 import { deliveryPolicyOf } from '../domain/delivery-policy';
 import type { Config } from '../platform/config';
 import { workflowBundlePath } from '../platform/build-workflow-bundle';
 import { kafkaReadiness } from '../platform/kafka';
 import type { Logger } from '../platform/logging';
+import { MessageReader } from '../platform/message-reader';
 import { metrics } from '../platform/metrics';
+import { openWorkflows } from '../platform/open-workflows';
 import { createKeyring } from '../platform/secrets';
 import { connectTemporalWorker } from '../platform/temporal';
+import { warnOfShortRetention } from '../platform/topic-retention';
 import { createWebhookClient } from '../platform/webhook-http';
 import type { RoleContext } from './context';
 
@@ -59,6 +62,8 @@ export async function startWorker(
   const producer = await context.producer();
   const webhooks = createWebhookClient(config);
   lifecycle.onStop('close', 'webhook connections', () => webhooks.close());
+  const reader = new MessageReader(context.kafka, config.KAFKA_GROUP_PREFIX);
+  lifecycle.onStop('flush', 'message reader', () => reader.stop());
   const activities = createActivities({
     db,
     log,
@@ -68,8 +73,9 @@ export async function startWorker(
     webhooks,
     unknownTransactionWaitMs: config.UNKNOWN_TRANSACTION_WAIT_MS,
     disputeEvidenceDueMs: config.DISPUTE_EVIDENCE_DUE_MS,
-    sendDeadLetter: (source, code, message) => sendDeadLetter(producer, config, source, code, message),
+    deadLetter: (message) => deadLetterRefused({ reader, producer, config, log }, message),
     deliveryPolicy: deliveryPolicyOf(config),
+    lookAtWorkflows: async () => openWorkflows(await context.temporal(), CARRYING_WORKFLOWS),
   });
   const codePath = await workflowBundlePath();
 
@@ -95,6 +101,7 @@ export async function startWorker(
     await Promise.all(running.map(({ finished }) => finished));
     await connection.close();
   });
+  void warnOfShortRetention(context.kafka, config, log);
   log.info({ queues }, 'worker is polling');
 }
 

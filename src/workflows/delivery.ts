@@ -8,13 +8,12 @@ import {
   defineSignal,
   getExternalWorkflowHandle,
   isCancellation,
-  patched,
   proxyActivities,
   setHandler,
-  workflowInfo,
 } from '@temporalio/workflow';
 import type { AttemptResult, DeliveryActivities } from '../activities/deliveries';
 import { QUERIES, SIGNALS, workflowId, type DeliveryRef, type DeliveryState } from '../contracts/workflows';
+import { historyIsLong } from './durable-steps';
 import { markStatus } from './search-attributes';
 import { startDeliveries } from './start-deliveries';
 
@@ -47,9 +46,14 @@ interface Wishes {
  * One event for one subscriber: attempts it on its schedule until it is delivered, the schedule is used up, or
  * somebody cancels. Outages of our own are retried inside an attempt and use up nothing of the schedule; neither does
  * waiting for a place, for the subscriber's rest or for the deliveries before it.
+ * @param resume what the run that this one continues was asked for and had not done yet; how far the delivery is stands in
+ * the database.
  */
-export async function deliveryWorkflow(ref: DeliveryRef): Promise<DeliveryOutcome> {
-  const wishes: Wishes = { tryNow: false, cancel: false, wake: false };
+export async function deliveryWorkflow(
+  ref: DeliveryRef,
+  resume?: Pick<Wishes, 'tryNow'>,
+): Promise<DeliveryOutcome> {
+  const wishes: Wishes = { tryNow: resume?.tryNow ?? false, cancel: false, wake: false };
   const { attemptsBefore = 0 } = ref;
   const state: DeliveryState = {
     status: 'waiting',
@@ -88,9 +92,8 @@ async function run(ref: DeliveryRef, wishes: Wishes, state: DeliveryState): Prom
   for (let waitMs = delayMs(scheduleMs[0] ?? 0, 0); ;) {
     await pause(waitMs, wishes, state);
     if (wishes.cancel) return cancel(ref, state);
-    // Only ever after many pauses that were no attempts: a history has room for a schedule of any length.
-    if (laters > 0 && workflowInfo().continueAsNewSuggested && !wishes.tryNow)
-      return continueAsNew<typeof deliveryWorkflow>(ref);
+    // After many pauses that were no attempts, or many signals: a history has room for a schedule of any length.
+    if (historyIsLong()) return continueAsNew<typeof deliveryWorkflow>(ref, { tryNow: wishes.tryNow });
     const urgent = wishes.tryNow;
     wishes.tryNow = wishes.wake = false;
     state.status = 'attempting';
@@ -168,7 +171,7 @@ async function cancel(ref: DeliveryRef, state: DeliveryState): Promise<DeliveryO
     reason: 'cancelled by an operator',
   });
   // The one that waits for its turn behind this one need not wait until it looks for itself.
-  if (ref.ordered && patched('followers-of-cancelled'))
+  if (ref.ordered)
     await seeToOthers(await followersOf({ deliveryId: ref.deliveryId, correlationId: ref.correlationId }));
   return conclude(status === null || status === 'pending' ? 'cancelled' : status, state);
 }

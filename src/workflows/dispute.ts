@@ -6,11 +6,9 @@ import {
   defineQuery,
   defineSignal,
   defineUpdate,
-  proxyActivities,
   proxyLocalActivities,
   setHandler,
   sleep,
-  workflowInfo,
 } from '@temporalio/workflow';
 import type { DisputeActivities } from '../activities/disputes';
 import {
@@ -25,13 +23,14 @@ import {
   type EvidenceInput,
   type EvidenceResult,
 } from '../contracts/workflows';
-import { DEAD_LETTER_STEP, DECIDING_STEP, retryWhileEarly, unlessRefused } from './durable-steps';
+import { DECIDING_STEP, historyIsLong, refuseWhenFull } from './durable-steps';
+import { Mailbox, type Handling } from './mailbox';
+import { refusalOf } from './refusals';
 import { markStatus } from './search-attributes';
 import { startDeliveries } from './start-deliveries';
 
 const { settleDispute, expireDispute, loadDispute, submitDisputeEvidence } =
   proxyLocalActivities<DisputeActivities>(DECIDING_STEP);
-const { deadLetterDispute } = proxyActivities<DisputeActivities>(DEAD_LETTER_STEP);
 
 /** Why a chargeback can't be applied, for the dead letter; outcomes that are not here are not dead-lettered. */
 const REFUSALS = {
@@ -60,42 +59,47 @@ export interface DisputeState {
  * The database decides every step, so that a run that is opened by a late event or an update finds what was before.
  */
 export async function disputeWorkflow(input: DisputeWorkflowInput): Promise<DisputeWorkflowResult> {
-  const inbox: DisputeEvent[] = [];
+  const { disputeId, resume } = input;
   const state: DisputeState = { status: null, evidenceDueAt: null, outcomes: [], waitingEvents: 0 };
-  setHandler(defineSignal<[DisputeEvent]>(SIGNALS.disputeEvent), (event) => void inbox.push(event));
-  setHandler(defineQuery<DisputeState>(QUERIES.state), () => ({ ...state, waitingEvents: inbox.length }));
+  const inbox = new Mailbox(handlingOf(disputeId, state), resume?.carried);
+  setHandler(defineSignal<[DisputeEvent]>(SIGNALS.disputeEvent), (event) => inbox.receive(event));
+  setHandler(defineQuery<DisputeState>(QUERIES.state), () => ({ ...state, waitingEvents: inbox.size }));
   setHandler(
     defineUpdate<EvidenceResult, [EvidenceInput]>(UPDATES.submitEvidence),
     (evidence) => submit(evidence, state),
-    { validator: (_evidence) => refuseLateEvidence(state) },
+    {
+      validator: (_evidence) => {
+        refuseLateEvidence(state);
+        refuseWhenFull();
+      },
+    },
   );
-  // The first run's first event tells more; a run without one was opened by an update or continues another.
-  if (inbox.length === 0) adopt(state, await loadDispute(input));
+  // The first run's first event tells more; a run without one was opened by an update.
+  if (resume || inbox.size === 0) adopt(state, await loadDispute({ disputeId }));
   do {
-    await run(input, inbox, state);
+    await run(disputeId, inbox, state);
     await condition(allHandlersFinished);
-  } while (inbox.length > 0 || isOpen(state));
+  } while (inbox.size > 0 || isOpen(state));
   return { status: state.status, outcomes: state.outcomes };
 }
 
 const isOpen = ({ status }: DisputeState) => status === 'opened' || status === 'under_review';
 
-/** Evidence that is being stored is answered before the run ends; so the number of updates of a run is bounded too. */
-const mayContinueAsNew = () => workflowInfo().continueAsNewSuggested && allHandlersFinished();
+type Inbox = Mailbox<DisputeEvent, DisputeResult>;
 
-async function run(input: DisputeWorkflowInput, inbox: DisputeEvent[], state: DisputeState): Promise<void> {
+/** An update that is being carried out is answered before the run ends. */
+const mayContinueAsNew = () => historyIsLong() && allHandlersFinished();
+
+async function run(disputeId: string, inbox: Inbox, state: DisputeState): Promise<void> {
   for (;;) {
-    const event = inbox.shift();
-    if (event) {
-      await apply(event, state);
-    } else if (!isOpen(state)) {
-      return;
-    } else if (mayContinueAsNew()) {
-      await continueAsNew<typeof disputeWorkflow>(input);
-    } else if (state.evidenceDueAt === null) {
-      await condition(() => inbox.length > 0 || mayContinueAsNew());
+    await inbox.workOff();
+    if (!isOpen(state)) return;
+    await inbox.continueWhenLong();
+    if (inbox.size > 0) continue;
+    if (state.evidenceDueAt === null) {
+      await condition(() => inbox.size > 0 || mayContinueAsNew());
     } else if (!(await somethingComes(inbox, state, state.evidenceDueAt))) {
-      const result = await expireDispute(input);
+      const result = await expireDispute({ disputeId });
       await conclude(state, result);
       if (result.status === 'opened') await sleep(CLOCK_PAUSE_MS);
     }
@@ -103,30 +107,25 @@ async function run(input: DisputeWorkflowInput, inbox: DisputeEvent[], state: Di
 }
 
 /** Waits for an event, evidence, or a history that is long enough; false when the evidence is due and none came. */
-async function somethingComes(inbox: DisputeEvent[], state: DisputeState, due: string): Promise<boolean> {
+async function somethingComes(inbox: Inbox, state: DisputeState, due: string): Promise<boolean> {
   const leftMs = Date.parse(due) - Date.now();
   if (leftMs <= 0) return false;
-  const came = () => inbox.length > 0 || state.evidenceDueAt !== due || mayContinueAsNew();
+  const came = () => inbox.size > 0 || state.evidenceDueAt !== due || mayContinueAsNew();
   const arrived = await condition(came, Math.min(leftMs, LONGEST_TIMER_MS));
   return arrived || leftMs > LONGEST_TIMER_MS;
 }
 
-async function apply(event: DisputeEvent, state: DisputeState): Promise<void> {
-  const result = await unlessRefused(
-    () =>
-      retryWhileEarly(
-        () => settleDispute(event),
-        ({ outcome }) => outcome === 'unknown_order' || outcome === 'order_not_paid',
-      ),
-    (message) => deadLetterDispute({ event, code: 'invalid_message', message }),
-  );
-  if (!result) return;
-  state.outcomes.push(result.outcome);
-  await conclude(state, result);
-  if (result.outcome in REFUSALS) {
-    const code = result.outcome as keyof typeof REFUSALS;
-    await deadLetterDispute({ event, code, message: REFUSALS[code] });
-  }
+function handlingOf(disputeId: string, state: DisputeState): Handling<DisputeEvent, DisputeResult> {
+  return {
+    apply: settleDispute,
+    judge: ({ outcome, waitUntil }) => ({ waitUntil, refusal: refusalOf(REFUSALS, outcome) }),
+    async conclude(_event, result) {
+      state.outcomes.push(result.outcome);
+      await conclude(state, result);
+    },
+    letterOf: ({ source, ...decided }) => ({ source, key: decided.orderId, decided }),
+    continueAsNew: (carried) => continueAsNew<typeof disputeWorkflow>({ disputeId, resume: { carried } }),
+  };
 }
 
 function adopt(state: DisputeState, { status, userId, evidenceDueAt }: DisputeResult): void {

@@ -1,10 +1,11 @@
 import {
   ActivityFailure,
   ApplicationFailure,
-  sleep,
+  workflowInfo,
   type ActivityOptions,
   type LocalActivityOptions,
 } from '@temporalio/workflow';
+import { HISTORY_BYTES_MAX, HISTORY_EVENTS_MAX } from '../contracts/workflow-limits';
 import { FAILURES } from '../contracts/workflows';
 
 /**
@@ -23,20 +24,32 @@ export const DECIDING_STEP: LocalActivityOptions = {
   localRetryThreshold: '10s',
 };
 
-/** A dead letter is retried until Kafka has it. */
+/** Dead letters are retried until Kafka has them; a try begins where the one before it came to. */
 export const DEAD_LETTER_STEP: ActivityOptions = {
-  startToCloseTimeout: '30s',
+  startToCloseTimeout: '5m',
+  heartbeatTimeout: '30s',
   retry: { initialInterval: '500ms', maximumInterval: '1m' },
 };
 
+/** Whether a run is to continue as a new one as soon as nothing of it would be lost. */
+export function historyIsLong(): boolean {
+  const { continueAsNewSuggested, historyLength, historySize } = workflowInfo();
+  return continueAsNewSuggested || historyLength >= HISTORY_EVENTS_MAX || historySize >= HISTORY_BYTES_MAX;
+}
+
+/** For the validator of an update: what it asks for is better asked of the next run, which begins in a moment. */
+export function refuseWhenFull(): void {
+  if (historyIsLong()) throw ApplicationFailure.nonRetryable('ask again', FAILURES.runIsFull);
+}
+
 /**
- * A deciding step of a message; when the database refuses its data for good, `deadLetter` is told why, and the workflow
- * goes on with what else there is.
+ * A deciding step of a message; when the database refuses its data for good, `refuse` is told why, and the workflow goes
+ * on with what else there is.
  * @returns undefined when it was refused.
  */
 export async function unlessRefused<R>(
   step: () => Promise<R>,
-  deadLetter: (message: string) => Promise<void>,
+  refuse: (reason: string) => void,
 ): Promise<R | undefined> {
   try {
     return await step();
@@ -44,27 +57,7 @@ export async function unlessRefused<R>(
     // A local activity's failure comes as it is, another's is wrapped.
     const cause = error instanceof ActivityFailure ? error.cause : error;
     if (!(cause instanceof ApplicationFailure) || cause.type !== FAILURES.dataRefused) throw error;
-    await deadLetter(`the database refuses it: ${cause.message}`);
+    refuse(`the database refuses it: ${cause.message}`);
     return undefined;
-  }
-}
-
-const EARLY_RETRY_FIRST_MS = 1_000;
-const EARLY_RETRY_CAP_MS = 60_000;
-
-/**
- * Webhooks overtake commits: an event that came too early is tried again, durably, with growing pauses, until the time
- * that its result names is up.
- */
-export async function retryWhileEarly<R extends { waitUntil: string | null }>(
-  attempt: () => Promise<R>,
-  isEarly: (result: R) => boolean,
-): Promise<R> {
-  for (let pauseMs = EARLY_RETRY_FIRST_MS; ; pauseMs = Math.min(pauseMs * 2, EARLY_RETRY_CAP_MS)) {
-    const result = await attempt();
-    if (!isEarly(result)) return result;
-    const leftMs = Date.parse(result.waitUntil ?? '') - Date.now();
-    if (!(leftMs > 0)) return result;
-    await sleep(Math.min(pauseMs, leftMs));
   }
 }

@@ -1,14 +1,13 @@
 import { continueAsNew, proxyActivities, proxyLocalActivities } from '@temporalio/workflow';
 import type { EventActivities } from '../activities/events';
-import type { EventWorkflowInput, EventWorkflowResult } from '../contracts/workflows';
-import { DEAD_LETTER_STEP, DECIDING_STEP } from './durable-steps';
+import type { DeadLetterActivities } from '../activities/dead-letters';
+import type { EventWorkflowInput, EventWorkflowResult, RefusedMessage } from '../contracts/workflows';
+import { CHILDREN_A_RUN } from '../contracts/workflow-limits';
+import { DEAD_LETTER_STEP, DECIDING_STEP, historyIsLong } from './durable-steps';
 import { startDeliveries } from './start-deliveries';
 
 const { fanOutEvent } = proxyLocalActivities<EventActivities>(DECIDING_STEP);
-const { deadLetterPublication } = proxyActivities<EventActivities>(DEAD_LETTER_STEP);
-
-/** Children of one run; a history that starts more goes on in another. Each batch is bounded by EVENT_FANOUT_BATCH_ROWS. */
-const CHILDREN_A_RUN = 500;
+const { deadLetterMessages } = proxyActivities<DeadLetterActivities>(DEAD_LETTER_STEP);
 
 /**
  * Hands a published event out: writes the delivery rows of all matching subscriptions, in steps, and starts a delivery
@@ -22,14 +21,24 @@ export async function eventWorkflow(input: EventWorkflowInput): Promise<EventWor
   for (;;) {
     const step = await fanOutEvent({ eventId, after, correlationId });
     if (step === null) {
-      await deadLetterPublication(input);
+      await deadLetterMessages([unpublished(input)]);
       return { outcome: 'unknown_event', started };
     }
     await startDeliveries(step.deliveries);
     started += step.deliveries.length;
     if (step.next === null) return { outcome: 'fanned_out', started };
     after = step.next;
-    if (started - startedBefore >= CHILDREN_A_RUN)
+    if (started - startedBefore >= CHILDREN_A_RUN || historyIsLong())
       return continueAsNew<typeof eventWorkflow>({ ...input, after, started });
   }
+}
+
+function unpublished({ eventId, correlationId, source }: EventWorkflowInput): RefusedMessage {
+  return {
+    source,
+    key: eventId,
+    code: 'unknown_event',
+    reason: `no event ${eventId} was published through the API`,
+    decided: { eventId, correlationId },
+  };
 }

@@ -1,9 +1,9 @@
 import {
   allHandlersFinished,
   condition,
+  continueAsNew,
   defineSignal,
   defineUpdate,
-  proxyActivities,
   proxyLocalActivities,
   setHandler,
 } from '@temporalio/workflow';
@@ -13,102 +13,99 @@ import {
   SIGNALS,
   UPDATES,
   type OrderEvent,
-  type OrderRunInput,
+  type OrderEventResult,
+  type OrderMessage,
   type OrderWorkflowInput,
   type OrderWorkflowResult,
+  type PaymentRequest,
+  type PayOrderResult,
   type RefundInput,
   type RefundResult,
 } from '../contracts/workflows';
-import { DEAD_LETTER_STEP, DECIDING_STEP, retryWhileEarly, unlessRefused } from './durable-steps';
+import { DECIDING_STEP, refuseWhenFull } from './durable-steps';
+import { Mailbox, type Handling } from './mailbox';
+import { refusalOf } from './refusals';
 import { markStatus } from './search-attributes';
 import { startDeliveries } from './start-deliveries';
 
 type Activities = OrderActivities & OrderWebhookActivities;
 const { payOrder, settleOrder, refundOrder } = proxyLocalActivities<Activities>(DECIDING_STEP);
-const { deadLetterRequest, deadLetterOrder } = proxyActivities<Activities>(DEAD_LETTER_STEP);
 
 /** Why a payment request or an order webhook can't be applied, for the dead letter. */
 const REFUSALS = {
   unknown_order: 'no order with this id exists',
   user_mismatch: 'the user differs from the order’s',
   amount_mismatch: 'amount or currency differ from the order',
+  payment_method_mismatch: 'the order is paid by a provider, not from the balance',
   event_conflict: 'it was said before with another user, amount, currency or body',
 } as const;
 
-type Message = { request: OrderWorkflowInput } | { event: OrderEvent };
+type Answer = PayOrderResult | OrderEventResult;
 
 /**
- * Everything that happens to one order, in the order in which it comes: it is paid from its user's balance (exactly
- * once: FINISHED when the debit went through, CANCELLED when there was no money), or by a provider's webhook, and
+ * Everything that happens to one order, in the order in which it comes: it is paid (exactly once: FINISHED when the money
+ * is there, CANCELLED when it is not) from its user's balance or, when a provider pays it, by that provider's webhook, and
  * refunded. Each decision is one database transaction; a repeated or late message finds it made.
- *
- * Started with a payment request, as it was before there were order webhooks, it handles that request first.
  */
-export async function orderWorkflow(input: OrderWorkflowInput | OrderRunInput): Promise<OrderWorkflowResult> {
-  const inbox: Message[] = 'source' in input ? [{ request: input }] : [];
-  const state: OrderWorkflowResult = { outcome: null, status: null, failureCode: null };
-  setHandler(
-    defineSignal<[OrderWorkflowInput]>(SIGNALS.paymentRequest),
-    (request) => void inbox.push({ request }),
+export async function orderWorkflow(input: OrderWorkflowInput): Promise<OrderWorkflowResult> {
+  const { resume } = input;
+  const state: OrderWorkflowResult = resume?.result ?? { outcome: null, status: null, failureCode: null };
+  const starting = new Set<Promise<void>>();
+  const inbox = new Mailbox(
+    handlingOf(input, state, () => starting.size > 0),
+    resume?.carried,
   );
-  setHandler(defineSignal<[OrderEvent]>(SIGNALS.orderEvent), (event) => void inbox.push({ event }));
+  setHandler(defineSignal<[PaymentRequest]>(SIGNALS.paymentRequest), (request) => inbox.receive({ request }));
+  setHandler(defineSignal<[OrderEvent]>(SIGNALS.orderEvent), (event) => inbox.receive({ event }));
   let refunds = 0;
-  setHandler(defineUpdate<RefundResult, [RefundInput]>(UPDATES.refund), (asked) => {
-    refunds += 1;
-    return refund(asked);
-  });
+  // Somebody waits for a refund: it goes past what waits in the inbox, and is answered when the money is decided. Its
+  // deliveries are started in the same workflow task, and the run goes on until they are.
+  setHandler(
+    defineUpdate<RefundResult, [RefundInput]>(UPDATES.refund),
+    async (asked) => {
+      refunds += 1;
+      const { deliveries, ...result } = await refundOrder(asked);
+      const started: Promise<void> = startDeliveries(deliveries).finally(() => starting.delete(started));
+      starting.add(started);
+      return result;
+    },
+    { validator: (_asked) => refuseWhenFull() },
+  );
   // What a run was started with may reach it only after its first step: without this, it would end before.
-  await condition(() => inbox.length > 0 || refunds > 0);
+  if (!resume) await condition(() => inbox.size > 0 || refunds > 0);
   do {
-    for (let next = inbox.shift(); next; next = inbox.shift())
-      Object.assign(state, 'request' in next ? await pay(next.request) : await settle(next.event));
+    await inbox.workOff();
     await condition(allHandlersFinished);
-  } while (inbox.length > 0);
+    await Promise.all(starting);
+  } while (inbox.size > 0 || starting.size > 0 || !allHandlersFinished());
   return state;
 }
 
-/** Also true after a repeated activity, which finds its own work done. */
-function isDecided(status: OrderWorkflowResult['status']): boolean {
-  return status !== null && status !== 'NEW';
-}
-
-async function pay(request: OrderWorkflowInput): Promise<OrderWorkflowResult | undefined> {
-  const paid = await unlessRefused(
-    () => payOrder(request),
-    (message) => deadLetterRequest({ request, code: 'invalid_message', message }),
-  );
-  if (!paid) return undefined;
-  const { deliveries, ...result } = paid;
-  if (isDecided(result.status)) markStatus(result.status);
-  await startDeliveries(deliveries);
-  if (result.outcome === 'unknown_order' || result.outcome === 'event_conflict')
-    await deadLetterRequest({ request, code: result.outcome, message: REFUSALS[result.outcome] });
-  return result;
-}
-
-async function settle(event: OrderEvent): Promise<OrderWorkflowResult | undefined> {
-  const settled = await unlessRefused(
-    () =>
-      retryWhileEarly(
-        () => settleOrder(event),
-        (result) => result.outcome === 'unknown_order',
-      ),
-    (message) => deadLetterOrder({ event, code: 'invalid_message', message }),
-  );
-  if (!settled) return undefined;
-  const { outcome, status, failureCode, deliveries } = settled;
-  if (isDecided(status)) markStatus(status, event.userId);
-  await startDeliveries(deliveries);
-  if (outcome in REFUSALS) {
-    const code = outcome as keyof typeof REFUSALS;
-    await deadLetterOrder({ event, code, message: REFUSALS[code] });
-  }
-  return { outcome, status, failureCode };
-}
-
-/** A refund is whoever asked for it waiting; it goes past what waits in the inbox. */
-async function refund(input: RefundInput): Promise<RefundResult> {
-  const { deliveries, ...result } = await refundOrder(input);
-  await startDeliveries(deliveries);
-  return result;
+function handlingOf(
+  { orderId }: OrderWorkflowInput,
+  state: OrderWorkflowResult,
+  isBusy: () => boolean,
+): Handling<OrderMessage, Answer> {
+  return {
+    apply: (message) => ('request' in message ? payOrder(message.request) : settleOrder(message.event)),
+    // Only a webhook overtakes the order's creation: a payment request comes out of it.
+    judge: (result) => ({
+      waitUntil: 'waitUntil' in result ? result.waitUntil : null,
+      refusal: refusalOf(REFUSALS, result.outcome),
+    }),
+    async conclude(message, { outcome, status, failureCode, deliveries }) {
+      Object.assign(state, { outcome, status, failureCode });
+      // Also true after a repeated activity, which finds its own work done.
+      if (status !== null && status !== 'NEW')
+        markStatus(status, 'event' in message ? message.event.userId : null);
+      await startDeliveries(deliveries);
+    },
+    letterOf: (message) => {
+      const { source, ...decided } = 'request' in message ? message.request : message.event;
+      return { source, key: orderId, decided };
+    },
+    isBusy,
+    continueAsNew: (carried) =>
+      continueAsNew<typeof orderWorkflow>({ orderId, resume: { carried, result: state } }),
+  };
 }

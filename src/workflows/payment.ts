@@ -4,27 +4,27 @@ import {
   continueAsNew,
   defineQuery,
   defineSignal,
-  proxyActivities,
   proxyLocalActivities,
   setHandler,
-  workflowInfo,
 } from '@temporalio/workflow';
 import type { PaymentActivities } from '../activities/payments';
 import {
   QUERIES,
   SIGNALS,
+  type ExpirePaymentInput,
   type PaymentWorkflowInput,
   type PaymentWorkflowResult,
   type ProviderEvent,
   type SettleOutcome,
   type SettleResult,
 } from '../contracts/workflows';
-import { DEAD_LETTER_STEP, DECIDING_STEP, retryWhileEarly, unlessRefused } from './durable-steps';
-import { startDeliveries } from './start-deliveries';
+import { DECIDING_STEP } from './durable-steps';
+import { Mailbox, type Handling } from './mailbox';
+import { refusalOf } from './refusals';
 import { markStatus } from './search-attributes';
+import { startDeliveries } from './start-deliveries';
 
 const { settlePayment, expirePayment } = proxyLocalActivities<PaymentActivities>(DECIDING_STEP);
-const { deadLetterEvent } = proxyActivities<PaymentActivities>(DEAD_LETTER_STEP);
 
 /** Why an outcome can't be applied, for the dead letter; outcomes that are not here are not dead-lettered. */
 const REFUSALS = {
@@ -36,9 +36,15 @@ const REFUSALS = {
 
 export interface PaymentState {
   status: PaymentWorkflowResult['status'];
+  /** What became of each event of this run, in order. */
   outcomes: SettleOutcome[];
   waitingEvents: number;
   expiresAt: string | null;
+}
+
+/** What a run knows of its payment. */
+interface Run extends Omit<PaymentState, 'waitingEvents'> {
+  known: ExpirePaymentInput | null;
 }
 
 /**
@@ -48,72 +54,55 @@ export interface PaymentState {
  */
 export async function paymentWorkflow(input: PaymentWorkflowInput): Promise<PaymentWorkflowResult> {
   const { resume } = input;
-  const inbox: ProviderEvent[] = [...(resume?.inbox ?? [])];
-  const state: PaymentState = {
+  const run: Run = {
     status: resume?.status ?? null,
     outcomes: [],
-    waitingEvents: 0,
     expiresAt: resume?.expiresAt ?? null,
+    known: resume?.known ?? null,
   };
-  setHandler(defineSignal<[ProviderEvent]>(SIGNALS.providerEvent), (event) => void inbox.push(event));
-  setHandler(defineQuery<PaymentState>(QUERIES.state), () => ({ ...state, waitingEvents: inbox.length }));
-  await run(input, inbox, state);
+  const inbox = new Mailbox(handlingOf(input, run), resume?.carried);
+  setHandler(defineSignal<[ProviderEvent]>(SIGNALS.providerEvent), (event) => inbox.receive(event));
+  setHandler(defineQuery<PaymentState>(QUERIES.state), () => {
+    const { status, outcomes, expiresAt } = run;
+    return { status, outcomes, expiresAt, waitingEvents: inbox.size };
+  });
+  await untilDecided(inbox, run);
   await condition(allHandlersFinished);
-  return { status: state.status, outcomes: state.outcomes };
+  return { status: run.status, outcomes: run.outcomes };
 }
 
-async function run(input: PaymentWorkflowInput, inbox: ProviderEvent[], state: PaymentState): Promise<void> {
-  const { provider, transactionId, resume } = input;
-  let known = resume?.known ?? null;
+async function untilDecided(inbox: Mailbox<ProviderEvent, SettleResult>, run: Run): Promise<void> {
   for (;;) {
-    if (workflowInfo().continueAsNewSuggested && canBeCarried(inbox)) {
-      const { status, expiresAt } = state;
-      await continueAsNew<typeof paymentWorkflow>({
-        provider,
-        transactionId,
-        resume: { inbox, status, expiresAt, known: known && withoutMessage(known) },
-      });
-    }
-    const event = inbox.shift();
-    if (event) {
-      const result = await unlessRefused(
-        () =>
-          retryWhileEarly(
-            () => settlePayment(event),
-            ({ outcome }) => outcome === 'unknown_transaction',
-          ),
-        (message) => deadLetterEvent({ event, code: 'invalid_message', message }),
-      );
-      if (!result) continue;
-      await conclude(state, result);
-      if (result.outcome in REFUSALS) await refuse(event, result.outcome as keyof typeof REFUSALS);
-      else known = event;
-    } else if (state.status === 'pending' && state.expiresAt !== null && known) {
-      const arrived = await condition(() => inbox.length > 0, msUntil(state.expiresAt));
-      if (!arrived) {
-        const { type, amountMinor, currency, correlationId } = known;
-        await conclude(
-          state,
-          await expirePayment({ provider, transactionId, type, amountMinor, currency, correlationId }),
-        );
-      }
-    } else {
-      return;
-    }
+    await inbox.workOff();
+    const { status, expiresAt, known } = run;
+    if (status !== 'pending' || expiresAt === null || !known) return;
+    const arrived = await condition(() => inbox.size > 0, msUntil(expiresAt));
+    if (!arrived) await conclude(run, await expirePayment(known));
   }
 }
 
-/** Of the 2 MB that Temporal takes as a run's input; the rest of a longer inbox is worked off before the run ends. */
-const CARRIED_CHARACTERS = 500_000;
-
-function canBeCarried(inbox: readonly ProviderEvent[]): boolean {
-  let characters = 0;
-  return inbox.every((event) => (characters += JSON.stringify(event).length) <= CARRIED_CHARACTERS);
-}
-
-/** What an expiry needs of the last event; its message is needed for a dead letter only, and may be large. */
-function withoutMessage(event: ProviderEvent): ProviderEvent {
-  return { ...event, source: { ...event.source, valueBase64: '', headers: {} } };
+function handlingOf(
+  { provider, transactionId }: PaymentWorkflowInput,
+  run: Run,
+): Handling<ProviderEvent, SettleResult> {
+  return {
+    apply: settlePayment,
+    judge: ({ outcome, waitUntil }) => ({ waitUntil, refusal: refusalOf(REFUSALS, outcome) }),
+    async conclude({ type, amountMinor, currency, correlationId }, result) {
+      if (!(result.outcome in REFUSALS))
+        run.known = { provider, transactionId, type, amountMinor, currency, correlationId };
+      await conclude(run, result);
+    },
+    letterOf: ({ source, ...decided }) => ({ source, key: transactionId, decided }),
+    continueAsNew: (carried) => {
+      const { status, expiresAt, known } = run;
+      return continueAsNew<typeof paymentWorkflow>({
+        provider,
+        transactionId,
+        resume: { carried, status, expiresAt, known },
+      });
+    },
+  };
 }
 
 /** At least a second, so that an expiry which for any reason leaves the payment pending does not spin. */
@@ -121,15 +110,11 @@ function msUntil(at: string): number {
   return Math.max(1_000, Date.parse(at) - Date.now());
 }
 
-async function conclude(state: PaymentState, result: SettleResult): Promise<void> {
-  state.outcomes.push(result.outcome);
-  state.status = result.status ?? state.status;
-  state.expiresAt = result.expiresAt;
+async function conclude(run: Run, result: SettleResult): Promise<void> {
+  run.outcomes.push(result.outcome);
+  run.status = result.status ?? run.status;
+  run.expiresAt = result.expiresAt;
   // Also after a repeated activity, which finds its own work done: what counts is where the payment stands.
   if (result.status !== null && result.status !== 'pending') markStatus(result.status, result.userId);
   await startDeliveries(result.deliveries);
-}
-
-async function refuse(event: ProviderEvent, code: keyof typeof REFUSALS): Promise<void> {
-  await deadLetterEvent({ event, code, message: REFUSALS[code] });
 }

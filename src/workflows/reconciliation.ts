@@ -1,6 +1,8 @@
 import { continueAsNew, proxyActivities } from '@temporalio/workflow';
 import type { LedgerActivities } from '../activities/ledger';
 import type { HousekeepingResult, ReconciliationSummary } from '../contracts/workflows';
+import { CHILDREN_A_RUN } from '../contracts/workflow-limits';
+import { historyIsLong } from './durable-steps';
 import { startDeliveries } from './start-deliveries';
 
 /** As long as a reconciliation may take; the database's own limit is RECONCILIATION_TIMEOUT_MS a check. */
@@ -16,8 +18,6 @@ const { sweepOverduePayments, saveSweepPosition, purgeIdempotencyKeys } = proxyA
 
 /** Steps of one run; the schedule starts the next run where this one ended. */
 const MAX_STEPS = 50;
-/** Children of one run; a run that starts more goes on in another. Each step is bounded by PAYMENT_SWEEP_BATCH_DELIVERIES. */
-const CHILDREN_A_RUN = 500;
 
 /** Run by a schedule: proves the ledger against itself. What it finds is a result, a metric and a log line. */
 export async function reconciliationWorkflow(): Promise<ReconciliationSummary> {
@@ -39,7 +39,8 @@ export async function housekeepingWorkflow(before?: HousekeepingResult): Promise
     await saveSweepPosition(position);
     result.expired += expired;
     children += deliveries.length;
-    if (children >= CHILDREN_A_RUN) return continueAsNew<typeof housekeepingWorkflow>(result);
+    if (children >= CHILDREN_A_RUN || historyIsLong())
+      return continueAsNew<typeof housekeepingWorkflow>(result);
   }
   return result;
 }

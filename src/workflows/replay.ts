@@ -8,10 +8,16 @@ import {
   proxyActivities,
   setHandler,
   sleep,
-  workflowInfo,
 } from '@temporalio/workflow';
 import type { ReplayActivities } from '../activities/replays';
-import { QUERIES, SIGNALS, type ReplayInput, type ReplayState } from '../contracts/workflows';
+import {
+  QUERIES,
+  SIGNALS,
+  type ReplayInput,
+  type ReplayProgress,
+  type ReplayState,
+} from '../contracts/workflows';
+import { historyIsLong } from './durable-steps';
 import { markStatus } from './search-attributes';
 import { startDeliveries } from './start-deliveries';
 
@@ -34,8 +40,7 @@ interface Wishes {
  */
 export async function replayWorkflow(input: ReplayInput): Promise<ReplayState['status']> {
   const wishes: Wishes = { paused: input.progress?.paused ?? false, cancel: false };
-  const start = { at: '', after: '', examined: 0, replayed: 0, paused: false };
-  const state: ReplayState = { ...(input.progress ?? start), status: 'running', reason: null };
+  const state: ReplayState = { ...(input.progress ?? START), status: 'running', reason: null };
   setHandler(defineSignal(SIGNALS.pause), () => void (wishes.paused = true));
   setHandler(defineSignal(SIGNALS.resume), () => void (wishes.paused = false));
   setHandler(defineSignal(SIGNALS.cancel), () => void (wishes.cancel = true));
@@ -52,7 +57,8 @@ export async function replayWorkflow(input: ReplayInput): Promise<ReplayState['s
 async function run(input: ReplayInput, wishes: Wishes, state: ReplayState): Promise<ReplayState['status']> {
   const { replayId, correlationId } = input;
   for (let progress = input.progress ?? null; ;) {
-    await whilePaused(input, wishes, state);
+    if (historyIsLong()) return continued(input, { ...(progress ?? START), paused: wishes.paused });
+    if (!(await whilePaused(input, wishes, state))) continue;
     if (wishes.cancel) return conclude(input, state, 'cancelled');
     const step = await stepReplay({ replayId, correlationId, progress });
     progress = { ...step.progress, paused: wishes.paused };
@@ -61,27 +67,35 @@ async function run(input: ReplayInput, wishes: Wishes, state: ReplayState): Prom
     await CancellationScope.nonCancellable(() => startAtRate(input, step.deliveries));
     if (step.stopped !== null) return conclude(input, state, 'stopped', step.stopped);
     if (step.done) return conclude(input, state, 'done');
-    if (workflowInfo().continueAsNewSuggested || workflowInfo().historyLength > HISTORY_EVENTS)
-      return continueAsNew<typeof replayWorkflow>({
-        ...input,
-        progress: { ...progress, paused: wishes.paused },
-      });
   }
 }
 
-/** Long before Temporal's limit: children that end write into this history too. */
-const HISTORY_EVENTS = 5_000;
+/** Before the first row. */
+const START: ReplayProgress = {
+  at: '1970-01-01T00:00:00Z',
+  after: '',
+  examined: 0,
+  replayed: 0,
+  paused: false,
+};
 
-async function whilePaused(input: ReplayInput, wishes: Wishes, state: ReplayState): Promise<void> {
-  if (!wishes.paused || wishes.cancel) return;
+function continued(input: ReplayInput, progress: ReplayProgress): Promise<never> {
+  return continueAsNew<typeof replayWorkflow>({ ...input, progress });
+}
+
+/** @returns false when it is paused still and the history grew long meanwhile: by signals, which write into it too. */
+async function whilePaused(input: ReplayInput, wishes: Wishes, state: ReplayState): Promise<boolean> {
+  if (!wishes.paused || wishes.cancel) return true;
   state.status = 'paused';
   await recordReplayState({ replayId: input.replayId, state });
   markStatus('paused');
-  await condition(() => !wishes.paused || wishes.cancel);
-  if (wishes.cancel) return;
+  await condition(() => !wishes.paused || wishes.cancel || historyIsLong());
+  if (wishes.cancel) return true;
+  if (wishes.paused) return false;
   state.status = 'running';
   markStatus('running');
   await recordReplayState({ replayId: input.replayId, state });
+  return true;
 }
 
 async function startAtRate(

@@ -2,7 +2,6 @@ import { defineSearchAttributeKey, WorkflowExecutionAlreadyStartedError } from '
 import {
   continueAsNew,
   ParentClosePolicy,
-  patched,
   proxyActivities,
   startChild,
   WorkflowIdReusePolicy,
@@ -15,9 +14,11 @@ import {
   WORKFLOWS,
   type DeliveryRef,
   type ReplayInput,
+  type ReplaySweepInput,
   type RetentionInput,
   type RetentionResult,
 } from '../contracts/workflows';
+import { historyIsLong } from './durable-steps';
 import { startDeliveries } from './start-deliveries';
 
 const RETRY = { initialInterval: '1s', maximumInterval: '1m' } as const;
@@ -29,8 +30,6 @@ const { strandedReplays, strandedDeliveries } = proxyActivities<ReplayActivities
 
 /** Steps of one run: a history that needs more goes on in another. */
 const MAX_STEPS = 500;
-/** Deliveries that one run of the sweep starts, about; the next run starts more. */
-const MAX_DELIVERIES = 2_000;
 const SUBSCRIPTION = defineSearchAttributeKey('RemitSubscriptionId', 'KEYWORD');
 
 /** Run by a schedule: deletes events that are older than their type is kept, with deliveries and attempts, in steps. */
@@ -49,29 +48,26 @@ export async function retentionWorkflow(input?: RetentionInput): Promise<Retenti
  * Run by a schedule: starts the workflows of replays that are written and not begun, and of deliveries that were sent
  * again by hand, because what wrote them crashed or could not reach Temporal. One that was started already is left
  * alone: its id is taken.
- * @returns how many replays were started.
+ * @returns how many replays were started, by this run and those that it continues.
  */
-export async function replaySweepWorkflow(): Promise<number> {
-  let started = 0;
-  let after: SweepPage['next'] = null;
-  for (let i = 0; i < MAX_STEPS; i++) {
-    const page: SweepPage = await strandedReplays(after);
-    for (const { id, subscriptionId, ratePerSecond } of page.replays)
-      if (await startReplay({ replayId: id, subscriptionId, ratePerSecond, correlationId: id })) started++;
-    if (page.next === null) break;
-    after = page.next;
-  }
-  if (patched('stranded-deliveries')) await startStrandedDeliveries();
-  return started;
-}
-
-async function startStrandedDeliveries(): Promise<void> {
-  let some = await strandedDeliveries([]);
-  for (let count = 0; some.length > 0; some = await strandedDeliveries(some.map(startedOf))) {
-    count += some.length;
+export async function replaySweepWorkflow(before?: ReplaySweepInput): Promise<number> {
+  let { started, after } = before ?? { started: 0, after: null };
+  if (!before?.replaysDone)
+    for (let isLast = false; !isLast; isLast = after === null) {
+      if (historyIsLong()) return continueAsNew<typeof replaySweepWorkflow>({ started, after });
+      const page: SweepPage = await strandedReplays(after);
+      for (const { id, subscriptionId, ratePerSecond } of page.replays)
+        if (await startReplay({ replayId: id, subscriptionId, ratePerSecond, correlationId: id })) started++;
+      after = page.next;
+    }
+  for (let some = await strandedDeliveries([]); some.length > 0;) {
     await startDeliveries(some);
-    if (count >= MAX_DELIVERIES) break;
+    // What was started is noted before the run ends: the next one is not handed the same.
+    some = await strandedDeliveries(some.map(startedOf));
+    if (some.length > 0 && historyIsLong())
+      return continueAsNew<typeof replaySweepWorkflow>({ started, after: null, replaysDone: true });
   }
+  return started;
 }
 
 const startedOf = ({ deliveryId, generation = 0 }: DeliveryRef) => ({ deliveryId, generation });

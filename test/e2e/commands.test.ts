@@ -111,7 +111,10 @@ const subscribe = async (url: string) =>
 describe('remit listen', () => {
   it('subscribes, shows and hands on what comes, refuses what is not signed, and unsubscribes when it is stopped', async () => {
     await ok('POST', '/event-types', { name: 'parcel.sent' });
-    const target = await subscriber((response) => void response.writeHead(202).end());
+    const target = await subscriber((response) => {
+      response.writeContinue();
+      response.writeHead(202).end();
+    });
     const command = remit(['listen', '--events', 'parcel.*', '--forward', `${target.url}/hooks`]);
     const [, url, id] = await eventually(() => {
       const found = /listening at (\S+) as (\S+) for/.exec(command.stdout());

@@ -1,4 +1,5 @@
-import { mkdtemp, rm } from 'node:fs/promises';
+import { execFile } from 'node:child_process';
+import { cp, mkdtemp, rm } from 'node:fs/promises';
 import os from 'node:os';
 import path from 'node:path';
 import { createLogger } from '../../src/platform/logging';
@@ -6,6 +7,7 @@ import { openDatabase, type Database } from '../../src/platform/postgres';
 import type { EmbeddedPart } from '../../src/embedded/stack';
 import { startLocalStack, type LocalStack } from '../../src/roles/local-stack';
 import { migrate } from '../../src/roles/migrate';
+import { PROJECT_ROOT } from '../../src/platform/project';
 import { eventually, freePort } from '../support/harness';
 import { startRole, type Child } from '../support/processes';
 
@@ -28,7 +30,7 @@ export class FaultStack {
     private readonly dataDir: string,
   ) {}
 
-  static async start(): Promise<FaultStack> {
+  static async start(env: NodeJS.ProcessEnv = {}): Promise<FaultStack> {
     const dataDir = await mkdtemp(path.join(os.tmpdir(), 'remit-faults-'));
     const stack = await startLocalStack({
       env: {
@@ -36,6 +38,7 @@ export class FaultStack {
         LOG_LEVEL: 'fatal',
         KAFKA_TOPIC_PARTITIONS: '3',
         UNKNOWN_TRANSACTION_WAIT_MS: '5000',
+        ...env,
       },
       dataDir,
       ports: 'free',
@@ -76,6 +79,50 @@ export class FaultStack {
     await this.stack.embedded!.kill(part);
     await new Promise((resolve) => setTimeout(resolve, awayMs));
     await this.stack.embedded!.restart(part);
+  }
+
+  /** In order, as an operator does. */
+  async stopRoles(roles: readonly RoleName[] = ROLES): Promise<void> {
+    const stopped = roles.map((role) => this.running.get(role));
+    for (const role of roles) this.running.delete(role);
+    await Promise.all(stopped.map((child) => child?.stop()));
+  }
+
+  async startRoles(roles: readonly RoleName[] = ROLES): Promise<void> {
+    await Promise.all(roles.map((role) => this.run(role)));
+  }
+
+  private folderOf(part: EmbeddedPart): string {
+    return path.join(this.dataDir, part);
+  }
+
+  /** A copy of a server's files while it does not run. @returns its folder. */
+  async backUp(part: EmbeddedPart): Promise<string> {
+    const copy = path.join(this.dataDir, 'run', `backup-${part}`);
+    await this.stack.embedded!.kill(part);
+    await cp(this.folderOf(part), copy, { recursive: true, preserveTimestamps: true });
+    await this.stack.embedded!.restart(part);
+    return copy;
+  }
+
+  /** A server's files are gone; what comes up in their place is empty, or a copy of former ones. */
+  async lose(part: EmbeddedPart, copy?: string): Promise<void> {
+    await this.stack.embedded!.kill(part);
+    await rm(this.folderOf(part), { recursive: true });
+    if (copy) await cp(copy, this.folderOf(part), { recursive: true, preserveTimestamps: true });
+    await this.stack.embedded!.restart(part);
+  }
+
+  /** A command of the CLI in a process of its own, on this stack. */
+  remit(...args: string[]): Promise<{ code: number; output: string }> {
+    return new Promise((resolve) => {
+      execFile(
+        process.execPath,
+        [path.join(PROJECT_ROOT, 'dist', 'cli.js'), ...args],
+        { env: { ...this.stack.env, LOG_LEVEL: 'error', REMIT_DATA_DIR: this.dataDir } },
+        (error, stdout, stderr) => resolve({ code: Number(error?.code ?? 0), output: `${stdout}${stderr}` }),
+      );
+    });
   }
 
   async stop(): Promise<void> {

@@ -3,6 +3,7 @@ import { settleDisputeEvent } from '../../src/domain/disputes';
 import { settleOrderEvent } from '../../src/domain/order-webhooks';
 import { createOrder, payOrder, type OrderView } from '../../src/domain/orders';
 import { refundOrder } from '../../src/domain/refunds';
+import type { PaymentMethod } from '../../src/contracts/messages';
 import type { DisputeEvent, OrderEvent } from '../../src/contracts/workflows';
 import type { Database } from '../../src/platform/postgres';
 import { CURRENCY, TENANT, userWith } from './money';
@@ -10,16 +11,29 @@ import { CURRENCY, TENANT, userWith } from './money';
 export const PROVIDER = 'payments';
 const DAY_MS = 86_400_000;
 
-/** A NEW order of the user. */
-export function placeOrder(db: Database, userId: string, amountMinor = 5_000n): Promise<OrderView> {
+/** A NEW order of the user, which the balance pays unless told otherwise. */
+export function placeOrder(
+  db: Database,
+  userId: string,
+  amountMinor = 5_000n,
+  paymentMethod: PaymentMethod = 'balance',
+  expiresAfterMs = DAY_MS,
+): Promise<OrderView> {
   return createOrder(db, {
     tenantId: TENANT,
     userId,
     amountMinor,
     currency: CURRENCY,
     description: 'Test order',
+    paymentMethod,
+    expiresAfterMs,
     correlationId: 'test',
   });
+}
+
+/** A NEW order that a provider pays, of a user with nothing but an account when none is named. */
+export async function placeProviderOrder(db: Database, userId?: string): Promise<OrderView> {
+  return placeOrder(db, userId ?? (await userWith(db)), 5_000n, 'provider');
 }
 
 export const payFromBalance = (db: Database, { id, userId, amountMinor, currency }: OrderView) =>

@@ -8,11 +8,13 @@ import { SERVICE_LOGIN, TEMPLATE_DATABASE, withDatabase, type SharedStack } from
 
 declare global {
   var remitTestStack: EmbeddedStack | undefined;
+  var remitTestDataDir: string | undefined;
 }
 
 /** Starts one real PostgreSQL, Kafka, Temporal and ClickHouse for all tests; each test file gets its own space in them. */
 export default async function globalSetup(): Promise<void> {
   const dataDir = await mkdtemp(path.join(os.tmpdir(), 'remit-test-'));
+  globalThis.remitTestDataDir = dataDir;
   const stack = await startEmbeddedStack({
     dataDir,
     outside: {},

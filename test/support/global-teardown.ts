@@ -1,8 +1,7 @@
 import { rm } from 'node:fs/promises';
-import type { SharedStack } from './shared-stack';
 
 export default async function globalTeardown(): Promise<void> {
   await globalThis.remitTestStack?.stop();
-  const shared = JSON.parse(process.env['REMIT_TEST_STACK'] ?? '{}') as Partial<SharedStack>;
-  if (shared.dataDir) await rm(shared.dataDir, { recursive: true, force: true });
+  // What this run has made, and not what a variable names.
+  if (globalThis.remitTestDataDir) await rm(globalThis.remitTestDataDir, { recursive: true, force: true });
 }

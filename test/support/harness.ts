@@ -59,6 +59,10 @@ export async function createTestSpace(options: SpaceOptions = {}): Promise<TestS
     NODE_ENV: 'test',
     LOG_LEVEL: process.env['LOG_LEVEL'] ?? 'fatal',
     DATABASE_URL: database.toString(),
+    // Machines that run tests are slower than a statement should ever be.
+    DATABASE_CONNECT_TIMEOUT_MS: '10000',
+    DATABASE_STATEMENT_TIMEOUT_MS: '15000',
+    DATABASE_ANSWER_TIMEOUT_MS: '20000',
     KAFKA_BROKERS: stack.kafka,
     KAFKA_TOPIC_PARTITIONS: '3',
     KAFKA_GROUP_PREFIX: name,

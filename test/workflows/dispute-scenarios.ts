@@ -10,6 +10,7 @@ import {
   type OrderEvent,
   type OrderEventResult,
 } from '../../src/contracts/workflows';
+import { messageRef } from '../support/message-refs';
 import type { Scenario } from './history-scenarios';
 
 const ORDER_ID = '00000000-0000-4000-8000-000000000002';
@@ -23,7 +24,7 @@ const webhook = {
   payloadHash: 'hash',
   receivedAt: PAST,
   correlationId: 'correlation',
-  source: { topic: 'webhooks', partition: 0, offset: '0', key: ORDER_ID, valueBase64: '', headers: {} },
+  source: messageRef('webhooks'),
 };
 const chargeback = (disputeId: string, status: DisputeEvent['status']): DisputeEvent => ({
   ...webhook,
@@ -71,7 +72,7 @@ function disputed(
       expireDispute: () => Promise.resolve(dispute({ status: 'expired' })),
       loadDispute: () => Promise.resolve(dispute({ outcome: 'unknown_dispute', status: null, userId: null })),
       submitDisputeEvidence: () => Promise.resolve({ outcome: 'ok', status: 'under_review' }),
-      deadLetterDispute: () => Promise.resolve(),
+      deadLetterMessages: () => Promise.resolve(),
     },
     ...(meanwhile ? { meanwhile } : {}),
   };
@@ -104,7 +105,7 @@ function order(
       settleOrder: () => Promise.resolve(ordered((left.length > 1 ? left.shift() : left[0]) ?? {})),
       refundOrder: () =>
         Promise.resolve({ outcome: 'ok', refundId: 'refund-1', refundableMinor: '0', deliveries: [] }),
-      deadLetterOrder: () => Promise.resolve(),
+      deadLetterMessages: () => Promise.resolve(),
     },
     ...(meanwhile ? { meanwhile } : {}),
   };

@@ -1,6 +1,7 @@
 import { randomUUID } from 'node:crypto';
 import { WorkflowUpdateFailedError } from '@temporalio/client';
 import {
+  FAILURES,
   QUERIES,
   SIGNALS,
   TASK_QUEUES,
@@ -12,9 +13,11 @@ import {
   type DisputeWorkflowResult,
   type EvidenceInput,
   type EvidenceResult,
+  type RefusedMessage,
 } from '../../src/contracts/workflows';
 import type { DisputeState } from '../../src/workflows/dispute';
 import { DataRefusedError } from '../../src/domain/conflicts';
+import { messageRef } from '../support/message-refs';
 import { keyword, playedStage } from '../support/workflow-env';
 
 const HOUR = 3_600_000;
@@ -24,7 +27,7 @@ const stage = playedStage([
   'expireDispute',
   'loadDispute',
   'submitDisputeEvidence',
-  'deadLetterDispute',
+  'deadLetterMessages',
 ]);
 
 const answer = (result: Partial<DisputeResult>): DisputeResult => ({
@@ -53,14 +56,7 @@ function event(disputeId: string, status: DisputeEvent['status'], receivedAt = n
     payloadHash: 'hash',
     receivedAt: receivedAt.toISOString(),
     correlationId: 'correlation',
-    source: {
-      topic: 'webhooks.disputes',
-      partition: 0,
-      offset: '0',
-      key: orderId,
-      valueBase64: '',
-      headers: {},
-    },
+    source: messageRef('webhooks.disputes'),
   };
 }
 
@@ -99,8 +95,8 @@ function played({ settle = [], expire = [], load = UNKNOWN, evidence }: Database
       calls.submitted += 1;
       return Promise.resolve(evidence);
     },
-    deadLetterDispute: ({ code }: { code: string }) => {
-      calls.dead.push(code);
+    deadLetterMessages: (messages: RefusedMessage[]) => {
+      calls.dead.push(...messages.map(({ code }) => code));
       return Promise.resolve();
     },
   });
@@ -319,22 +315,14 @@ describe('the dispute workflow', () => {
   });
 
   it('whose history is long finishes storing evidence, and then goes on in a new run', async () => {
-    const waitUntil = new Date((await stage.environment.currentTimeMs()) + HOUR).toISOString();
     const reviewed = answer({ outcome: 'noted', status: 'under_review' });
-    let paid = false;
     let stored: (result: EvidenceResult) => void = () => undefined;
     const storing = new Promise<EvidenceResult>((resolve) => (stored = resolve));
     let submitted = false;
     stage.play({
-      loadDispute: () => Promise.resolve(paid ? reviewed : UNKNOWN),
+      loadDispute: () => Promise.resolve(reviewed),
       settleDispute: ({ status }: DisputeEvent) =>
-        Promise.resolve(
-          !paid
-            ? answer({ outcome: 'order_not_paid', status: null, waitUntil })
-            : status === 'won'
-              ? answer({ status: 'won' })
-              : reviewed,
-        ),
+        Promise.resolve(status === 'won' ? answer({ status: 'won' }) : reviewed),
       submitDisputeEvidence: () => {
         submitted = true;
         return storing;
@@ -342,14 +330,17 @@ describe('the dispute workflow', () => {
     });
     const id = newId();
     const handle = stage.track(await start(id, 'under_review'));
-    for (let i = 0; i < 5; i++)
-      await handle.signal(SIGNALS.disputeEvent, { ...event(id, 'opened'), reason: 'x'.repeat(1_000_000) });
+    await until(handle, ({ status }) => status === 'under_review');
     const update = handle.executeUpdate(UPDATES.submitEvidence, { args: [evidenceOf(id)] });
     while (!submitted) await new Promise((resolve) => setTimeout(resolve, 20));
-    paid = true;
+    for (let i = 0; i < 5; i++)
+      await handle.signal(SIGNALS.disputeEvent, { ...event(id, 'opened'), reason: 'x'.repeat(900_000) });
     // Held up by nothing but the evidence: the run answers queries, and has not ended.
-    await until(handle, ({ status, waitingEvents }) => status === 'under_review' && waitingEvents === 0);
+    await until(handle, ({ outcomes, waitingEvents }) => outcomes.length === 6 && waitingEvents === 0);
     expect((await handle.describe()).runId).toBe(handle.signaledRunId);
+    // More evidence is better asked of the next run.
+    const more = handle.executeUpdate(UPDATES.submitEvidence, { args: [{ ...evidenceOf(id), hash: '2' }] });
+    await expect(more).rejects.toMatchObject({ cause: { type: FAILURES.runIsFull } });
     stored({ outcome: 'ok', status: 'under_review' });
     expect(await update).toEqual({ outcome: 'ok', status: 'under_review' });
     await handle.signal(SIGNALS.disputeEvent, event(id, 'won'));

@@ -9,14 +9,16 @@ import {
   type DeliveryRef,
   type EventWorkflowInput,
   type EventWorkflowResult,
+  type RefusedMessage,
 } from '../../src/contracts/workflows';
 import type { PurgePosition, PurgeStep } from '../../src/domain/event-retention';
 import { deliveryRef } from '../support/deliveries';
 import { eventually } from '../support/harness';
+import { messageRef } from '../support/message-refs';
 import { keyword, playedStage } from '../support/workflow-env';
 
 const stage = playedStage([
-  ...['fanOutEvent', 'deadLetterPublication', 'attemptDelivery', 'finishDelivery', 'deadLetterDelivery'],
+  ...['fanOutEvent', 'deadLetterMessages', 'attemptDelivery', 'finishDelivery', 'deadLetterDelivery'],
   ...['purgeEvents', 'strandedReplays', 'strandedDeliveries', 'stepReplay', 'recordReplayState'],
 ]);
 
@@ -44,8 +46,8 @@ function play(fanOut: (after: string) => FanOutResult | null | Promise<never>, m
       calls.fanOuts.push(after);
       return fanOut(after);
     },
-    deadLetterPublication: ({ eventId }: EventWorkflowInput) =>
-      Promise.resolve(void calls.deadLetters.push(eventId)),
+    deadLetterMessages: (messages: RefusedMessage[]) =>
+      Promise.resolve(void calls.deadLetters.push(...messages.map(({ key }) => key))),
     attemptDelivery: ({ deliveryId, attempt }: AttemptInput): Promise<AttemptResult> => {
       calls.attempts.push(deliveryId);
       return Promise.resolve({
@@ -58,7 +60,7 @@ function play(fanOut: (after: string) => FanOutResult | null | Promise<never>, m
   return calls;
 }
 
-const source = { topic: 'events', partition: 0, offset: '1', key: 'evt', valueBase64: '', headers: {} };
+const source = messageRef('events');
 async function start(eventId: string): Promise<WorkflowHandle> {
   const input: EventWorkflowInput = { eventId, correlationId: 'correlation', source };
   return stage.track(
@@ -105,15 +107,15 @@ describe('an event', () => {
   it('that nobody published becomes a dead letter, also when Kafka is away for a while', async () => {
     let failures = 3;
     const eventId = `evt_${randomUUID()}`;
-    const deadLetters: EventWorkflowInput[] = [];
+    const deadLetters: RefusedMessage[] = [];
     play(() => null, {
-      deadLetterPublication: (input: EventWorkflowInput) =>
+      deadLetterMessages: (messages: RefusedMessage[]) =>
         failures-- > 0
           ? Promise.reject(new Error('no broker'))
-          : Promise.resolve(void deadLetters.push(input)),
+          : Promise.resolve(void deadLetters.push(...messages)),
     });
     expect(await resultOf(await start(eventId))).toEqual({ outcome: 'unknown_event', started: 0 });
-    expect(deadLetters).toMatchObject([{ eventId, source }]);
+    expect(deadLetters).toMatchObject([{ key: eventId, code: 'unknown_event', source }]);
   });
 });
 

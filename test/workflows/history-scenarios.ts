@@ -13,6 +13,7 @@ import {
 } from '../../src/contracts/workflows';
 import type { PurgePosition, PurgeStep } from '../../src/domain/event-retention';
 import { loadConfig } from '../../src/platform/config';
+import { messageRef } from '../support/message-refs';
 import { DISPUTE_SCENARIOS, ORDER_WEBHOOK_SCENARIOS } from './dispute-scenarios';
 import { ORDER_SCENARIOS, PAYMENT_SCENARIOS } from './payment-scenarios';
 
@@ -115,7 +116,7 @@ function event(name: string, steps: (DeliveryRef[] | null)[]): Scenario {
   const input: EventWorkflowInput = {
     eventId: `evt_${name}`,
     correlationId: 'correlation',
-    source: { topic: 'events', partition: 0, offset: '1', key: name, valueBase64: '', headers: {} },
+    source: messageRef('events'),
   };
   const left = [...steps];
   return {
@@ -130,7 +131,7 @@ function event(name: string, steps: (DeliveryRef[] | null)[]): Scenario {
         const next = left.length > 0 ? (deliveries?.at(-1)?.subscriptionId ?? null) : null;
         return Promise.resolve(deliveries && { deliveries, next });
       },
-      deadLetterPublication: () => Promise.resolve(),
+      deadLetterMessages: () => Promise.resolve(),
       attemptDelivery: ({ attempt }: AttemptInput): Promise<AttemptResult> =>
         Promise.resolve({ ...ANSWER, ...DELIVERED, attempts: attempt }),
     },
@@ -200,6 +201,7 @@ export const SCENARIOS: readonly Scenario[] = [
         replays: [{ id: 'swept', subscriptionId: 'sub_1', ratePerSecond: 10 }],
         next: null,
       }),
+    strandedDeliveries: () => Promise.resolve([]),
     stepReplay: () =>
       Promise.resolve({
         deliveries: [],

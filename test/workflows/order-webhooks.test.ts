@@ -8,23 +8,24 @@ import {
   WORKFLOWS,
   type OrderEvent,
   type OrderEventResult,
-  type OrderWorkflowInput,
+  type PaymentRequest,
   type PayOrderResult,
   type RefundInput,
   type RefundResult,
+  type RefusedMessage,
 } from '../../src/contracts/workflows';
+import { deliveryRef } from '../support/deliveries';
+import { eventually } from '../support/harness';
+import { messageRef } from '../support/message-refs';
 import { keyword, playedStage } from '../support/workflow-env';
 
-const stage = playedStage(['payOrder', 'settleOrder', 'refundOrder', 'deadLetterOrder', 'deadLetterRequest']);
-
-const source = (topic: string, key: string) => ({
-  topic,
-  partition: 0,
-  offset: '0',
-  key,
-  valueBase64: '',
-  headers: {},
-});
+const stage = playedStage([
+  'payOrder',
+  'settleOrder',
+  'refundOrder',
+  'deadLetterMessages',
+  'attemptDelivery',
+]);
 
 function event(orderId: string, status: OrderEvent['status']): OrderEvent {
   return {
@@ -38,18 +39,18 @@ function event(orderId: string, status: OrderEvent['status']): OrderEvent {
     payloadHash: 'hash',
     receivedAt: new Date().toISOString(),
     correlationId: 'correlation',
-    source: source('webhooks.orders', orderId),
+    source: messageRef('webhooks.orders'),
   };
 }
 
-function request(orderId: string): OrderWorkflowInput {
+function request(orderId: string): PaymentRequest {
   return {
     orderId,
     userId: 'user-1',
     amountMinor: '5000',
     currency: 'TRY',
     correlationId: 'correlation',
-    source: source('payment-request', orderId),
+    source: messageRef('payment-request'),
   };
 }
 
@@ -94,8 +95,8 @@ function played(answers: OrderEventResult[], paid: Partial<PayOrderResult> = {})
       calls.log.push(`refund ${refundId}`);
       return Promise.resolve({ ...REFUNDED, refundId, deliveries: [] });
     },
-    deadLetterOrder: ({ code }: { code: string }) => {
-      calls.dead.push(code);
+    deadLetterMessages: (messages: RefusedMessage[]) => {
+      calls.dead.push(...messages.map(({ code }) => code));
       return Promise.resolve();
     },
   });
@@ -189,6 +190,44 @@ describe('the order workflow, asked for a refund', () => {
     const handle = await startWorkflowOperation.workflowHandle();
     expect(await handle.result()).toEqual({ outcome: null, status: null, failureCode: null });
     expect(calls.log).toEqual([`refund ${input.refundId}`]);
+  });
+
+  it('answers when the money is decided, and starts the deliveries afterwards, all of them', async () => {
+    const id = randomUUID();
+    const refs = Array.from({ length: 20 }, (_, n) =>
+      deliveryRef({ eventId: `evt_${id}`, subscriptionId: `sub_${n}` }),
+    );
+    const started: string[] = [];
+    stage.play({
+      refundOrder: ({ refundId }: RefundInput) =>
+        Promise.resolve({ ...REFUNDED, refundId, deliveries: refs }),
+      attemptDelivery: ({ deliveryId }: { deliveryId: string }) => {
+        started.push(deliveryId);
+        return Promise.resolve({
+          ...{ verdict: 'delivered', result: 'delivered', statusCode: 200, attempts: 1, retryAfterMs: null },
+        });
+      },
+    });
+    const input = refundOf(id);
+    const handle = await stage.environment.client.workflow.start(WORKFLOWS.order, {
+      workflowId: workflowId.order(id),
+      taskQueue: TASK_QUEUES.orders,
+      args: [{ orderId: id }],
+    });
+    await handle.executeUpdate<RefundResult, [RefundInput]>(UPDATES.refund, {
+      args: [input],
+      updateId: input.refundId,
+    });
+    await handle.result();
+    const { events } = await handle.fetchHistory();
+    const answered = events!.findIndex((event) => event.workflowExecutionUpdateCompletedEventAttributes);
+    const children = events!.flatMap((event, index) =>
+      event.childWorkflowExecutionStartedEventAttributes ? [index] : [],
+    );
+    expect(answered).toBeGreaterThan(0);
+    expect(children).toHaveLength(refs.length);
+    expect(answered).toBeLessThan(Math.min(...children));
+    await eventually(() => expect(started.sort()).toEqual(refs.map((ref) => ref.deliveryId).sort()));
   });
 
   it('answers the update while a webhook waits for its order, and then goes on', async () => {

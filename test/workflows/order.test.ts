@@ -3,15 +3,17 @@ import {
   TASK_QUEUES,
   workflowId,
   WORKFLOWS,
-  type OrderWorkflowInput,
+  SIGNALS,
+  type PaymentRequest,
   type PayOrderResult,
 } from '../../src/contracts/workflows';
 import { DataRefusedError } from '../../src/domain/conflicts';
+import { messageRef, playedDeadLetters } from '../support/message-refs';
 import { keyword, playedStage } from '../support/workflow-env';
 
-const stage = playedStage(['payOrder', 'deadLetterRequest']);
+const stage = playedStage(['payOrder', 'deadLetterMessages']);
 
-function request(): OrderWorkflowInput {
+function request(): PaymentRequest {
   const orderId = randomUUID();
   return {
     orderId,
@@ -19,38 +21,31 @@ function request(): OrderWorkflowInput {
     amountMinor: '5000',
     currency: 'TRY',
     correlationId: 'correlation',
-    source: {
-      topic: 'payment-request',
-      partition: 0,
-      offset: '0',
-      key: orderId,
-      valueBase64: '',
-      headers: {},
-    },
+    source: messageRef('payment-request'),
   };
 }
 
 function played(answers: (PayOrderResult | Error)[]) {
-  const calls = { paid: [] as OrderWorkflowInput[], dead: [] as { code: string }[] };
+  const { letters, deadLetterMessages } = playedDeadLetters();
+  const calls = { paid: [] as PaymentRequest[], dead: letters };
   const activities = {
-    payOrder: (input: OrderWorkflowInput): Promise<PayOrderResult> => {
+    payOrder: (input: PaymentRequest): Promise<PayOrderResult> => {
       calls.paid.push(input);
       const next = answers.length > 1 ? answers.shift()! : answers[0]!;
       return next instanceof Error ? Promise.reject(next) : Promise.resolve(next);
     },
-    deadLetterRequest: (input: { code: string }): Promise<void> => {
-      calls.dead.push(input);
-      return Promise.resolve();
-    },
+    deadLetterMessages,
   };
   return { calls, activities };
 }
 
-function start(input: OrderWorkflowInput) {
-  return stage.environment.client.workflow.start(WORKFLOWS.order, {
+function start(input: PaymentRequest) {
+  return stage.environment.client.workflow.signalWithStart(WORKFLOWS.order, {
     workflowId: workflowId.order(input.orderId),
     taskQueue: TASK_QUEUES.orders,
-    args: [input],
+    args: [{ orderId: input.orderId }],
+    signal: SIGNALS.paymentRequest,
+    signalArgs: [input],
   });
 }
 
@@ -100,7 +95,7 @@ describe('the order workflow', () => {
     expect(calls.dead).toMatchObject([{ code: 'invalid_message' }]);
   });
 
-  it.each(['unknown_order', 'event_conflict'] as const)(
+  it.each(['unknown_order', 'payment_method_mismatch', 'event_conflict'] as const)(
     'dead-letters a request that is refused as %s',
     async (outcome) => {
       const { calls, activities } = played([answer({ outcome, status: null })]);

@@ -5,22 +5,13 @@ import {
   workflowId,
   WORKFLOWS,
   type DeliveryRef,
-  type OrderWorkflowInput,
+  type PaymentRequest,
   type PayOrderResult,
   type ProviderEvent,
   type SettleResult,
-  type SourceMessage,
 } from '../../src/contracts/workflows';
+import { messageRef } from '../support/message-refs';
 import type { Scenario } from './history-scenarios';
-
-const source = (topic: string, key: string): SourceMessage => ({
-  topic,
-  partition: 0,
-  offset: '0',
-  key,
-  valueBase64: '',
-  headers: {},
-});
 
 const delivery = (name: string): DeliveryRef => ({
   deliveryId: '00000000-0000-4000-8000-000000000001',
@@ -63,6 +54,7 @@ function payment(
   statuses: ProviderEvent['status'][],
   answers: Partial<SettleResult>[],
   meanwhile?: (handle: WorkflowHandle) => Promise<void>,
+  resumed?: ProviderEvent['status'][],
 ): Scenario {
   const event = (status: ProviderEvent['status']): ProviderEvent => ({
     provider: 'decard',
@@ -75,7 +67,7 @@ function payment(
     payloadHash: 'hash',
     receivedAt: '2026-11-21T00:00:00.000Z',
     correlationId: 'correlation',
-    source: source('payment.webhook.decard', name),
+    source: messageRef('payment.webhook.decard'),
   });
   const [first, ...later] = statuses.map(event);
   const left = answers.map(settled);
@@ -84,12 +76,20 @@ function payment(
     workflowType: WORKFLOWS.payment,
     workflowId: workflowId.payment('decard', name),
     taskQueue: TASK_QUEUES.payments,
-    input: { provider: 'decard', transactionId: name },
+    input: {
+      ...{ provider: 'decard', transactionId: name },
+      ...(resumed && {
+        resume: {
+          carried: { messages: resumed.map(event), earlySince: PAST },
+          ...{ status: null, expiresAt: null, known: null },
+        },
+      }),
+    },
     signal: { name: SIGNALS.providerEvent, input: first },
     activities: {
       settlePayment: () => Promise.resolve(left.length > 1 ? left.shift() : left[0]),
       expirePayment: () => Promise.resolve(settled({ status: 'expired', failureCode: 'expired' })),
-      deadLetterEvent: () => Promise.resolve(),
+      deadLetterMessages: () => Promise.resolve(),
       ...DELIVERED,
     },
     meanwhile: async (handle) => {
@@ -100,20 +100,21 @@ function payment(
 }
 
 function order(name: string, answer: Partial<PayOrderResult>): Scenario {
-  const input: OrderWorkflowInput = {
+  const request: PaymentRequest = {
     orderId: name,
     userId: 'user-1',
     amountMinor: '5000',
     currency: 'TRY',
     correlationId: 'correlation',
-    source: source('payment-request', name),
+    source: messageRef('payment-request'),
   };
   return {
     name,
     workflowType: WORKFLOWS.order,
     workflowId: workflowId.order(name),
     taskQueue: TASK_QUEUES.orders,
-    input,
+    input: { orderId: name },
+    signal: { name: SIGNALS.paymentRequest, input: request },
     activities: {
       payOrder: () =>
         Promise.resolve({
@@ -123,7 +124,7 @@ function order(name: string, answer: Partial<PayOrderResult>): Scenario {
           deliveries: [],
           ...answer,
         }),
-      deadLetterRequest: () => Promise.resolve(),
+      deadLetterMessages: () => Promise.resolve(),
       ...DELIVERED,
     },
   };
@@ -157,6 +158,23 @@ export const PAYMENT_SCENARIOS: readonly Scenario[] = [
   ),
   payment('payment-amount-mismatch', ['success'], [{ outcome: 'amount_mismatch', status: 'pending' }]),
   payment('payment-duplicate', ['success'], [{ outcome: 'duplicate' }]),
+  payment(
+    'payment-cancelled-while-early',
+    ['success'],
+    [{ outcome: 'unknown_transaction', status: null, userId: null, waitUntil: FAR }],
+    async (handle) => void (await handle.cancel()),
+  ),
+  payment(
+    'payment-continued-while-early',
+    ['success'],
+    [
+      { outcome: 'unknown_transaction', status: null, userId: null, waitUntil: FAR },
+      { outcome: 'noted', status: 'pending', expiresAt: FAR },
+      {},
+    ],
+    undefined,
+    ['pending'],
+  ),
 ];
 
 export const ORDER_SCENARIOS: readonly Scenario[] = [

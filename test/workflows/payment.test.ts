@@ -1,5 +1,4 @@
 import { randomUUID } from 'node:crypto';
-import type { DeadLetterInput } from '../../src/activities/payments';
 import {
   QUERIES,
   SIGNALS,
@@ -14,13 +13,14 @@ import {
   type SettleResult,
 } from '../../src/contracts/workflows';
 import { DataRefusedError } from '../../src/domain/conflicts';
+import { messageRef, playedDeadLetters } from '../support/message-refs';
 import { keyword, playedStage } from '../support/workflow-env';
 
 const HOUR = 3_600_000;
 const stage = playedStage([
   'settlePayment',
   'expirePayment',
-  'deadLetterEvent',
+  'deadLetterMessages',
   'attemptDelivery',
   'finishDelivery',
   'deadLetterDelivery',
@@ -45,14 +45,7 @@ function providerEvent(
     payloadHash: 'hash',
     receivedAt: new Date().toISOString(),
     correlationId: 'correlation',
-    source: {
-      topic: 'payment.webhook.decard',
-      partition: 0,
-      offset: '0',
-      key: transactionId,
-      valueBase64: '',
-      headers: {},
-    },
+    source: messageRef('payment.webhook.decard'),
   };
 }
 
@@ -69,10 +62,11 @@ const answer = (result: Partial<SettleResult>): SettleResult => ({
 
 /** Plays the database: each settle call takes the next answer; the last one repeats. */
 function played(answers: (SettleResult | Error)[]) {
+  const { letters, deadLetterMessages } = playedDeadLetters();
   const calls = {
     settled: [] as ProviderEvent[],
     expired: [] as ExpirePaymentInput[],
-    dead: [] as DeadLetterInput[],
+    dead: letters,
     delivered: [] as string[],
   };
   const activities = {
@@ -85,10 +79,7 @@ function played(answers: (SettleResult | Error)[]) {
       calls.expired.push(input);
       return Promise.resolve(answer({ status: 'expired', failureCode: 'expired' }));
     },
-    deadLetterEvent: (input: DeadLetterInput): Promise<void> => {
-      calls.dead.push(input);
-      return Promise.resolve();
-    },
+    deadLetterMessages,
     attemptDelivery: ({ deliveryId }: { deliveryId: string }) => {
       calls.delivered.push(deliveryId);
       return Promise.resolve({
@@ -177,7 +168,7 @@ describe('the payment workflow', () => {
     const event = providerEvent(randomUUID(), 'success');
     const handle = await begin(event);
     expect(await handle.result()).toEqual({ status: null, outcomes: ['unknown_transaction'] });
-    expect(calls.dead).toMatchObject([{ code: 'unknown_transaction', event: { source: event.source } }]);
+    expect(calls.dead).toMatchObject([{ code: 'unknown_transaction', source: event.source }]);
     expect(await stage.environment.currentTimeMs()).toBeGreaterThanOrEqual(Date.parse(waitUntil));
   });
 
@@ -216,48 +207,6 @@ describe('the payment workflow', () => {
       outcomes: ['applied'],
     });
     expect(calls.settled).toHaveLength(2);
-  });
-
-  it('goes on in a new run when its history is long, with no more of its inbox than a run can be given', async () => {
-    const nowMs = await stage.environment.currentTimeMs();
-    const inHours = (hours: number) => new Date(nowMs + hours * HOUR).toISOString();
-    let known = false;
-    const settled: string[] = [];
-    const { activities } = played([]);
-    stage.play({
-      ...activities,
-      settlePayment: ({ status, source }: ProviderEvent) => {
-        if (!known)
-          return Promise.resolve(
-            answer({ outcome: 'unknown_transaction', status: null, userId: null, waitUntil: inHours(1) }),
-          );
-        settled.push(`${status} ${source.valueBase64.length}`);
-        return Promise.resolve(
-          status === 'success'
-            ? answer({})
-            : answer({ outcome: 'noted', status: 'pending', expiresAt: inHours(72) }),
-        );
-      },
-    });
-    const transactionId = randomUUID();
-    const large = (characters: number): ProviderEvent => {
-      const event = providerEvent(transactionId, 'pending');
-      return { ...event, source: { ...event.source, valueBase64: 'x'.repeat(characters) } };
-    };
-    const handle = await begin(large(900_000));
-    // More than a history may grow before Temporal suggests a new run, while the first event waits for its transaction.
-    for (let i = 1; i <= 5; i++) await begin(large(900_000 + i));
-    await begin(large(10));
-    await begin(providerEvent(transactionId, 'success'));
-    known = true;
-    expect(await handle.result()).toMatchObject({ status: 'succeeded' });
-    expect(settled).toEqual([
-      ...Array.from({ length: 6 }, (_, i) => `pending ${900_000 + i}`),
-      'pending 10',
-      'success 0',
-    ]);
-    const { runId } = await handle.describe();
-    expect(runId).not.toBe(handle.signaledRunId);
   });
 
   it('opens a short run for an event that comes after the end, and ends again', async () => {

@@ -63,7 +63,7 @@ export const accountRoutes: Route[] = [
     access: 'user',
     body: TopUpBody,
     responses: { 200: { description: 'The balance afterwards', schema: AccountBalance } },
-    problems: ['not_found'],
+    problems: ['not_found', 'unprocessable'],
     async handle({ deps, caller, body, correlationId, operationId }) {
       const currency = body.currency ?? deps.config.DEFAULT_CURRENCY;
       const account = await topUp(deps.database, {

@@ -50,6 +50,7 @@ export const eventTypeRoutes: Route[] = [
     access: 'token',
     scope: 'admin',
     body: CreateEventTypeBody,
+    anyJson: true,
     responses: {
       201: {
         description: 'The event type',
@@ -57,10 +58,11 @@ export const eventTypeRoutes: Route[] = [
         headers: { Location: 'where it is', ...ETAG },
       },
     },
-    problems: ['conflict', 'unprocessable'],
+    problems: ['conflict', 'unprocessable', 'schema_too_complex'],
     async handle({ deps, body, ...call }) {
       const created = await createEventType(
         deps.database,
+        deps.eventSchemas,
         actorOf(call),
         body,
         deps.config.EVENT_TYPES_MAX_PER_TENANT,
@@ -119,10 +121,11 @@ export const eventTypeRoutes: Route[] = [
     ifMatch: 'required',
     params: EventTypeParams,
     body: UpdateEventTypeBody,
+    anyJson: true,
     responses: { 200: { description: 'The event type', schema: EventType, headers: ETAG } },
-    problems: ['not_found'],
+    problems: ['not_found', 'schema_too_complex'],
     async handle({ deps, params, body, expected, ...call }) {
-      const updated = await updateEventType(deps.database, actorOf(call), {
+      const updated = await updateEventType(deps.database, deps.eventSchemas, actorOf(call), {
         name: nameOf(params.name),
         expected,
         changes: given(body),

@@ -38,6 +38,7 @@ export const eventRoutes: Route[] = [
     description: `It is stored and will be delivered to every subscription that matches. ${ABOUT_IDS}`,
     access: 'token',
     body: PublishEventBody,
+    anyJson: true,
     responses: {
       202: {
         description: 'The event is stored',
@@ -45,9 +46,9 @@ export const eventRoutes: Route[] = [
         headers: { Location: 'where it is' },
       },
     },
-    problems: ['conflict', 'unprocessable'],
+    problems: ['conflict', 'unprocessable', 'schema_too_complex'],
     async handle({ deps, body, operationId, ...call }) {
-      const [published] = await publishEvents(deps.database, deps.eventValidators, actorOf(call), [body], {
+      const [published] = await publishEvents(deps.database, deps.eventSchemas, actorOf(call), [body], {
         operationId,
         maxMessageBytes: deps.config.KAFKA_MESSAGE_MAX_BYTES,
       });
@@ -67,15 +68,16 @@ export const eventRoutes: Route[] = [
     description: ABOUT_IDS,
     access: 'token',
     body: PublishBatchBody,
+    anyJson: true,
     responses: { 202: { description: 'The events are stored, in the order given', schema: PublishedBatch } },
-    problems: ['conflict', 'unprocessable'],
+    problems: ['conflict', 'unprocessable', 'schema_too_complex'],
     async handle({ deps, body, operationId, ...call }) {
       const max = deps.config.EVENTS_BATCH_MAX_EVENTS;
       if (body.events.length > max)
         throw new RemitError('invalid_request', 'Some fields are not valid.', [
           { path: 'events', message: `must have at most ${max} events` },
         ]);
-      const items = await publishEvents(deps.database, deps.eventValidators, actorOf(call), body.events, {
+      const items = await publishEvents(deps.database, deps.eventSchemas, actorOf(call), body.events, {
         operationId,
         maxMessageBytes: deps.config.KAFKA_MESSAGE_MAX_BYTES,
         pathOf: (index, field) => `events.${index}.${field}`,

@@ -5,12 +5,13 @@ import { formatMinor, parseMajorAmount } from '../../contracts/money';
 import { createOrder, getOrder, listOrders, type OrderView } from '../../domain/orders';
 import { defineRoute, pageLimits, type Route } from './route';
 
-function orderOf({ amountMinor, createdAt, decidedAt, ...order }: OrderView) {
+function orderOf({ amountMinor, createdAt, decidedAt, expiresAt, ...order }: OrderView) {
   return {
     ...order,
     amount: formatMinor(amountMinor, order.currency),
     createdAt: createdAt.toISOString(),
     decidedAt: decidedAt?.toISOString() ?? null,
+    expiresAt: expiresAt?.toISOString() ?? null,
   };
 }
 
@@ -21,9 +22,9 @@ export const orderRoutes: Route[] = [
     path: '/orders',
     operationId: 'createOrder',
     tag: 'Orders',
-    summary: 'Place an order, to be paid from the user’s balance',
+    summary: 'Place an order, to be paid from the user’s balance or by a provider',
     description:
-      'Answers at once with status NEW; the order becomes FINISHED or CANCELLED when its payment is decided.',
+      'Answers at once with status NEW; the order becomes FINISHED or CANCELLED when its payment is decided: with paymentMethod balance (the default) as soon as the balance was debited or lacks funds, with provider when the provider’s webhook says so, or when it expires unpaid.',
     access: 'user',
     body: CreateOrderBody,
     responses: { 201: { description: 'The order', schema: Order, headers: { Location: 'where it is' } } },
@@ -36,6 +37,8 @@ export const orderRoutes: Route[] = [
         amountMinor: parseMajorAmount(body.amount, currency),
         currency,
         description: body.description,
+        paymentMethod: body.paymentMethod,
+        expiresAfterMs: deps.config.PAYMENT_EXPIRES_AFTER_MS,
         correlationId,
       });
       return { status: 201, body: orderOf(order), headers: { Location: `/orders/${order.id}` } };

@@ -1,14 +1,14 @@
-import { isUtf8 } from 'node:buffer';
 import express, { type Request, type RequestHandler, type Response } from 'express';
 import { z } from 'zod';
 import { RemitError } from '../../contracts/errors';
-import { Accepted, hasRoundedAmount, ProviderName } from '../../contracts/http';
+import { Accepted, ProviderName } from '../../contracts/http';
 import { DecardEvent, HEADERS } from '../../contracts/messages';
 import { AmountError, parseMajorAmount } from '../../contracts/money';
 import { ConfigError, type Config } from '../../platform/config';
 import { NotQueuedError } from '../../platform/kafka';
 import { metrics } from '../../platform/metrics';
 import { paymentWebhookTopic, PROVIDERS, type Provider } from '../../platform/topics';
+import { readJson, requireJson } from '../json-body';
 import { invalidRequest } from '../problem';
 import { decodeSecret, verifySignature } from '../provider-signature';
 import type { ApiDeps, RawRoute } from './route';
@@ -100,8 +100,7 @@ function receive(deps: ApiDeps): RequestHandler[] {
   const find: RequestHandler = (request, response, next) => {
     const endpoint = endpoints.get(String(request.params['provider']));
     if (!endpoint) throw new RemitError('not_found', 'There is no such provider.');
-    if (!request.is('application/json'))
-      throw new RemitError('unsupported_media_type', 'Send application/json in UTF-8, not compressed.');
+    requireJson(request);
     response.locals['endpoint'] = endpoint;
     next();
   };
@@ -144,22 +143,9 @@ export function resultOf(error: unknown): string {
   return error instanceof RemitError && error.code === 'signature_invalid' ? 'signature_invalid' : 'invalid';
 }
 
-/** @throws RemitError invalid_json. */
-export function readJson(bytes: Buffer): { text: string; json: unknown } {
-  try {
-    if (!isUtf8(bytes)) throw new SyntaxError('not UTF-8');
-    const text = bytes.toString('utf8');
-    return { text, json: JSON.parse(text) as unknown };
-  } catch {
-    throw new RemitError('invalid_json', 'The body is not valid JSON in UTF-8.');
-  }
-}
-
 /** Checks that an amount can be read exactly. @throws RemitError invalid_request that names it. */
-export function requireExactAmount(text: string, amount: number | string, currency: string): void {
+export function requireExactAmount(amount: number | string, currency: string): void {
   try {
-    if (hasRoundedAmount(text))
-      throw new AmountError('has too many digits for a JSON number; send it as a string');
     parseMajorAmount(amount, currency);
   } catch (error) {
     if (!(error instanceof AmountError)) throw error;
@@ -175,11 +161,11 @@ export function requireExactAmount(text: string, amount: number | string, curren
  * @throws RemitError invalid_json, invalid_request that names each field.
  */
 function readEvent(provider: Provider, bytes: Buffer): string {
-  const { text, json } = readJson(bytes);
+  const { json } = readJson(bytes);
   const parsed = EVENT[provider].safeParse(json);
   if (!parsed.success) throw invalidRequest(parsed.error, 'The event is not valid.');
   const event = parsed.data;
-  requireExactAmount(text, event.amount, event.currency);
+  requireExactAmount(event.amount, event.currency);
   return event.transactionId;
 }
 

@@ -2,7 +2,7 @@ import type { Client } from '@temporalio/client';
 import type { Request, RequestHandler } from 'express';
 import type { z } from 'zod';
 import { RemitError, type ProblemCode } from '../../contracts/errors';
-import type { EventValidators } from '../../domain/event-schemas';
+import type { EventSchemas } from '../../domain/event-schemas';
 import { decodeCursor } from '../../domain/pages';
 import type { ExpectedVersions } from '../../domain/versions';
 import type { Config } from '../../platform/config';
@@ -29,8 +29,8 @@ export interface ApiDeps {
 
 /** What an application makes for its routes, once. */
 export interface RouteDeps extends ApiDeps {
-  /** Compiled JSON Schemas of event types. */
-  eventValidators: EventValidators;
+  /** Checks the JSON Schemas of event types, and events with them. */
+  eventSchemas: EventSchemas;
 }
 
 /** `user`: X-User-Id or a token's subject. `token`: a bearer token with the scope. `public`: nobody in particular. */
@@ -62,6 +62,8 @@ export interface RouteDoc {
   params?: z.ZodObject;
   query?: z.ZodObject;
   body?: z.ZodType;
+  /** The body holds JSON of any content, whose numbers are no amounts and taken as JavaScript reads them. */
+  anyJson?: boolean;
   /** An absent body counts as `{}`. */
   bodyOptional?: boolean;
   responses: Record<number, ResponseDoc>;

@@ -1,54 +1,24 @@
-import { Readable } from 'node:stream';
-import type { ClickHouseClient, ClickHouseSettings } from '@clickhouse/client';
+import { ClickHouseError } from '@clickhouse/client';
 import type { Config } from '../../platform/config';
 import type { MessageProducer } from '../../platform/kafka';
 import type { Logger } from '../../platform/logging';
 import { metrics } from '../../platform/metrics';
 import { sendDeadLetter } from '../dead-letters';
-import { PoisonMessage } from '../message';
 import { Backoff } from './backoff';
 import type { Batch } from './batch';
+import type { BatchInserts } from './inserts';
 import { refusalOf, type Refusal } from './refusal';
 import type { RowFormat } from './row-format';
-
-/** Up to this many rows one insert is one block, and one token names all of it (`max_insert_block_size`). */
-const BLOCK_ROWS = 1_048_449;
-
-/**
- * Every setting that the guarantees stand on is said, whatever the server's or the user's profile says.
- * `optimize_on_insert` off: a row is stored for every message, and only FINAL or a merge makes one of repeated events.
- */
-const INSERT_SETTINGS: ClickHouseSettings = {
-  async_insert: 0,
-  wait_end_of_query: 1,
-  insert_deduplicate: 1,
-  deduplicate_blocks_in_dependent_materialized_views: 1,
-  optimize_on_insert: 0,
-  max_insert_block_size: String(BLOCK_ROWS),
-  min_insert_block_size_rows: String(BLOCK_ROWS),
-  min_insert_block_size_bytes: '0',
-  max_partitions_per_insert_block: '0',
-  // Writers run side by side already, and a row's number is then the row's number.
-  input_format_parallel_parsing: 0,
-  input_format_skip_unknown_fields: 0,
-  input_format_null_as_default: 0,
-  input_format_json_read_numbers_as_strings: 0,
-  input_format_json_read_bools_as_numbers: 0,
-  input_format_json_read_bools_as_strings: 0,
-  input_format_allow_errors_num: '0',
-  input_format_allow_errors_ratio: 0,
-  date_time_input_format: 'best_effort',
-};
+import { RowJudge } from './row-judge';
 
 /** Thrown when a batch was given up because its partition moved or the process stops. It will be read again. */
 export class Abandoned extends Error {}
 
 export interface BatchWriterOptions {
-  clickhouse: Pick<ClickHouseClient, 'exec'>;
+  inserts: BatchInserts;
   producer: Pick<MessageProducer, 'send'>;
   config: Config;
   log: Logger;
-  table: string;
   /** What the rows of the batch were made with. */
   format: RowFormat;
   /** What every message has to hold to; asked when ClickHouse refuses a row that `format` did not look into. */
@@ -59,6 +29,9 @@ export interface BatchWriterOptions {
 
 /** Makes batches durable: every message of a batch ends as a row in ClickHouse or as a dead letter. */
 export class BatchWriter {
+  /** Batches that wait, and what for. */
+  private readonly waiting = new Map<Batch, string>();
+
   constructor(private readonly options: BatchWriterOptions) {}
 
   /**
@@ -67,125 +40,69 @@ export class BatchWriter {
    * @throws Abandoned only.
    */
   async store(batch: Batch): Promise<void> {
-    await Promise.all([this.storeRows(batch), this.sendPoison(batch)]);
-    // Rows that ClickHouse refused meanwhile.
-    await this.sendPoison(batch);
+    try {
+      // Both to their ends, also when one gives up: what they hold of the batch is in use until then.
+      for (const part of await Promise.allSettled([this.storeRows(batch), this.sendPoison(batch)]))
+        if (part.status === 'rejected') throw part.reason;
+      // Rows that ClickHouse refused meanwhile.
+      await this.sendPoison(batch);
+    } finally {
+      this.waiting.delete(batch);
+    }
+  }
+
+  /** Rejects while a batch waits, and says what for. */
+  check(): Promise<void> {
+    const [reason] = this.waiting.values();
+    return reason === undefined
+      ? Promise.resolve()
+      : Promise.reject(new Error(`${this.waiting.size} batches wait: ${reason}`));
   }
 
   private async storeRows(batch: Batch): Promise<void> {
-    const { config, log } = this.options;
+    const { config } = this.options;
     const backoff = new Backoff(config.INGEST_RETRY_BASE_MS, config.INGEST_RETRY_CAP_MS);
-    let refused = 0;
-    for (;;) {
-      if (batch.liveRows === 0) return;
-      const refusal = await this.insertUntilAnswered(batch, backoff);
-      if (refusal === undefined) return;
-      refused += 1;
-      if (refused > config.INGEST_REFUSED_ROWS_MAX) {
-        log.error(
-          { token: batch.token, refused, reason: refusal.reason },
-          'ClickHouse refuses row after row of this batch: is the table as migrations made it? Waiting',
-        );
-        await this.wait(batch, backoff, 'refused_rows');
-      } else if (refused === 1 && this.recheck(batch)) continue;
-      else if (!this.rejectNamed(batch, refusal))
-        return this.storeHalves(batch, 0, batch.rows, refusal, backoff);
-    }
-  }
-
-  /**
-   * A trusted producer was not right: everything in the batch that breaks the schema goes at once, not row after row,
-   * and for a while every message is checked.
-   */
-  private recheck(batch: Batch): boolean {
-    const { format, strictFormat } = this.options;
-    if (format.distrust === undefined) return false;
-    format.distrust();
-    const bad: { row: number; error: PoisonMessage }[] = [];
-    batch.eachValue((row, value) => {
-      if (strictFormat.takesBytes(value)) return;
-      try {
-        strictFormat.rewrite(value);
-      } catch (error) {
-        if (!(error instanceof PoisonMessage)) throw error;
-        bad.push({ row, error });
-      }
-    });
-    for (const { row, error } of bad) batch.reject(row, error.code, error.message);
-    return bad.length > 0;
-  }
-
-  private rejectNamed(batch: Batch, { row, reason }: Refusal): boolean {
-    if (row === undefined) return false;
-    const number = batch.liveRowNumbers()[row - 1];
-    if (number === undefined) return false;
-    batch.reject(number, 'row_refused', reason);
-    return true;
-  }
-
-  /**
-   * The error names no row: halves of the rows are stored on their own until the bad one is alone. Halves are cut by
-   * the offsets of the batch alone, and have tokens of their own, so that a repetition after a crash repeats them.
-   */
-  private async storeHalves(
-    batch: Batch,
-    from: number,
-    to: number,
-    refusal: Refusal,
-    backoff: Backoff,
-  ): Promise<void> {
-    if (to - from === 1) return batch.reject(from, 'row_refused', refusal.reason);
-    const middle = from + Math.ceil((to - from) / 2);
-    for (const [start, end] of [
-      [from, middle],
-      [middle, to],
-    ] as const) {
-      const again = await this.insertUntilAnswered(batch, backoff, start, end);
-      if (again !== undefined) await this.storeHalves(batch, start, end, again, backoff);
-    }
-  }
-
-  /** Undefined when the rows are stored; what ClickHouse has against them when it refuses them. Waits out all else. */
-  private async insertUntilAnswered(
-    batch: Batch,
-    backoff: Backoff,
-    from = 0,
-    to = batch.rows,
-  ): Promise<Refusal | undefined> {
-    const { config, log } = this.options;
-    for (;;) {
-      const body = batch.body(from, to);
-      if (body.length === 0) return undefined;
-      const whole = from === 0 && to === batch.rows;
-      const token = whole ? batch.token : `${batch.token}/${batch.offsetOf(from)}-${batch.offsetOf(to - 1)}`;
+    const judge = new RowJudge(this.options, batch);
+    while (batch.liveRows > 0) {
       const stop = metrics.ingestInsertSeconds.startTimer({ topic: batch.topic });
       try {
-        await this.insert(body, token);
+        await this.options.inserts.store(batch);
         stop({ outcome: 'stored' });
-        backoff.reset();
-        return undefined;
+        return;
       } catch (error) {
         batch.tainted = true;
         const refusal = refusalOf(error);
         stop({ outcome: refusal ? 'refused' : 'retry' });
-        if (refusal) return refusal;
-        log.warn(
-          { err: error, token, url: config.CLICKHOUSE_URL },
-          'ClickHouse did not take a batch; trying again',
-        );
-        await this.wait(batch, backoff, 'clickhouse');
+        if (refusal && (await judge.takeOutBad(refusal))) continue;
+        await this.waitForClickHouse(batch, backoff, error, refusal);
       }
     }
   }
 
-  private async insert(body: Buffer[], token: string): Promise<void> {
-    const result = await this.options.clickhouse.exec({
-      query: `INSERT INTO ${this.options.table} FORMAT JSONEachRow`,
-      values: Readable.from(body, { objectMode: false }),
-      clickhouse_settings: { ...INSERT_SETTINGS, insert_deduplication_token: token },
-    });
-    // An unread answer would keep its connection.
-    for await (const _ of result.stream);
+  private waitForClickHouse(
+    batch: Batch,
+    backoff: Backoff,
+    error: unknown,
+    refusal: Refusal | undefined,
+  ): Promise<void> {
+    const { config, log } = this.options;
+    const { token } = batch;
+    // The message may quote rows: it belongs into the log, not into what a readiness probe shows.
+    const said = error instanceof ClickHouseError ? `${error.type} (${error.code})` : String(error);
+    if (refusal === undefined) {
+      log.warn(
+        { err: error, token, url: config.CLICKHOUSE_URL },
+        'ClickHouse did not take a batch; trying again',
+      );
+      return this.wait(batch, backoff, 'clickhouse', `ClickHouse did not take them: ${said}`);
+    }
+    const row = batch.liveRowNumbers()[refusal.row - 1];
+    const offset = row === undefined ? undefined : batch.offsetOf(row);
+    log.error(
+      { token, offset, reason: refusal.reason },
+      'the table refuses a row that is right: is it as migrations made it? Waiting, and nothing is dead-lettered',
+    );
+    return this.wait(batch, backoff, 'refused_rows', `the table refuses rows that are right: ${said}`);
   }
 
   private async sendPoison(batch: Batch): Promise<void> {
@@ -196,21 +113,26 @@ export class BatchWriter {
       const results = await Promise.allSettled(
         due.map(({ message, code, reason }) => sendDeadLetter(producer, config, message, code, reason)),
       );
-      const sent = new Set(due.filter((_, i) => results[i]!.status === 'fulfilled'));
-      const left = batch.poison.filter((poison) => !sent.has(poison));
-      batch.poison.splice(0, batch.poison.length, ...left);
+      batch.forget(new Set(due.filter((_, i) => results[i]!.status === 'fulfilled')));
       const failure = results.find((result) => result.status === 'rejected');
       if (failure === undefined) continue;
       log.warn(
         { err: failure.reason as Error },
         'the dead letter queue did not take a message; trying again',
       );
-      await this.wait(batch, backoff, 'dead_letter_queue');
+      const said = (failure.reason as Error).message;
+      await this.wait(
+        batch,
+        backoff,
+        'dead_letter_queue',
+        `the dead letter queue did not take them: ${said}`,
+      );
     }
   }
 
-  private async wait(batch: Batch, backoff: Backoff, reason: string): Promise<void> {
+  private async wait(batch: Batch, backoff: Backoff, reason: string, said: string): Promise<void> {
     metrics.ingestRetries.inc({ topic: batch.topic, reason });
+    this.waiting.set(batch, said);
     const { stopping } = this.options;
     if (stopping.aborted || batch.abandoned) throw new Abandoned(reason);
     await backoff.pause(stopping);

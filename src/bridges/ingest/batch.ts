@@ -1,6 +1,7 @@
 import type { IHeaders } from 'kafkajs';
 import type { DeadLetterCode } from '../../contracts/errors';
 import { soundHeaders } from '../../platform/kafka';
+import { DEAD_LETTER_REASON_MAX } from '../dead-letters';
 import type { IncomingMessage } from '../message';
 import { ByteLog, type ChunkPool } from './chunks';
 import type { SourceRecord } from './source';
@@ -19,7 +20,18 @@ export interface Poison {
   message: IncomingMessage;
   code: DeadLetterCode;
   reason: string;
+  /** What it is charged for. */
+  bytes: number;
 }
+
+/**
+ * Memory beside the bytes of keys and rows, generously (measured): the places of a row's key and offset, an entry of
+ * `extras`, a header, a message that was set aside with all of its objects.
+ */
+const ROW_BYTES = 48;
+const EXTRA_BYTES = 400;
+const HEADER_BYTES = 200;
+const POISON_BYTES = 1_200;
 
 /** What can't be found again in a row's bytes. */
 interface Extra {
@@ -37,8 +49,8 @@ export class Batch {
   /** Last offset that belongs to the batch; set when it is closed. */
   last: number;
   closedBy: ClosedBy | undefined;
-  /** Dead letters that are not acknowledged yet. */
-  readonly poison: Poison[] = [];
+  /** Messages of the batch, with those that were set aside. */
+  messages = 0;
   /** Set when its partition is no longer ours: what is done for it no longer counts. */
   abandoned = false;
   /** A request may still be reading from memory that it holds. */
@@ -55,17 +67,24 @@ export class Batch {
   private readonly chunkFirstRow: number[] = [];
   private readonly extras = new Map<number, Extra>();
   private readonly removed = new Set<number>();
+  private aside: Poison[] = [];
+  /** What of its memory the messages that were set aside have. */
+  asideBytes = 0;
+  /** Bytes that the pool was charged for, for rows and for what was set aside. */
+  private charged = 0;
 
   /**
+   * @param log a short name of the log that the offsets are of, the same for nothing else (see `SourceListener`).
    * @param first the first offset that belongs to the batch, with or without a message.
    * @param head bytes of a row up to the offset's digits, from `rowHead`.
    */
   constructor(
     readonly topic: string,
+    private readonly log: string,
     readonly partition: number,
     readonly first: number,
     private readonly head: Buffer,
-    pool: ChunkPool,
+    private readonly pool: ChunkPool,
   ) {
     this.last = first - 1;
     this.lines = new ByteLog(pool);
@@ -74,7 +93,7 @@ export class Batch {
 
   /** The insert deduplication token: the same for every attempt, whatever became a dead letter. */
   get token(): string {
-    return `${this.topic}:${this.partition}:${this.first}-${this.last}`;
+    return `${this.log}:${this.partition}:${this.first}-${this.last}`;
   }
 
   /** Rows that go into ClickHouse. */
@@ -82,8 +101,24 @@ export class Batch {
     return this.rows - this.removed.size;
   }
 
+  /** Bytes of the insert. */
   get bytes(): number {
     return this.lines.bytes;
+  }
+
+  /** Memory that the batch holds, but for what its chunks leave empty. */
+  get heldBytes(): number {
+    return this.lines.bytes + this.keys.bytes + this.charged;
+  }
+
+  /** Dead letters that are not acknowledged yet. */
+  get poison(): readonly Poison[] {
+    return this.aside;
+  }
+
+  private charge(bytes: number): void {
+    this.charged += bytes;
+    this.pool.charge(bytes);
   }
 
   /**
@@ -93,7 +128,7 @@ export class Batch {
   append(record: SourceRecord, object: Buffer, original?: Buffer): void {
     const { lines, head } = this;
     const { offset } = record;
-    const timestamp = record.timestamp.charCodeAt(0) >= ZERO ? record.timestamp : '0';
+    const timestamp = isTime(record.timestamp) ? record.timestamp : '0';
     const prefixLength = head.length + offset.length + MIDDLE.length + timestamp.length + 1;
     const size = prefixLength + object.length;
     lines.reserve(size);
@@ -111,6 +146,7 @@ export class Batch {
     lines.end = start + size;
     this.remember(record, original);
     this.rows += 1;
+    this.messages += 1;
   }
 
   private remember({ offset, key, headers }: SourceRecord, original: Buffer | undefined): void {
@@ -130,7 +166,8 @@ export class Batch {
       this.keyLength.push(key.length);
       this.keys.end += key.length;
     }
-    if (original === undefined && !hasHeaders(headers)) return;
+    if (original === undefined && !hasHeaders(headers)) return this.charge(ROW_BYTES);
+    this.charge(ROW_BYTES + EXTRA_BYTES + headersBytes(headers) + (original?.length ?? 0));
     this.extras.set(this.rows, {
       ...(hasHeaders(headers) ? { headers: copyHeaders(headers) } : {}),
       ...(original ? { original: Buffer.from(original) } : {}),
@@ -139,19 +176,33 @@ export class Batch {
 
   /** Sets a message aside for the DLQ, with copies of its bytes. */
   addPoison(record: SourceRecord, code: DeadLetterCode, reason: string): void {
-    this.poison.push({
-      code,
-      reason,
-      message: {
-        topic: this.topic,
-        partition: this.partition,
-        offset: record.offset,
-        key: record.key && Buffer.from(record.key),
-        value: record.value && Buffer.from(record.value),
-        headers: hasHeaders(record.headers) ? copyHeaders(record.headers) : {},
-        timestampMs: Number(record.timestamp),
-      },
+    this.messages += 1;
+    this.setAside(code, reason, {
+      topic: this.topic,
+      partition: this.partition,
+      offset: record.offset,
+      key: record.key && Buffer.from(record.key),
+      value: record.value && Buffer.from(record.value),
+      headers: hasHeaders(record.headers) ? copyHeaders(record.headers) : {},
+      timestampMs: Number(record.timestamp),
+      ...(record.unreadable ? { unreadable: record.unreadable } : {}),
     });
+  }
+
+  private setAside(code: DeadLetterCode, reason: string, message: IncomingMessage): void {
+    const cut = shortText(reason);
+    const { key, value, headers } = message;
+    const bytes =
+      POISON_BYTES + (key?.length ?? 0) + (value?.length ?? 0) + headersBytes(headers) + 2 * cut.length;
+    this.charge(bytes);
+    this.asideBytes += bytes;
+    this.aside.push({ code, reason: cut, message, bytes });
+  }
+
+  /** These are in the DLQ. */
+  forget(sent: ReadonlySet<Poison>): void {
+    for (const { bytes } of sent) this.charge(-bytes);
+    this.aside = this.aside.filter((poison) => !sent.has(poison));
   }
 
   /** Numbers of the rows that go into ClickHouse, in order: ClickHouse's row N is the (N-1)th of them. */
@@ -163,7 +214,7 @@ export class Batch {
 
   /** Takes a row out of the batch and sets its message aside for the DLQ. */
   reject(row: number, code: DeadLetterCode, reason: string): void {
-    this.poison.push({ code, reason, message: this.messageOf(row) });
+    this.setAside(code, reason, this.messageOf(row));
     this.removed.add(row);
   }
 
@@ -217,11 +268,11 @@ export class Batch {
     return Buffer.from(chunk.subarray(start, start + length));
   }
 
-  /** The rows' bytes from row `from` up to `to`, without what was rejected; lines share memory with the batch. */
-  body(from = 0, to = this.rows): Buffer[] {
-    if (from === 0 && to === this.rows && this.removed.size === 0) return this.lines.parts();
+  /** The bytes of the rows that go into ClickHouse; they share memory with the batch. */
+  body(): Buffer[] {
+    if (this.removed.size === 0) return this.lines.parts();
     const pieces: Buffer[] = [];
-    this.eachLine(from, to, (line, row) => {
+    this.eachLine(0, this.rows, (line, row) => {
       if (!this.removed.has(row)) pieces.push(line);
     });
     return pieces;
@@ -247,6 +298,8 @@ export class Batch {
   release(): void {
     this.lines.release(!this.tainted);
     this.keys.release(true);
+    this.charge(-this.charged);
+    this.aside = [];
   }
 }
 
@@ -259,6 +312,11 @@ export function rowHead(topic: string, partition: number, defaultTopic = ''): Bu
   return Buffer.from(`{${kafkaTopic}"kafkaPartition":${partition},"kafkaOffset":`);
 }
 
+/** Producers may set any 64-bit number; more than 13 digits (after the year 2286) no column of ours holds. */
+function isTime(timestamp: string): boolean {
+  return timestamp.length <= 13 && timestamp.charCodeAt(0) >= ZERO;
+}
+
 function putDigits(target: Buffer, start: number, digits: string): number {
   for (let i = 0; i < digits.length; i++) target[start + i] = digits.charCodeAt(i);
   return start + digits.length;
@@ -268,6 +326,20 @@ function hasHeaders(headers: IHeaders | undefined): headers is IHeaders {
   if (headers === undefined) return false;
   for (const _ in headers) return true;
   return false;
+}
+
+function headersBytes(headers: IHeaders | undefined): number {
+  let bytes = 0;
+  for (const [name, given] of Object.entries(headers ?? {}))
+    for (const value of Array.isArray(given) ? given : [given])
+      bytes += HEADER_BYTES + 2 * name.length + (value?.length ?? 0);
+  return bytes;
+}
+
+/** A part of a text keeps all of the text in memory, so it is copied. */
+function shortText(text: string): string {
+  if (text.length <= DEAD_LETTER_REASON_MAX) return text;
+  return Buffer.from(text.slice(0, DEAD_LETTER_REASON_MAX)).toString();
 }
 
 /** Header values are views into what a fetch brought; kept as they are, they would keep all of it in memory. */

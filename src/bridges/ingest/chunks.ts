@@ -1,4 +1,7 @@
-/** Memory of batches in pieces of one size that are used again, so that the process does not grow and shrink. */
+/**
+ * Memory of batches: the account of all that they hold, and the bytes of rows in pieces of one size that are used again,
+ * so that the process does not grow and shrink.
+ */
 export class ChunkPool {
   static readonly CHUNK_BYTES = 262_144;
   private readonly free: Buffer[] = [];
@@ -7,9 +10,14 @@ export class ChunkPool {
   /** @param keepBytes how much unused memory is kept for later. */
   constructor(private readonly keepBytes: number) {}
 
-  /** Bytes of the chunks that are in use. */
+  /** Bytes of the chunks that are in use, and of what else was charged. */
   get usedBytes(): number {
     return this.used;
+  }
+
+  /** Counts memory that is held outside of chunks; negative when it is given back. */
+  charge(bytes: number): void {
+    this.used += bytes;
   }
 
   /** A chunk of at least so many bytes: of the common size whenever that is enough. */
@@ -32,6 +40,7 @@ export class ChunkPool {
 export class ByteLog {
   private readonly chunks: Buffer[] = [];
   private readonly ends: number[] = [];
+  private bytesBefore = 0;
   /** The chunk that was reserved from last, and how far it is filled. */
   chunk: Buffer = EMPTY;
   end = 0;
@@ -42,6 +51,7 @@ export class ByteLog {
   reserve(bytes: number): void {
     if (this.chunk.length - this.end >= bytes) return;
     this.closeChunk();
+    this.bytesBefore += this.end;
     this.chunk = this.pool.take(bytes);
     this.chunks.push(this.chunk);
     this.end = 0;
@@ -63,13 +73,14 @@ export class ByteLog {
   }
 
   get bytes(): number {
-    return this.ends.slice(0, this.chunks.length - 1).reduce((sum, end) => sum + end, 0) + this.end;
+    return this.bytesBefore + this.end;
   }
 
   release(reusable: boolean): void {
     for (const chunk of this.chunks) this.pool.give(chunk, reusable);
     this.chunks.length = 0;
     this.ends.length = 0;
+    this.bytesBefore = 0;
     this.chunk = EMPTY;
     this.end = 0;
   }

@@ -1,6 +1,8 @@
+import { createHash } from 'node:crypto';
 import type { Admin, Consumer, ConsumerGroupJoinEvent, EachBatchPayload, Kafka } from 'kafkajs';
 import type { Config } from '../../platform/config';
 import type { Logger } from '../../platform/logging';
+import { TopicIdentityReader } from '../../platform/topic-identity';
 import { Backoff } from './backoff';
 import type { Committed, MessageSource, SourceListener } from './source';
 
@@ -27,12 +29,23 @@ const CONCURRENT_PARTITIONS = 4;
 /** A fetch is bounded by this many partitions' worth of bytes. */
 const FETCHED_PARTITIONS = 10;
 
+/** How soon it is noticed that a topic was made anew when no fetch and no commit shows it. */
+const LOG_CHECK_MS = 5_000;
+/** In the metadata of an offset, between the identity of its log and what the listener commits. */
+const SEPARATOR = '|';
+
 /** `MessageSource` by kafkajs: what `eachBatch` brings is handed over at once, so heartbeats never wait for ClickHouse. */
 export class KafkaJsSource implements MessageSource {
   readonly topic: string;
   readonly group: string;
   private readonly consumer: Consumer;
   private readonly admin: Admin;
+  private readonly identities: TopicIdentityReader;
+  /** Identity of the log that is read, `<cluster id>/<topic id>`, and of those that the topic's name stood for before. */
+  private log = '';
+  private readonly formerLogs = new Set<string>();
+  private partitions: readonly number[] = [];
+  private logCheck: NodeJS.Timeout | undefined;
   private listener: SourceListener | undefined;
   /** Counts generations of the group; what belongs to an earlier one is ignored. */
   private generation = 0;
@@ -56,12 +69,18 @@ export class KafkaJsSource implements MessageSource {
       allowAutoTopicCreation: false,
     });
     this.admin = kafka.admin({ retry: { retries: 2 } });
+    this.identities = new TopicIdentityReader(kafka);
     this.listen();
   }
 
   async start(listener: SourceListener): Promise<void> {
     this.listener = listener;
     await this.admin.connect();
+    // Brokers that can't name the log are refused at once: without its name nothing is safe from being taken for another.
+    this.log = await this.identify();
+    this.logCheck = setInterval(() => {
+      if (this.joined) this.verifyLog().catch(() => undefined);
+    }, LOG_CHECK_MS).unref();
     await this.consumer.connect();
     await this.consumer.subscribe({ topics: [this.topic], fromBeginning: true });
     await this.consumer.run({
@@ -73,14 +92,42 @@ export class KafkaJsSource implements MessageSource {
   }
 
   async commit(partitions: readonly Committed[]): Promise<void> {
+    const { log } = this;
+    await this.verifyLog();
+    if (this.log !== log) throw new Error(`the topic ${this.topic} was made anew`);
     await this.consumer.commitOffsets(
       partitions.map(({ partition, offset, metadata }) => ({
         topic: this.topic,
         partition,
         offset: String(offset),
-        metadata,
+        metadata: `${log}${SEPARATOR}${metadata}`,
       })),
     );
+  }
+
+  /** Rejects when the brokers can't say which log the topic is, or there is no such topic at the moment. */
+  private async identify(): Promise<string> {
+    const { topic } = this;
+    const identity = (await this.identities.read([topic])).get(topic);
+    if (identity === undefined) throw new Error(`there is no topic ${topic}; create it with remit migrate`);
+    return identity;
+  }
+
+  /** Asks which log the topic is now; when it is another one, that is read from its beginning. */
+  private async verifyLog(): Promise<void> {
+    const { generation } = this;
+    const identity = await this.identify();
+    // Brokers learn of a change one after another; a log that was left behind does not come back.
+    if (identity === this.log || this.formerLogs.has(identity) || generation !== this.generation) return;
+    const { topic, partitions } = this;
+    this.options.log.warn(
+      { topic, former: this.log, log: identity },
+      'the topic was made anew: it is read from its beginning',
+    );
+    this.formerLogs.add(this.log);
+    this.log = identity;
+    for (const partition of partitions) this.seek(partition, 0);
+    this.listener?.onLogReplaced(shortName(identity));
   }
 
   pause(partitions: readonly number[]): void {
@@ -106,8 +153,10 @@ export class KafkaJsSource implements MessageSource {
   async stop(): Promise<void> {
     this.generation += 1;
     this.stopping.abort();
+    clearInterval(this.logCheck);
     await this.consumer.disconnect();
     await this.admin.disconnect();
+    await this.identities.close();
   }
 
   private listen(): void {
@@ -143,10 +192,15 @@ export class KafkaJsSource implements MessageSource {
     const backoff = new Backoff(config.INGEST_RETRY_BASE_MS, config.INGEST_RETRY_CAP_MS);
     while (this.generation === generation) {
       try {
-        const committed = await this.committed();
+        const identity = await this.identify();
+        const committed = await this.committed(identity);
         if (this.generation !== generation) return false;
+        if (identity !== this.log) this.formerLogs.add(this.log);
+        this.log = identity;
+        this.partitions = partitions;
+        for (const partition of partitions) if (committed.get(partition)?.foreign) this.seek(partition, 0);
         this.joined = true;
-        this.listener?.onAssigned(partitions, committed);
+        this.listener?.onAssigned(shortName(identity), partitions, committed);
         log.info({ group: this.group, partitions }, 'joined the consumer group');
         return true;
       } catch (error) {
@@ -157,12 +211,29 @@ export class KafkaJsSource implements MessageSource {
     return false;
   }
 
-  private async committed(): Promise<Map<number, Committed>> {
+  /**
+   * What is committed of the partitions. Of another log (`foreign`) nothing counts, and this one is read from its
+   * beginning; an offset without a log was set by a tool, and counts.
+   */
+  private async committed(log: string): Promise<Map<number, Committed & { foreign: boolean }>> {
     const [answer] = await this.admin.fetchOffsets({ groupId: this.group, topics: [this.topic] });
-    const found = new Map<number, Committed>();
-    for (const { partition, offset, metadata } of answer?.partitions ?? [])
-      if (Number(offset) >= 0)
-        found.set(partition, { partition, offset: Number(offset), metadata: metadata ?? '' });
+    const found = new Map<number, Committed & { foreign: boolean }>();
+    for (const { partition, offset, metadata } of answer?.partitions ?? []) {
+      if (Number(offset) < 0) continue;
+      const [of, pending] = splitMetadata(metadata ?? '');
+      const foreign = of !== '' && of !== log;
+      if (foreign)
+        this.options.log.warn(
+          { topic: this.topic, partition, offset, former: of, log },
+          'what is committed is of another log of this name: it is read from its beginning',
+        );
+      found.set(partition, {
+        partition,
+        foreign,
+        offset: foreign ? 0 : Number(offset),
+        metadata: foreign ? '' : pending,
+      });
+    }
     return found;
   }
 
@@ -180,7 +251,7 @@ export class KafkaJsSource implements MessageSource {
       records: messages,
     });
     // Moves the position of the next fetch alone; nothing is committed by this.
-    if (taken) payload.resolveOffset(last.offset);
+    if (taken) payload.resolveOffset(messages[taken - 1]!.offset);
   }
 
   /** kafkajs throws on pause, resume and seek while it is between two groups, where there is nothing to pause. */
@@ -191,4 +262,14 @@ export class KafkaJsSource implements MessageSource {
       this.options.log.debug({ err: error }, 'the consumer is not in its group');
     }
   }
+}
+
+function splitMetadata(text: string): [log: string, pending: string] {
+  const at = text.indexOf(SEPARATOR);
+  return at < 0 ? ['', ''] : [text.slice(0, at), text.slice(at + 1)];
+}
+
+/** Of an identity, for tokens: 96 bits, so that no two logs have the same. */
+function shortName(identity: string): string {
+  return createHash('sha256').update(identity).digest('base64url').slice(0, 16);
 }

@@ -51,6 +51,7 @@ export class Lane {
 
   constructor(
     readonly topic: string,
+    private readonly log: string,
     readonly partition: number,
     committed: Committed | undefined,
     private readonly options: LaneOptions,
@@ -70,7 +71,7 @@ export class Lane {
 
   /** The batch for the next message; a fresh one begins where the last one ended. */
   open(): Batch {
-    this.filling ??= new Batch(this.topic, this.partition, this.nextFirst!, this.head, this.pool);
+    this.filling ??= new Batch(this.topic, this.log, this.partition, this.nextFirst!, this.head, this.pool);
     return this.filling;
   }
 
@@ -85,8 +86,8 @@ export class Lane {
     const end = this.recovered[0];
     if (end !== undefined) return position! > end ? 'recovered' : undefined;
     if (!filling) return undefined;
-    if (filling.rows >= this.options.batchRows) return 'rows';
-    return filling.bytes >= this.options.batchBytes ? 'bytes' : undefined;
+    if (filling.messages >= this.options.batchRows) return 'rows';
+    return filling.bytes + filling.asideBytes >= this.options.batchBytes ? 'bytes' : undefined;
   }
 
   /** Closes the batch at `last`. A range that turned out to be empty (its messages are gone) is closed as well. */
@@ -153,10 +154,18 @@ export class Lane {
 
   /** Forgets everything: the partition went to another member, or comes again in a new generation. */
   abandon(): void {
+    this.abandonUnannounced();
+    for (const { batch } of this.entries) batch.abandoned = true;
+  }
+
+  /** Forgets what may be of another log; what was announced was not, and may still be stored. */
+  abandonUnannounced(): void {
     this.filling?.release();
+    this.filling = undefined;
     for (const { batch, stage } of this.entries) {
+      if (stage !== 'closed') continue;
       batch.abandoned = true;
-      if (stage === 'closed') batch.release();
+      batch.release();
     }
   }
 }

@@ -2,6 +2,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import type { Config } from '../../platform/config';
 import type { Logger } from '../../platform/logging';
 import { metrics } from '../../platform/metrics';
+import { unreadableReason } from '../../platform/record-batch';
 import { PoisonMessage } from '../message';
 import { Backoff } from './backoff';
 import type { Batch, ClosedBy } from './batch';
@@ -43,6 +44,8 @@ const RECOVERY_STALL_MS = 60_000;
  */
 export class IngestPipeline implements SourceListener {
   private lanes = new Map<number, Lane>();
+  /** Names the log that is read, in the tokens of its batches. */
+  private log = '';
   private readonly pool: ChunkPool;
   private readonly queue: Batch[] = [];
   private readonly running = new Set<Promise<void>>();
@@ -74,8 +77,9 @@ export class IngestPipeline implements SourceListener {
     await this.options.source.start(this);
   }
 
-  onAssigned(partitions: readonly number[], committed: ReadonlyMap<number, Committed>): void {
+  onAssigned(log: string, partitions: readonly number[], committed: ReadonlyMap<number, Committed>): void {
     this.abandonAll();
+    this.log = log;
     this.lanes = new Map(
       partitions.map((partition) => [partition, this.newLane(partition, committed.get(partition))]),
     );
@@ -84,6 +88,14 @@ export class IngestPipeline implements SourceListener {
     // The client remembers pauses of an earlier generation.
     if (this.stopped) this.options.source.pause(partitions);
     else this.options.source.resume(partitions);
+  }
+
+  onLogReplaced(log: string): void {
+    const partitions = [...this.lanes.keys()];
+    for (const lane of this.lanes.values()) lane.abandonUnannounced();
+    this.lanes = new Map();
+    const fromTheBeginning = partitions.map((partition) => ({ partition, offset: 0, metadata: '' }));
+    this.onAssigned(log, partitions, new Map(fromTheBeginning.map((each) => [each.partition, each])));
   }
 
   onRebalancing(): void {
@@ -97,15 +109,22 @@ export class IngestPipeline implements SourceListener {
     this.abandonAll();
   }
 
-  onFetched(fetched: Fetched): boolean {
+  onFetched(fetched: Fetched): number {
     const lane = this.lanes.get(fetched.partition);
-    if (!lane || this.stopped || !this.continues(lane, fetched)) return false;
+    if (!lane || this.stopped || !this.continues(lane, fetched)) return 0;
     lane.lastFetchAtMs = Date.now();
-    for (const record of fetched.records) this.take(lane, record);
-    lane.position = fetched.nextOffset;
+    const { records } = fetched;
+    let taken = 0;
+    while (taken < records.length && this.mayTake(lane)) this.take(lane, records[taken++]!);
+    if (taken === records.length) lane.position = fetched.nextOffset;
     this.closeWhenDue(lane);
     this.balance();
-    return true;
+    return taken;
+  }
+
+  /** Small messages may take many times their bytes in memory, so that a fetch can be too much for what is left. */
+  private mayTake(lane: Lane): boolean {
+    return this.pool.usedBytes < this.options.config.INGEST_IN_FLIGHT_BYTES || lane.mustEndAt !== undefined;
   }
 
   /**
@@ -143,7 +162,7 @@ export class IngestPipeline implements SourceListener {
       batchBytes: config.INGEST_BATCH_BYTES,
       batchesAhead: config.INGEST_BATCHES_AHEAD,
     };
-    return new Lane(source.topic, partition, committed, options, this.pool);
+    return new Lane(source.topic, this.log, partition, committed, options, this.pool);
   }
 
   private take(lane: Lane, record: SourceRecord): void {
@@ -158,7 +177,9 @@ export class IngestPipeline implements SourceListener {
 
   private addTo(batch: Batch, record: SourceRecord): void {
     const { format, config, source } = this.options;
-    const { value } = record;
+    const { value, unreadable } = record;
+    if (unreadable)
+      return batch.addPoison(record, 'unreadable_batch', unreadableReason(unreadable, value?.length ?? 0));
     if (value !== null && value.length <= config.KAFKA_MESSAGE_MAX_BYTES) {
       if (format.takesBytes(value)) return batch.append(record, value);
       metrics.ingestSlowPath.inc({ topic: source.topic });
@@ -293,7 +314,7 @@ export class IngestPipeline implements SourceListener {
     let largest: Lane | undefined;
     for (const lane of this.lanes.values())
       if (lane.filling && lane.mustEndAt === undefined && lane.hasRoom)
-        if (!largest || lane.filling.bytes > largest.filling!.bytes) largest = lane;
+        if (!largest || lane.filling.heldBytes > largest.filling!.heldBytes) largest = lane;
     if (largest) this.close(largest, largest.position! - 1, 'pressure');
   }
 

@@ -1,5 +1,4 @@
-import { codes } from 'currency-codes';
-import { minorUnitExponent } from '../../contracts/money';
+import { CURRENCIES } from '../../contracts/iso-4217';
 import {
   PURCHASE_AMOUNT_MAX_DIGITS,
   PURCHASE_FIELDS,
@@ -46,9 +45,8 @@ for (const char of 'abcdefghijklmnopqrstuvwxyz0123456789_-') PROVIDER[char.charC
 
 /** Decimals of a currency plus one by its three letters; 0: no such currency. */
 const EXPONENTS = new Uint8Array(26 * 26 * 26);
-for (const code of codes())
-  EXPONENTS[currencyIndex(code.charCodeAt(0), code.charCodeAt(1), code.charCodeAt(2))] =
-    minorUnitExponent(code) + 1;
+for (const [code, exponent] of Object.entries(CURRENCIES))
+  EXPONENTS[currencyIndex(code.charCodeAt(0), code.charCodeAt(1), code.charCodeAt(2))] = exponent + 1;
 
 function currencyIndex(a: number, b: number, c: number): number {
   return ((a - 65) * 26 + (b - 65)) * 26 + (c - 65);

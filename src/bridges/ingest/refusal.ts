@@ -1,10 +1,11 @@
 import { ClickHouseError } from '@clickhouse/client';
 
 /**
- * Codes of ClickHouse that say: this row is wrong and will be wrong for ever. Everything else (down, full, read-only,
- * too many parts, no such table, time-outs, network) is a state of the server, and is waited out.
+ * Codes with which ClickHouse says that the text of a row can't be read as the columns' types. Together with a row's
+ * number they may be about the row; everything else (a view, a missing column or table, read-only, full, too many
+ * parts, quotas, memory, time-outs, network, codes that are not known here) is a state of the server, and waited out.
  */
-const DATA_CODES = new Set([
+const PARSE_CODES = new Set([
   '6', // CANNOT_PARSE_TEXT
   '25', // CANNOT_PARSE_ESCAPE_SEQUENCE
   '26', // CANNOT_PARSE_QUOTED_STRING
@@ -25,22 +26,32 @@ const DATA_CODES = new Set([
   '407', // DECIMAL_OVERFLOW
   '441', // CANNOT_PARSE_DOMAIN_VALUE_FROM_STRING
   '467', // CANNOT_PARSE_BOOL
-  '469', // VIOLATED_CONSTRAINT
   '691', // UNKNOWN_ELEMENT_OF_ENUM
 ]);
+const VIOLATED_CONSTRAINT = '469';
+/** Views see a block that the table has taken already: what they throw says nothing about a row of ours. */
+const FROM_A_VIEW = /while pushing to view/i;
 
 export interface Refusal {
-  /** 1-based row of the insert, when the error names one. */
-  row: number | undefined;
+  /** 1-based row of the insert. */
+  row: number;
+  /** What ClickHouse holds against it, in one line. */
   reason: string;
 }
 
-/** What ClickHouse holds against a row; undefined when the error is not about the data. */
+/**
+ * The row that ClickHouse names when it refuses an insert for what a row says; undefined for every other error. It is
+ * a suspicion only: a column or constraint that somebody added to the table is told in the same words.
+ */
 export function refusalOf(error: unknown): Refusal | undefined {
-  if (!(error instanceof ClickHouseError) || !DATA_CODES.has(error.code)) return undefined;
-  const row = /\(at row (\d+)\)|violated at row (\d+)/.exec(error.message);
-  return {
-    row: row ? Number(row[1] ?? row[2]) : undefined,
-    reason: `${error.type ?? error.code}: ${error.message.split('\n')[0]}`,
-  };
+  if (!(error instanceof ClickHouseError) || FROM_A_VIEW.test(error.message)) return undefined;
+  const place =
+    error.code === VIOLATED_CONSTRAINT
+      ? /violated at row (\d+)/
+      : PARSE_CODES.has(error.code)
+        ? /\(at row (\d+)\)/
+        : undefined;
+  const row = place?.exec(error.message)?.[1];
+  if (row === undefined) return undefined;
+  return { row: Number(row), reason: `${error.type ?? error.code}: ${error.message.split('\n')[0]}` };
 }

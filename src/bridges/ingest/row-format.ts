@@ -1,4 +1,6 @@
+import { stringify } from 'lossless-json';
 import { z } from 'zod';
+import { decodeJson, JsonError, parseExactly } from '../../contracts/json';
 import { DomainEvent } from '../../contracts/messages';
 import { Purchase, PURCHASE_FIELDS } from '../../contracts/purchases';
 import { PoisonMessage } from '../message';
@@ -20,7 +22,6 @@ export interface RowFormat {
   distrust?(): void;
 }
 
-const utf8 = new TextDecoder('utf-8', { fatal: true });
 const NEWLINE = 10;
 const CARRIAGE_RETURN = 13;
 const OPEN = 123;
@@ -30,9 +31,10 @@ const CLOSE = 125;
 function parseObject(value: Buffer): Record<string, unknown> {
   let json: unknown;
   try {
-    json = JSON.parse(utf8.decode(value));
+    json = parseExactly(decodeJson(value));
   } catch (error) {
-    throw new PoisonMessage('invalid_json', error instanceof Error ? error.message : String(error));
+    if (error instanceof JsonError) throw new PoisonMessage('invalid_json', `the message ${error.message}`);
+    throw error;
   }
   if (typeof json !== 'object' || json === null || Array.isArray(json))
     throw new PoisonMessage('invalid_json', 'the message is not a JSON object');
@@ -53,8 +55,7 @@ function parseSchema<T extends z.ZodType>(schema: T, value: Buffer): z.output<T>
 
 /**
  * Every purchase is checked: plain ones by reading their bytes, all others by the schema, which then also writes them
- * anew, so that what was checked is what is stored (of a repeated field, say, ClickHouse takes the first and a JSON
- * parser the last).
+ * anew, so that what was checked is what is stored.
  */
 export const checkedPurchases: RowFormat = {
   takesBytes: isPlainPurchase,
@@ -89,7 +90,7 @@ export function trustedObjects(strict: RowFormat, distrustMs: number): RowFormat
       if (distrusted) return strict.rewrite(value);
       const object = parseObject(value);
       if (Object.keys(object).length === 0) throw new PoisonMessage('invalid_message', 'the object is empty');
-      return JSON.stringify(object);
+      return stringify(object)!;
     },
     distrust() {
       clearTimeout(distrusted);
@@ -113,7 +114,7 @@ export const domainEvents: RowFormat = {
     return JSON.stringify({
       ...event,
       occurredAt: new Date(occurredAt).toISOString(),
-      data: JSON.stringify(data),
+      data: stringify(data),
     });
   },
 };

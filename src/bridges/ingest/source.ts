@@ -1,4 +1,5 @@
 import type { IHeaders } from 'kafkajs';
+import type { UnreadableBatch } from '../../platform/record-batch';
 
 /**
  * The port to the log that batches are read from. An adapter for another Kafka client implements `MessageSource` and
@@ -12,6 +13,8 @@ export interface SourceRecord {
   headers?: IHeaders | undefined;
   /** Milliseconds since 1970, in digits. */
   timestamp: string;
+  /** Set when it stands for a batch that could not be read: `offset` is the last of it, `value` its bytes. */
+  unreadable?: UnreadableBatch | undefined;
 }
 
 /** What one fetch brought of one partition. */
@@ -34,12 +37,21 @@ export interface Committed {
 
 export interface SourceListener {
   /**
-   * A new generation of the group: from now on exactly these partitions are read, each from what is committed of it
-   * (from its beginning when nothing is). Whatever was read before is no longer this member's to commit.
+   * A new generation of the group: from now on exactly these partitions of this log are read, each from what is
+   * committed of it (from its beginning when nothing is). Whatever was read before is no longer this member's to commit.
+   * @param log a short name of the log: another one when the topic was made anew, or is of another cluster.
    */
-  onAssigned(partitions: readonly number[], committed: ReadonlyMap<number, Committed>): void;
-  /** Takes over the records. `false`: they are not wanted, and the next fetch repeats them or starts where `seek` said. */
-  onFetched(fetched: Fetched): boolean;
+  onAssigned(log: string, partitions: readonly number[], committed: ReadonlyMap<number, Committed>): void;
+  /**
+   * The topic was deleted and made anew: the same partitions of this log are read from their beginning, and whatever
+   * was read and not announced was perhaps of the former.
+   */
+  onLogReplaced(log: string): void;
+  /**
+   * Takes over the records, or the first of them. @returns how many; the next fetch begins at the first that was not
+   * taken, or where `seek` said.
+   */
+  onFetched(fetched: Fetched): number;
   /** The group is about to be joined anew: the last chance to commit what is settled. */
   onRebalancing(): void;
   /** The client lost its group and joins again by itself; nothing can be committed until `onAssigned`. */
@@ -52,8 +64,9 @@ export interface MessageSource {
   /** Joins the group. Rejects when the brokers or the topic can't be reached. */
   start(listener: SourceListener): Promise<void>;
   /**
-   * Commits for the current generation. Rejects when it is not (any more) this member's to commit, or the coordinator
-   * can't be reached; it may then have been committed all the same.
+   * Commits for the current generation, once it is sure that what was fetched until now is of the log that was named
+   * last. Rejects when it is not, or not (any more) this member's to commit, or the coordinator can't be reached; it may
+   * then have been committed all the same.
    */
   commit(partitions: readonly Committed[]): Promise<void>;
   pause(partitions: readonly number[]): void;

@@ -16,6 +16,7 @@ import {
 } from '../../support/harness';
 import { paidOrder } from '../../support/disputes';
 import { inspectLedger, SOUND } from '../../support/money';
+import { withDatabase } from '../../support/shared-stack';
 import { readTopic } from '../../support/topics';
 import type { Database } from '../../../src/platform/postgres';
 
@@ -83,6 +84,17 @@ const order = async (id: string) => (await db.prisma.order.findUnique({ where: {
 const EVIDENCE = { text: 'Signed for by the customer.\nSee the receipt.', documents: [] };
 
 describe('a dispute, from the webhook to its end', () => {
+  it.each([
+    ['two\nlines\tand a tab', 'two lines and a tab'],
+    ['NUL \u0000 and half \ud83d an emoji', 'NUL and half \ufffd an emoji'],
+    ['x'.repeat(501), `${'x'.repeat(499)}…`],
+    [4853, '4853'],
+  ])('is opened whatever its reason is: %j', async (reason, shown) => {
+    const { id } = await paidOrder(db);
+    await chargeback(id, 'opened', { reason, evidence_due_by: 'in a week', memo: '\u0000\ud83d' });
+    expect(await until(`order-${id}`, 'opened')).toMatchObject({ reason: shown, amount: '50.00' });
+  });
+
   it('is opened, answered with evidence, reviewed and won', async () => {
     const { id } = await paidOrder(db);
     const disputeId = `order-${id}`;
@@ -126,7 +138,10 @@ describe('a dispute, from the webhook to its end', () => {
   it('waits for the order’s payment, which a provider’s webhook brings', async () => {
     const userId = `user-${randomUUID()}`;
     const { id } = await db.prisma.order.create({
-      data: { tenantId: 'default', userId, amountMinor: 700n, currency: 'TRY', description: '' },
+      data: {
+        ...{ tenantId: 'default', userId, amountMinor: 700n, currency: 'TRY', description: '' },
+        ...{ paymentMethod: 'provider', expiresAt: new Date(Date.now() + 600_000) },
+      },
     });
     await chargeback(id, 'lost');
     await webhook('orders', {
@@ -204,6 +219,23 @@ describe('a refund', () => {
     });
     for (const unknown of [randomUUID(), 'not-a-uuid'])
       expect(await call('POST', `/api/v1/orders/${unknown}/refunds`, {})).toMatchObject({ status: 404 });
+  });
+
+  it('that would take the balance beyond a bigint is refused, and nothing is changed', async () => {
+    const { id, userId } = await paidOrder(db);
+    const setBalance = (minor: bigint) =>
+      withDatabase(space.ownerUrl, async (client) => {
+        await client.query('SET session_replication_role = replica');
+        await client.query('UPDATE accounts SET balance_minor = $2 WHERE user_id = $1', [userId, minor]);
+      });
+    await setBalance(2n ** 63n - 1n);
+    expect(await call('POST', `/api/v1/orders/${id}/refunds`, { amount: 1 })).toMatchObject({
+      status: 422,
+      body: { code: 'unprocessable', detail: expect.stringContaining('Nothing was changed') as string },
+    });
+    expect((await order(id)).refundedMinor).toBe(0n);
+    await setBalance(0n);
+    expect(await call('POST', `/api/v1/orders/${id}/refunds`, { amount: 1 })).toMatchObject({ status: 201 });
   });
 
   it('and a dispute of one order at the same time never take more than was paid', async () => {

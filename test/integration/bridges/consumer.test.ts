@@ -187,7 +187,8 @@ describe('members of a group', () => {
     await eventually(() => expect(handled.length).toBeGreaterThan(100), 10_000, 1);
     dead = true;
     // Without waiting for its work, and without a last commit: the connection just goes.
-    await (first as unknown as { consumer: { disconnect(): Promise<void> } }).consumer.disconnect();
+    const { consumer } = first as unknown as { consumer: { consumer: { disconnect(): Promise<void> } } };
+    await consumer.consumer.disconnect();
     await stream.member((message) => Promise.resolve(void handled.push(text(message))));
     await allCommitted(stream, 300);
     expect(new Set(handled).size).toBe(300);

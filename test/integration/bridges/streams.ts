@@ -50,27 +50,35 @@ export class StreamBench {
       topic,
       dlq,
       group: `${space.name}.${name}`,
-      member: async (handle, options = {}) => {
-        const { config, log } = space;
-        const stream = new StreamConsumer({
-          kafka,
-          producer,
-          config,
-          log,
-          lifecycle: new Lifecycle(log, 30_000),
-          topics: [topic],
-          groupName: name,
-          handle,
-          ...options,
-        });
-        this.members.push(stream);
-        await stream.start();
-        return stream;
-      },
+      member: (handle, options = {}) => this.consumer({ topic, groupName: name }, handle, options),
       send: async (messages) => {
         await Promise.all(messages.map((message) => producer.send({ ...message, topic })));
       },
     };
+  }
+
+  /** Starts a member of a group that reads the topic, of a new group when none is named. */
+  async consumer(
+    { topic, groupName = `g${randomBytes(4).toString('hex')}` }: { topic: string; groupName?: string },
+    handle: StreamOptions['handle'],
+    options: Partial<StreamOptions> = {},
+  ): Promise<StreamConsumer> {
+    const { kafka, producer } = this;
+    const { config, log } = this.space;
+    const consumer = new StreamConsumer({
+      kafka,
+      producer,
+      config,
+      log,
+      lifecycle: new Lifecycle(log, 30_000),
+      topics: [topic],
+      groupName,
+      handle,
+      ...options,
+    });
+    this.members.push(consumer);
+    await consumer.start();
+    return consumer;
   }
 
   async admin<T>(run: (admin: ReturnType<Kafka['admin']>) => Promise<T>): Promise<T> {
@@ -84,7 +92,7 @@ export class StreamBench {
   }
 
   /** Committed offsets of a stream's group by partition; -1 where there is none. */
-  committed({ group, topic }: Stream): Promise<number[]> {
+  committed({ group, topic }: Pick<Stream, 'group' | 'topic'>): Promise<number[]> {
     return this.admin(async (admin) => {
       const [offsets] = await admin.fetchOffsets({ groupId: group, topics: [topic] });
       return (offsets?.partitions ?? [])

@@ -3,7 +3,7 @@ import net from 'node:net';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Client, Connection } from '@temporalio/client';
 import { defineSearchAttributeKey } from '@temporalio/common';
-import { workflowId, type OrderWorkflowInput, type ProviderEvent } from '../../../src/contracts/workflows';
+import { workflowId, type PaymentRequest, type ProviderEvent } from '../../../src/contracts/workflows';
 import { readiness } from '../../../src/platform/ops-server';
 import { connectTemporal, registerSearchAttributes } from '../../../src/platform/temporal';
 import { paymentWebhookTopic } from '../../../src/platform/topics';
@@ -120,7 +120,7 @@ it('brings every event of a payment to that payment’s one workflow', async () 
     providerEventId: 'msg_1',
     correlationId: 'corr-1',
     amountMinor: '10000',
-    source: { topic, key: transactionId },
+    source: { topic },
   });
   expect(signals[1]).toMatchObject({
     providerEventId: `${transactionId}:payment:pending`,
@@ -140,7 +140,7 @@ it('brings every request of an order to that order’s one workflow', async () =
   await bench.read(space.config.TOPIC_PAYMENT_REQUEST, 1);
   const id = workflowId.order(orderId);
   const { input, signals } = await eventually(async () => {
-    const got = await given<OrderWorkflowInput>(client, id);
+    const got = await given<PaymentRequest>(client, id);
     expect(got.signals).toHaveLength(2);
     return got;
   });

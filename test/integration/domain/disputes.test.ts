@@ -11,6 +11,7 @@ import {
   paidOrder,
   payFromBalance,
   placeOrder,
+  placeProviderOrder,
   refund,
   settleOrder,
 } from '../../support/disputes';
@@ -66,7 +67,7 @@ describe('a chargeback of a paid order', () => {
   });
 
   it('leaves nothing anywhere when the provider that paid takes it back', async () => {
-    const order = await placeOrder(db, await userWith(db));
+    const order = await placeProviderOrder(db);
     await settleOrder(db, order, 'success');
     await chargeback(db, order.id, 'opened');
     await chargeback(db, order.id, 'lost');
@@ -373,6 +374,26 @@ describe('a dispute without evidence', () => {
     expect(await moneyOfOrder(db, due)).toEqual({ 'clearing:payments': 5_000, user: -5_000 });
     expect(await statusOf(due)).toBe('CHARGED_BACK');
     expect(await eventTypes(db, `order-${due.id}`)).toEqual(['dispute.opened', 'dispute.expired']);
+  });
+
+  it('hands back the deliveries of its end, so that subscribers hear of it', async () => {
+    await db.prisma.subscription.create({
+      data: {
+        id: 'sub_of_ends',
+        tenantId: TENANT,
+        url: 'https://subscriber.example/',
+        eventTypes: ['dispute.expired', 'order.charged_back'],
+        secretCiphertext: Buffer.from(''),
+      },
+    });
+    const due = await paidOrder(db);
+    await chargeback(db, due.id, 'opened', { evidenceDueBy: yesterday() });
+    const { outcome, deliveries } = await expireDispute(db, `order-${due.id}`);
+    expect(outcome).toBe('applied');
+    expect(deliveries.map(({ eventType }) => eventType).sort()).toEqual([
+      'dispute.expired',
+      'order.charged_back',
+    ]);
   });
 });
 

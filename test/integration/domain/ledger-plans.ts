@@ -86,7 +86,11 @@ const order = fc.record({
   kind: fc.constant('order' as const),
   user,
   amount,
-  /** How often its payment request arrives. */
+  paymentMethod: fc.constantFrom('balance' as const, 'provider' as const),
+  /** When a provider pays it, its time is over at once; how often that is found. */
+  overdue: fc.constantFrom(true, false, false),
+  expiries: fc.nat({ max: 2 }),
+  /** How often its payment request arrives; one of an order that a provider pays is refused. */
   requests: fc.nat({ max: 3 }),
   events: orderEvents,
   refunds,

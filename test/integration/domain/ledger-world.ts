@@ -4,7 +4,7 @@ import { RemitError } from '../../../src/contracts/errors';
 import { createAccount, topUp } from '../../../src/domain/accounts';
 import { expireDispute, settleDisputeEvent, submitEvidence } from '../../../src/domain/disputes';
 import { settleOrderEvent } from '../../../src/domain/order-webhooks';
-import { createOrder, payOrder, type OrderView } from '../../../src/domain/orders';
+import { createOrder, expireOrder, payOrder, type OrderView } from '../../../src/domain/orders';
 import { createPayment, settleProviderEvent } from '../../../src/domain/payments';
 import { refundOrder } from '../../../src/domain/refunds';
 import type { Database } from '../../../src/platform/postgres';
@@ -175,15 +175,19 @@ export class World {
     const order = { ...terms, status: 'NEW' } as unknown as OrderView;
     const other = this.lastOrder ?? id;
     this.lastOrder = id;
-    const create = step(() => createOrder(this.db, { ...terms, description: '', correlationId: 'p' })).then(
-      () => void this.orders.add(id),
-    );
+    const { paymentMethod } = what;
+    const expiresAfterMs = what.overdue ? 0 : DAY_MS;
+    const created = { ...terms, description: '', paymentMethod, expiresAfterMs, correlationId: 'p' };
+    const create = step(() => createOrder(this.db, created)).then(() => void this.orders.add(id));
     const heard = what.overtaken ? undefined : create;
 
     const events = this.orderEvents(order, what, step, create, heard);
-    const decided = Promise.all([create.then(() => this.requests(order, what, step)), events]).then(
-      () => undefined,
-    );
+    const expire = async () => this.note('expire_order', id, await expireOrder(this.db, id));
+    const decided = Promise.all([
+      create.then(() => this.requests(order, what, step)),
+      create.then(() => Promise.all(Array.from({ length: what.expiries }, () => step(expire)))),
+      events,
+    ]).then(() => undefined);
     await Promise.all([
       decided,
       ...what.refunds.map(async (refund) => {

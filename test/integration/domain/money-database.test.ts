@@ -1,4 +1,3 @@
-import net from 'node:net';
 import { randomUUID } from 'node:crypto';
 import { getAccount, topUp } from '../../../src/domain/accounts';
 import { FAILURES } from '../../../src/contracts/workflows';
@@ -8,8 +7,17 @@ import { metrics } from '../../../src/platform/metrics';
 import type { Database } from '../../../src/platform/postgres';
 import { createTestSpace, eventually, openTestDatabase, type TestSpace } from '../../support/harness';
 import { withDatabase } from '../../support/shared-stack';
+import { TcpProxy } from '../../support/tcp-proxy';
 import { chargeback, paidOrder } from '../../support/disputes';
-import { CURRENCY, inspectLedger, SOUND, TENANT, userWith } from '../../support/money';
+import {
+  CURRENCY,
+  inspectLedger,
+  newTransaction,
+  settle,
+  SOUND,
+  TENANT,
+  userWith,
+} from '../../support/money';
 
 let space: TestSpace;
 const opened: Database[] = [];
@@ -33,47 +41,6 @@ const book = (db: Database, userId: string, reference: string = randomUUID()) =>
     correlationId: 'c',
     actor: 'a',
   });
-
-/** The way to PostgreSQL, which can be lost without a word: connections stay open and nothing passes any more. */
-class Way {
-  private readonly ends: [net.Socket, net.Socket][] = [];
-  private constructor(private readonly server: net.Server) {}
-
-  static async to(databaseUrl: string): Promise<Way> {
-    const { hostname, port } = new URL(databaseUrl);
-    const server = net.createServer();
-    const way = new Way(server);
-    server.on('connection', (near) => {
-      const far = net.connect(Number(port), hostname);
-      for (const end of [near, far]) end.on('error', () => undefined);
-      near.pipe(far).pipe(near);
-      way.ends.push([near, far]);
-    });
-    await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
-    return way;
-  }
-
-  get url(): string {
-    const url = new URL(space.config.DATABASE_URL);
-    url.host = `127.0.0.1:${(this.server.address() as net.AddressInfo).port}`;
-    return url.toString();
-  }
-
-  /** What is connected hears nothing any more; who connects from now on gets through. */
-  lose(): void {
-    for (const [near, far] of this.ends) {
-      near.unpipe();
-      far.unpipe();
-      near.pause();
-      far.pause();
-    }
-  }
-
-  close(): void {
-    for (const ends of this.ends) for (const end of ends) end.destroy();
-    this.server.close();
-  }
-}
 
 describe('a money transaction', () => {
   it('that meets nothing but conflicts is given up after its deadline, and counts them', async () => {
@@ -126,10 +93,35 @@ describe('a money transaction', () => {
     expect(await chargeback(db, order.id, 'opened')).toMatchObject({ outcome: 'applied' });
   });
 
+  it('that would take a balance beyond a bigint is refused, and moves nothing', async () => {
+    const own = await createTestSpace();
+    const db = openTestDatabase(own);
+    opened.push(db);
+    const userId = await userWith(db);
+    const key = { tenantId: TENANT, userId, currency: CURRENCY };
+    const almost = 2n ** 63n - 3n;
+    await db.pool.query('UPDATE accounts SET balance_minor = $2, version = version + 1 WHERE user_id = $1', [
+      userId,
+      almost,
+    ]);
+    await expect(book(db, userId)).rejects.toMatchObject({
+      code: 'unprocessable',
+      message: 'The balance would be larger than an account can hold.',
+    });
+    // Its workflow dead-letters the provider's event.
+    const payment = await newTransaction(db, userId, 'payment', 5n);
+    await expect(settle(db, payment, 'success')).rejects.toMatchObject({
+      name: FAILURES.dataRefused,
+      code: '22003',
+    });
+    expect((await getAccount(db, key)).balanceMinor).toBe(almost);
+    expect(await db.prisma.journalTransaction.count()).toBe(0);
+  });
+
   it('on a connection that is silently dead fails in time, and the next one gets through', async () => {
-    const way = await Way.to(space.config.DATABASE_URL);
+    const way = await TcpProxy.toUrl(space.config.DATABASE_URL);
     const db = open({
-      DATABASE_URL: way.url,
+      DATABASE_URL: way.through(space.config.DATABASE_URL),
       DATABASE_POOL_CONNECTIONS: 1,
       DATABASE_MONEY_POOL_CONNECTIONS: 1,
       DATABASE_STATEMENT_TIMEOUT_MS: 1_000,

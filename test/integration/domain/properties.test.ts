@@ -18,6 +18,7 @@ const SEED = Number(process.env['REMIT_PROPERTY_SEED'] ?? Date.now() % 2_147_483
 const OPERATIONS = [
   'settle_provider_event',
   'pay_order',
+  'expire_order',
   'settle_order_event',
   'refund_order',
   'settle_dispute_event',

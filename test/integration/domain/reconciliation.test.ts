@@ -5,11 +5,12 @@ import path from 'node:path';
 import type { Client as TemporalClient, Connection } from '@temporalio/client';
 import { SCHEDULES } from '../../../src/contracts/workflows';
 import { createAccount, getAccount } from '../../../src/domain/accounts';
-import { createOrder, payOrder } from '../../../src/domain/orders';
+import { createOrder, getOrder, payOrder } from '../../../src/domain/orders';
 import { DataRefusedError } from '../../../src/domain/conflicts';
-import { expiryEvent, saveSweepPosition, sweepPayments } from '../../../src/domain/payment-sweep';
+import { expiryEvent, sweepPayments } from '../../../src/domain/payment-sweep';
 import { createPayment, getPayment } from '../../../src/domain/payments';
 import { reconcile } from '../../../src/domain/reconciliation';
+import { saveSweepPosition } from '../../../src/domain/sweep';
 import { listEntries } from '../../../src/domain/statements';
 import { metrics } from '../../../src/platform/metrics';
 import type { Database } from '../../../src/platform/postgres';
@@ -24,7 +25,14 @@ import {
   runRoles,
   type TestSpace,
 } from '../../support/harness';
-import { chargeback, paidOrder, placeOrder, refund, settleOrder } from '../../support/disputes';
+import {
+  chargeback,
+  paidOrder,
+  placeOrder,
+  placeProviderOrder,
+  refund,
+  settleOrder,
+} from '../../support/disputes';
 import { CURRENCY, newTransaction, settle, TENANT, userWith } from '../../support/money';
 
 const OPTIONS = { maxFindings: 5, days: 7, timeoutMs: 30_000 };
@@ -83,7 +91,7 @@ async function someOrders(on: Database): Promise<void> {
   const refunded = await paidOrder(on);
   await refund(on, refunded.id, 4_000n);
   await chargeback(on, refunded.id, 'opened');
-  const collected = await placeOrder(on, await userWith(on));
+  const collected = await placeProviderOrder(on);
   await settleOrder(on, collected, 'success');
   const late = await paidOrder(on);
   await settleOrder(on, late, 'success');
@@ -170,7 +178,13 @@ describe('reconciliation', () => {
       'payments_vs_sweep',
       `INSERT INTO job_positions (job, reached_at, reached_id) VALUES ('payment-sweep', now() + interval '1 year', gen_random_uuid())`,
     ],
+    [
+      'orders_vs_sweep',
+      `UPDATE orders SET status = 'NEW' WHERE payment_method = 'provider';
+       INSERT INTO job_positions (job, reached_at, reached_id) VALUES ('order-sweep', now() + interval '1 year', gen_random_uuid())`,
+    ],
     ['orders_vs_attempts', `UPDATE orders SET status = 'NEW' WHERE status = 'FINISHED'`],
+    ['orders_vs_attempts', `UPDATE payment_attempts SET method = 'balance' WHERE method = 'provider'`],
     [
       'attempts_vs_journal',
       `UPDATE ledger_entries SET amount_minor = amount_minor + 1 WHERE system_account = 'revenue:orders'`,
@@ -488,11 +502,14 @@ describe('a payment of which its provider never says anything', () => {
     try {
       const userId = await userWith(database, 100n);
       const payment = await overdue(database, userId, 'payout');
+      const unpaid = await placeOrder(database, userId, 10n, 'provider', 1);
       expect(await ensureSchedules(temporal, own.config)).toEqual(Object.values(SCHEDULES));
       expect(await ensureSchedules(temporal, own.config)).toEqual([]);
       await temporal.schedule.getHandle(SCHEDULES.housekeeping).trigger();
       await eventually(async () => {
         expect((await getPayment(database, { tenantId: TENANT, id: payment.id })).status).toBe('expired');
+        const order = await getOrder(database, { tenantId: TENANT, userId, id: unpaid.id });
+        expect(order).toMatchObject({ status: 'CANCELLED', failureCode: 'expired' });
       });
       await tamper(database, 'UPDATE accounts SET balance_minor = balance_minor + 7');
       await temporal.schedule.getHandle(SCHEDULES.reconciliation).trigger();

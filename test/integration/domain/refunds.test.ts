@@ -10,6 +10,7 @@ import {
   paidOrder,
   payFromBalance,
   placeOrder,
+  placeProviderOrder,
   refund,
   settleOrder,
 } from '../../support/disputes';
@@ -65,7 +66,7 @@ describe('a refund', () => {
   });
 
   it('of an order that a provider paid goes to the balance, and opens the account that is missing', async () => {
-    const order = await placeOrder(db, `new-${randomUUID()}`);
+    const order = await placeProviderOrder(db, `new-${randomUUID()}`);
     await settleOrder(db, order, 'success');
     expect(await refund(db, order.id, null)).toMatchObject({ outcome: 'ok' });
     expect(await balance(order)).toBe(5_000n);

@@ -1,4 +1,9 @@
-import { checkPrerequisites, type Machine } from '../../../src/embedded/prerequisites';
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import path from 'node:path';
+import { rememberedProbe } from '../../../src/embedded/cache';
+import { once } from '../../../src/embedded/downloads';
+import { checkPrerequisites, thisMachine, type Machine } from '../../../src/embedded/prerequisites';
 
 const bare: Machine = {
   platform: 'linux-x64',
@@ -58,5 +63,30 @@ describe('prerequisites', () => {
     const text = message({ ...bare, platform: 'win32-x64' }, ['postgres']);
     expect(text).toContain('this is win32-x64');
     expect(text).toContain('docker compose up');
+  });
+
+  it('are found all the same with a cache that can not be written, and downloads name it', async () => {
+    // A file where a folder should be: as root, no folder is closed.
+    const blocked = path.join(mkdtempSync(path.join(tmpdir(), 'remit-cache-test-')), 'file');
+    writeFileSync(blocked, '');
+    const before = process.env['XDG_CACHE_HOME'];
+    process.env['XDG_CACHE_HOME'] = blocked;
+    try {
+      const executable = path.join(path.dirname(blocked), 'java');
+      writeFileSync(executable, '');
+      expect(rememberedProbe(executable, () => 'openjdk 17')).toBe('openjdk 17');
+      expect(thisMachine().javaMajor()).toBeGreaterThanOrEqual(17);
+      expect(() => checkPrerequisites(['kafka'], { ...thisMachine(), hasMaven: () => true })).not.toThrow();
+      const job = once(
+        'kafka',
+        () => undefined,
+        () => Promise.resolve(),
+      );
+      await expect(job).rejects.toThrow(/cache .*remit.* can't be written[\s\S]*XDG_CACHE_HOME/);
+    } finally {
+      if (before === undefined) delete process.env['XDG_CACHE_HOME'];
+      else process.env['XDG_CACHE_HOME'] = before;
+      rmSync(path.dirname(blocked), { recursive: true });
+    }
   });
 });

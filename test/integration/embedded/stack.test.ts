@@ -7,7 +7,7 @@ import { createClient, ClickHouseLogLevel } from '@clickhouse/client';
 import { Client as TemporalClient, Connection } from '@temporalio/client';
 import { Kafka, logLevel, Partitioners } from 'kafkajs';
 import { Client } from 'pg';
-import { processIdentity } from '../../../src/embedded/processes';
+import { processIdentity } from '../../../src/platform/processes';
 import { resetDataDir } from '../../../src/embedded/reset';
 import {
   startEmbeddedStack,
@@ -15,6 +15,7 @@ import {
   type EmbeddedPart,
   type EmbeddedStack,
 } from '../../../src/embedded/stack';
+import { claimDataDir } from '../../../src/platform/data-dir';
 
 const folder = mkdtempSync(path.join(tmpdir(), 'remit-stack-test-'));
 const lines: string[] = [];
@@ -287,8 +288,8 @@ describe('ports and outside parts', () => {
   });
 
   it('explains a part that does not start, with the last lines of its log', async () => {
-    const dataDir = path.join(folder, 'broken');
-    mkdirSync(path.join(dataDir, 'clickhouse'), { recursive: true });
+    const dataDir = claimDataDir(path.join(folder, 'broken'));
+    mkdirSync(path.join(dataDir, 'clickhouse'));
     // A file where the engine wants a folder.
     execFileSync('touch', [path.join(dataDir, 'clickhouse', 'data')]);
     const failed = startEmbeddedStack(options('broken', { parts: ['clickhouse'] }));

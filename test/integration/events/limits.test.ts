@@ -1,4 +1,5 @@
 import { createEventConfig } from '../../../src/domain/event-configs';
+import { EventSchemas } from '../../../src/domain/event-schemas';
 import { createEventType } from '../../../src/domain/event-types';
 import type { Database } from '../../../src/platform/postgres';
 import { createTestSpace, openTestDatabase } from '../../support/harness';
@@ -7,10 +8,11 @@ const MAX = 3;
 const ACTOR = { tenantId: 'small', actor: 'token:test', correlationId: 'c' };
 
 let db: Database;
+const schemas = new EventSchemas(1);
 beforeAll(async () => {
   db = openTestDatabase(await createTestSpace());
 });
-afterAll(() => db.close());
+afterAll(() => Promise.all([db.close(), schemas.close()]));
 
 describe('a tenant that creates many at once', () => {
   it.each([
@@ -19,6 +21,7 @@ describe('a tenant that creates many at once', () => {
       (i: number) =>
         createEventType(
           db,
+          schemas,
           ACTOR,
           { name: `parcel.n${i}`, description: '', schema: null, example: null },
           MAX,

@@ -113,7 +113,7 @@ describe('events end by age', () => {
 
   it('in steps of the configured size', async () => {
     const activities = createEventActivities({
-      ...{ db, deliveryPolicy: playedPolicy, sendDeadLetter: () => Promise.resolve() },
+      ...{ db, log: space.log, deliveryPolicy: playedPolicy, sendDeadLetter: () => Promise.resolve() },
       config: { ...space.config, EVENT_RETENTION_BATCH_ROWS: 2, EVENT_RETENTION_DAYS: 90 },
     });
     const { tenantId } = await subscribed();

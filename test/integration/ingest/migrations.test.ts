@@ -7,6 +7,7 @@ import {
   splitStatements,
 } from '../../../src/platform/clickhouse-migrations';
 import { PROJECT_ROOT } from '../../../src/platform/project';
+import { DOMAIN_EVENTS_TABLE, PURCHASES_TABLE } from '../../../src/bridges/ingest/tables';
 import { createTestSpace } from '../../support/harness';
 import { createIngestSpace, rows } from './support';
 
@@ -16,6 +17,11 @@ async function copyOfMigrations(): Promise<string> {
   const folder = await mkdtemp(path.join(os.tmpdir(), 'remit-migrations-'));
   await cp(SHIPPED, folder, { recursive: true });
   return folder;
+}
+
+/** The number of the nth file after those that are shipped, as in its name. */
+async function numberAfterShipped(n: number): Promise<string> {
+  return String((await readMigrations(SHIPPED)).length + n).padStart(4, '0');
 }
 
 describe('ClickHouse migrations', () => {
@@ -33,13 +39,14 @@ describe('ClickHouse migrations', () => {
   it('continue where a run was cut short', async () => {
     const space = await createTestSpace();
     const folder = await copyOfMigrations();
-    const next = path.join(folder, '0004_more.sql');
+    const name = `${await numberAfterShipped(1)}_more`;
+    const next = path.join(folder, `${name}.sql`);
     await writeFile(next, 'CREATE TABLE IF NOT EXISTS a (n UInt8) ENGINE = Memory; CREATE TABEL b;');
     await expect(migrateClickHouse(space.config, space.log, folder)).rejects.toThrow(
-      /0004_more.*Syntax error/s,
+      new RegExp(`${name}.*Syntax error`, 's'),
     );
     await writeFile(next, 'CREATE TABLE IF NOT EXISTS a (n UInt8) ENGINE = Memory;\n-- mended; at last\n');
-    expect(await migrateClickHouse(space.config, space.log, folder)).toEqual(['0004_more']);
+    expect(await migrateClickHouse(space.config, space.log, folder)).toEqual([name]);
     await rm(folder, { recursive: true });
   });
 
@@ -54,8 +61,8 @@ describe('ClickHouse migrations', () => {
 
   it('refuse a gap in the numbers', async () => {
     const folder = await copyOfMigrations();
-    await writeFile(path.join(folder, '0005_later.sql'), 'SELECT 1');
-    await expect(readMigrations(folder)).rejects.toThrow(/0004_name/);
+    await writeFile(path.join(folder, `${await numberAfterShipped(2)}_later.sql`), 'SELECT 1');
+    await expect(readMigrations(folder)).rejects.toThrow(`${await numberAfterShipped(1)}_name`);
     await rm(folder, { recursive: true });
   });
 
@@ -84,4 +91,23 @@ describe('ClickHouse migrations', () => {
       expect(ddl).toContain('non_replicated_deduplication_window = 10000');
     await space.clickhouse.close();
   });
+
+  it.each([PURCHASES_TABLE, DOMAIN_EVENTS_TABLE])(
+    'make the columns of $name as ingest fills them',
+    async (table) => {
+      const space = await createIngestSpace();
+      const columns = await rows<{ name: string; type: string }>(
+        space,
+        `SELECT name, type FROM system.columns WHERE database = '${space.name}' AND table = '${table.name}'`,
+      );
+      const types = Object.fromEntries(columns.map(({ name, type }) => [name, type]));
+      // Not for messages to say: when ClickHouse took the row, and a topic that is the default.
+      expect(types).toEqual({
+        ...table.columns,
+        kafkaTopic: 'LowCardinality(String)',
+        storedAt: "DateTime('UTC')",
+      });
+      await space.clickhouse.close();
+    },
+  );
 });

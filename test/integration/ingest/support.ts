@@ -97,10 +97,29 @@ export async function progress(space: TestSpace, topic: string, group: string) {
     const ends = await admin.fetchTopicOffsets(topic);
     return {
       committed: committed!.partitions.reduce((sum, { offset }) => sum + Math.max(0, Number(offset)), 0),
-      metadata: committed!.partitions.map(({ metadata }) => metadata ?? '').join(''),
+      // Without the log's identity: the announced batches.
+      metadata: committed!.partitions.map(({ metadata }) => (metadata ?? '').replace(/^.*\|/, '')).join(''),
       end: ends.reduce((sum, { high }) => sum + Number(high), 0),
     };
   } finally {
     await admin.disconnect();
   }
+}
+
+export const PURCHASES_GROUP = 'ingest.purchases';
+
+/** Until all of the topic is settled and committed, and no batch is announced any more. */
+export async function untilCommitted(space: IngestSpace, timeoutMs = 20_000): Promise<void> {
+  await eventually(
+    async () => {
+      const { committed, end, metadata } = await progress(
+        space,
+        space.config.TOPIC_PURCHASES,
+        PURCHASES_GROUP,
+      );
+      expect({ committed, metadata }).toEqual({ committed: end, metadata: '' });
+    },
+    timeoutMs,
+    100,
+  );
 }

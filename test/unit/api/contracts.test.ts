@@ -1,25 +1,9 @@
-import { hasRoundedAmount, ProviderName, UserId, uuidOrUndefined } from '../../../src/contracts/http';
-import { formatMinor, MAX_AMOUNT_MINOR } from '../../../src/contracts/money';
+import { ProviderName, UserId, uuidOrUndefined } from '../../../src/contracts/http';
 import { PROVIDERS } from '../../../src/platform/topics';
 
 describe('the contracts of the HTTP API', () => {
   it('name the providers that have topics', () => {
     expect(ProviderName.options).toEqual([...PROVIDERS]);
-  });
-
-  it.each([
-    ['{"amount":100.00000000000000001}', true],
-    ['{"amount" : 99.99999999999999999 }', true],
-    ['{"amount":1.0000000000000000e2}', true],
-    ['{"amount":100.10}', false],
-    ['{"amount":"100.00000000000000001"}', false],
-    ['{"description":"\\"amount\\":100.00000000000000001"}', false],
-    ...['TRY', 'JPY', 'KWD', 'CLF'].map((currency) => [
-      `{"amount":${formatMinor(MAX_AMOUNT_MINOR, currency)}}`,
-      false,
-    ]),
-  ])('find in %s an amount that JSON.parse would round: %p', (json, rounded) => {
-    expect(hasRoundedAmount(String(json))).toBe(rounded);
   });
 
   it('take any printable ASCII as a user id, and read UUIDs in either case', () => {

@@ -1,9 +1,16 @@
 import type { IHeaders } from 'kafkajs';
-import { deadLetter, deadLetterHeaders, sendDeadLetter } from '../../../src/bridges/dead-letters';
-import { headersToBase64, messageBytes, toSourceMessage } from '../../../src/bridges/message';
+import {
+  deadLetter,
+  deadLetterHeaders,
+  deadLetterRefused,
+  sendDeadLetter,
+} from '../../../src/bridges/dead-letters';
+import { messageBytes, toMessageRef } from '../../../src/bridges/message';
 import { HEADERS } from '../../../src/contracts/messages';
+import type { RefusedMessage } from '../../../src/contracts/workflows';
 import { loadConfig } from '../../../src/platform/config';
-import { soundHeaders, type OutgoingMessage } from '../../../src/platform/kafka';
+import { headersToStrings, soundHeaders, type OutgoingMessage } from '../../../src/platform/kafka';
+import { createLogger } from '../../../src/platform/logging';
 import { message } from './messages';
 
 const names = HEADERS.deadLetter;
@@ -59,50 +66,78 @@ it('keeps a missing key and a missing value missing', () => {
   });
 });
 
-it('restores the value of a message that a workflow carried', () => {
-  const value = Buffer.from([0xff, 0x00, 0x7b]);
-  const carried = toSourceMessage(message({ value, headers: { a: Buffer.from('1') } }));
-  const letter = deadLetter(
-    JSON.parse(JSON.stringify(carried)) as typeof carried,
-    'dlq',
-    'unknown_transaction',
-    '',
-  );
-  expect(letter.value).toEqual(value);
-  expect(letter.headers).toMatchObject({ a: '1' });
-});
-
-it('restores key and headers of a message that a workflow carried, also repeated ones and those that are no text', () => {
-  const odd = Buffer.from([0xff, 0x00, 0xfe]);
-  const given = message({ key: odd, headers: { odd, plain: Buffer.from('é'), repeated: ['1', odd, '1'] } });
-  const carried = JSON.parse(JSON.stringify(toSourceMessage(given))) as ReturnType<typeof toSourceMessage>;
-  const letter = deadLetter(carried, 'dlq', 'unknown_transaction', '');
-  expect(letter.key).toEqual(odd);
-  expect(headersToBase64(letter.headers!).filter(([name]) => !name.startsWith('remit-'))).toEqual(
-    headersToBase64(given.headers),
-  );
-});
-
-it('carries text once: only what text would lose is there in base64 too', () => {
-  const carried = toSourceMessage(message({ key: 'é', headers: { a: Buffer.from('1'), b: '2' } }));
-  expect(carried).not.toHaveProperty('headersBase64');
-  expect(carried).not.toHaveProperty('keyBase64');
-  expect(carried).toMatchObject({ key: 'é', headers: { a: '1', b: '2' } });
-});
-
-it('restores what a workflow of before carried, which had text alone', () => {
-  const before = {
-    topic: 't',
-    partition: 0,
-    offset: '1',
-    key: 'k',
-    valueBase64: 'e30=',
-    headers: { a: '1' },
+describe('of a message that a workflow refuses', () => {
+  const original = message({ headers: { a: '1', [HEADERS.correlationId]: 'c' } });
+  const refused: RefusedMessage = {
+    source: toMessageRef(original),
+    code: 'unknown_transaction',
+    reason: 'there is none',
+    key: 'tx',
+    decided: { transactionId: 'tx', correlationId: 'c' },
   };
-  expect(deadLetter(before, 'dlq', 'unknown_transaction', '')).toMatchObject({
-    key: Buffer.from('k'),
-    value: Buffer.from('{}'),
-    headers: { a: '1' },
+  const written = async (found: object) => {
+    const sent: OutgoingMessage[] = [];
+    await deadLetterRefused(
+      {
+        reader: { read: () => Promise.resolve(found as never) },
+        producer: { send: (each: OutgoingMessage) => Promise.resolve(void sent.push(each)) },
+        config: loadConfig({}, []),
+        log: createLogger({ LOG_LEVEL: 'fatal', NODE_ENV: 'test' }, 'test'),
+      },
+      refused,
+    );
+    return sent[0];
+  };
+
+  it('is its message as it lies in Kafka', async () => {
+    const { key, value } = original;
+    expect(await written(original)).toMatchObject({ topic: 'payment.webhook.decard.dlq', key, value });
+  });
+
+  it('is what was read of it when it is lost, and says so', async () => {
+    const letter = await written({ lost: 'the topic was made anew' });
+    expect(letter).toMatchObject({ topic: 'payment.webhook.decard.dlq', key: 'tx' });
+    expect(JSON.parse(String(letter?.value))).toEqual({ ...refused.decided, source: refused.source });
+    expect(letter?.headers).toMatchObject({
+      [HEADERS.correlationId]: 'c',
+      [names.errorCode]: 'unknown_transaction',
+      [names.offset]: '41',
+      [names.lost]: 'the topic was made anew',
+    });
+  });
+});
+
+describe('what a workflow carries of a message', () => {
+  const digest = (given: Parameters<typeof message>[0]) => toMessageRef(message(given)).sha256;
+
+  it('is the same for the same key, value and headers, and another for every other', () => {
+    const odd = Buffer.from([0xff, 0x00, 0xfe]);
+    const variants: Parameters<typeof message>[0][] = [
+      {},
+      { key: null },
+      { key: '' },
+      { key: odd },
+      { value: null },
+      { value: '' },
+      { value: odd },
+      { key: 'k{', value: '}' },
+      { headers: { a: '1' } },
+      { headers: { a: ['1', '1'] } },
+      { headers: { a: '1', b: '1' } },
+      { headers: { a: odd } },
+    ];
+    expect(new Set(variants.map(digest)).size).toBe(variants.length);
+    expect(variants.map(digest)).toEqual(variants.map(digest));
+    expect(digest({ headers: { a: Buffer.from('1') } })).toBe(digest({ headers: { a: '1' } }));
+  });
+
+  it('says where it lies', () => {
+    expect(toMessageRef(message())).toMatchObject({
+      topic: 'payment.webhook.decard',
+      partition: 2,
+      offset: '41',
+      timestampMs: Date.UTC(2026, 10, 21),
+    });
   });
 });
 
@@ -133,7 +168,7 @@ describe('headers as kafkajs reads them', () => {
       ['some', [Buffer.alloc(0), value]],
     ]);
     expect(messageBytes(message({ headers: sound }))).toBeGreaterThan(0);
-    expect(toSourceMessage(message({ headers: sound })).headers).toMatchObject({ none: '' });
+    expect(headersToStrings(sound)).toMatchObject({ none: '' });
   });
 });
 

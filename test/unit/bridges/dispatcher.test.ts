@@ -90,10 +90,8 @@ it('logs an outage once and its end once, not every try', async () => {
   await sleep(150);
   outage = false;
   await until(() => work.committable === 4n);
-  expect(lines.map((line) => line.msg)).toEqual([
-    expect.stringContaining('trying again until it is'),
-    'messages are taken again',
-  ]);
+  const told = lines.map((line) => line.msg).filter((msg) => msg !== 'message handed on');
+  expect(told).toEqual([expect.stringContaining('trying again until it is'), 'messages are taken again']);
 });
 
 it('never runs more messages at a time than it may', async () => {

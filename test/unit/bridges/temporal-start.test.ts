@@ -30,6 +30,11 @@ it.each([
   ['a missing permission', 7, 'Request unauthorized.'],
   ['a defect of the server', 13, 'internal'],
   [
+    'a run that has taken as many signals as it may',
+    3,
+    'exceeded workflow execution limit for signal events',
+  ],
+  [
     'a search attribute that nobody registered',
     3,
     'Namespace default has no mapping defined for search attribute RemitProvider',

@@ -158,6 +158,17 @@ describe('docker-compose.yml', () => {
     expect(new Set(published).size).toBe(published.length);
   });
 
+  it('opens the API by one address and everything else by another', () => {
+    for (const [name, { ports = [] }] of Object.entries(compose.services))
+      for (const port of ports) {
+        const open = { API_BIND_ADDRESS: '192.0.2.1', BIND_ADDRESS: '10.0.0.1' };
+        expect([name, withDefaults(port, open).split(':')[0]]).toEqual([
+          name,
+          name === 'api' ? '192.0.2.1' : '10.0.0.1',
+        ]);
+      }
+  });
+
   it('pins every image by a variable with a version', () => {
     for (const [, service] of Object.entries(compose.services))
       expect(service.image).toMatch(/^\$\{[A-Z_]+_IMAGE:-[\w./-]+:(local|v?\d[\w.-]*)\}$/);

@@ -55,6 +55,12 @@ describe('the production image', () => {
     expect(last.indexOf('USER 1000')).toBeGreaterThan(last.lastIndexOf('COPY'));
   });
 
+  it('carries what `remit migrate` reads', () => {
+    const last = dockerfile.slice(dockerfile.lastIndexOf('\nFROM '));
+    for (const folder of ['prisma/migrations', 'prisma/functions', 'clickhouse'])
+      expect(last).toContain(`COPY ${folder} ./${folder}\n`);
+  });
+
   it('is built on glibc, which the native part of the Temporal SDK needs', () => {
     const [, image] = /^ARG NODE_IMAGE=(\S+)$/m.exec(dockerfile) ?? [];
     expect(image).toMatch(/^node:\d+\.\d+\.\d+-(bookworm|trixie)-slim$/);

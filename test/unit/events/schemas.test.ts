@@ -4,7 +4,11 @@ import {
   SubscriptionFilter,
   SubscriptionHeaders,
 } from '../../../src/contracts/webhooks';
-import { dataErrors, EventValidators, schemaFault } from '../../../src/domain/event-schemas';
+import fc from 'fast-check';
+import { isMultipleOf } from '../../../src/domain/multiple-of';
+import { checkData, compileAlone, schemaFault, type JsonSchema } from '../../../src/domain/schema-check';
+
+const dataErrors = (schema: JsonSchema, data: unknown) => checkData(compileAlone(schema), data);
 
 describe('a JSON Schema of an event type', () => {
   it.each([
@@ -71,11 +75,38 @@ describe('a JSON Schema of an event type', () => {
     expect(dataErrors(schema, { other: 1 })[0]?.message).toContain('other');
   });
 
-  it('is compiled once a version, and the least used is forgotten', () => {
-    const validators = new EventValidators(2);
-    for (const key of ['a:1', 'b:1', 'a:1', 'c:1'])
-      expect(validators.check(key, { type: 'object' }, {})).toEqual([]);
-    expect(validators.size).toBe(2);
+  it.each([19.99, 8.69, 143.48, 0.94, -19.99, 0, 100, 1.1e1])('knows %d for a multiple of 0.01', (value) => {
+    expect(dataErrors({ properties: { a: { multipleOf: 0.01 } } }, { a: value })).toEqual([]);
+  });
+
+  it.each([19.999, 0.005, 1e-7, -0.011])('knows %d for no multiple of 0.01', (value) => {
+    const [error] = dataErrors({ properties: { a: { multipleOf: 0.01 } } }, { a: value });
+    expect(error).toEqual({ path: 'a', message: 'must be multiple of 0.01' });
+  });
+});
+
+describe('a multiple', () => {
+  it('is one by its decimal digits, whatever the exponents', () => {
+    fc.assert(
+      fc.property(
+        fc.bigInt({ min: -(10n ** 7n), max: 10n ** 7n }),
+        fc.bigInt({ min: 1n, max: 10n ** 7n }),
+        fc.integer({ min: -300, max: 280 }),
+        (factor, digits, exponent) => {
+          const divisor = Number(`${digits}e${exponent}`);
+          const product = factor * digits;
+          expect(isMultipleOf(divisor, Number(`${product}e${exponent}`))).toBe(true);
+          if (digits > 1n) expect(isMultipleOf(divisor, Number(`${product + 1n}e${exponent}`))).toBe(false);
+        },
+      ),
+    );
+  });
+
+  it('is told at the ends of what a number can be', () => {
+    expect(isMultipleOf(5e-324, Number.MAX_VALUE)).toBe(true);
+    expect(isMultipleOf(3e-324, 5e-324)).toBe(true);
+    expect(isMultipleOf(7, Number.MAX_SAFE_INTEGER)).toBe(Number.MAX_SAFE_INTEGER % 7 === 0);
+    expect(isMultipleOf(1e308, 1e-308)).toBe(false);
   });
 });
 

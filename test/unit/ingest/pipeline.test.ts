@@ -58,7 +58,7 @@ function start(cluster: PlayedCluster, table: PlayedTable, random: (below: numbe
 
 const ids = (cluster: PlayedCluster, value: Buffer) =>
   [...cluster.records].flatMap(([number, records]) =>
-    records.filter((each) => each.value === value).map(({ offset }) => `${number}/${offset}`),
+    records.filter((each) => each.value === value).map(({ offset }) => `${cluster.log}/${number}/${offset}`),
   );
 const allCommitted = (cluster: PlayedCluster) =>
   [...cluster.records].every(([number, records]) => {
@@ -97,6 +97,38 @@ describe('the ingest pipeline', () => {
       await last.pipeline.stop(1_000);
       expect(table.rows.sort()).toEqual(ids(cluster, good).sort());
       expect([...table.dead].sort()).toEqual(ids(cluster, bad).sort());
+    },
+  );
+
+  it.each(Array.from({ length: 10 }, (_, seed) => [seed + 1]))(
+    'stores every message of a log that took the place of another at any moment, and none twice (seed %i)',
+    async (seed) => {
+      const random = randomOf(seed * 104_729);
+      const log = () =>
+        new Map([0, 1, 2].map((number) => [number, partition(100 + random(500), random)] as const));
+      const cluster = new PlayedCluster(log());
+      const table = new PlayedTable(random);
+      let member = start(cluster, table, random);
+      await member.pipeline.start();
+      for (let i = 0; i < 3; i++) {
+        await sleep(random(40));
+        if (random(2) === 0) {
+          member.kill();
+          member = start(cluster, table, random);
+          await member.pipeline.start();
+        }
+        await sleep(random(20));
+        cluster.makeAnew(log());
+      }
+      await until(() => allCommitted(cluster));
+      await member.pipeline.stop(1_000);
+      expect(new Set(table.rows).size).toBe(table.rows.length);
+      expect(table.rows.filter((row) => row.startsWith(`${cluster.log}/`)).sort()).toEqual(
+        ids(cluster, good).sort(),
+      );
+      expect([...table.dead].filter((row) => row.startsWith(`${cluster.log}/`)).sort()).toEqual(
+        ids(cluster, bad).sort(),
+      );
     },
   );
 
@@ -180,4 +212,54 @@ describe('the ingest pipeline', () => {
     expect(pipeline.inFlightBytes).toBe(0);
     await pipeline.stop(1_000);
   });
+
+  it.each([
+    ['broken', Buffer.from('{"id":"abc}')],
+    ['empty', Buffer.alloc(0)],
+    ['without a value', null],
+  ])(
+    'closes batches of nothing but messages that are %s by their number, and keeps to its memory',
+    async (_, value) => {
+      const random = randomOf(11);
+      const records = Array.from({ length: 12_000 }, (__, i) => record(i, value, { key: null }));
+      const cluster = new PlayedCluster(new Map([0, 1].map((number) => [number, records])));
+      const source = new PlayedSource(cluster, random, 20_000);
+      let release: () => void = () => undefined;
+      const away = new Promise<void>((resolve) => (release = resolve));
+      const sizes: number[] = [];
+      const limit = 2 * 1_048_576;
+      const pipeline = new IngestPipeline({
+        source,
+        writer: {
+          store: (batch) => {
+            sizes.push(batch.poison.length);
+            return away;
+          },
+        },
+        format: checkedPurchases,
+        defaultTopic: 'purchases',
+        config: loadConfig(
+          {
+            INGEST_IN_FLIGHT_BYTES: String(limit),
+            INGEST_BATCH_ROWS: '300',
+            INGEST_RETRY_BASE_MS: '1',
+            INGEST_FLUSH_MS: '200',
+          },
+          [],
+        ),
+        log,
+        stopping: new AbortController(),
+      });
+      await pipeline.start();
+      await until(() => sizes.length >= 3);
+      await sleep(50);
+      expect(Math.max(...sizes)).toBe(300);
+      expect(pipeline.inFlightBytes).toBeGreaterThan(limit / 4);
+      expect(pipeline.inFlightBytes).toBeLessThan(limit + 4_096);
+      release();
+      await until(() => allCommitted(cluster));
+      expect(pipeline.inFlightBytes).toBe(0);
+      await pipeline.stop(1_000);
+    },
+  );
 });

@@ -18,10 +18,18 @@ export function randomOf(seed: number): (below: number) => number {
 
 /** The log and the group's offsets: what outlives every process. */
 export class PlayedCluster {
-  readonly committed = new Map<number, Committed>();
+  committed = new Map<number, Committed>();
   generation = 0;
+  log = 'log1';
 
-  constructor(readonly records: ReadonlyMap<number, readonly SourceRecord[]>) {}
+  constructor(public records: ReadonlyMap<number, readonly SourceRecord[]>) {}
+
+  /** The topic is deleted and made anew; its group's offsets go with it. */
+  makeAnew(records: ReadonlyMap<number, readonly SourceRecord[]>): void {
+    this.records = records;
+    this.log = `log${Number(this.log.slice(3)) + 1}`;
+    this.committed = new Map();
+  }
 }
 
 /** One member that has all partitions, until the next one joins. Fetches bring a random number of records. */
@@ -30,6 +38,8 @@ export class PlayedSource implements MessageSource {
   readonly group = 'test';
   private readonly positions = new Map<number, number>();
   private readonly paused = new Set<number>();
+  /** The log that this member believes to read. */
+  private log = '';
   private listener: SourceListener | undefined;
   private generation = 0;
   private timer: NodeJS.Timeout | undefined;
@@ -52,7 +62,8 @@ export class PlayedSource implements MessageSource {
     this.generation = this.cluster.generation += 1;
     for (const partition of this.cluster.records.keys())
       this.positions.set(partition, this.cluster.committed.get(partition)?.offset ?? 0);
-    this.listener!.onAssigned([...this.cluster.records.keys()], new Map(this.cluster.committed));
+    this.log = this.cluster.log;
+    this.listener!.onAssigned(this.log, [...this.cluster.records.keys()], new Map(this.cluster.committed));
   }
 
   rebalance(): void {
@@ -60,7 +71,16 @@ export class PlayedSource implements MessageSource {
     this.join();
   }
 
+  private verifyLog(): boolean {
+    if (this.log === this.cluster.log) return true;
+    this.log = this.cluster.log;
+    for (const partition of this.cluster.records.keys()) this.positions.set(partition, 0);
+    this.listener!.onLogReplaced(this.log);
+    return false;
+  }
+
   private fetch(): void {
+    if (this.random(30) === 0 && this.generation === this.cluster.generation) this.verifyLog();
     for (const [partition, all] of this.cluster.records) {
       if (this.paused.has(partition) || this.generation !== this.cluster.generation) continue;
       const from = this.positions.get(partition)!;
@@ -68,8 +88,9 @@ export class PlayedSource implements MessageSource {
       if (start < 0) continue;
       const records = all.slice(start, start + 1 + this.random(this.fetchRecords));
       const nextOffset = Number(records.at(-1)!.offset) + 1;
-      if (this.listener!.onFetched({ partition, fromOffset: from, nextOffset, records }))
-        this.positions.set(partition, nextOffset);
+      const taken = this.listener!.onFetched({ partition, fromOffset: from, nextOffset, records });
+      if (taken === records.length) this.positions.set(partition, nextOffset);
+      else if (taken > 0) this.positions.set(partition, Number(records[taken - 1]!.offset) + 1);
     }
   }
 
@@ -77,6 +98,7 @@ export class PlayedSource implements MessageSource {
     const { generation } = this;
     await new Promise((resolve) => setTimeout(resolve, this.random(3)));
     if (generation !== this.cluster.generation) throw new Error('ILLEGAL_GENERATION');
+    if (!this.verifyLog()) throw new Error('the topic was made anew');
     if (this.random(10) === 0) throw new Error('COORDINATOR_NOT_AVAILABLE');
     for (const each of partitions) this.cluster.committed.set(each.partition, each);
     if (this.random(10) === 0) throw new Error('the answer was lost');
@@ -133,14 +155,16 @@ export class PlayedTable {
       store: async (batch: Batch): Promise<void> => {
         this.storing += 1;
         this.storingMax = Math.max(this.storingMax, this.storing);
-        const rows = batch.liveRowNumbers().map((row) => `${batch.partition}/${batch.offsetOf(row)}`);
         const { token } = batch;
+        const log = token.split(':')[0]!;
+        const rows = batch.liveRowNumbers().map((row) => `${log}/${batch.partition}/${batch.offsetOf(row)}`);
         await new Promise((resolve) => setTimeout(resolve, this.random(this.slowMs)));
         this.storing -= 1;
         if (!alive() && this.random(2) === 0) return new Promise(() => undefined);
         if (alive() && this.random(20) === 0 && batch.abandoned) throw new Abandoned('moved');
         if (!this.tokens.has(token)) this.tokens.set(token, rows);
-        for (const { message } of batch.poison) this.dead.add(`${message.partition}/${message.offset}`);
+        for (const { message } of batch.poison)
+          this.dead.add(`${log}/${message.partition}/${message.offset}`);
         if (!alive()) return new Promise(() => undefined);
       },
     };

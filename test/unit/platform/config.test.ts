@@ -1,6 +1,8 @@
 import { readFileSync } from 'node:fs';
 import path from 'node:path';
+import { COMPOSE_FIELDS } from '../../../scripts/lib/compose-fields';
 import { CONFIG_FIELDS, ConfigError, loadConfig, ROLE_NEEDS } from '../../../src/platform/config';
+import { misspelt } from '../../../src/platform/config-names';
 
 const COMPLETE = {
   DATABASE_URL: 'postgresql://remit:secret@localhost:5432/remit',
@@ -75,6 +77,84 @@ describe('the configuration', () => {
     ['a private range that is none', { WEBHOOK_ALLOWED_PRIVATE_CIDRS: 'everything' }],
   ])('refuses %s', (_what, changes) => {
     expect(mistakesOf({ ...COMPLETE, ...changes }, ROLE_NEEDS.api)).toHaveLength(1);
+  });
+
+  it.each([
+    ['a broker without a port', { KAFKA_BROKERS: 'localhost' }, 'host:port'],
+    ['one broker of several without a port', { KAFKA_BROKERS: 'one:9092,two' }, 'KAFKA_BROKERS.1'],
+    ['a port that is none', { KAFKA_BROKERS: 'localhost:99999' }, 'host:port'],
+    ['a Temporal without a port', { TEMPORAL_ADDRESS: 'localhost' }, 'host:port'],
+    ['a tenant that no token could name', { DEFAULT_TENANT: 'a b' }, 'DEFAULT_TENANT'],
+    ['a topic that Kafka does not take', { TOPIC_EVENTS: 'my events' }, 'TOPIC_EVENTS'],
+    ['two streams in one topic', { TOPIC_EVENTS: 'purchases' }, 'the same topic'],
+    [
+      'a DLQ that is its own topic, which a purge would empty',
+      { TOPIC_PURCHASES_DLQ: 'purchases' },
+      'the same topic',
+    ],
+    ['a key of zeros', { ENCRYPTION_KEY: Buffer.alloc(32).toString('base64') }, 'placeholder'],
+    ['a former key of zeros', { ENCRYPTION_KEYS_OLD: Buffer.alloc(32).toString('base64') }, 'placeholder'],
+    [
+      'a provider’s secret of zeros',
+      { PROVIDER_SECRET_DECARD: `whsec_${Buffer.alloc(32).toString('base64')}` },
+      'placeholder',
+    ],
+    ['a signing key of one character', { AUTH_JWT_SECRET: '0'.repeat(64) }, 'placeholder'],
+    ['a signing key to be changed', { AUTH_JWT_SECRET: 'please-change-me-please-change-me' }, 'placeholder'],
+    ['a misspelt variable', { DATABSE_URL: 'postgresql://x/y' }, 'is DATABASE_URL meant?'],
+    ['a variable without its unit', { WEBHOOK_TIMEOUT: '5000' }, 'is WEBHOOK_TIMEOUT_MS meant?'],
+    ['another plural', { KAFKA_BROKERS_: 'a:1' }, 'is KAFKA_BROKERS meant?'],
+    ['a small letter', { log_level: 'debug' }, 'is LOG_LEVEL meant?'],
+    ['an unknown one of the local stack', { REMIT_EMBEDDED_REDIS_MB: '1' }, 'REMIT_EMBEDDED_REDIS_MB'],
+    ['a misspelt one of the local stack', { REMIT_DATADIR: '/x' }, 'is REMIT_DATA_DIR meant?'],
+  ])('refuses %s', (_what, changes, told) => {
+    const mistakes = mistakesOf({ ...COMPLETE, ...changes }, ROLE_NEEDS.api);
+    expect(mistakes).toHaveLength(1);
+    expect(mistakes[0]).toContain(told);
+  });
+
+  it('lists all mistakes of all kinds at once: none hides another', () => {
+    const { DATABASE_URL: _, ...env } = COMPLETE;
+    const mistakes = mistakesOf(
+      {
+        ...env,
+        API_PORT: '70000',
+        KAFKA_BROKERS: 'localhost',
+        KAFKA_SASL_USERNAME: 'u',
+        DEFAULT_TENANT: 'a b',
+        TOPIC_EVENTS: 'purchases',
+        ENCRYPTION_KEY: Buffer.alloc(32).toString('base64'),
+        KAFKA_TLS_CA_FILE: '/nowhere/ca.pem',
+        KAFKA_BROKRES: 'a:1',
+      },
+      ROLE_NEEDS.api,
+    ).join('\n');
+    for (const told of [
+      'DATABASE_URL is not set',
+      'API_PORT',
+      'KAFKA_BROKERS.0',
+      'KAFKA_SASL_MECHANISM',
+      'DEFAULT_TENANT',
+      'the same topic',
+      'ENCRYPTION_KEY',
+      'KAFKA_TLS_CA_FILE is set but',
+      '/nowhere/ca.pem can not be read',
+      'KAFKA_BROKRES is no variable',
+    ])
+      expect(mistakes).toContain(told);
+  });
+
+  it.each([
+    ['what this machine has set', process.env],
+    [
+      'what Kubernetes sets for services',
+      { REMIT_DATA_DIR_SERVICE_HOST: '10.0.0.1', KAFKA_PORT: 'tcp://1:2' },
+    ],
+    ['what compose reads', Object.fromEntries(COMPOSE_FIELDS.map(({ name }) => [name, '1']))],
+    ['what tests read', { REMIT_TEST_SKIP_CHECK: '1', REMIT_FAULT_ROUNDS: '2', REMIT_LAUNCHER_PID: '3' }],
+  ])('takes %s for no misspelling', (_what, env) => {
+    const names = CONFIG_FIELDS.map(({ name }) => name);
+    expect(misspelt(Object.keys(env), names)).toEqual([]);
   });
 
   it('never shows a secret in its message', () => {

@@ -31,9 +31,10 @@ const resolvingTo =
       addresses.map((address) => ({ address, family: address.includes(':') ? 6 : 4 })),
     );
 
-const rows = (list: { host: string; reason: string }[]) => {
-  if (list.length === 0) throw new Error('the address list is empty');
-  return list.map(({ host, reason }) => [host, reason] as const);
+const rows = (verdict: 'refused' | 'allowed') => {
+  const found = table.filter((row) => row.verdict === verdict);
+  if (found.length === 0) throw new Error('the address list is empty');
+  return found.map(({ name, reason }) => [name, reason] as const);
 };
 
 describe('addresses that webhooks may not reach', () => {
@@ -45,7 +46,7 @@ describe('addresses that webhooks may not reach', () => {
   });
   afterEach(() => void unsubscribe('net.client.socket', count));
 
-  test.each(rows(table.refused))('%s is refused without opening a socket (%s)', async (host) => {
+  test.each(rows('refused'))('%s is refused without opening a socket (%s)', async (host) => {
     const client = closing(createWebhookClient(clientSettings()));
     for (const scheme of ['http', 'https'])
       expect(await post(client, `${scheme}://${host}:9/hook`)).toMatchObject({
@@ -56,13 +57,13 @@ describe('addresses that webhooks may not reach', () => {
     expect(sockets).toBe(0);
   });
 
-  test.each(rows(table.refused))('a name that resolves to %s is refused (%s)', async (host) => {
+  test.each(rows('refused'))('a name that resolves to %s is refused (%s)', async (host) => {
     const address = literalAddress(new URL(`http://${host}`).hostname) ?? '';
     const client = closing(createWebhookClient(clientSettings(), { resolve: resolvingTo(address) }));
     expect((await post(client, 'http://subscriber.example/hook')).result).toBe('refused_address');
   });
 
-  test.each(rows(table.allowed))('%s is not refused (%s)', (host) => {
+  test.each(rows('allowed'))('%s is not refused (%s)', (host) => {
     const { hostname } = new URL(`http://${host}`);
     expect(new AddressRules([]).refusesHost(hostname)).toBe(false);
     expect(new AddressRules([]).allows(literalAddress(hostname) ?? '')).toBe(true);
@@ -239,5 +240,14 @@ describe('the list of allowed private networks', () => {
       false,
       false,
     ]);
+  });
+
+  test('holds for an address that NAT64 or a mapped address leads to', () => {
+    const rules = new AddressRules(['10.1.0.0/16']);
+    expect(
+      ['64:ff9b::a01:1', '64:ff9b:1::a01:1', '::ffff:10.1.0.1', '64:ff9b::a02:1', '::ffff:10.2.0.1'].map(
+        (each) => rules.allows(each),
+      ),
+    ).toEqual([true, true, true, false, false]);
   });
 });

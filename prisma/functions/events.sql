@@ -1,0 +1,166 @@
+-- Events: how a state change is announced to other systems (outbox, topic domain.events) and to subscribers (webhook_events,
+-- deliveries), how published events are handed out, and how events end by age. One rule (filters.sql) for both ways in:
+-- emit_event and fan_out_event.
+
+-- A fresh id of an event: the webhook-id that subscribers see.
+CREATE OR REPLACE FUNCTION new_event_id() RETURNS text LANGUAGE sql VOLATILE AS $$
+  SELECT 'evt_' || replace(gen_random_uuid()::text, '-', '')
+$$;
+
+-- The types that subscribers are told of: OWN_EVENT_TYPES of src/contracts/webhooks.ts. A new one is added in both places.
+CREATE OR REPLACE FUNCTION own_event_types() RETURNS text[] LANGUAGE sql IMMUTABLE AS $$
+  SELECT ARRAY['payment.succeeded', 'payment.failed', 'payment.expired', 'payout.succeeded', 'payout.failed',
+    'order.finished', 'order.cancelled', 'order.refunded', 'order.charged_back',
+    'dispute.opened', 'dispute.won', 'dispute.lost', 'dispute.expired',
+    'subscription.failing', 'subscription.paused', 'subscription.disabled', 'subscription.recovered']
+$$;
+
+-- The types that only other systems are told of, on domain.events: INTERNAL_EVENT_TYPES of src/contracts/webhooks.ts.
+CREATE OR REPLACE FUNCTION internal_event_types() RETURNS text[] LANGUAGE sql IMMUTABLE AS $$
+  SELECT ARRAY['order.credited', 'dispute.under_review']
+$$;
+
+-- Tells other systems of a state change: DomainEvent of src/contracts/messages.ts, keyed by its aggregate. Not idempotent.
+-- Raises check_violation for a type of remit's own words (payment, order, …) that the contracts do not name.
+CREATE OR REPLACE FUNCTION domain_event(
+  p_id text, p_tenant text, p_type text, p_at text, p_aggregate text, p_aggregate_id text, p_data jsonb,
+  p_correlation text
+) RETURNS void LANGUAGE plpgsql AS $$
+BEGIN
+  IF p_type <> ALL (own_event_types() || internal_event_types())
+     AND split_part(p_type, '.', 1) IN (SELECT split_part(own, '.', 1) FROM unnest(own_event_types()) AS own) THEN
+    RAISE EXCEPTION '% is not a type of event that remit emits', p_type USING ERRCODE = 'check_violation';
+  END IF;
+  PERFORM outbox_put('domain.events', p_aggregate_id,
+    jsonb_build_object('id', p_id, 'type', p_type, 'aggregate', p_aggregate, 'aggregateId', p_aggregate_id,
+      'tenantId', p_tenant, 'occurredAt', p_at, 'correlationId', p_correlation, 'data', p_data), p_correlation);
+END $$;
+
+-- Asks for an event workflow that hands an event out (EventMessage of src/contracts/events.ts): for events that no
+-- workflow is there to announce. Not idempotent, but the workflow is: it has the event's id.
+CREATE OR REPLACE FUNCTION request_fan_out(
+  p_id text, p_tenant text, p_type text, p_at text, p_data jsonb, p_correlation text
+) RETURNS void LANGUAGE plpgsql AS $$
+BEGIN
+  PERFORM outbox_put('events', p_id,
+    jsonb_build_object('id', p_id, 'tenantId', p_tenant, 'clientId', NULL, 'type', p_type, 'timestamp', p_at,
+      'data', p_data), p_correlation);
+END $$;
+
+-- Announces a state change under p_id: a domain.events message in the outbox, the webhook event, and one delivery for each
+-- subscription that matches, none of a type that is not enabled. Returns the deliveries, whose workflows the caller
+-- starts: [DeliveryRef]. Not idempotent: an id is used once (unique_violation).
+CREATE OR REPLACE FUNCTION emit_event(
+  p_id text, p_tenant text, p_type text, p_aggregate text, p_aggregate_id text, p_data jsonb, p_correlation text
+) RETURNS jsonb LANGUAGE plpgsql AS $$
+DECLARE
+  v_at text := iso_utc(clock_timestamp());
+  v_config event_configs;
+  v_deliveries jsonb;
+BEGIN
+  PERFORM domain_event(p_id, p_tenant, p_type, v_at, p_aggregate, p_aggregate_id, p_data, p_correlation);
+  INSERT INTO webhook_events (id, tenant_id, type, body, correlation_id)
+  VALUES (p_id, p_tenant, p_type,
+          jsonb_build_object('type', p_type, 'timestamp', v_at, 'data', p_data)::text, p_correlation);
+  SELECT * INTO v_config FROM event_configs WHERE tenant_id = p_tenant AND event_type = p_type;
+  IF NOT v_config.enabled THEN RETURN '[]'; END IF;
+  WITH matching AS (SELECT * FROM matching_subscriptions(p_tenant, p_type, p_data)),
+  written AS (
+    INSERT INTO deliveries (tenant_id, event_id, subscription_id, event_type)
+    SELECT p_tenant, p_id, subscription_id, p_type FROM matching
+    RETURNING id, subscription_id)
+  SELECT jsonb_agg(delivery_ref(w.id, p_id, w.subscription_id, p_type, m.is_ordered, v_config)) INTO v_deliveries
+    FROM written w JOIN matching m USING (subscription_id);
+  RETURN coalesce(v_deliveries, '[]');
+END $$;
+
+-- A state change that other systems should see but that subscribers are not told of: domain.events alone. Not idempotent.
+CREATE OR REPLACE FUNCTION note_event(
+  p_tenant text, p_type text, p_aggregate text, p_aggregate_id text, p_data jsonb, p_correlation text
+) RETURNS void LANGUAGE sql AS $$
+  SELECT domain_event(new_event_id(), p_tenant, p_type, iso_utc(clock_timestamp()), p_aggregate, p_aggregate_id, p_data,
+    p_correlation)
+$$;
+
+-- Writes the deliveries of a published event, p_limit subscriptions at a time in the order of their ids, beginning after
+-- p_after ('' for the first). Idempotent: repeating a call writes nothing twice and hands back what is still pending, so
+-- that a crash between writing and starting the workflows loses nothing. Once all are written, subscriptions made later
+-- get nothing of it. NULL when there is no such event; otherwise {deliveries, next}: next is NULL after the last.
+CREATE OR REPLACE FUNCTION fan_out_event(p_event_id text, p_after text, p_limit integer) RETURNS jsonb LANGUAGE plpgsql AS $$
+DECLARE
+  v_event webhook_events;
+  v_config event_configs;
+  v_last text;
+  v_full boolean;
+  v_deliveries jsonb;
+BEGIN
+  SELECT * INTO v_event FROM webhook_events WHERE id = p_event_id FOR UPDATE;
+  IF NOT FOUND THEN RETURN NULL; END IF;
+  SELECT * INTO v_config FROM event_configs WHERE tenant_id = v_event.tenant_id AND event_type = v_event.type;
+
+  IF v_event.fanned_out_at IS NULL THEN
+    WITH chosen AS (
+      SELECT m.subscription_id
+        FROM matching_subscriptions(v_event.tenant_id, v_event.type, v_event.body::jsonb->'data') m
+       WHERE v_event.only_subscription_id IS NULL AND coalesce(v_config.enabled, true) AND m.subscription_id > p_after
+      UNION ALL
+      SELECT s.id FROM subscriptions s
+       WHERE s.id = v_event.only_subscription_id AND s.tenant_id = v_event.tenant_id AND s.state IN ('active', 'failing')
+         AND s.id > p_after
+       ORDER BY 1 LIMIT p_limit),
+    written AS (
+      INSERT INTO deliveries (tenant_id, event_id, subscription_id, event_type)
+      SELECT v_event.tenant_id, v_event.id, subscription_id, v_event.type FROM chosen ON CONFLICT DO NOTHING)
+    SELECT max(subscription_id), count(*) = p_limit INTO v_last, v_full FROM chosen;
+    IF NOT v_full THEN
+      UPDATE webhook_events SET fanned_out_at = clock_timestamp() WHERE id = v_event.id;
+    END IF;
+  ELSE
+    SELECT max(subscription_id), count(*) = p_limit INTO v_last, v_full FROM (
+      SELECT subscription_id FROM deliveries
+       WHERE event_id = v_event.id AND status = 'pending' AND subscription_id > p_after
+       ORDER BY subscription_id LIMIT p_limit) AS waiting;
+  END IF;
+
+  SELECT jsonb_agg(delivery_ref(d.id, d.event_id, d.subscription_id, d.event_type, s.ordered, v_config)
+           ORDER BY d.subscription_id) INTO v_deliveries
+    FROM deliveries d JOIN subscriptions s ON s.id = d.subscription_id
+   WHERE d.event_id = v_event.id AND d.status = 'pending' AND d.subscription_id > p_after AND d.subscription_id <= v_last;
+  RETURN jsonb_build_object('deliveries', coalesce(v_deliveries, '[]'), 'next', CASE WHEN v_full THEN v_last END);
+END $$;
+
+-- Deletes events that are older than their type is kept, with their deliveries and attempts; one step: the next p_limit
+-- events after (p_at, p_after) that are old enough for any type are examined, in the order of time. From a position on,
+-- because with types that are kept for longer than others, a search for what has expired would go through the same kept
+-- rows for every batch. An event that is not handed out yet stays, and so does one with a delivery that is still being
+-- tried. Returns {examined, purged, at, after, done}. Idempotent.
+CREATE OR REPLACE FUNCTION purge_events_step(p_default_days integer, p_at timestamptz, p_after text, p_limit integer) RETURNS jsonb
+LANGUAGE plpgsql AS $$
+DECLARE
+  v_oldest_kept timestamptz := now() - make_interval(days => least(p_default_days,
+    (SELECT min(retention_days) FROM event_configs)));
+  v_page text[];
+  v_ids text[];
+  v_at timestamptz;
+  v_last text;
+BEGIN
+  SELECT array_agg(id ORDER BY created_at, id), (array_agg(created_at ORDER BY created_at DESC, id DESC))[1],
+         (array_agg(id ORDER BY created_at DESC, id DESC))[1]
+    INTO v_page, v_at, v_last
+    FROM (SELECT id, created_at FROM webhook_events
+           WHERE (created_at, id) > (p_at, p_after) AND created_at < v_oldest_kept
+           ORDER BY created_at, id LIMIT p_limit) AS page;
+  SELECT array_agg(id) INTO v_ids FROM (
+    SELECT e.id FROM webhook_events e
+      LEFT JOIN event_configs c ON c.tenant_id = e.tenant_id AND c.event_type = e.type
+     WHERE e.id = ANY(v_page)
+       AND e.created_at < now() - make_interval(days => coalesce(c.retention_days, p_default_days))
+       AND e.fanned_out_at IS NOT NULL
+       AND NOT EXISTS (SELECT FROM deliveries d WHERE d.event_id = e.id AND d.status = 'pending')
+     ORDER BY e.id FOR UPDATE OF e SKIP LOCKED) AS expired;
+  DELETE FROM delivery_attempts USING deliveries d WHERE delivery_id = d.id AND d.event_id = ANY(v_ids);
+  DELETE FROM deliveries WHERE event_id = ANY(v_ids);
+  DELETE FROM webhook_events WHERE id = ANY(v_ids);
+  RETURN jsonb_build_object('examined', coalesce(cardinality(v_page), 0), 'purged', coalesce(cardinality(v_ids), 0),
+    'at', coalesce(v_at, p_at), 'after', coalesce(v_last, p_after), 'done', coalesce(cardinality(v_page), 0) < p_limit);
+END $$;

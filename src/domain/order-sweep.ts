@@ -1,0 +1,30 @@
+import type { Database } from '../platform/postgres';
+import { expireOrder } from './orders';
+import { sweep, type Overdue, type SweepLimits, type SweepStep, type Swept } from './sweep';
+
+interface OverdueOrder extends Overdue {
+  status: string;
+  failure_code: string | null;
+}
+
+/** Orders that a provider was to pay, and whose time is over. No workflow runs for an order that nothing was heard of. */
+const ORDERS: Swept<OverdueOrder> = {
+  job: 'order-sweep',
+  sql: `SELECT id, expires_at AS at, status, failure_code, correlation_id FROM orders
+         WHERE (expires_at, id) > ($1::timestamptz, $2::uuid) AND expires_at <= now() - $3 * interval '1 millisecond'
+         ORDER BY expires_at, id LIMIT $4`,
+  async expire(db, { id, status, failure_code: failureCode }) {
+    // What has expired is asked again: a step that was cut off may have expired it and not handed on its deliveries.
+    if (status !== 'NEW' && failureCode !== 'expired') return undefined;
+    return expireOrder(db, id);
+  },
+};
+
+/**
+ * One bounded step of cancelling orders that their provider has not paid in time (`sweep`). What the database refuses is
+ * found by the reconciliation check `orders_vs_sweep`.
+ * @throws DataRefusedError when the database refuses every one of several orders.
+ */
+export function sweepOrders(db: Database, limits: SweepLimits): Promise<SweepStep> {
+  return sweep(db, ORDERS, limits);
+}

@@ -1,0 +1,109 @@
+import { listed, tenant, type Check } from './reconciliation-check';
+import {
+  stillUnfinished,
+  unfinishedWork,
+  WORK_KINDS,
+  type UnfinishedWork,
+  type WorkKind,
+} from './unfinished-work';
+import type { Database } from '../platform/postgres';
+
+/** Longer than PAYMENT_SWEEP_GRACE_MS can be: until then, a payment whose time is over is not late. */
+const LONGEST_SWEEP_GRACE = `interval '1 day'`;
+
+/**
+ * What stands still: work that nobody has carried on for longer than the margin (`$3`, milliseconds). `remit recover`
+ * starts it again.
+ */
+export const WORK_CHECKS: readonly Check[] = [
+  {
+    name: 'orders_vs_requests',
+    rule: 'an order is decided within the margin, or its payment request waits in the outbox',
+    aged: true,
+    sql: listed(`
+      SELECT 'order:' || o.id AS subject, format('order of %s is NEW since %s', o.amount_minor, o.created_at) AS detail
+        FROM orders o
+       WHERE ${tenant('o')} AND o.status = 'NEW' AND o.created_at < now() - $3 * interval '1 millisecond'
+         AND NOT EXISTS (SELECT FROM outbox WHERE topic = 'payment-request' AND key = o.id::text)`),
+  },
+  {
+    name: 'events_vs_fanout',
+    rule: 'an event is handed out to its subscribers within the margin, or its message waits in the outbox',
+    aged: true,
+    sql: listed(`
+      SELECT 'event:' || e.id AS subject, format('%s waits for its fan-out since %s', e.type, e.created_at) AS detail
+        FROM webhook_events e
+       WHERE ${tenant('e')} AND e.fanned_out_at IS NULL AND e.created_at < now() - $3 * interval '1 millisecond'
+         AND NOT EXISTS (SELECT FROM outbox WHERE topic = 'events' AND key = e.id)`),
+  },
+  {
+    name: 'payments_vs_deadlines',
+    rule: 'no payment or payout is pending for a day and the margin after its time was over',
+    aged: true,
+    sql: listed(`
+      SELECT p.type || ':' || p.id AS subject,
+             format('%s of %s pending, its time was over at %s', p.type, p.amount_minor, p.expires_at) AS detail
+        FROM payments p
+       WHERE ${tenant('p')} AND p.status = 'pending'
+         AND p.expires_at < now() - ${LONGEST_SWEEP_GRACE} - $3 * interval '1 millisecond'`),
+  },
+  {
+    name: 'disputes_vs_deadlines',
+    rule: 'a dispute whose evidence was due is expired within the margin',
+    aged: true,
+    sql: listed(`
+      SELECT 'dispute:' || d.id AS subject,
+             format('dispute of %s opened, its evidence was due at %s', d.amount_minor, d.evidence_due_at) AS detail
+        FROM disputes d
+       WHERE ${tenant('d')} AND d.status = 'opened' AND d.evidence_due_at < now() - $3 * interval '1 millisecond'`),
+  },
+];
+
+/** Tells which of these workflow ids have no running workflow. */
+export type WithoutWorkflow = (ids: readonly string[]) => Promise<ReadonlySet<string>>;
+
+export const WORKFLOW_CHECK = {
+  name: 'work_vs_workflows',
+  rule: 'every open dispute, running replay and pending delivery that is older than the margin has a running workflow',
+} as const;
+
+/**
+ * What only a workflow carries on and that has none. Everything unfinished is looked at, a page at a time; at most
+ * `maxFindings` are listed, all are counted. Reads only.
+ * @throws what the database or Temporal throws in an outage.
+ */
+export async function findStranded(
+  db: Pick<Database, 'pool'>,
+  withoutWorkflow: WithoutWorkflow,
+  { maxFindings, stuckAfterMs }: { maxFindings: number; stuckAfterMs: number },
+): Promise<{ found: number; findings: { subject: string; detail: string }[] }> {
+  const result = { found: 0, findings: [] as { subject: string; detail: string }[] };
+  for (const kind of WORK_KINDS)
+    for await (const page of unfinishedWork(db, kind, stuckAfterMs))
+      for (const work of await strandedOf(db, kind, page, withoutWorkflow)) {
+        result.found += 1;
+        if (result.findings.length < maxFindings)
+          result.findings.push({
+            subject: `${kind}:${work.id}`,
+            detail: `no workflow ${work.workflowId} is running`,
+          });
+      }
+  return result;
+}
+
+async function strandedOf(
+  db: Pick<Database, 'pool'>,
+  kind: WorkKind,
+  page: UnfinishedWork[],
+  withoutWorkflow: WithoutWorkflow,
+): Promise<UnfinishedWork[]> {
+  const without = await withoutWorkflow(page.map((work) => work.workflowId));
+  const suspects = page.filter((work) => without.has(work.workflowId));
+  if (suspects.length === 0) return [];
+  const unfinished = await stillUnfinished(
+    db,
+    kind,
+    suspects.map(({ id }) => id),
+  );
+  return suspects.filter(({ id }) => unfinished.has(id));
+}

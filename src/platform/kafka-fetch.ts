@@ -1,0 +1,49 @@
+import { KafkaJSOffsetOutOfRange } from 'kafkajs/src/errors';
+import { createErrorFromCode } from 'kafkajs/src/protocol/error';
+import definition from 'kafkajs/src/protocol/requests/fetch';
+import { readFetchAnswer, type Asked, type FetchAnswer } from './fetch-response';
+import './kafkajs-internals';
+
+/** The newest that kafkajs asks for, and the one that every broker from 2.3 on is asked for. */
+const FETCH_VERSION = 11;
+const OFFSET_OUT_OF_RANGE = 1;
+
+let installed = false;
+
+/**
+ * Lets kafkajs read what it fetches by our decoder (fetch-response.ts), in every client of this process. Idempotent.
+ * kafkajs has no interface for it: see docs/adr/0040.
+ */
+export function installFetchDecoder(): void {
+  if (installed) return;
+  installed = true;
+  const original = definition.protocol.bind(definition);
+  definition.protocol = ({ version }) => {
+    const protocol = original({ version });
+    if (version !== FETCH_VERSION) return protocol;
+    return (options) => ({
+      ...protocol(options),
+      response: {
+        decode: (payload) => readFetchAnswer(payload, options),
+        parse: (answer: FetchAnswer) => Promise.resolve(refuseErrors(answer, options)),
+      },
+    });
+  };
+}
+
+/** @throws the error of the first partition that has one, saying where it is. */
+function refuseErrors(answer: FetchAnswer, asked: Asked): FetchAnswer {
+  for (const { topicName: topic, partitions } of answer.responses)
+    for (const { partition, errorCode } of partitions) {
+      if (errorCode === 0) continue;
+      const error = createErrorFromCode(errorCode);
+      const offset = asked.topics
+        .find((each) => each.topic === topic)
+        ?.partitions.find((each) => each.partition === partition)?.fetchOffset;
+      error.message = `${topic}/${partition} at offset ${offset}: ${error.message} (${error.type})`;
+      throw errorCode === OFFSET_OUT_OF_RANGE
+        ? new KafkaJSOffsetOutOfRange(error, { topic, partition })
+        : error;
+    }
+  return answer;
+}

@@ -1,0 +1,89 @@
+/** Parts of kafkajs that it does not publish: kafkajs-internals.ts says which version this is true of. */
+
+declare module 'kafkajs/package.json' {
+  export const version: string;
+}
+
+declare module 'kafkajs/src/protocol/decoder' {
+  /** Reads the types of Kafka's protocol from a buffer. Compact types are those of flexible versions (KIP-482). */
+  export default class Decoder {
+    offset: number;
+    buffer: Buffer;
+    constructor(buffer: Buffer);
+    readInt8(): number;
+    readInt16(): number;
+    readInt32(): number;
+    readInt64(): bigint;
+    readBoolean(): boolean;
+    readString(): string | null;
+    /** Without a length, it is read first. */
+    readBytes(length?: number): Buffer | null;
+    readArray<T>(read: (decoder: Decoder) => T): T[];
+    readArrayAsync<T>(read: (decoder: Decoder) => Promise<T>): Promise<T[]>;
+    /** A compact nullable string. */
+    readUVarIntString(): string | null;
+    /** A compact nullable array. */
+    readUVarIntArray<T>(read: (decoder: Decoder) => T): T[] | null;
+    readUVarInt(): number;
+  }
+}
+
+declare module 'kafkajs/src/protocol/encoder' {
+  /** Writes the types of Kafka's protocol. */
+  export default class Encoder {
+    writeInt8(value: number): this;
+    writeBoolean(value: boolean): this;
+    writeBuffer(value: Buffer): this;
+    writeUVarInt(value: number): this;
+    /** A compact nullable string. */
+    writeUVarIntString(value: string | null): this;
+  }
+}
+
+declare module 'kafkajs/src/protocol/messageSet/decoder' {
+  import type Decoder from 'kafkajs/src/protocol/decoder';
+
+  interface Message {
+    magicByte: number;
+    attributes: number;
+    timestamp?: string;
+    offset: string;
+    key: Buffer | null;
+    value: Buffer | null;
+  }
+
+  /** Reads the format of before Kafka 0.11. */
+  export default function decodeMessageSet(decoder: Decoder, bytes: number): Promise<Message[]>;
+}
+
+declare module 'kafkajs/src/protocol/requests/fetch' {
+  interface FetchOptions {
+    topics: { topic: string; partitions: { partition: number; fetchOffset: string }[] }[];
+  }
+
+  interface FetchProtocol {
+    request: unknown;
+    response: { decode(payload: Buffer): Promise<unknown>; parse(decoded: never): Promise<unknown> };
+    requestTimeout: number;
+  }
+
+  /** What a broker's connections take the protocol of a fetch from, each time they fetch. */
+  const definition: {
+    versions: string[];
+    protocol(which: { version: number }): (options: FetchOptions) => FetchProtocol;
+  };
+  export default definition;
+}
+
+declare module 'kafkajs/src/protocol/error' {
+  /** The error that kafkajs's retries and rebalances go by. */
+  export function createErrorFromCode(
+    code: number,
+  ): Error & { type: string; code: number; retriable: boolean };
+}
+
+declare module 'kafkajs/src/errors' {
+  export class KafkaJSOffsetOutOfRange extends Error {
+    constructor(error: Error, place: { topic: string; partition: number });
+  }
+}

@@ -1,0 +1,85 @@
+import { WorkflowExecutionAlreadyStartedError, type Client } from '@temporalio/client';
+import { defineSearchAttributeKey, TypedSearchAttributes } from '@temporalio/common';
+import { deliveryStart } from '../api/delivery-workflows';
+import {
+  TASK_QUEUES,
+  WORKFLOWS,
+  type DeliveryRef,
+  type DisputeWorkflowInput,
+  type ReplayInput,
+} from '../contracts/workflows';
+import type { UnfinishedWork } from '../domain/unfinished-work';
+import type { DeliveryRow } from '../domain/payments';
+
+const SUBSCRIPTION = defineSearchAttributeKey('RemitSubscriptionId', 'KEYWORD');
+const ORDER = defineSearchAttributeKey('RemitOrderId', 'KEYWORD');
+const PROVIDER = defineSearchAttributeKey('RemitProvider', 'KEYWORD');
+
+/** Completes a delivery row with the retry policy that applies to it. */
+export type DeliveryPolicy = (row: DeliveryRow, correlationId: string) => DeliveryRef;
+
+/**
+ * Starts the workflow of unfinished work, also under an id that was used before, unless one is running. The database row
+ * says where it goes on. Idempotent.
+ * @returns whether it was started; false when one is running.
+ * @throws what Temporal's client throws in an outage.
+ */
+export async function startWork(
+  client: Client,
+  deliveryPolicy: DeliveryPolicy,
+  work: UnfinishedWork,
+): Promise<boolean> {
+  try {
+    await start(client, deliveryPolicy, work);
+    return true;
+  } catch (error) {
+    if (error instanceof WorkflowExecutionAlreadyStartedError) return false;
+    throw error;
+  }
+}
+
+function start(client: Client, deliveryPolicy: DeliveryPolicy, work: UnfinishedWork): Promise<unknown> {
+  const again = {
+    workflowId: work.workflowId,
+    workflowIdReusePolicy: 'ALLOW_DUPLICATE',
+    workflowIdConflictPolicy: 'FAIL',
+  } as const;
+  switch (work.kind) {
+    case 'dispute': {
+      const input: DisputeWorkflowInput = { disputeId: work.id };
+      return client.workflow.start(WORKFLOWS.dispute, {
+        ...again,
+        taskQueue: TASK_QUEUES.orders,
+        args: [input],
+        typedSearchAttributes: new TypedSearchAttributes([
+          { key: ORDER, value: work.orderId },
+          { key: PROVIDER, value: work.provider },
+        ]),
+      });
+    }
+    case 'replay': {
+      const { id, subscriptionId, ratePerSecond, paused } = work;
+      const input: ReplayInput = {
+        replayId: id,
+        subscriptionId,
+        ratePerSecond,
+        correlationId: id,
+        // From the beginning: what it has opened before is left as it is.
+        ...(paused && {
+          progress: { at: '1970-01-01T00:00:00Z', after: '', examined: 0, replayed: 0, paused },
+        }),
+      };
+      return client.workflow.start(WORKFLOWS.replay, {
+        ...again,
+        taskQueue: TASK_QUEUES.deliveries,
+        args: [input],
+        typedSearchAttributes: new TypedSearchAttributes([{ key: SUBSCRIPTION, value: subscriptionId }]),
+      });
+    }
+    case 'delivery':
+      return client.workflow.start(WORKFLOWS.delivery, {
+        ...deliveryStart(deliveryPolicy(work.row, work.correlationId ?? work.id)),
+        ...again,
+      });
+  }
+}

@@ -1,0 +1,216 @@
+import { randomUUID } from 'node:crypto';
+import type http from 'node:http';
+import { ApplicationFailure } from '@temporalio/common';
+import { MockActivityEnvironment } from '@temporalio/testing';
+import { DefaultLogger } from '@temporalio/worker';
+import { createActivities } from '../../../src/activities';
+import { DataRefusedError } from '../../../src/domain/money-transaction';
+import { publishEvents } from '../../../src/domain/events';
+import { EventSchemas } from '../../../src/domain/event-schemas';
+import { createEventType } from '../../../src/domain/event-types';
+import { createReplay } from '../../../src/domain/replays';
+import { createSubscription } from '../../../src/domain/subscriptions';
+import type { Database } from '../../../src/platform/postgres';
+import { isDatabaseUnavailable } from '../../../src/platform/postgres-errors';
+import { createKeyring } from '../../../src/platform/secrets';
+import { createWebhookClient, type WebhookClient } from '../../../src/platform/webhook-http';
+import { playedPolicy } from '../../support/deliveries';
+import { chargeback, chargebackOf, orderEventOf, paidOrder, placeOrder } from '../../support/disputes';
+import { createTestSpace, eventually, openTestDatabase, type TestSpace } from '../../support/harness';
+import { eventOf, inspectLedger, newTransaction, SOUND, TENANT, userWith } from '../../support/money';
+import { withDatabase } from '../../support/shared-stack';
+import { TcpProxy, type CutTime } from '../../support/tcp-proxy';
+import { subscriber, type Subscriber } from '../../unit/webhooks/subscriber';
+
+const MAX_STATEMENTS = 60;
+
+let space: TestSpace;
+let way: TcpProxy;
+/** Straight, to prepare and to look; the activities' own goes the way that breaks. */
+let db: Database;
+let broken: Database;
+let webhooks: WebhookClient;
+let receiver: Subscriber;
+let activities: Record<string, (input: unknown) => Promise<unknown>>;
+let subscriptionId: string;
+const schemas = new EventSchemas(10);
+
+beforeAll(async () => {
+  space = await createTestSpace();
+  way = await TcpProxy.toUrl(space.config.DATABASE_URL);
+  db = openTestDatabase(space);
+  const config = { ...space.config, DATABASE_URL: way.through(space.config.DATABASE_URL) };
+  broken = openTestDatabase({ ...space, config });
+  webhooks = createWebhookClient(config);
+  receiver = await subscriber((response: http.ServerResponse) => response.end('ok'));
+  activities = createActivities({
+    db: broken,
+    config,
+    webhooks,
+    log: space.log,
+    keyring: createKeyring(config),
+    producer: { send: () => Promise.resolve() },
+    unknownTransactionWaitMs: 0,
+    disputeEvidenceDueMs: 60_000,
+    deadLetter: () => Promise.resolve(),
+    deliveryPolicy: playedPolicy,
+  }) as unknown as typeof activities;
+  const { subscription } = await createSubscription(db, createKeyring(config), {
+    ...{ tenantId: TENANT, url: receiver.url, eventTypes: ['*'], description: '', maxPerTenant: 10 },
+    allowedPrivateCidrs: config.WEBHOOK_ALLOWED_PRIVATE_CIDRS,
+  });
+  subscriptionId = subscription.id;
+  await createEventType(
+    db,
+    schemas,
+    by,
+    { ...{ name: 'made.thing', description: '' }, schema: null, example: null },
+    10,
+  );
+});
+afterAll(async () => {
+  await Promise.all([schemas.close(), webhooks?.close(), receiver?.close(), broken?.close(), db?.close()]);
+  way?.close();
+});
+
+const by = { tenantId: TENANT, actor: 'test', correlationId: 'test' };
+
+async function publish(): Promise<string> {
+  const [made] = await publishEvents(db, schemas, by, [{ type: 'made.thing', data: {} }], {
+    maxMessageBytes: 100_000,
+  });
+  return made!.id;
+}
+
+/** A delivery that is pending. */
+async function deliver(): Promise<{ deliveryId: string }> {
+  const { rows } = await db.pool.query<{ deliveries: { deliveryId: string }[] }>(
+    `SELECT emit_event($1, $2, 'payment.succeeded', 'payment', 'p1', '{}', 'correlation') AS deliveries`,
+    [`evt_${randomUUID().replaceAll('-', '')}`, TENANT],
+  );
+  return { deliveryId: rows[0]!.deliveries[0]!.deliveryId };
+}
+
+async function replay(): Promise<{ replayId: string }> {
+  const { id } = await createReplay(db, {
+    ...{ id: randomUUID(), tenantId: TENANT, subscriptionId, kind: 'all' as const, eventTypes: [] },
+    ...{ since: new Date(0), ratePerSecond: 10, actor: 'test', maxRunning: 1_000 },
+  });
+  return { replayId: id };
+}
+
+const pending = async () => newTransaction(db, await userWith(db, 500n), 'payout', 100n);
+const disputed = async () => {
+  const order = await paidOrder(db);
+  await chargeback(db, order.id, 'opened');
+  return { disputeId: `order-${order.id}` };
+};
+const START = { at: '1970-01-01T00:00:00Z', after: '', examined: 0, replayed: 0, paused: false };
+
+/** What an activity gets: something of its own that exists. Every other one gets the ids of nothing. */
+const inputs: Record<string, () => Promise<unknown>> = {
+  settlePayment: async () => eventOf(await pending(), 'success'),
+  expirePayment: async () => eventOf(await pending(), 'expired'),
+  payOrder: async () => {
+    const { id, amountMinor, ...order } = await placeOrder(db, await userWith(db, 5_000n));
+    return { ...order, orderId: id, amountMinor: amountMinor.toString(), correlationId: 'test' };
+  },
+  settleOrder: async () => orderEventOf(await placeOrder(db, await userWith(db)), 'success'),
+  refundOrder: async () => ({
+    ...{ ...by, refundId: randomUUID(), orderId: (await paidOrder(db)).id, amountMinor: null, reason: null },
+  }),
+  settleDispute: async () => chargebackOf((await paidOrder(db)).id, 'opened'),
+  expireDispute: disputed,
+  loadDispute: disputed,
+  submitDisputeEvidence: async () => ({
+    ...by,
+    ...(await disputed()),
+    hash: randomUUID(),
+    evidence: { text: 'x' },
+  }),
+  attemptDelivery: async () => ({
+    ...(await deliver()),
+    ...{ attempt: 1, maxAttempts: 3, timeoutMs: 5_000, correlationId: 'test' },
+  }),
+  finishDelivery: async () => ({ ...(await deliver()), status: 'cancelled', reason: 'test' }),
+  followersOf: async () => ({ ...(await deliver()), correlationId: 'test' }),
+  deadLetterDelivery: async () => ({ ...(await deliver()), correlationId: 'test' }),
+  fanOutEvent: async () => ({ eventId: await publish(), after: '', correlationId: 'test' }),
+  purgeEvents: () => Promise.resolve({ at: START.at, after: '' }),
+  stepReplay: async () => ({ ...(await replay()), correlationId: 'test', progress: null }),
+  recordReplayState: async () => ({
+    ...(await replay()),
+    state: { ...START, status: 'running', reason: null },
+  }),
+  strandedReplays: () => Promise.resolve(null),
+  strandedDeliveries: async () => [{ ...(await deliver()), generation: 1 }],
+  saveSweepPosition: () => Promise.resolve({ at: new Date().toISOString(), id: randomUUID() }),
+};
+const nothing = () =>
+  Promise.resolve({
+    ...{ ...by, eventId: `evt_${randomUUID()}`, deliveryId: randomUUID(), replayId: randomUUID() },
+    ...{ orderId: randomUUID(), disputeId: randomUUID(), transactionId: randomUUID() },
+    ...{
+      source: {},
+      event: { source: {} },
+      request: { source: {} },
+      code: 'invalid_message',
+      message: 'test',
+    },
+  });
+
+const run = (name: string, input: unknown): Promise<unknown> =>
+  new MockActivityEnvironment(undefined, { logger: new DefaultLogger('ERROR') }).run(
+    activities[name]!,
+    input,
+  );
+
+describe('a connection to PostgreSQL that breaks under an activity', () => {
+  const names = Object.keys(
+    createActivities({ config: {} } as unknown as Parameters<typeof createActivities>[0]),
+  );
+
+  it.each(names)(
+    'at any statement of %s is an error to be tried again, and then it comes out right',
+    async (name) => {
+      const inputOf = inputs[name] ?? nothing;
+      await run(name, await inputOf());
+      let cuts = 0;
+      for (const time of ['before', 'after'] as CutTime[]) {
+        for (let statement = 1; statement <= MAX_STATEMENTS; statement++) {
+          const input = await inputOf();
+          way.cutAt(statement, time);
+          const error: unknown = await run(name, input).then(
+            () => undefined,
+            (reason: unknown) => reason,
+          );
+          if (!way.wasCut) {
+            expect(error).toBeUndefined();
+            break;
+          }
+          cuts += 1;
+          expect({ statement, time, error, away: isDatabaseUnavailable(error) }).toMatchObject({
+            away: true,
+          });
+          expect(error).not.toBeInstanceOf(DataRefusedError);
+          expect(error).not.toBeInstanceOf(ApplicationFailure);
+          // The next try, as Temporal makes it.
+          await run(name, input);
+        }
+        way.disarm();
+      }
+      expect(cuts > 0 || name.startsWith('deadLetter')).toBe(true);
+    },
+  );
+
+  it('moves money once, whatever was tried twice', async () => {
+    expect(await inspectLedger(db)).toEqual(SOUND);
+    const { rows } = await withDatabase(space.ownerUrl, (client) =>
+      client.query<{ twice: string }>(
+        `SELECT reference AS twice FROM journal_transactions GROUP BY reference HAVING count(*) > 1`,
+      ),
+    );
+    expect(rows).toEqual([]);
+    await eventually(() => db.check());
+  });
+});

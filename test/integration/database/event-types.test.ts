@@ -1,0 +1,126 @@
+import { EventMessage } from '../../../src/contracts/events';
+import { DomainEvent, PaymentStatusEvent } from '../../../src/contracts/messages';
+import { INTERNAL_EVENT_TYPES, OWN_EVENT_TYPES, WebhookBody } from '../../../src/contracts/webhooks';
+import { recordAttempt, type AttemptRecord } from '../../../src/domain/deliveries';
+import { expireDispute } from '../../../src/domain/disputes';
+import { operateSubscription } from '../../../src/domain/subscription-health';
+import { createSubscription } from '../../../src/domain/subscriptions';
+import type { Database } from '../../../src/platform/postgres';
+import { createKeyring } from '../../../src/platform/secrets';
+import { RULES } from '../../support/deliveries';
+import {
+  chargeback,
+  paidOrder,
+  payFromBalance,
+  placeOrder,
+  refund,
+  settleOrder,
+} from '../../support/disputes';
+import { createTestSpace, openOwnerDatabase, openTestDatabase, type TestSpace } from '../../support/harness';
+import { newTransaction, settle, TENANT, userWith } from '../../support/money';
+
+let space: TestSpace;
+let db: Database;
+beforeAll(async () => {
+  space = await createTestSpace();
+  db = openTestDatabase(space);
+});
+afterAll(() => db.close());
+
+const listed = async (fn: string) => {
+  const { rows } = await db.pool.query<{ types: string[] }>(`SELECT ${fn}() AS types`);
+  return rows[0]?.types.sort();
+};
+
+/** Everything that happens to payments and payouts. */
+async function settlements(): Promise<void> {
+  const user = await userWith(db, 1_000n);
+  for (const status of ['success', 'failed', 'expired'] as const) {
+    await settle(db, await newTransaction(db, user, 'payment', 10n), status);
+    await settle(db, await newTransaction(db, user, 'payout', 10n), status);
+  }
+  await newTransaction(db, user, 'payout', 1_000_000n);
+}
+
+/** Everything that happens to orders and their disputes. */
+async function ordersAndDisputes(): Promise<void> {
+  await payFromBalance(db, await placeOrder(db, await userWith(db)));
+  const decided = await placeOrder(db, await userWith(db));
+  await payFromBalance(db, decided);
+  await settleOrder(db, decided, 'success');
+  await refund(db, (await paidOrder(db)).id, 10n);
+  for (const ends of ['won', 'lost'] as const) {
+    const { id } = await paidOrder(db);
+    for (const status of ['opened', 'under_review', ends] as const) await chargeback(db, id, status);
+  }
+  const late = await paidOrder(db);
+  await chargeback(db, late.id, 'opened', { evidenceDueBy: new Date(Date.now() - 1_000).toISOString() });
+  await expireDispute(db, `order-${late.id}`);
+}
+
+/** Everything that happens to a subscription: by its subscriber's answers, and by an operator. */
+async function subscriptionHealth(): Promise<void> {
+  const { subscription } = await createSubscription(db, createKeyring(space.config), {
+    ...{ tenantId: TENANT, url: 'http://127.0.0.1:1/', eventTypes: ['payment.failed'], description: '' },
+    ...{ allowedPrivateCidrs: space.config.WEBHOOK_ALLOWED_PRIVATE_CIDRS, maxPerTenant: 10 },
+  });
+  const attempt = async (result: AttemptRecord['result'], gone = false) => {
+    const payment = await newTransaction(db, await userWith(db), 'payment', 10n);
+    const { deliveries } = await settle(db, payment, 'failed');
+    const status = result === 'delivered' ? 'delivered' : 'exhausted';
+    await recordAttempt(
+      db,
+      {
+        ...{ deliveryId: deliveries[0]?.deliveryId ?? '', attempt: 1, startedAt: new Date(), durationMs: 1 },
+        ...{ result, statusCode: 500, error: null, responseBody: null, status, gone, slowDown: false },
+        ...{ retryAfterMs: null, ordered: false, correlationId: 'test' },
+      },
+      RULES,
+      new Date(),
+    );
+  };
+  const by = { tenantId: TENANT, actor: 'test', correlationId: 'test' };
+  await attempt('http_error');
+  await attempt('delivered');
+  await operateSubscription(db, by, subscription.id, 'pause');
+  await operateSubscription(db, by, subscription.id, 'resume');
+  await attempt('http_error', true);
+}
+
+describe('the event types of remit itself', () => {
+  it('are the same in SQL and in the contracts', async () => {
+    expect(await listed('own_event_types')).toEqual([...OWN_EVENT_TYPES].sort());
+    expect(await listed('internal_event_types')).toEqual([...INTERNAL_EVENT_TYPES].sort());
+  });
+
+  it('are all that is emitted, and all are emitted, in messages that keep their contracts', async () => {
+    await settlements();
+    await ordersAndDisputes();
+    await subscriptionHealth();
+    const { rows } = await db.pool.query<{ topic: string; value: string }>('SELECT topic, value FROM outbox');
+    const of = (topic: string) =>
+      rows.filter((row) => row.topic === topic).map(({ value }) => JSON.parse(value) as unknown);
+    const emitted = of('domain.events').map((value) => DomainEvent.parse(value).type);
+    expect([...new Set(emitted)].sort()).toEqual([...OWN_EVENT_TYPES, ...INTERNAL_EVENT_TYPES].sort());
+    expect(of('events').map((value) => EventMessage.parse(value).type)).toEqual(
+      expect.arrayContaining(['payout.failed', 'subscription.paused', 'subscription.recovered']),
+    );
+    for (const value of of('payment-status')) PaymentStatusEvent.parse(value);
+    const { rows: events } = await db.pool.query<{ type: string; body: string }>(
+      'SELECT type, body FROM webhook_events',
+    );
+    for (const { type, body } of events) expect(WebhookBody.parse(JSON.parse(body)).type).toBe(type);
+    expect([...new Set(events.map(({ type }) => type))].sort()).toEqual([...OWN_EVENT_TYPES].sort());
+  });
+
+  it('are the only ones that the database lets pass', async () => {
+    const owner = openOwnerDatabase(space);
+    try {
+      await expect(
+        owner.pool.query(`SELECT emit_event('evt_1', 'default', 'order.lost', 'order', '1', '{}', NULL)`),
+      ).rejects.toThrow('order.lost is not a type of event that remit emits');
+    } finally {
+      await owner.close();
+    }
+  });
+});

@@ -1,4 +1,5 @@
 import { createHmac, randomBytes } from 'node:crypto';
+import { isLosslessNumber } from 'lossless-json';
 import { z } from 'zod';
 import { DisputeStatus, ProviderStatus } from '../contracts/messages';
 import { parseMajorAmount, minorUnitExponent } from '../contracts/money';
@@ -67,11 +68,9 @@ export const ProviderConfiguration = z
       }),
     }),
     amounts: z.enum(['major', 'minor']).meta({ description: '100 is 100.00, or 1.00' }),
-    statuses: z
-      .record(z.string().max(100), ProviderStatus)
-      .meta({
-        description: 'the provider’s words for pending, success, failed, expired; others are unhandled',
-      }),
+    statuses: z.record(z.string().max(100), ProviderStatus).meta({
+      description: 'the provider’s words for pending, success, failed, expired; others are unhandled',
+    }),
     disputeStatuses: z.record(z.string().max(100), DisputeStatus).default({}),
   })
   .refine(
@@ -98,7 +97,7 @@ function at(json: unknown, path: string): unknown {
 function textAt(json: unknown, path: string): string {
   const value = at(json, path);
   if (typeof value === 'string' && value.length <= 256) return value;
-  if (typeof value === 'number') return String(value);
+  if (typeof value === 'number' || isLosslessNumber(value)) return String(value);
   throw new BodyError(path, 'must be text or a number');
 }
 

@@ -1,8 +1,8 @@
 import { DecardEvent } from '../contracts/messages';
 import { minorUnitExponent } from '../contracts/money';
 import type { PaymentType, ProviderStatus } from '../contracts/messages';
-import type { Provider, SampleSubject } from './provider';
-import { minorFromMajor, readJson } from './reading';
+import { BodyError, type Provider, type SampleSubject } from './provider';
+import { minorFromMajor, parseBody, readValue } from './reading';
 import { signStandardWebhook, standardWebhooksSecret, verifyStandardWebhook } from './standard-webhooks';
 
 /** DeCard, whose events are those of the founding documents; it signs as Standard Webhooks say. */
@@ -24,19 +24,33 @@ export const decard: Provider = {
   documentation: 'https://www.standardwebhooks.com',
   contentType: 'application/json',
   secret: standardWebhooksSecret,
+  body: DecardEvent,
 
   verify: (webhook, secrets, tools) => ({ webhookId: verifyStandardWebhook(webhook, secrets, tools) }),
 
   events(body, webhookId) {
-    const { transactionId, type, status, amount, currency } = readJson(body, DecardEvent);
+    const json = parseBody(body);
+    const named = (json as { provider?: unknown } | null)?.provider;
+    if (typeof named === 'string' && named !== 'decard')
+      throw new BodyError(
+        'provider',
+        `the event is of ${named.slice(0, 100)}, not of decard`,
+        'unknown_provider',
+      );
+    const event = readValue(json, DecardEvent);
+    const { transactionId, type, status, amount, currency } = event;
+    const amountMinor = minorFromMajor(String(amount), currency);
     return [
       {
         kind: type,
         eventId: webhookId ?? `${transactionId}:${type}:${status}`,
         transactionId,
         status,
-        amountMinor: minorFromMajor(String(amount), currency),
+        amountMinor,
         currency,
+        // Without an id of the provider's, a repetition may carry other extras (a time, a count of attempts): what it says
+        // of the transaction is what counts.
+        ...(webhookId === undefined ? {} : { content: { ...event, amount: String(amountMinor) } }),
       },
     ];
   },

@@ -18,7 +18,7 @@ import {
   type SampleSubject,
   type VerifyTools,
 } from './provider';
-import { minorFromMajor, parseReference, readJson, reference, type Reference } from './reading';
+import { minorFromMajor, parseReference, readJson, readValue, reference, type Reference } from './reading';
 import { requiredHeader, requireFresh } from './signing';
 
 /**
@@ -175,7 +175,7 @@ function disputeStatus(type: string, dispute: z.infer<typeof Dispute>): DisputeS
 }
 
 const read = <T extends z.ZodType>(schema: T, resource: Record<string, unknown>) =>
-  readJson(Buffer.from(JSON.stringify(resource)), schema);
+  readValue(resource, schema, 'resource');
 const moneyOf = ({ value, currency_code: currency }: z.infer<typeof Amount>) => ({
   amountMinor: minorFromMajor(value, currency, 'resource.amount'),
   currency,

@@ -1,5 +1,6 @@
 import type { IncomingHttpHeaders } from 'node:http';
 import type { z } from 'zod';
+import type { DeadLetterCode } from '../contracts/errors';
 import type { DisputeStatus, PaymentType, ProviderStatus } from '../contracts/messages';
 
 /**
@@ -15,6 +16,8 @@ export interface Provider {
   readonly documentation: string;
   readonly contentType: 'application/json' | 'application/x-www-form-urlencoded';
   readonly secret: SecretFormat;
+  /** The schema of a body, with an id, where it is remit's to document; otherwise `documentation` has it. */
+  readonly body?: z.ZodType;
 
   /**
    * Checks who sent a webhook, over the raw bytes, in constant time.
@@ -65,7 +68,7 @@ export interface SignedWebhook {
 export interface SecretFormat {
   /** What an operator copies from where. */
   description: string;
-  schema: z.ZodType<string>;
+  schema: z.ZodType<string, string>;
   /** A secret of the right form, for the embedded stack and tests. */
   generate(): string;
 }
@@ -100,6 +103,8 @@ export interface Sample {
 interface EventBase {
   /** The provider's own id of this event, or what identifies it: the same again is a duplicate. At most 256 characters. */
   eventId: string;
+  /** What else must be the same for a repetition under this id to be a duplicate; left out, what decides is compared. */
+  content?: Record<string, unknown>;
 }
 
 /** The provider's word on a payment or payout that was created in remit. */
@@ -152,13 +157,18 @@ export class SignatureError extends Error {
   override readonly name = 'SignatureError';
 }
 
-/** Thrown when a body is not what the provider sends; `path` names the field. */
+/** Thrown when a body is not what the provider sends; `path` names the field, `fields` every one that is wrong. */
 export class BodyError extends Error {
   override readonly name = 'BodyError';
 
   constructor(
     readonly path: string,
     message: string,
+    readonly code: Extract<
+      DeadLetterCode,
+      'invalid_json' | 'invalid_message' | 'amount_invalid' | 'unknown_provider'
+    > = 'invalid_message',
+    readonly fields: readonly { path: string; message: string }[] = [{ path, message }],
   ) {
     super(message);
   }

@@ -1,5 +1,6 @@
 import { isUtf8 } from 'node:buffer';
 import { z } from 'zod';
+import { decodeJson, JsonError, parseExactly } from '../contracts/json';
 import { AmountError, MAX_AMOUNT_MINOR, minorUnitExponent, parseMajorAmount } from '../contracts/money';
 import { BodyError } from './provider';
 
@@ -9,22 +10,33 @@ export function readText(body: Buffer): string {
   return body.toString('utf8');
 }
 
-/** @throws BodyError when the body is not JSON, or not of the schema: the first wrong field is named. */
-export function readJson<T extends z.ZodType>(body: Buffer, schema: T): z.output<T> {
-  let json: unknown;
+/** What a body says, its numbers as they were written (`parseExactly`). @throws BodyError when it is not JSON. */
+export function parseBody(body: Buffer): unknown {
   try {
-    json = JSON.parse(readText(body));
+    return parseExactly(decodeJson(body));
   } catch (error) {
-    if (error instanceof BodyError) throw error;
-    throw new BodyError('', 'the body is not JSON');
+    if (error instanceof JsonError) throw new BodyError('', error.message, 'invalid_json');
+    throw error;
   }
-  const parsed = schema.safeParse(json);
-  if (parsed.success) return parsed.data;
-  const [issue] = parsed.error.issues;
-  throw new BodyError(issue?.path.join('.') ?? '', issue?.message ?? 'is not valid');
 }
 
-/** An integer that JSON.parse has read exactly. */
+/** @throws BodyError when the body is not JSON, or not of the schema: every wrong field is named. */
+export const readJson = <T extends z.ZodType>(body: Buffer, schema: T): z.output<T> =>
+  readValue(parseBody(body), schema);
+
+/** @param at where the value stands in its body. @throws BodyError when it is not of the schema. */
+export function readValue<T extends z.ZodType>(value: unknown, schema: T, at?: string): z.output<T> {
+  const parsed = schema.safeParse(value);
+  if (parsed.success) return parsed.data;
+  const fields = parsed.error.issues.map(({ path, message }) => ({
+    path: [...(at === undefined ? [] : [at]), ...path].join('.'),
+    message,
+  }));
+  const [first] = fields;
+  throw new BodyError(first?.path ?? '', first?.message ?? 'is not valid', 'invalid_message', fields);
+}
+
+/** An integer that a JavaScript number holds exactly; any other is no number by now (`parseExactly`). */
 export const ExactInteger = z.int({ error: 'must be a whole number of at most 9007199254740991' });
 
 /**
@@ -49,7 +61,7 @@ export function minorFromProvider(
     if (minor > MAX_AMOUNT_MINOR) throw new AmountError('amount is too large');
     return minor;
   } catch (error) {
-    if (error instanceof AmountError) throw new BodyError(path, error.message);
+    if (error instanceof AmountError) throw new BodyError(path, error.message, 'amount_invalid');
     throw error;
   }
 }
@@ -59,7 +71,7 @@ export function minorFromMajor(amount: string, currency: string, path = 'amount'
   try {
     return parseMajorAmount(amount, currency);
   } catch (error) {
-    if (error instanceof AmountError) throw new BodyError(path, error.message);
+    if (error instanceof AmountError) throw new BodyError(path, error.message, 'amount_invalid');
     throw error;
   }
 }

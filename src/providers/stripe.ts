@@ -8,6 +8,7 @@ import {
   minorFromProvider,
   parseReference,
   readJson,
+  readValue,
   reference,
   type Reference,
 } from './reading';
@@ -150,9 +151,8 @@ function disputeEvent(
   };
 }
 
-function readObject<T extends z.ZodType>(schema: T, object: Record<string, unknown>): z.output<T> {
-  return readJson(Buffer.from(JSON.stringify(object)), schema);
-}
+const readObject = <T extends z.ZodType>(schema: T, object: Record<string, unknown>) =>
+  readValue(object, schema, 'data.object');
 
 const decimalsOf = (currency: string) => DECIMALS[currency] ?? minorUnitExponent(currency);
 const minorOf = (amount: number, currency: string) =>

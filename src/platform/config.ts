@@ -58,7 +58,11 @@ const providerSecrets = ({ title, secret }: Provider) =>
     .transform((text) => text.split(',').map((each) => each.trim()))
     .pipe(
       z
-        .array(secret.schema.refine(...notAPlaceholder('the provider, or openssl rand')))
+        .array(
+          secret.schema.refine((value) => !placeholderIn(value), {
+            error: 'is a placeholder, which anybody could guess; take the one agreed with the provider',
+          }),
+        )
         .max(2, { error: 'must be one secret, or two while it is changed' }),
     )
     .transform((secrets) => secrets.join(','))

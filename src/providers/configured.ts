@@ -20,7 +20,7 @@ import { signStandardWebhook, standardWebhooksSecret, verifyStandardWebhook } fr
 
 /**
  * Providers by configuration alone: JSON webhooks signed as Standard Webhooks say, or with an HMAC over a text that is
- * made of time and body. See docs/providers.md for a walked example.
+ * made of time and body. Listed in registry.ts like the others.
  */
 
 /** `data.object.amount`, `items.0.id`: names and places in lists, from the root. */

@@ -1,9 +1,13 @@
 import { randomUUID } from 'node:crypto';
+import { tmpdir } from 'node:os';
+import path from 'node:path';
+import { reconcile } from '../../../src/domain/reconciliation';
 import { metrics } from '../../../src/platform/metrics';
 import { secretVariable } from '../../../src/providers/names';
 import type { Provider, Sample } from '../../../src/providers/provider';
 import { BUILT_IN_PROVIDERS } from '../../../src/providers/registry';
-import { eventually } from '../../support/harness';
+import { runSend } from '../../../src/roles/local-access';
+import { eventually, openTestDatabase } from '../../support/harness';
 import { expectProblem, newUser, TestApi } from './support';
 
 /** Every provider of the registry, from its signed webhook to the money. */
@@ -81,6 +85,26 @@ describe.each(BUILT_IN_PROVIDERS.map((provider) => [provider.name, provider] as 
       expect(Number(await balance())).toBe(before + 200);
     });
 
+    it('is played by remit send, which names what it can play', async () => {
+      const [sample] = Object.entries(provider.samples).find(([, { kind }]) => kind === 'payment')!;
+      const id = await make(provider, 'payment');
+      const said: string[] = [];
+      const options = { url: api.url, secret: SECRETS[secretVariable(name)]!, id, user, ...MONEY };
+      const play = (more: object, sampleName: string) =>
+        runSend(
+          path.join(tmpdir(), 'remit-that-is-not-there'),
+          [name, sampleName],
+          { type: 'payment', status: 'success', list: false, ...options, ...more },
+          (line) => said.push(line),
+        );
+      expect(await play({ list: true }, sample)).toBe(0);
+      expect(said).toContainEqual(expect.stringContaining(sample));
+      expect(await play({}, sample)).toBe(0);
+      await becomes(`/api/v1/payments/${id}`, 'succeeded');
+      await expect(play({}, 'no-such-sample')).rejects.toThrow(sample);
+      expect(await play({ secret: provider.secret.generate() }, sample)).toBe(1);
+    });
+
     it('settles a payout, where it makes them', async () => {
       const sample = sampleOf(provider, 'payout');
       if (!sample) return;
@@ -129,6 +153,16 @@ describe.each(BUILT_IN_PROVIDERS.map((provider) => [provider.name, provider] as 
     });
   },
 );
+
+it('leaves books that agree with everything that was said', async () => {
+  const db = openTestDatabase(api.space);
+  try {
+    const { checks } = await reconcile(db, { maxFindings: 3, days: 1, timeoutMs: 60_000 });
+    expect(checks.filter(({ findings }) => findings.length > 0)).toEqual([]);
+  } finally {
+    await db.close();
+  }
+});
 
 it('each of several events in one body is settled', async () => {
   const adyen = BUILT_IN_PROVIDERS.find(({ name }) => name === 'adyen')!;

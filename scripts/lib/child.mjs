@@ -12,6 +12,9 @@ const KEPT_OUTPUT = 64 * 1024;
 const SAME_SIGNAL_MS = 700;
 const KILL_AFTER_MS = 10_000;
 const TIMED_OUT = 124;
+const PARENT_POLL_MS = 500;
+/** The shell that npm runs us through. */
+const shell = process.env.npm_lifecycle_event === undefined ? undefined : process.ppid;
 
 /** Runs a tool quietly, with a line every five seconds; its output is shown when it fails. */
 export function quiet(title, command, args, { env = {}, next = '' } = {}) {
@@ -71,8 +74,13 @@ export function foreground(args, { env = {}, ordered, maxMs }) {
         detached: ordered,
       },
     );
-    const stop = forwardSignals(child, ordered);
+    const stopForwarding = forwardSignals(child, ordered);
+    const stopFollowing = followNpm();
     const limit = maxMs === undefined ? undefined : endAfter(child, maxMs);
+    const stop = () => {
+      stopForwarding();
+      stopFollowing();
+    };
     child.once('error', reject);
     child.once('exit', (code, signal) => {
       stop();
@@ -94,6 +102,20 @@ function endAfter(child, maxMs) {
   };
   const timers = [setTimeout(end, maxMs)];
   return limit;
+}
+
+/**
+ * `kill` of npm reaches its shell, which dies of it without a word to us: that it is gone is the signal. Without npm
+ * nothing is read into a parent that goes: with nohup it is meant to.
+ */
+function followNpm() {
+  if (shell === undefined) return () => undefined;
+  const timer = setInterval(() => {
+    if (process.ppid === shell) return;
+    clearInterval(timer);
+    process.kill(process.pid, 'SIGTERM');
+  }, PARENT_POLL_MS);
+  return () => clearInterval(timer);
 }
 
 /** Hands signals on, each once; returns what ends that. */

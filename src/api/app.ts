@@ -82,7 +82,7 @@ export function createApp(deps: ApiDeps): Express {
 
   const secure = helmet();
   const readBody = express.raw({ limit: deps.config.API_BODY_LIMIT_BYTES, inflate: false, type: () => true });
-  const authenticator = new Authenticator(deps.config);
+  const authenticator = new Authenticator(deps.config, deps.log);
   const limits = rateLimits(deps.config);
   const eventSchemas = new EventSchemas(deps.config.EVENT_SCHEMA_CACHE_ENTRIES);
   deps.lifecycle.onStop('close', 'schema threads', () => eventSchemas.close());
@@ -120,7 +120,7 @@ function uniform(
   { limits, readBody }: { limits: RequestHandler[]; readBody: RequestHandler },
 ): RequestHandler[] {
   const login: RequestHandler = async (request, response, next) => {
-    response.locals['caller'] = await authenticate(route, authenticator, request);
+    response.locals['caller'] = await authenticate(route, authenticator, request, deps.config);
     next();
   };
   const run: RequestHandler = async (request, response) => {

@@ -1,17 +1,13 @@
 import type { Request } from 'express';
-import {
-  createRemoteJWKSet,
-  decodeProtectedHeader,
-  errors,
-  jwtVerify,
-  type JWTPayload,
-  type JWTVerifyGetKey,
-} from 'jose';
+import { decodeProtectedHeader, errors, jwtVerify, type JWTPayload, type JWTVerifyGetKey } from 'jose';
 import { RemitError } from '../contracts/errors';
 import { TenantId, UserId } from '../contracts/http';
 import type { Config } from '../platform/config';
+import type { Logger } from '../platform/logging';
+import { IssuerKeys } from './issuer-keys';
 
-export const SCOPES = ['read', 'write', 'admin'] as const;
+/** `topup` is for whoever puts money into users' accounts; `admin` includes all of them. */
+export const SCOPES = ['read', 'write', 'topup', 'admin'] as const;
 export type Scope = (typeof SCOPES)[number];
 
 /** Who calls, as far as a bearer token says. */
@@ -42,6 +38,8 @@ const JWKS_ALGORITHMS = [
   'ES384',
   'ES512',
   'EdDSA',
+  // RFC 9864's name of EdDSA with this curve, which alone goes on.
+  'Ed25519',
 ];
 const LOCAL_ALGORITHMS = ['HS256'];
 const CLOCK_TOLERANCE_S = 5;
@@ -62,14 +60,12 @@ export class Authenticator {
   private readonly localKey: Uint8Array | undefined;
   private readonly jwks: JWTVerifyGetKey | undefined;
 
-  constructor(private readonly config: AuthConfig) {
+  constructor(
+    private readonly config: AuthConfig,
+    log?: Pick<Logger, 'warn' | 'info'>,
+  ) {
     this.localKey = config.AUTH_JWT_SECRET ? new TextEncoder().encode(config.AUTH_JWT_SECRET) : undefined;
-    this.jwks = config.AUTH_JWKS_URL
-      ? createRemoteJWKSet(new URL(config.AUTH_JWKS_URL), {
-          timeoutDuration: 5_000,
-          cooldownDuration: 10_000,
-        })
-      : undefined;
+    this.jwks = config.AUTH_JWKS_URL ? new IssuerKeys(config.AUTH_JWKS_URL, log).find : undefined;
   }
 
   /**
@@ -84,25 +80,38 @@ export class Authenticator {
 
   /**
    * The caller of a user's route: X-User-Id where configuration says to believe it, otherwise the token's subject. A
-   * token of a user needs no scope; one that carries scopes of ours is held to them.
+   * token of a user needs no scope; one that carries scopes of ours must have one of these.
    * @throws RemitError unauthenticated, forbidden, invalid_request for a malformed X-User-Id.
    */
-  async user(request: Request, scope: Scope): Promise<User> {
-    const header = request.headers['x-user-id'];
-    if (this.config.TRUST_USER_ID_HEADER && header !== undefined) {
-      const parsed = UserId.safeParse(header);
-      if (!parsed.success)
-        throw new RemitError('invalid_request', 'X-User-Id is not valid.', [
-          { path: 'X-User-Id', message: parsed.error.issues[0]?.message ?? 'not valid' },
-        ]);
-      return { userId: parsed.data, tenantId: this.config.DEFAULT_TENANT };
-    }
+  async user(request: Request, ...anyOf: readonly [Scope, ...Scope[]]): Promise<User> {
+    const userId = this.trustedUserId(request);
+    if (userId !== undefined) return { userId, tenantId: this.config.DEFAULT_TENANT };
     if (this.config.TRUST_USER_ID_HEADER && request.headers.authorization === undefined)
       throw new RemitError('unauthenticated', 'X-User-Id or a bearer token is required.');
     const principal = await this.verifyBearer(request);
-    if (principal.scopes.size > 0 && !allows(principal, scope))
-      throw new RemitError('forbidden', `The token lacks the scope ${scope}.`);
+    if (principal.scopes.size > 0 && !anyOf.some((scope) => allows(principal, scope)))
+      throw new RemitError('forbidden', `The token lacks the scope ${anyOf.join(' or ')}.`);
     return { userId: principal.subject, tenantId: principal.tenantId };
+  }
+
+  /**
+   * The user for whom somebody with a token of this scope acts: X-User-Id where configuration says to believe it,
+   * otherwise the token's subject; of the token's tenant.
+   * @throws RemitError unauthenticated, forbidden, invalid_request for a malformed X-User-Id.
+   */
+  async userFor(request: Request, scope: Scope): Promise<User> {
+    const { subject, tenantId } = await this.principal(request, scope);
+    return { userId: this.trustedUserId(request) ?? subject, tenantId };
+  }
+
+  private trustedUserId(request: Request): string | undefined {
+    const header = request.headers['x-user-id'];
+    if (!this.config.TRUST_USER_ID_HEADER || header === undefined) return undefined;
+    const parsed = UserId.safeParse(header);
+    if (parsed.success) return parsed.data;
+    throw new RemitError('invalid_request', 'X-User-Id is not valid.', [
+      { path: 'X-User-Id', message: parsed.error.issues[0]?.message ?? 'not valid' },
+    ]);
   }
 
   private async verifyBearer(request: Request): Promise<Principal> {

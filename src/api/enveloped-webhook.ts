@@ -6,7 +6,7 @@ import type { Config } from '../platform/config';
 import { metrics } from '../platform/metrics';
 import { readJson, requireJson } from './json-body';
 import { invalidRequest } from './problem';
-import { decodeSecret } from './provider-signature';
+import { decodeSecrets } from './provider-signature';
 import { bodyLimit, requireExactAmount, resultOf, verifySender } from './routes/provider-webhooks';
 import type { ApiDeps } from './routes/route';
 
@@ -31,7 +31,7 @@ export function takeEnveloped(
   topic: (config: Config) => string,
 ): RequestHandler[] {
   const secret = config.PROVIDER_SECRET_PAYMENTS;
-  const key = secret ? decodeSecret(secret) : undefined;
+  const keys = secret ? decodeSecrets(secret) : undefined;
 
   const onlyJson: RequestHandler = (request, _response, next) => {
     requireJson(request);
@@ -44,7 +44,7 @@ export function takeEnveloped(
     const { correlationId } = request.remit;
     const receivedAt = new Date().toISOString();
     try {
-      verifySender(config, key, request, bytes);
+      verifySender(config, keys, request, bytes);
       const { text, json } = readJson(bytes);
       const parsed = schema.safeParse(json);
       if (!parsed.success) throw invalidRequest(parsed.error, 'The event is not valid.');

@@ -13,9 +13,9 @@ import type { IncomingHttpHeaders } from 'node:http';
 const MAX_SIGNATURES = 16;
 const SIGNATURE_CHARACTERS = 44;
 
-/** The key bytes of a `whsec_…` secret. */
-export function decodeSecret(secret: string): Buffer {
-  return Buffer.from(secret.replace(/^whsec_/, ''), 'base64');
+/** The key bytes of `whsec_…` secrets: the present one, and while it is changed the one before, comma separated. */
+export function decodeSecrets(secrets: string): Buffer[] {
+  return secrets.split(',').map((secret) => Buffer.from(secret.trim().replace(/^whsec_/, ''), 'base64'));
 }
 
 export type SignatureVerdict =
@@ -28,11 +28,12 @@ export type SignatureVerdict =
 
 /**
  * Checks `webhook-id`, `webhook-timestamp` and `webhook-signature` against the raw body. The header may hold several
- * signatures separated by spaces; versions other than `v1` are skipped. Comparison takes constant time.
+ * signatures separated by spaces; versions other than `v1` are skipped. Comparison takes constant time, whichever of the
+ * keys it was.
  * @param toleranceS largest distance of the timestamp to `nowMs`, in seconds, into the past and into the future.
  */
 export function verifySignature(
-  key: Buffer,
+  keys: readonly Buffer[],
   headers: IncomingHttpHeaders,
   body: Buffer,
   toleranceS: number,
@@ -51,17 +52,20 @@ export function verifySignature(
   if (ageS > toleranceS) return refused('webhook-timestamp is too old');
   if (-ageS > toleranceS) return refused('webhook-timestamp is too far in the future');
 
-  const expected = Buffer.from(
-    createHmac('sha256', key).update(`${id}.${timestamp}.`).update(body).digest('base64'),
-    'latin1',
+  const expected = keys.map((key) =>
+    Buffer.from(
+      createHmac('sha256', key).update(`${id}.${timestamp}.`).update(body).digest('base64'),
+      'latin1',
+    ),
   );
+  let matches = 0;
   for (const versioned of signatures.split(' ', MAX_SIGNATURES)) {
     if (!versioned.startsWith('v1,')) continue;
     const candidate = Buffer.from(versioned.slice(3), 'latin1');
-    if (candidate.length === SIGNATURE_CHARACTERS && timingSafeEqual(candidate, expected))
-      return { valid: true, id };
+    if (candidate.length !== SIGNATURE_CHARACTERS) continue;
+    for (const each of expected) matches += Number(timingSafeEqual(candidate, each));
   }
-  return refused('no v1 signature matches');
+  return matches > 0 ? { valid: true, id } : refused('no v1 signature matches');
 }
 
 function refused(reason: string): SignatureVerdict {

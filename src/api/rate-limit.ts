@@ -44,8 +44,8 @@ export function rateLimits(config: Limits): RequestHandler[] {
     identifier: 'user',
     skip: (_request, response) => !callerOf(response).actor.startsWith('user:'),
     keyGenerator: (_request, response) => `${callerOf(response).tenantId} ${callerOf(response).id}`,
-    handler: async (request, response) => {
-      await tenants.decrement(tenantOf(request, response));
+    handler: (request, response) => {
+      void tenants.decrement(tenantOf(request, response));
       throw new RemitError('rate_limited', 'Too many requests of this user; try again after Retry-After.');
     },
   });

@@ -146,6 +146,10 @@ export class StreamConsumer {
       const work = this.works.get(idOf(topic, partition));
       if (work) this.retire(work);
     }
+    // Takes the place of what is committed of the former log. When it fails, that is not believed all the same.
+    this.consumer
+      .commit(partitions.map((partition) => ({ topic, partition, offset: 0n, metadata: '' })))
+      .catch(() => undefined);
   }
 
   /** Ends work whose messages come again elsewhere: starts nothing more of it. */

@@ -49,15 +49,15 @@ const line = (maxLength: number) =>
     .refine((text) => !/\p{Surrogate}/u.test(text), { error: 'must not contain lone surrogates' });
 
 /**
- * A provider's text of any kind as a line that everything behind can hold: control characters (line ends, NUL) become a
- * blank, halves of surrogate pairs U+FFFD, and it is cut to the length. Null when nothing is left.
+ * A provider's text of any kind as a line that everything behind can hold: runs of blanks and control characters (line
+ * ends, NUL) become one blank, halves of surrogate pairs U+FFFD, and it is cut to the length. Null when nothing is left.
  */
 export function toLine(value: unknown, maxLength: number): string | null {
   if (value === undefined || value === null) return null;
   const text = typeof value === 'string' ? value : (stringify(value) ?? '');
   const line = text
     .replace(/\p{Surrogate}/gu, '\ufffd')
-    .replace(/[\u0000-\u001f\u007f-\u009f]+/g, ' ')
+    .replace(/[\u0000-\u0020\u007f-\u009f]+/g, ' ')
     .trim();
   if (line === '') return null;
   if (line.length <= maxLength) return line;

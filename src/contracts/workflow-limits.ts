@@ -25,8 +25,10 @@ export const HISTORY_BYTES_MAX = 4_000_000;
 /** Children that one run starts before it goes on in another: each writes half a dozen events into its parent's history. */
 export const CHILDREN_A_RUN = 500;
 
-/** Dead letters that one activity writes: its input stays below 250 kB, and its tries repeat little. */
+/** Dead letters that one activity writes, so that a try of it repeats little and takes less than a minute. */
 export const DEAD_LETTERS_TOGETHER = 50;
+/** The same in bytes of JSON, beyond the first; Temporal takes 2 MB as input. */
+export const DEAD_LETTERS_BYTES = 250_000;
 /** What does not fit is gathered for so long, so that a flood costs one activity a second instead of one an event. */
 export const GATHER_MS = 1_000;
 

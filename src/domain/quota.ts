@@ -11,7 +11,7 @@ interface Line {
   last: Promise<unknown>;
   waiting: number;
   /** Why nobody who stands in it goes on: the database is away, and each would wait for it again. */
-  broken?: unknown;
+  broken?: Error;
 }
 const linesOf = new WeakMap<object, Map<string, Line>>();
 
@@ -46,7 +46,7 @@ export async function createWithinQuota<T>(
   try {
     return await turn;
   } catch (error) {
-    if (isDatabaseUnavailable(error)) line.broken ??= error;
+    if (isDatabaseUnavailable(error)) line.broken ??= error as Error;
     throw error;
   } finally {
     line.waiting -= 1;

@@ -18,12 +18,14 @@ const LONGEST_SWEEP_GRACE = `interval '1 day'`;
 export const WORK_CHECKS: readonly Check[] = [
   {
     name: 'orders_vs_requests',
-    rule: 'an order is decided within the margin, or its payment request waits in the outbox',
+    rule: 'an order paid from the balance is decided within the margin, or its payment request waits in the outbox; one that a provider pays within the margin and a day after its time',
     aged: true,
     sql: listed(`
       SELECT 'order:' || o.id AS subject, format('order of %s is NEW since %s', o.amount_minor, o.created_at) AS detail
         FROM orders o
-       WHERE ${tenant('o')} AND o.status = 'NEW' AND o.created_at < now() - $3 * interval '1 millisecond'
+       WHERE ${tenant('o')} AND o.status = 'NEW'
+         AND CASE o.payment_method WHEN 'balance' THEN o.created_at ELSE o.expires_at + ${LONGEST_SWEEP_GRACE} END
+             < now() - $3 * interval '1 millisecond'
          AND NOT EXISTS (SELECT FROM outbox WHERE topic = 'payment-request' AND key = o.id::text)`),
   },
   {

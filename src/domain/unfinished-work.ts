@@ -36,14 +36,14 @@ interface WaitingOrder {
 }
 
 /**
- * Orders that are not decided and whose payment request does not wait in the outbox: it is on its way, or lost. Their
+ * Orders paid from the balance that are not decided and whose payment request does not wait in the outbox: it is on its way, or lost. Their
  * request may be sent again at any time, as an order is paid once.
  */
 export const waitingOrders = (db: Db, olderThanMs = 0): AsyncGenerator<Announcement[]> =>
   pages<WaitingOrder, Announcement>(
     db,
     `SELECT id, user_id, amount_minor, currency, correlation_id, created_at FROM orders o
-      WHERE id > $1::uuid AND status = 'NEW' AND created_at <= now() - $2 * interval '1 millisecond'
+      WHERE id > $1::uuid AND status = 'NEW' AND payment_method = 'balance' AND created_at <= now() - $2 * interval '1 millisecond'
         AND NOT EXISTS (SELECT FROM outbox WHERE topic = 'payment-request' AND key = o.id::text)
       ORDER BY id LIMIT $3`,
     ['00000000-0000-0000-0000-000000000000'],

@@ -4,6 +4,7 @@ import path from 'node:path';
 import type { ClickHouseClient } from '@clickhouse/client';
 import { CURRENCIES } from '../contracts/iso-4217';
 import { createClickHouse } from './clickhouse';
+import { onCluster, quoteName, statementFor } from './clickhouse-cluster';
 import type { Config } from './config';
 import type { Logger } from './logging';
 import { PROJECT_ROOT } from './project';
@@ -40,13 +41,15 @@ export async function migrateClickHouse(
   const migrations = await readMigrations(folder);
   const server = createClickHouse(config, false);
   try {
-    await server.command({ query: `CREATE DATABASE IF NOT EXISTS ${quoteName(config.CLICKHOUSE_DATABASE)}` });
+    await server.command({
+      query: `CREATE DATABASE IF NOT EXISTS ${quoteName(config.CLICKHOUSE_DATABASE)}${onCluster(config.CLICKHOUSE_CLUSTER)}`,
+    });
   } finally {
     await server.close();
   }
   const client = createClickHouse(config);
   try {
-    const names = await applyAll(client, migrations);
+    const names = await applyAll(client, migrations, config.CLICKHOUSE_CLUSTER);
     log.info({ applied: names }, 'ClickHouse is migrated');
     return names;
   } finally {
@@ -54,12 +57,19 @@ export async function migrateClickHouse(
   }
 }
 
-async function applyAll(client: ClickHouseClient, migrations: readonly Migration[]): Promise<string[]> {
+async function applyAll(
+  client: ClickHouseClient,
+  migrations: readonly Migration[],
+  cluster: string | undefined,
+): Promise<string[]> {
   // Two runs at a time may both write a row for a migration; they are the same row.
   await client.command({
-    query: `CREATE TABLE IF NOT EXISTS schema_migrations (
-      version UInt32, name String, checksum String, appliedAt DateTime64(3, 'UTC') DEFAULT now64(3)
-    ) ENGINE = ReplacingMergeTree ORDER BY version`,
+    query: statementFor(
+      cluster,
+      `CREATE TABLE IF NOT EXISTS schema_migrations (
+        version UInt32, name String, checksum String, appliedAt DateTime64(3, 'UTC') DEFAULT now64(3)
+      ) ENGINE = ReplacingMergeTree ORDER BY version`,
+    ),
   });
   const result = await client.query({
     query: 'SELECT version, name, checksum FROM schema_migrations FINAL ORDER BY version',
@@ -76,7 +86,7 @@ async function applyAll(client: ClickHouseClient, migrations: readonly Migration
       throw new Error(
         `ClickHouse migration ${name} was changed after it was applied; undo the change and add a new migration`,
       );
-    for (const query of statements) await runStatement(client, name, query);
+    for (const query of statements) await runStatement(client, name, statementFor(cluster, query));
     await client.insert({
       table: 'schema_migrations',
       values: [{ version, name, checksum }],
@@ -142,9 +152,4 @@ export function splitStatements(sql: string): string[] {
     else if (!part.startsWith('--') && !part.startsWith('/*')) statements[statements.length - 1] += part;
   }
   return statements.map((statement) => statement.trim()).filter((statement) => statement !== '');
-}
-
-/** A quoted identifier. */
-export function quoteName(name: string): string {
-  return `\`${name.replaceAll('\\', '\\\\').replaceAll('`', '\\`')}\``;
 }

@@ -41,11 +41,17 @@ const base64Key = (bytes: number) =>
       error: `must be ${bytes} bytes in base64 (openssl rand -base64 ${bytes})`,
     })
     .refine(...notAPlaceholder(`openssl rand -base64 ${bytes}`));
-const webhookSecret = () =>
+/** One secret, or two while it is changed: the present one and the one before. */
+const webhookSecrets = () =>
   z
     .string()
-    .regex(/^whsec_[A-Za-z0-9+/]{32,}={0,2}$/, { error: 'must be whsec_ and at least 24 bytes in base64' })
-    .refine(...notAPlaceholder('echo whsec_$(openssl rand -base64 32)'));
+    .regex(/^whsec_[A-Za-z0-9+/]{32,}={0,2}( *, *whsec_[A-Za-z0-9+/]{32,}={0,2})?$/, {
+      error: 'must be whsec_ and at least 24 bytes in base64, or two such, comma separated',
+    })
+    .refine(
+      (value) => value.split(',').every((secret) => !placeholderIn(secret.trim())),
+      notAPlaceholder('echo whsec_$(openssl rand -base64 32)')[1],
+    );
 const address = () =>
   z.string().refine(isHostAndPort, { error: 'must be host:port, such as localhost:9092 or [::1]:9092' });
 /** What Kafka takes as the name of a topic or group. */
@@ -110,6 +116,9 @@ const shape = {
   TRUST_USER_ID_HEADER: flag(false).describe(
     'believe X-User-Id; only behind a gateway that sets it. Otherwise the JWT subject',
   ),
+  USERS_MAY_TOP_UP: flag(false).describe(
+    'any user may top up its own account (npm start sets it). Otherwise POST /accounts/topup takes a token with scope topup',
+  ),
   AUTH_JWT_SECRET: z
     .string()
     .min(32)
@@ -122,9 +131,11 @@ const shape = {
 
   // Providers' webhooks
   ...PROVIDER_SECRETS,
-  PROVIDER_SECRET_PAYMENTS: webhookSecret()
+  PROVIDER_SECRET_PAYMENTS: webhookSecrets()
     .optional()
-    .describe('secret that order and chargeback webhooks are signed with (Standard Webhooks, whsec_...)'),
+    .describe(
+      'secret that order and chargeback webhooks are signed with (Standard Webhooks, whsec_...); while it is changed two, the new one first',
+    ),
   PROVIDER_SIGNATURES_REQUIRED: flag(true).describe(
     'refuse unsigned provider webhooks; false only for local experiments',
   ),
@@ -394,6 +405,9 @@ const shape = {
   CLICKHOUSE_USER: text().default('default').describe('user'),
   CLICKHOUSE_PASSWORD: z.string().default('').describe('password'),
   CLICKHOUSE_DATABASE: text().default('remit').describe('database, created by `remit migrate`'),
+  CLICKHOUSE_CLUSTER: text()
+    .optional()
+    .describe('cluster of replicas on which `remit migrate` makes replicated tables; without it, one server'),
   CLICKHOUSE_REQUEST_TIMEOUT_MS: int(60_000, 1_000, 600_000).describe('longest insert or query'),
   CLICKHOUSE_COMPRESS_REQUESTS: flag(false).describe(
     'gzip inserts; worth it across a network, not on one machine',

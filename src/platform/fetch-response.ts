@@ -17,7 +17,7 @@ import {
 } from './record-batch';
 
 /**
- * Reads the answer to a fetch (version 11), in the place of kafkajs's own decoder: see docs/adr/0040. A batch that can't
+ * Reads the answer to a fetch (version 11), in the place of kafkajs's own decoder: see docs/adr/0013. A batch that can't
  * be read becomes one record that says so (`unreadable`), so that its partition goes on behind it.
  */
 
@@ -159,6 +159,7 @@ class RecordSetReader {
 
   async read(budget: Budget): Promise<FetchedRecord[]> {
     const { set } = this;
+    let previous = -1;
     for (let at = 0; at < set.length && !budget.isSpent;) {
       const magic = magicAt(set, at);
       if (magic !== undefined && magic < 2) return this.readMessageSet(at);
@@ -166,7 +167,11 @@ class RecordSetReader {
       if (!header) return this.giveUp(at, 'its header makes no sense');
       const batch = set.subarray(at, at + header.bytes);
       if (!(await checksumFits(batch))) return this.giveUp(at, 'its checksum (CRC-32C) does not fit');
+      // Its first offset stands before what the checksum is of.
+      if (header.baseOffset <= previous || header.lastOffset >= this.place.highWatermark)
+        return this.giveUp(at, `it can't have the offsets ${header.baseOffset} to ${header.lastOffset} here`);
       if (!(await this.readBatch(batch, header, budget))) break;
+      previous = header.lastOffset;
       at += header.bytes;
     }
     return this.records;

@@ -121,11 +121,18 @@ export class GroupConsumer {
   /** Joins the group and starts to read. Rejects when the brokers or a topic can't be reached. */
   async start(): Promise<void> {
     this.unwatch = this.watch.watch(this.options.topics, (topic, log) => this.onLogReplaced(topic, log));
-    await this.consumer.connect();
+    try {
+      // Brokers that can't name the log are refused at once: without its name no position is sure.
+      await this.identify();
+      await this.consumer.connect();
+    } catch (error) {
+      await this.stop();
+      throw error;
+    }
     try {
       await this.subscribeAndRun();
     } catch (error) {
-      await this.consumer.disconnect();
+      await this.stop();
       const topics = this.options.topics.join(', ');
       throw new Error(`can't subscribe to ${topics}; has \`remit migrate\` created the topics?`, {
         cause: error,
@@ -142,6 +149,19 @@ export class GroupConsumer {
       partitionsConsumedConcurrently: this.options.concurrency,
       eachBatch: (payload) => this.onBatch(payload),
     });
+  }
+
+  /** The identity of the log that is read; undefined before the group was joined. */
+  logOf(topic: string): string | undefined {
+    return this.logs.get(topic);
+  }
+
+  /**
+   * Asks the brokers which logs the topics are now; when one is another than it was, `onLogReplaced` is called first.
+   * Rejects when the brokers do not answer.
+   */
+  identify(): Promise<Map<string, string>> {
+    return this.watch.identify(this.options.topics);
   }
 
   get assigned(): ReadonlyMap<string, readonly number[]> {
@@ -238,7 +258,8 @@ export class GroupConsumer {
       log.fatal(details, 'the consumer crashed');
       return this.options.onFatal();
     }
-    log.error(
+    // What passes by itself (an election, a restart) is no alarm; what it takes long to pass is: remit_consumer_joined.
+    log[isPassing(error) ? 'warn' : 'error'](
       details,
       'the consumer lost its group; it joins again until the brokers let it. Nothing is skipped',
     );
@@ -268,12 +289,12 @@ export class GroupConsumer {
   /** Learns which log is read and what is committed of it before anything of it is handed over. */
   private async onJoin({ payload }: ConsumerGroupJoinEvent): Promise<boolean> {
     const generation = (this.generation += 1);
-    const { log, groupId, topics } = this.options;
+    const { log, groupId } = this.options;
     const { memberId, memberAssignment } = payload;
     this.lastHeartbeatMs = Date.now();
     while (this.generation === generation) {
       try {
-        await this.watch.identify(topics);
+        await this.identify();
         const committed = await this.committed();
         if (this.generation !== generation) return false;
         this.begin(memberId, new Map(Object.entries(memberAssignment)), committed);
@@ -370,7 +391,7 @@ export class GroupConsumer {
     const id = `${topic}/${partition}`;
     const end = BigInt(highWatermark);
     // A log does not get shorter: this may be another one.
-    if (end < (this.highWatermarks.get(id) ?? 0n)) await this.watch.identify(this.options.topics);
+    if (end < (this.highWatermarks.get(id) ?? 0n)) await this.identify();
     if (this.ready !== ready || !payload.isRunning() || payload.isStale()) return;
     this.highWatermarks.set(id, end);
     try {
@@ -391,9 +412,17 @@ export class GroupConsumer {
   }
 }
 
+/** Whether kafkajs takes it for something that another try may get over. */
+function isPassing(error: Error): boolean {
+  const { retriable } = rootOf(error) as { retriable?: boolean };
+  return retriable === true || error.name === 'KafkaJSNumberOfRetriesExceeded';
+}
+
+function rootOf(error: Error): Error {
+  return error.cause instanceof Error ? rootOf(error.cause) : error;
+}
+
 /** Whether code of ours (or of kafkajs) went wrong, rather than the brokers. */
 function isDefect(error: Error): boolean {
-  for (let cause: unknown = error; cause instanceof Error; cause = cause.cause)
-    if (DEFECTS.has(cause.name)) return true;
-  return !error.name.startsWith('KafkaJS');
+  return DEFECTS.has(rootOf(error).name) || !error.name.startsWith('KafkaJS');
 }

@@ -1,3 +1,4 @@
+import { KafkaJSError } from 'kafkajs';
 import { KafkaJSOffsetOutOfRange } from 'kafkajs/src/errors';
 import { createErrorFromCode } from 'kafkajs/src/protocol/error';
 import definition from 'kafkajs/src/protocol/requests/fetch';
@@ -12,7 +13,7 @@ let installed = false;
 
 /**
  * Lets kafkajs read what it fetches by our decoder (fetch-response.ts), in every client of this process. Idempotent.
- * kafkajs has no interface for it: see docs/adr/0040.
+ * kafkajs has no interface for it: see docs/adr/0013.
  */
 export function installFetchDecoder(): void {
   if (installed) return;
@@ -24,11 +25,23 @@ export function installFetchDecoder(): void {
     return (options) => ({
       ...protocol(options),
       response: {
-        decode: (payload) => readFetchAnswer(payload, options),
+        decode: (payload) =>
+          readFetchAnswer(payload, options).catch((error: unknown) => fetchAgain(error, options)),
         parse: (answer: FetchAnswer) => Promise.resolve(refuseErrors(answer, options)),
       },
     });
   };
+}
+
+/** What is no answer to a fetch at all came to harm on its way. */
+function fetchAgain(error: unknown, { topics }: Asked): never {
+  const places = topics.flatMap(({ topic, partitions }) =>
+    partitions.map(({ partition, fetchOffset }) => `${topic}/${partition} at offset ${fetchOffset}`),
+  );
+  const why = error instanceof Error ? error.message : String(error);
+  throw new KafkaJSError(`the answer to a fetch of ${places.join(', ')} can't be read: ${why}`, {
+    retriable: true,
+  });
 }
 
 /** @throws the error of the first partition that has one, saying where it is. */

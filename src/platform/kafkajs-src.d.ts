@@ -31,7 +31,13 @@ declare module 'kafkajs/src/protocol/decoder' {
 declare module 'kafkajs/src/protocol/encoder' {
   /** Writes the types of Kafka's protocol. */
   export default class Encoder {
+    readonly buffer: Buffer;
     writeInt8(value: number): this;
+    writeInt16(value: number): this;
+    writeInt32(value: number): this;
+    writeInt64(value: number): this;
+    writeString(value: string): this;
+    writeBytes(value: Buffer): this;
     writeBoolean(value: boolean): this;
     writeBuffer(value: Buffer): this;
     writeUVarInt(value: number): this;

@@ -25,6 +25,7 @@ interface Stopper {
 export class Lifecycle {
   readonly checks = new Map<string, ReadinessCheck>();
   private readonly stoppers: Stopper[] = [];
+  private readonly abort = new AbortController();
   private stopping: Promise<void> | undefined;
   private failed = false;
 
@@ -32,6 +33,11 @@ export class Lifecycle {
     private readonly log: Logger,
     private readonly timeoutMs: number,
   ) {}
+
+  /** Aborted as soon as the process is to stop: for what waits, and would wait for ever. */
+  get stopped(): AbortSignal {
+    return this.abort.signal;
+  }
 
   get isStopping(): boolean {
     return this.stopping !== undefined;
@@ -48,6 +54,7 @@ export class Lifecycle {
   /** Stops everything once, in phase order and, within a phase, all at a time. Idempotent. Rejects when the time runs out. */
   stop(): Promise<void> {
     this.stopping ??= this.runStop();
+    this.abort.abort();
     return this.stopping;
   }
 

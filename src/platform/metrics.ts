@@ -21,6 +21,17 @@ export const metrics = {
     labelNames: ['provider', 'result'],
     registers,
   }),
+  issuerKeyFetches: new Counter({
+    name: 'remit_issuer_key_fetches_total',
+    help: 'Fetches of the token issuer’s keys (JWKS) by result (ok, failed); while they fail, the last keys are used',
+    labelNames: ['result'],
+    registers,
+  }),
+  issuerKeysLoaded: new Gauge({
+    name: 'remit_issuer_keys_loaded_timestamp_seconds',
+    help: 'When the token issuer’s keys (JWKS) that are used were fetched, as a Unix time',
+    registers,
+  }),
   kafkaProduced: new Counter({
     name: 'remit_kafka_produced_total',
     help: 'Messages acknowledged by the brokers, by topic',

@@ -33,9 +33,9 @@ async function connectionOptions(config: TemporalConfig) {
   } satisfies ConnectionOptions;
 }
 
-/** Connects a client; the caller closes its `connection`. Rejects when the frontend can't be reached. */
-export async function connectTemporal(config: TemporalConfig): Promise<Client> {
-  const connection = await Connection.connect({
+/** A client that connects when it is used; the caller closes its `connection`. Each call tells whether it got through. */
+export async function openTemporal(config: TemporalConfig): Promise<Client> {
+  const connection = Connection.lazy({
     ...(await connectionOptions(config)),
     connectTimeout: CONNECT_TIMEOUT_MS,
     // gRPC would wait up to two minutes before it looks whether a server is back.
@@ -44,13 +44,26 @@ export async function connectTemporal(config: TemporalConfig): Promise<Client> {
   return new Client({ connection, namespace: config.TEMPORAL_NAMESPACE });
 }
 
+/** Connects a client; the caller closes its `connection`. Rejects when the frontend can't be reached. */
+export async function connectTemporal(config: TemporalConfig): Promise<Client> {
+  const client = await openTemporal(config);
+  await (client.connection as Connection).ensureConnected();
+  return client;
+}
+
 /** Connects the native client that workers run on; the caller closes it. */
 export async function connectTemporalWorker(config: TemporalConfig): Promise<NativeConnection> {
   return NativeConnection.connect(await connectionOptions(config));
 }
 
-/** Rejects when Temporal's frontend does not serve the client's namespace; for readiness checks. */
+const CHECK_TIMEOUT_MS = 5_000;
+
+/** Rejects when Temporal's frontend does not serve the client's namespace, or does not answer within five seconds. */
 export async function checkTemporal(client: Client): Promise<void> {
+  await client.withDeadline(Date.now() + CHECK_TIMEOUT_MS, () => describeNamespace(client));
+}
+
+async function describeNamespace(client: Client): Promise<void> {
   await client.workflowService.describeNamespace({ namespace: client.options.namespace });
 }
 

@@ -16,4 +16,5 @@ declare module 'lz4js' {
 
 declare module 'snappyjs' {
   export function uncompress(block: Buffer, maxBytes?: number): Buffer;
+  export function compress(data: Buffer): Buffer;
 }

@@ -28,6 +28,7 @@ export async function startApi(context: RoleContext): Promise<{ url: string }> {
   // Before anything connects: a configuration mistake must not hide behind an unreachable broker.
   providerEndpoints(config);
   const keyring = createKeyring(config);
+  await context.temporal();
   warnOfOpenDoors(config, log);
 
   const database = context.database();

@@ -6,7 +6,7 @@ import { orderWebhookHandler } from '../bridges/order-webhooks';
 import { paymentRequestHandler } from '../bridges/payment-requests';
 import { providerHandler } from '../bridges/provider-events';
 import { checkTemporal } from '../platform/temporal';
-import { paymentWebhookTopic } from '../platform/topics';
+import { paymentWebhookTopic, readBackTopics } from '../platform/topics';
 import { BUILT_IN_PROVIDERS } from '../providers/registry';
 import type { RoleContext } from './context';
 
@@ -16,7 +16,11 @@ import type { RoleContext } from './context';
  */
 export async function startBridge(context: RoleContext): Promise<void> {
   const { config, kafka, lifecycle } = context;
-  const [client, producer] = await Promise.all([context.temporal(), context.producer()]);
+  const [client, producer] = await Promise.all([
+    context.temporalThere(),
+    context.producer(),
+    context.topicsThere(readBackTopics(config)),
+  ]);
   lifecycle.addCheck('temporal', () => checkTemporal(client));
 
   const streams: { name: string; topic: string; handle: (message: IncomingMessage) => Promise<void> }[] = [

@@ -5,7 +5,12 @@ import { BatchWriter } from '../bridges/ingest/batch-writer';
 import { BatchInserts } from '../bridges/ingest/inserts';
 import { KafkaJsSource } from '../bridges/ingest/kafkajs-source';
 import { IngestPipeline } from '../bridges/ingest/pipeline';
-import { checkedPurchases, domainEvents, trustedObjects, type RowFormat } from '../bridges/ingest/row-format';
+import {
+  checkedPurchases,
+  domainEvents,
+  trustedPurchases,
+  type RowFormat,
+} from '../bridges/ingest/row-format';
 import { DOMAIN_EVENTS_TABLE, PURCHASES_TABLE, type IngestTable } from '../bridges/ingest/tables';
 import type { RoleContext } from './context';
 
@@ -24,9 +29,7 @@ function streams(config: Config): Stream[] {
       groupName: 'ingest.purchases',
       table: PURCHASES_TABLE,
       format:
-        config.INGEST_VALIDATION === 'full'
-          ? checkedPurchases
-          : trustedObjects(checkedPurchases, config.INGEST_DISTRUST_MS),
+        config.INGEST_VALIDATION === 'full' ? checkedPurchases : trustedPurchases(config.INGEST_DISTRUST_MS),
       strictFormat: checkedPurchases,
     },
     {
@@ -59,6 +62,7 @@ export async function startIngest(context: RoleContext): Promise<{ pipelines: In
   lifecycle.addCheck('clickhouse', () => checkClickHouse(clickhouse));
   lifecycle.onStop('close', 'clickhouse client', () => clickhouse.close());
   const producer = await context.producer();
+  await context.topicsThere(streams(config).map(({ topic }) => topic));
 
   const pipelines = await Promise.all(
     streams(config).map(async ({ topic, groupName, table, format, strictFormat }) => {

@@ -91,6 +91,7 @@ async function startLocked(options: LocalStackOptions, lock: FileLock | undefine
   const base: NodeJS.ProcessEnv = {
     ...secrets,
     TRUST_USER_ID_HEADER: 'true',
+    USERS_MAY_TOP_UP: 'true',
     WEBHOOK_ALLOWED_PRIVATE_CIDRS: '127.0.0.1/32,::1/128',
     API_PORT: String(await chosenPort(8080, options.ports)),
     METRICS_PORT: String(await chosenPort(9464, options.ports)),

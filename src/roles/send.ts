@@ -70,7 +70,7 @@ export async function postSigned(post: SignedPost): Promise<WebhookAnswer> {
     'content-type': 'application/json',
     'webhook-id': id,
     'webhook-timestamp': String(Math.floor(now.getTime() / 1_000)),
-    ...(secret ? { 'webhook-signature': new Webhook(secret).sign(id, now, body) } : {}),
+    ...(secret ? { 'webhook-signature': new Webhook(presentSecret(secret)).sign(id, now, body) } : {}),
     ...(post.correlationId ? { 'x-correlation-id': post.correlationId } : {}),
   };
   return { id, ...(await postTo(url, provider, { headers, body, timeoutMs })) };
@@ -91,8 +91,11 @@ export interface SampleWebhook {
 /** Posts a sample as its provider would. It rejects only when there is no answer. */
 export async function sendSample({ provider, sample, ...given }: SampleWebhook): Promise<WebhookAnswer> {
   const eventId = given.subject.eventId ?? randomUUID().replaceAll('-', '').slice(0, 16).toUpperCase();
-  const [secret = ''] = given.secret.split(',');
-  const signed = provider.sign(sample.body({ ...given.subject, eventId }), secret.trim(), Date.now());
+  const signed = provider.sign(
+    sample.body({ ...given.subject, eventId }),
+    presentSecret(given.secret),
+    Date.now(),
+  );
   return {
     id: eventId,
     ...(await postTo(given.url, provider.name, { ...signed, timeoutMs: given.timeoutMs })),
@@ -119,3 +122,6 @@ async function postTo(
     body: (await answer.body.text()).slice(0, ANSWER_MAX_CHARACTERS),
   };
 }
+
+/** Of a provider's secrets the one that it signs with: while it is changed there are two, the new one first. */
+const presentSecret = (secrets: string): string => secrets.split(',', 1)[0]!.trim();

@@ -2,6 +2,7 @@ import { startOpsServer } from '../platform/ops-server';
 import { Lifecycle } from '../platform/lifecycle';
 import { createLogger, type Logger } from '../platform/logging';
 import { createRoleContext, type RoleContext } from './context';
+import { StoppedWhileWaiting } from './when-there';
 import { startLocalStack, type LocalStack, type LocalStackOptions } from './local-stack';
 
 export const ROLES = ['api', 'bridge', 'worker', 'relay', 'ingest'] as const;
@@ -56,13 +57,18 @@ export async function startLocalRemit(
 async function started(role: Role, lifecycle: Lifecycle, starting: Promise<unknown>): Promise<void> {
   let done = false;
   lifecycle.addCheck(role, () => (done ? Promise.resolve() : Promise.reject(new Error('starting'))));
-  await starting;
-  done = true;
+  try {
+    await starting;
+    done = true;
+  } catch (error) {
+    // The shutdown that runs has the last word, and its exit code.
+    if (!(error instanceof StoppedWhileWaiting)) throw error;
+  }
 }
 
 /** Runs one role as this process: ops server, role, ordered shutdown. */
 export async function runRole(role: Role, context: RoleContext, start = START[role]): Promise<void> {
   const url = await startOpsServer(context.config, context.lifecycle);
   await started(role, context.lifecycle, start(context));
-  context.log.info({ ops: url }, `${role} is ready`);
+  if (!context.lifecycle.isStopping) context.log.info({ ops: url }, `${role} is ready`);
 }

@@ -22,6 +22,7 @@ import { connectTemporalWorker } from '../platform/temporal';
 import { warnOfShortRetention } from '../platform/topic-retention';
 import { createWebhookClient } from '../platform/webhook-http';
 import type { RoleContext } from './context';
+import { whenThere } from './when-there';
 
 /** Task queues that a worker serves when `--queue` names none. */
 export const ALL_QUEUES = Object.keys(TASK_QUEUES) as TaskQueue[];
@@ -79,7 +80,8 @@ export async function startWorker(
   });
   const codePath = await workflowBundlePath();
 
-  const connection = await connectTemporalWorker(config);
+  await context.temporalThere();
+  const connection = await whenThere(context, 'temporal', () => connectTemporalWorker(config));
   const running = await Promise.all(
     queues.map((queue) => startQueue(context, connection, queue, { codePath, activities })),
   );

@@ -10,6 +10,7 @@ import type { DeadLetterActivities } from '../activities/dead-letters';
 import type { DeadLetterCode } from '../contracts/errors';
 import {
   CARRIED_BYTES_MAX,
+  DEAD_LETTERS_BYTES,
   DEAD_LETTERS_TOGETHER,
   EARLY_PAUSE_MAX_MS,
   EARLY_PAUSE_MIN_MS,
@@ -173,7 +174,7 @@ export class Mailbox<M extends object, R> {
 
   private async sendRefused(): Promise<void> {
     while (this.refused.length > 0) {
-      const some = this.refused.slice(0, DEAD_LETTERS_TOGETHER);
+      const some = firstOf(this.refused);
       await deadLetterMessages(some);
       this.refused.splice(0, some.length);
     }
@@ -191,6 +192,16 @@ export class Mailbox<M extends object, R> {
     this.bytes -= taken.bytes;
     return taken.message;
   }
+}
+
+/** As many as one activity takes, at least one. */
+function firstOf(refused: readonly RefusedMessage[]): RefusedMessage[] {
+  let bytes = 0;
+  const end = refused.findIndex((message, index) => {
+    bytes += utf8Length(JSON.stringify(message));
+    return index > 0 && (index >= DEAD_LETTERS_TOGETHER || bytes > DEAD_LETTERS_BYTES);
+  });
+  return refused.slice(0, end < 0 ? refused.length : end);
 }
 
 /** Bytes of a text in UTF-8. */

@@ -85,7 +85,7 @@ export class FaultStack {
   async stopRoles(roles: readonly RoleName[] = ROLES): Promise<void> {
     const stopped = roles.map((role) => this.running.get(role));
     for (const role of roles) this.running.delete(role);
-    await Promise.all(stopped.map((child) => child?.stop()));
+    await Promise.all(stopped.map(async (child) => child?.stop()));
   }
 
   async startRoles(roles: readonly RoleName[] = ROLES): Promise<void> {

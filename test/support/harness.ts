@@ -73,6 +73,7 @@ export async function createTestSpace(options: SpaceOptions = {}): Promise<TestS
     API_PORT: '0',
     METRICS_PORT: '0',
     TRUST_USER_ID_HEADER: 'true',
+    USERS_MAY_TOP_UP: 'true',
     WEBHOOK_ALLOWED_PRIVATE_CIDRS: '127.0.0.1/32,::1/128',
     AUTH_JWT_SECRET: 'a key for tests only, 32 characters or more',
     PROVIDER_SECRET_DECARD: `whsec_${Buffer.alloc(32, 7).toString('base64')}`,

@@ -178,7 +178,7 @@ describe('the sweep of replays', () => {
     expect(steps.sort()).toEqual(replays.map(({ id }) => id).sort());
   });
 
-  it('starts deliveries that were sent again and never started, until there are none, each once', async () => {
+  it('starts deliveries that were sent again and never started, until there are none, and asks for no other attempt', async () => {
     const waiting = Array.from({ length: 5 }, () => deliveryRef({ generation: 1, attemptsBefore: 3 }));
     const attempts: string[] = [];
     const noted: { deliveryId: string; generation: number }[] = [];
@@ -192,7 +192,7 @@ describe('the sweep of replays', () => {
         return Promise.resolve(left.slice(0, 2));
       },
       attemptDelivery: ({ deliveryId, attempt }: AttemptInput): Promise<AttemptResult> => {
-        attempts.push(deliveryId);
+        attempts.push(`${deliveryId}/${attempt}`);
         const delivered = { verdict: 'delivered', result: 'delivered', statusCode: 200 } as const;
         return Promise.resolve({ ...delivered, attempts: attempt, retryAfterMs: null });
       },
@@ -205,7 +205,8 @@ describe('the sweep of replays', () => {
     noted.length = 0;
     await sweep();
     expect(noted).toHaveLength(5);
-    expect(attempts.sort()).toEqual(ids);
+    // One whose workflow had ended may be started again: it asks for the attempt that its row knows to be made.
+    expect([...new Set(attempts)].sort()).toEqual(ids.map((id) => `${id}/4`));
   });
 });
 

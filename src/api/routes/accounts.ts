@@ -60,7 +60,11 @@ export const accountRoutes: Route[] = [
     operationId: 'topUpAccount',
     tag: 'Accounts',
     summary: 'Add money to an account',
+    description:
+      'Any user may where USERS_MAY_TOP_UP is true, which it is on a local stack. Elsewhere it takes a bearer token with the scope `topup`; the account is that of X-User-Id where that header is trusted, otherwise of the token’s subject.',
     access: 'user',
+    scope: 'topup',
+    usersOnlyIf: 'USERS_MAY_TOP_UP',
     body: TopUpBody,
     responses: { 200: { description: 'The balance afterwards', schema: AccountBalance } },
     problems: ['not_found', 'unprocessable'],

@@ -75,16 +75,16 @@ export function bodyLimit(config: Pick<Config, 'API_BODY_LIMIT_BYTES' | 'KAFKA_M
  */
 export function verifySender(
   config: Pick<Config, 'PROVIDER_SIGNATURES_REQUIRED' | 'PROVIDER_SIGNATURE_TOLERANCE_S'>,
-  key: Buffer | undefined,
+  keys: readonly Buffer[] | undefined,
   request: Request,
   body: Buffer,
 ): string | undefined {
   const id = request.headers['webhook-id'];
   const unsigned = request.headers['webhook-signature'] === undefined;
-  if (!key || (unsigned && !config.PROVIDER_SIGNATURES_REQUIRED))
+  if (!keys || (unsigned && !config.PROVIDER_SIGNATURES_REQUIRED))
     return typeof id === 'string' && /^[\x21-\x7e]{1,256}$/.test(id) ? id : undefined;
   const tolerance = config.PROVIDER_SIGNATURE_TOLERANCE_S;
-  const verdict = verifySignature(key, request.headers, body, tolerance, Date.now());
+  const verdict = verifySignature(keys, request.headers, body, tolerance, Date.now());
   if (verdict.valid) return verdict.id;
   throw new RemitError('signature_invalid', `The signature is not valid: ${verdict.reason}.`);
 }

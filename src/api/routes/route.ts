@@ -57,6 +57,8 @@ export interface RouteDoc {
   access: Access;
   /** The scope that a token needs, where it is not `read` for GET and `write` for everything else. */
   scope?: Scope;
+  /** A user may do it only where this variable is true; elsewhere it takes a bearer token with `scope`. */
+  usersOnlyIf?: 'USERS_MAY_TOP_UP';
   /** Heeds If-Match against the version in the ETag; `required`: a request without one is refused (428). */
   ifMatch?: 'required' | 'optional';
   params?: z.ZodObject;
@@ -185,10 +187,17 @@ export async function authenticate(
   route: Route,
   authenticator: Authenticator,
   request: Request,
+  config: Pick<Config, 'USERS_MAY_TOP_UP'>,
 ): Promise<Caller> {
   const scope = scopeOf(route);
   if (route.access === 'user') {
-    const { userId, tenantId } = await authenticator.user(request, scope);
+    const { usersOnlyIf: variable } = route;
+    const { userId, tenantId } =
+      variable === undefined
+        ? await authenticator.user(request, scope)
+        : config[variable]
+          ? await authenticator.user(request, 'write', scope)
+          : await authenticator.userFor(request, scope);
     return { tenantId, id: userId, actor: `user:${userId}` };
   }
   const { subject, tenantId } = await authenticator.principal(request, scope);

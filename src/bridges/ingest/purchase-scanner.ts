@@ -15,6 +15,8 @@ import {
  * with random and mutated messages). Its no only means that the schema must decide.
  */
 
+const NEWLINE = 0x0a;
+const CARRIAGE_RETURN = 0x0d;
 const QUOTE = 0x22;
 const BACKSLASH = 0x5c;
 const SPACE = 0x20;
@@ -32,6 +34,10 @@ const EXACT_DIGITS = 15;
 /** Digits of MAX_AMOUNT_MINOR. */
 const MINOR_DIGITS = 15;
 const UUID_LENGTH = 36;
+/** With its quotes, and without a fraction. */
+const TIME_SHORTEST = 22;
+/** Nanoseconds: what ClickHouse is known to read. More is for the schema. */
+const FRACTION_MAX_DIGITS = 9;
 const DAYS = [0, 31, 28, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31];
 
 const NAMES = PURCHASE_FIELDS.map((name) => Buffer.from(`"${name}":`));
@@ -52,7 +58,7 @@ function currencyIndex(a: number, b: number, c: number): number {
   return ((a - 65) * 26 + (b - 65)) * 26 + (c - 65);
 }
 
-type Kind = (bytes: Uint8Array, at: number) => number;
+type Kind = (bytes: Buffer, at: number) => number;
 
 /** Of the message being read: digits before the point, decimals, and decimals that its currency allows. */
 let integerDigits = 0;
@@ -62,7 +68,7 @@ let allowedDecimals = 0;
 let end = 0;
 
 /** Each reads a value at `at` and gives the place after it, or -1. */
-const KINDS: Record<keyof Purchase, Kind> = {
+const STRICT: Record<keyof Purchase, Kind> = {
   id: uuid,
   userId: text,
   productId: text,
@@ -73,10 +79,36 @@ const KINDS: Record<keyof Purchase, Kind> = {
   createdAt: time,
   processedAt: time,
 };
-const VALUES = PURCHASE_FIELDS.map((name) => KINDS[name]);
+const STRICT_VALUES = PURCHASE_FIELDS.map((name) => STRICT[name]);
+/** Texts are not looked into: only their ends are looked for, which the engine does many bytes at a time. */
+const TRUSTING: Record<keyof Purchase, Kind> = {
+  ...STRICT,
+  id: anyUuid,
+  userId: anyText,
+  productId: anyText,
+  provider: anyText,
+};
+const TRUSTING_VALUES = PURCHASE_FIELDS.map((name) => TRUSTING[name]);
 
 /** Whether these bytes are a right purchase in the plain form. */
-export function isPlainPurchase(bytes: Uint8Array): boolean {
+export function isPlainPurchase(bytes: Buffer): boolean {
+  return isPlain(bytes, STRICT_VALUES);
+}
+
+/**
+ * Whether these bytes are a purchase in the plain form, whatever stands in its texts: all of the fields and no other,
+ * each once, and amount, currency, status and times as they must be, since ClickHouse stores some wrong ones as others.
+ */
+export function isPlausiblePurchase(bytes: Buffer): boolean {
+  return (
+    bytes.indexOf(BACKSLASH) < 0 &&
+    bytes.indexOf(NEWLINE) < 0 &&
+    bytes.indexOf(CARRIAGE_RETURN) < 0 &&
+    isPlain(bytes, TRUSTING_VALUES)
+  );
+}
+
+function isPlain(bytes: Buffer, values: readonly Kind[]): boolean {
   end = bytes.length - 1;
   if (end < 1 || bytes[0] !== OPEN || bytes[end] !== CLOSE) return false;
   let at = 1;
@@ -91,7 +123,7 @@ export function isPlainPurchase(bytes: Uint8Array): boolean {
     at += NAMES[field]!.length;
     if (bytes[at] === SPACE) at += 1;
     if (at > end) return false;
-    at = VALUES[field]!(bytes, at);
+    at = values[field]!(bytes, at);
     if (at < 0 || at > end) return false;
     if (bytes[at] === CLOSE) break;
     if (bytes[at] !== COMMA || at === end) return false;
@@ -102,19 +134,19 @@ export function isPlainPurchase(bytes: Uint8Array): boolean {
 }
 
 /** Fields mostly come in one order, so the one after the last is tried first. */
-function fieldAt(bytes: Uint8Array, at: number, expected: number): number {
+function fieldAt(bytes: Buffer, at: number, expected: number): number {
   if (expected < NAMES.length && startsWith(bytes, at, NAMES[expected]!)) return expected;
   for (let field = 0; field < NAMES.length; field++) if (startsWith(bytes, at, NAMES[field]!)) return field;
   return -1;
 }
 
-function startsWith(bytes: Uint8Array, at: number, expected: Uint8Array): boolean {
+function startsWith(bytes: Buffer, at: number, expected: Buffer): boolean {
   if (at + expected.length > end) return false;
   for (let i = 0; i < expected.length; i++) if (bytes[at + i] !== expected[i]) return false;
   return true;
 }
 
-function uuid(bytes: Uint8Array, at: number): number {
+function uuid(bytes: Buffer, at: number): number {
   if (at + UUID_LENGTH + 1 > end) return -1;
   if (bytes[at] !== QUOTE || bytes[at + UUID_LENGTH + 1] !== QUOTE) return -1;
   for (let i = 1; i <= UUID_LENGTH; i++) {
@@ -126,7 +158,7 @@ function uuid(bytes: Uint8Array, at: number): number {
   return at + UUID_LENGTH + 2;
 }
 
-function text(bytes: Uint8Array, at: number): number {
+function text(bytes: Buffer, at: number): number {
   if (bytes[at] !== QUOTE) return -1;
   const start = at + 1;
   const limit = Math.min(start + PURCHASE_TEXT_MAX_BYTES, end);
@@ -138,7 +170,19 @@ function text(bytes: Uint8Array, at: number): number {
   return -1;
 }
 
-function provider(bytes: Uint8Array, at: number): number {
+function anyUuid(bytes: Buffer, at: number): number {
+  return bytes[at] === QUOTE && bytes.indexOf(QUOTE, at + 1) === at + UUID_LENGTH + 1
+    ? at + UUID_LENGTH + 2
+    : -1;
+}
+
+function anyText(bytes: Buffer, at: number): number {
+  if (bytes[at] !== QUOTE) return -1;
+  const close = bytes.indexOf(QUOTE, at + 1);
+  return close > at + 1 && close <= at + 1 + PURCHASE_TEXT_MAX_BYTES ? close + 1 : -1;
+}
+
+function provider(bytes: Buffer, at: number): number {
   if (bytes[at] !== QUOTE) return -1;
   const start = at + 1;
   const limit = Math.min(start + PURCHASE_PROVIDER_MAX_BYTES, end);
@@ -149,7 +193,7 @@ function provider(bytes: Uint8Array, at: number): number {
   return -1;
 }
 
-function amount(bytes: Uint8Array, at: number): number {
+function amount(bytes: Buffer, at: number): number {
   const quoted = bytes[at] === QUOTE;
   const start = quoted ? at + 1 : at;
   if (start > end) return -1;
@@ -173,7 +217,7 @@ function amount(bytes: Uint8Array, at: number): number {
   return integerDigits + decimals <= EXACT_DIGITS ? i : -1;
 }
 
-function currency(bytes: Uint8Array, at: number): number {
+function currency(bytes: Buffer, at: number): number {
   if (at + 4 > end) return -1;
   if (bytes[at] !== QUOTE || bytes[at + 4] !== QUOTE) return -1;
   const a = bytes[at + 1]!;
@@ -184,14 +228,14 @@ function currency(bytes: Uint8Array, at: number): number {
   return allowedDecimals >= 0 ? at + 5 : -1;
 }
 
-function status(bytes: Uint8Array, at: number): number {
+function status(bytes: Buffer, at: number): number {
   for (const each of STATUSES) if (startsWith(bytes, at, each)) return at + each.length;
   return -1;
 }
 
-/** `"20yy-mm-ddThh:mm:ss.mmmZ"` with a day that exists. */
-function time(bytes: Uint8Array, at: number): number {
-  if (at + 25 > end) return -1;
+/** `"20yy-mm-ddThh:mm:ssZ"` with a day that exists, with or without a fraction, of which ClickHouse keeps three digits. */
+function time(bytes: Buffer, at: number): number {
+  if (at + TIME_SHORTEST - 1 > end) return -1;
   if (
     bytes[at] !== QUOTE ||
     bytes[at + 1] !== 0x32 ||
@@ -200,13 +244,7 @@ function time(bytes: Uint8Array, at: number): number {
     bytes[at + 8] !== DASH ||
     bytes[at + 11] !== 0x54 ||
     bytes[at + 14] !== COLON ||
-    bytes[at + 17] !== COLON ||
-    bytes[at + 20] !== DOT ||
-    bytes[at + 24] !== 0x5a ||
-    bytes[at + 25] !== QUOTE ||
-    !isDigit(bytes[at + 21]!) ||
-    !isDigit(bytes[at + 22]!) ||
-    !isDigit(bytes[at + 23]!)
+    bytes[at + 17] !== COLON
   )
     return -1;
   const year = twoDigits(bytes, at + 3);
@@ -219,14 +257,20 @@ function time(bytes: Uint8Array, at: number): number {
   // Every fourth year of 2000 to 2099 is a leap year.
   if (day > DAYS[month]! && !(month === 2 && day === 29 && year % 4 === 0)) return -1;
   if (hour < 0 || hour > 23 || minute < 0 || minute > 59 || second < 0 || second > 59) return -1;
-  return at + 26;
+  let i = at + 20;
+  if (bytes[i] === DOT) {
+    // The last byte is a brace, so digits end before the bytes do.
+    while (isDigit(bytes[++i]!));
+    if (i === at + 21 || i > at + 21 + FRACTION_MAX_DIGITS) return -1;
+  }
+  return i < end && bytes[i] === 0x5a && bytes[i + 1] === QUOTE ? i + 2 : -1;
 }
 
 function isDigit(byte: number): boolean {
   return byte >= ZERO && byte <= NINE;
 }
 
-function twoDigits(bytes: Uint8Array, at: number): number {
+function twoDigits(bytes: Buffer, at: number): number {
   const tens = bytes[at]!;
   const ones = bytes[at + 1]!;
   return isDigit(tens) && isDigit(ones) ? (tens - ZERO) * 10 + ones - ZERO : -1;

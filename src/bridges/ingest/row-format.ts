@@ -4,7 +4,7 @@ import { decodeJson, JsonError, parseExactly } from '../../contracts/json';
 import { DomainEvent } from '../../contracts/messages';
 import { Purchase, PURCHASE_FIELDS } from '../../contracts/purchases';
 import { PoisonMessage } from '../message';
-import { isPlainPurchase } from './purchase-scanner';
+import { isPlainPurchase, isPlausiblePurchase } from './purchase-scanner';
 
 /** How a message becomes a row. */
 export interface RowFormat {
@@ -21,11 +21,6 @@ export interface RowFormat {
   /** Called when ClickHouse refused what this format had let through unchecked. */
   distrust?(): void;
 }
-
-const NEWLINE = 10;
-const CARRIAGE_RETURN = 13;
-const OPEN = 123;
-const CLOSE = 125;
 
 /** @throws PoisonMessage invalid_json unless the bytes are UTF-8 and one JSON object. */
 function parseObject(value: Buffer): Record<string, unknown> {
@@ -66,32 +61,17 @@ export const checkedPurchases: RowFormat = {
 };
 
 /**
- * For producers that are trusted: only what would break the batch is looked for, types and rules are left to the table.
- * A flat object without a newline whose first closing brace is its last byte can't be two; all else is parsed.
+ * For producers that are trusted: what stands in texts is left to the table (see `isPlausiblePurchase`), and what is not
+ * in the plain form is checked.
  *
- * After a refusal every message is checked as `strict` does for `distrustMs`: refusals are found by repeating inserts,
- * which a producer that often errs would make slower than checking.
+ * After a refusal every message is checked for `distrustMs`: refusals are found by repeating inserts, which a producer
+ * that often errs would make slower than checking.
  */
-export function trustedObjects(strict: RowFormat, distrustMs: number): RowFormat {
+export function trustedPurchases(distrustMs: number): RowFormat {
   let distrusted: NodeJS.Timeout | undefined;
   return {
-    takesBytes(value) {
-      if (distrusted) return strict.takesBytes(value);
-      const last = value.length - 1;
-      return (
-        last > 1 &&
-        value[0] === OPEN &&
-        value.indexOf(CLOSE) === last &&
-        value.indexOf(NEWLINE) < 0 &&
-        value.indexOf(CARRIAGE_RETURN) < 0
-      );
-    },
-    rewrite(value) {
-      if (distrusted) return strict.rewrite(value);
-      const object = parseObject(value);
-      if (Object.keys(object).length === 0) throw new PoisonMessage('invalid_message', 'the object is empty');
-      return stringify(object)!;
-    },
+    takesBytes: (value) => (distrusted ? isPlainPurchase(value) : isPlausiblePurchase(value)),
+    rewrite: (value) => checkedPurchases.rewrite(value),
     distrust() {
       clearTimeout(distrusted);
       distrusted = setTimeout(() => (distrusted = undefined), distrustMs).unref();

@@ -3,8 +3,10 @@ import { allRoutes } from '../../../src/api/app';
 import { scopeOf } from '../../../src/api/routes/route';
 import { DeliveryPage } from '../../../src/contracts/subscriptions';
 import { ReplayPage } from '../../../src/contracts/replays';
+import { loadConfig } from '../../../src/platform/config';
+import { mintToken } from '../../../src/roles/token';
 import { withDatabase } from '../../support/shared-stack';
-import { expectProblem, TestApi, type Reply } from './support';
+import { expectProblem, newUser, TestApi, type Reply } from './support';
 import { deliver, tenantOf, type Tenant } from './tenant';
 
 const RATE = 400;
@@ -96,7 +98,12 @@ describe('one tenant', () => {
 
 describe('every route behind a token', () => {
   const routes = allRoutes().filter(({ access }) => access === 'token');
-  const WEAKER = { read: [], write: ['read'], admin: ['read', 'write'] } as const;
+  const WEAKER = {
+    read: [],
+    write: ['read'],
+    topup: ['read', 'write'],
+    admin: ['read', 'write', 'topup'],
+  } as const;
 
   it('is refused without a token, and to a token with too little scope', async () => {
     expect(routes.length).toBeGreaterThan(30);
@@ -123,6 +130,48 @@ describe('every route behind a token', () => {
     expect(await status('POST', '/events', ['write'], { type: 'a.b', data: {} })).toBe(202);
     expect(await status('GET', '/audit', ['read', 'write'])).toBe(403);
     expect(await status('GET', '/audit', ['admin'])).toBe(200);
+  });
+});
+
+describe('who may put money into an account', () => {
+  const money = { amount: '1.00', currency: 'TRY' };
+  const topUp = (headers: Record<string, string>) => api.call('POST', '/accounts/topup', headers, money);
+  const bearer = async (scopes: string[], subject = newUser()) => {
+    const request = { subject, scopes, expiresInS: 60 };
+    return { authorization: `Bearer ${await mintToken(api.space.config, request)}` };
+  };
+
+  it('is, where users may not, a token with the scope for it alone, for the user that it names', async () => {
+    const here = api;
+    api = await TestApi.start({ USERS_MAY_TOP_UP: 'false' });
+    try {
+      const user = newUser();
+      await api.asUser(user, 'POST', '/accounts', { currency: 'TRY' });
+      expectProblem(await topUp({ 'x-user-id': user }), 401, 'unauthenticated');
+      for (const scopes of [[], ['read', 'write']])
+        expectProblem(await topUp({ 'x-user-id': user, ...(await bearer(scopes)) }), 403, 'forbidden');
+      for (const scope of ['topup', 'admin'])
+        expect(await topUp({ 'x-user-id': user, ...(await bearer([scope])) })).toMatchObject({ status: 200 });
+      expect((await api.asUser(user, 'GET', '/accounts/balance')).body).toMatchObject({ balance: '2.00' });
+      const own = await bearer(['topup'], user);
+      expect(await topUp(own)).toMatchObject({ status: 200, body: { userId: user, balance: '3.00' } });
+    } finally {
+      await api.stop();
+      api = here;
+    }
+  });
+
+  it('is, on a local stack, every user for itself', async () => {
+    const user = newUser();
+    await api.asUser(user, 'POST', '/accounts', { currency: 'TRY' });
+    expect((await topUp({ 'x-user-id': user })).status).toBe(200);
+    for (const scopes of [[], ['write'], ['topup']])
+      expect((await topUp(await bearer(scopes, user))).status).toBe(200);
+    expectProblem(await topUp(await bearer(['read'], user)), 403, 'forbidden');
+  });
+
+  it('is nobody else by default', () => {
+    expect(loadConfig({}, []).USERS_MAY_TOP_UP).toBe(false);
   });
 });
 

@@ -143,7 +143,7 @@ describe('a balance beyond what can be kept', () => {
 
   it('leaves statements, holds and the ledger’s totals readable, which are larger still', async () => {
     const userIds = await Promise.all([rich(LARGEST), rich(LARGEST), rich(LARGEST)]);
-    const account = await db.prisma.account.findFirstOrThrow({ where: { userId: userIds[0]! } });
+    const account = await db.prisma.account.findFirstOrThrow({ where: { userId: userIds[0] } });
     const statement = await api.operator('GET', `/api/v1/accounts/${account.id}/entries`);
     expect(statement.body).toMatchObject({ items: [{ balanceAfter: '92233720368547758.07' }] });
     const payout = { userId: userIds[0], provider: 'decard', amount: '9999999999999.99', currency: CURRENCY };

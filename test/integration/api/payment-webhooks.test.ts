@@ -126,6 +126,17 @@ describe('a chargeback', () => {
     });
   });
 
+  it.each([
+    [{ evidence_due_by: 'tomorrow' }],
+    [{ evidence_due_by: '0000-01-01T00:00:00Z' }],
+    [{ evidence_due_by: '9999-12-31T23:59:59-05:00' }],
+    [{ evidence_due_by: 1_798_761_600 }],
+    [{ reason: 'a\u0000b\n' }],
+    [{ reason: 4853 }],
+  ])('is taken with %j, which decides nothing', async (changes) => {
+    expect((await send(CHARGEBACKS, chargeback(changes))).status).toBe(202);
+  });
+
   it('may say null for what it does not know', async () => {
     const unknown = { dispute_id: null, amount: null, currency: null, reason: null, evidence_due_by: null };
     expect((await send(CHARGEBACKS, chargeback(unknown))).status).toBe(202);
@@ -134,11 +145,7 @@ describe('a chargeback', () => {
   it.each<[string, object, string]>([
     ['an amount without a currency', { amount: 10 }, 'currency'],
     ['a dispute id that can’t be part of a path', { dispute_id: '../1' }, 'dispute_id'],
-    ['a time that is none', { evidence_due_by: 'tomorrow' }, 'evidence_due_by'],
-    ['a time before there were computers', { evidence_due_by: '0000-01-01T00:00:00Z' }, 'evidence_due_by'],
-    ['a time in a year of five digits', { evidence_due_by: '9999-12-31T23:59:59-05:00' }, 'evidence_due_by'],
     ['a status of payments', { status: 'success' }, 'status'],
-    ['a NUL in its reason', { reason: 'a\u0000b' }, 'reason'],
   ])('with %s is refused, and the field is named', async (_what, changes, field) => {
     const problem = expectProblem(await send(CHARGEBACKS, chargeback(changes)), 400, 'invalid_request');
     expect(problem.errors.map(({ path }) => path)).toContain(field);

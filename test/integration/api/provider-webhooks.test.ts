@@ -1,7 +1,7 @@
 import { randomUUID } from 'node:crypto';
 import type { KafkaMessage } from 'kafkajs';
 import { HEADERS } from '../../../src/contracts/messages';
-import { ConfigError } from '../../../src/platform/config';
+import { ConfigError, loadConfig } from '../../../src/platform/config';
 import { createKafka, headersToStrings } from '../../../src/platform/kafka';
 import { metrics } from '../../../src/platform/metrics';
 import { paymentWebhookTopic } from '../../../src/platform/topics';
@@ -183,6 +183,45 @@ describe('a provider’s webhook', () => {
     const results = new Map(values.map(({ labels, value }) => [labels.result, value]));
     for (const result of ['accepted', 'invalid', 'signature_invalid'])
       expect(results.get(result)).toBeGreaterThan(0);
+  });
+});
+
+describe('a secret that is being changed', () => {
+  it('and the one before both sign what is taken, at every door, and no third does', async () => {
+    const secrets = [1, 2, 3].map((n) => `whsec_${Buffer.alloc(32, n).toString('base64')}`);
+    const both = secrets.slice(0, 2).join(',');
+    const changing = await TestApi.start({ PROVIDER_SECRET_DECARD: both, PROVIDER_SECRET_PAYMENTS: both });
+    try {
+      const money = { amount: '1.00', currency: 'TRY' };
+      const orderId = randomUUID();
+      const doors: [string, object][] = [
+        [
+          '/webhooks/providers/decard',
+          { ...money, provider: 'decard', transactionId: orderId, status: 'success', type: 'payment' },
+        ],
+        [
+          '/webhooks/payments/orders',
+          { ...money, order_id: orderId, user_id: 'u', status: 'success', provider_event_id: 'e1' },
+        ],
+        [
+          '/webhooks/payments/chargebacks',
+          { ...money, order_id: orderId, status: 'opened', provider_event_id: 'e2' },
+        ],
+      ];
+      for (const [path, event] of doors) {
+        const body = JSON.stringify(event);
+        const statuses: number[] = [];
+        for (const secret of secrets) {
+          const headers = changing.sign(body, undefined, undefined, secret);
+          statuses.push((await changing.call('POST', path, headers, body)).status);
+        }
+        expect({ path, statuses }).toEqual({ path, statuses: [202, 202, 401] });
+      }
+    } finally {
+      await changing.stop();
+    }
+    const three = { PROVIDER_SECRET_DECARD: secrets.join(',') };
+    expect(() => loadConfig(three, [])).toThrow('PROVIDER_SECRET_DECARD');
   });
 });
 

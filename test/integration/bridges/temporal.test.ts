@@ -1,5 +1,4 @@
 import { randomUUID } from 'node:crypto';
-import net from 'node:net';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Client, Connection } from '@temporalio/client';
 import { defineSearchAttributeKey } from '@temporalio/common';
@@ -15,6 +14,7 @@ import {
   type RunningRoles,
   type TestSpace,
 } from '../../support/harness';
+import { Proxy } from '../../support/proxy';
 import { headerTexts, StreamBench } from './streams';
 
 const running: RunningRoles<unknown>[] = [];
@@ -210,47 +210,3 @@ describe('while Temporal is away', () => {
     await proxy.cut();
   });
 });
-
-/** A network in front of a server that can be cut. */
-class Proxy {
-  private readonly sockets = new Set<net.Socket>();
-  private server = net.createServer();
-  private port = 0;
-
-  private constructor(private readonly target: string) {}
-
-  static async open(target: string): Promise<Proxy> {
-    const proxy = new Proxy(target);
-    await proxy.restore();
-    return proxy;
-  }
-
-  get address(): string {
-    return `127.0.0.1:${this.port}`;
-  }
-
-  async restore(): Promise<void> {
-    const [host, port] = this.target.split(':');
-    this.server = net.createServer((incoming) => {
-      const outgoing = net.connect(Number(port), host);
-      for (const socket of [incoming, outgoing]) {
-        this.sockets.add(socket);
-        socket.on('error', () => undefined);
-        socket.on('close', () => {
-          incoming.destroy();
-          outgoing.destroy();
-          this.sockets.delete(socket);
-        });
-      }
-      incoming.pipe(outgoing).pipe(incoming);
-    });
-    await new Promise<void>((resolve) => this.server.listen(this.port, '127.0.0.1', resolve));
-    this.port = (this.server.address() as net.AddressInfo).port;
-  }
-
-  async cut(): Promise<void> {
-    const closed = new Promise<void>((resolve) => this.server.close(() => resolve()));
-    for (const socket of this.sockets) socket.destroy();
-    await closed;
-  }
-}

@@ -83,7 +83,7 @@ describe('the currencies', () => {
     expect(formatMinor(12_345n, 'BGN')).toBe('123.45');
     expect(Object.keys(WITHDRAWN)).toEqual(expect.arrayContaining(['ANG', 'BGN', 'CUC']));
     const space = await createTestSpace();
-    await withDatabase(space.env['DATABASE_URL']!, async (client) => {
+    await withDatabase(space.ownerUrl, async (client) => {
       await client.query(`INSERT INTO currencies (code, exponent) VALUES ('BGN', 2), ('ANG', 2)`);
       await client.query(
         `INSERT INTO accounts (id, tenant_id, user_id, currency) VALUES (gen_random_uuid(), 't', 'u', 'BGN')`,

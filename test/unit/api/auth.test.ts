@@ -1,10 +1,13 @@
 import { createHmac, generateKeyPairSync, type KeyObject } from 'node:crypto';
 import http from 'node:http';
 import type { AddressInfo } from 'node:net';
+import { setTimeout as sleep } from 'node:timers/promises';
 import type { Request } from 'express';
 import { SignJWT, UnsecuredJWT } from 'jose';
 import { Authenticator, type AuthConfig } from '../../../src/api/auth';
+import { IssuerKeys } from '../../../src/api/issuer-keys';
 import { RemitError } from '../../../src/contracts/errors';
+import { metrics } from '../../../src/platform/metrics';
 import { mintToken } from '../../../src/roles/token';
 
 const SECRET = 'a-local-key-of-at-least-32-characters';
@@ -147,7 +150,13 @@ describe('a token of an OIDC issuer', () => {
     alg,
     use: 'sig',
   });
-  const keys = [jwk(rsa.publicKey, 'rsa', 'RS256'), jwk(ec.publicKey, 'ec', 'ES256')];
+  const ed = generateKeyPairSync('ed25519');
+  const keys = [
+    jwk(rsa.publicKey, 'rsa', 'RS256'),
+    jwk(ec.publicKey, 'ec', 'ES256'),
+    jwk(ed.publicKey, 'ed', 'Ed25519'),
+    jwk(ed.publicKey, 'old-ed', 'EdDSA'),
+  ];
   let issuer: http.Server;
   let auth: Authenticator;
   let status = 200;
@@ -171,6 +180,8 @@ describe('a token of an OIDC issuer', () => {
       [rsa.privateKey, 'RS256', 'rsa'],
       [rsa.privateKey, 'PS256', undefined],
       [ec.privateKey, 'ES256', 'ec'],
+      [ed.privateKey, 'Ed25519', 'ed'],
+      [ed.privateKey, 'EdDSA', 'old-ed'],
     ] as const) {
       const token = await sign({ tenant: 'acme' }, key, alg, kid);
       const found = auth.principal(bearer(token), 'read');
@@ -208,6 +219,86 @@ describe('a token of an OIDC issuer', () => {
     expect(await codeOf(auth.principal(bearer(token), 'read'))).toBe('unavailable');
     const gone = new Authenticator({ ...LOCAL, AUTH_JWKS_URL: 'http://127.0.0.1:9/jwks' });
     expect(await codeOf(gone.principal(bearer(token), 'read'))).toBe('unavailable');
+  });
+});
+
+describe('the keys of an issuer that is away for a while', () => {
+  const MINUTE = 60_000;
+  const pair = () => generateKeyPairSync('ed25519');
+  const [known, fresh] = [pair(), pair()];
+  const jwk = (key: KeyObject, kid: string) => ({ ...key.export({ format: 'jwk' }), kid, alg: 'Ed25519' });
+  const header = (kid: string) => ({ alg: 'Ed25519', kid });
+  let issuer: http.Server;
+  let keys: object[];
+  let answering: boolean;
+  let asked: number;
+  let now: number;
+  let found: IssuerKeys;
+  const lines: string[] = [];
+  const log = {
+    warn: (_: object, text: string) => lines.push(text),
+    info: (text: string) => lines.push(text),
+  };
+
+  beforeEach(async () => {
+    [keys, answering, asked, now] = [[jwk(known.publicKey, 'known')], true, 0, Date.now()];
+    lines.length = 0;
+    issuer = http.createServer((_request, response) => {
+      asked += 1;
+      if (answering) response.end(JSON.stringify({ keys }));
+      else response.destroy();
+    });
+    await new Promise<void>((resolve) => issuer.listen(0, '127.0.0.1', resolve));
+    const url = `http://127.0.0.1:${(issuer.address() as AddressInfo).port}/jwks`;
+    found = new IssuerKeys(url, log as never, () => now);
+  });
+  afterEach(() => new Promise((resolve) => issuer.close(resolve)));
+
+  const find = async (kid: string) => await found.find(header(kid), { payload: '', signature: '' });
+  const fetches = async (result: string) =>
+    (await metrics.issuerKeyFetches.get()).values.find(({ labels }) => labels.result === result)?.value ?? 0;
+
+  it('count for a day, without asking it for each token, with a metric and one line of the log', async () => {
+    await find('known');
+    answering = false;
+    const failed = await fetches('failed');
+    for (let hour = 1; hour < 24; hour++) {
+      now += 60 * MINUTE;
+      await Promise.all([find('known'), find('known'), find('known')]);
+      // It is asked again behind the caller's back, once an hour here.
+      while ((await fetches('failed')) - failed < hour) await sleep(2);
+    }
+    expect(asked).toBeLessThan(26);
+    expect((await fetches('failed')) - failed).toBe(23);
+    expect(lines).toHaveLength(1);
+    now += 60 * MINUTE;
+    await expect(find('known')).rejects.toThrow();
+    answering = true;
+    now += MINUTE;
+    await expect(find('known').catch(() => find('known'))).resolves.toBeDefined();
+    expect(lines).toEqual([lines[0], expect.stringContaining('again')]);
+  });
+
+  it('do not tell whether a key that is not among them is wrong or new', async () => {
+    await find('known');
+    now += 11 * MINUTE;
+    await expect(find('fresh')).rejects.toThrow('no applicable key');
+    answering = false;
+    now += 11 * MINUTE;
+    const error = await find('fresh').catch((reason: unknown) => reason);
+    expect(String(error)).not.toContain('no applicable key');
+    await expect(find('known')).resolves.toBeDefined();
+    answering = true;
+    keys.push(jwk(fresh.publicKey, 'fresh'));
+    now += MINUTE;
+    await expect(find('fresh')).resolves.toBeDefined();
+  });
+
+  it('end with the next fetch when the issuer has withdrawn them', async () => {
+    await find('known');
+    keys = [jwk(fresh.publicKey, 'fresh')];
+    now += 11 * MINUTE;
+    await expect(find('known')).rejects.toThrow('no applicable key');
   });
 });
 

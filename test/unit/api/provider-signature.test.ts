@@ -1,9 +1,9 @@
 import fc from 'fast-check';
 import { Webhook } from 'standardwebhooks';
-import { decodeSecret, verifySignature } from '../../../src/api/provider-signature';
+import { decodeSecrets, verifySignature } from '../../../src/api/provider-signature';
 
 const SECRET = 'whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw';
-const KEY = decodeSecret(SECRET);
+const KEYS = decodeSecrets(SECRET);
 const VECTOR = {
   id: 'msg_p5jXN8AQM9LWM0D4loKWxJek',
   timestamp: '1614265330',
@@ -14,7 +14,14 @@ const NOW_MS = 1_614_265_330_000;
 const TOLERANCE_S = 300;
 
 function verify(
-  changed: { id?: string; timestamp?: string; signature?: string; body?: Buffer; nowMs?: number } = {},
+  changed: {
+    id?: string;
+    timestamp?: string;
+    signature?: string;
+    body?: Buffer;
+    nowMs?: number;
+    keys?: Buffer[];
+  } = {},
   without?: string,
 ) {
   const headers: Record<string, string> = {
@@ -23,12 +30,31 @@ function verify(
     'webhook-signature': changed.signature ?? VECTOR.signature,
   };
   if (without) delete headers[without];
-  return verifySignature(KEY, headers, changed.body ?? VECTOR.body, TOLERANCE_S, changed.nowMs ?? NOW_MS);
+  return verifySignature(
+    changed.keys ?? KEYS,
+    headers,
+    changed.body ?? VECTOR.body,
+    TOLERANCE_S,
+    changed.nowMs ?? NOW_MS,
+  );
 }
 
 describe('the signature of a provider webhook', () => {
   it('accepts the vector of the Standard Webhooks libraries', () => {
     expect(verify()).toEqual({ valid: true, id: VECTOR.id });
+  });
+
+  it('may be made with the present secret or, while it is changed, with the one before, and with no third', () => {
+    const other = `whsec_${Buffer.alloc(24, 1).toString('base64')}`;
+    const third = `whsec_${Buffer.alloc(24, 2).toString('base64')}`;
+    for (const secrets of [`${SECRET},${other}`, `${other} , ${SECRET}`]) {
+      const keys = decodeSecrets(secrets);
+      const signature = new Webhook(other).sign(VECTOR.id, new Date(NOW_MS), VECTOR.body.toString());
+      expect(verify({ keys })).toEqual({ valid: true, id: VECTOR.id });
+      expect(verify({ keys, signature })).toEqual({ valid: true, id: VECTOR.id });
+      expect(verify({ keys, signature: `${VECTOR.signature} ${signature}` }).valid).toBe(true);
+    }
+    expect(verify({ keys: decodeSecrets(`${other},${third}`) }).valid).toBe(false);
   });
 
   it.each(['webhook-id', 'webhook-timestamp', 'webhook-signature'])('is refused without %s', (header) => {

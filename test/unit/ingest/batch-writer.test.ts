@@ -5,7 +5,7 @@ import { Batch, rowHead } from '../../../src/bridges/ingest/batch';
 import { Abandoned, BatchWriter } from '../../../src/bridges/ingest/batch-writer';
 import { ChunkPool } from '../../../src/bridges/ingest/chunks';
 import { BatchInserts } from '../../../src/bridges/ingest/inserts';
-import { checkedPurchases, trustedObjects, type RowFormat } from '../../../src/bridges/ingest/row-format';
+import { checkedPurchases, trustedPurchases, type RowFormat } from '../../../src/bridges/ingest/row-format';
 import { PURCHASES_TABLE } from '../../../src/bridges/ingest/tables';
 import { loadConfig } from '../../../src/platform/config';
 import { createLogger } from '../../../src/platform/logging';
@@ -160,7 +160,7 @@ describe('the batch writer', () => {
       purchase(),
     ];
     const { clickhouse, dead, writer } = setUp((rows) => (rows.length === 5 ? unreadable(2) : undefined), {
-      format: trustedObjects(checkedPurchases, 60_000),
+      format: trustedPurchases(60_000),
     });
     await writer.store(batchOf(values.map(bytesOf)));
     expect(clickhouse.inserts).toBe(2);

@@ -1,6 +1,6 @@
 import fc from 'fast-check';
 import { isPlainPurchase } from '../../../src/bridges/ingest/purchase-scanner';
-import { checkedPurchases, trustedObjects } from '../../../src/bridges/ingest/row-format';
+import { checkedPurchases, domainEvents, trustedPurchases } from '../../../src/bridges/ingest/row-format';
 import { PoisonMessage } from '../../../src/bridges/message';
 import { type Purchase, PURCHASE_FIELDS, PURCHASE_STATUSES } from '../../../src/contracts/purchases';
 import { bytesOf, purchase } from './purchase';
@@ -39,7 +39,17 @@ const time = fc.oneof(
     '2026-11-21T10:60:00.000Z',
     '2026-11-21T10:00:60.000Z',
     '2026-11-21T10:00:00Z',
+    '2026-11-21T10:00:00.Z',
+    '2026-11-21T10:00:00.1Z',
+    '2026-11-21T10:00:00.123456Z',
+    '2026-11-21T10:00:00.123456789Z',
+    '2026-11-21T10:00:00.1234567890Z',
+    '2026-11-21T10:00Z',
+    '2026-11-21t10:00:00z',
+    '2026-11-21T23:59:60Z',
     '2026-11-21T10:00:00.000+03:00',
+    '1999-12-31T23:59:59.999-00:01',
+    '2000-01-01T00:00:00+00:01',
     '2026-11-21 10:00:00.000Z',
   ),
 );
@@ -69,8 +79,11 @@ function mostly<T>(right: fc.Arbitrary<T>, odd: fc.Arbitrary<T>): fc.Arbitrary<T
   return fc.oneof({ arbitrary: right, weight: 12 }, { arbitrary: odd, weight: 1 });
 }
 const rightTime = fc
-  .date({ min: new Date('2000-01-01'), max: new Date('2099-12-31'), noInvalidDate: true })
-  .map((date) => date.toISOString());
+  .tuple(
+    fc.integer({ min: Date.UTC(2000, 0, 1), max: Date.UTC(2099, 11, 31) }),
+    fc.constantFrom('', '.1', '.12', '.123', '.1234', '.123456', '.999999999'),
+  )
+  .map(([at, fraction]) => new Date(at).toISOString().replace(/\.\d+/, fraction));
 const rightText = fc.stringMatching(/^[ !#-\[\]-~]{1,64}$/);
 const rightAmount = fc
   .tuple(fc.integer({ min: 1, max: 10_000_000 }), fc.nat(99))
@@ -180,7 +193,11 @@ describe('the purchase scanner', () => {
         expect(schemaAccepts(bytes)).toBe(true);
         const parsed = JSON.parse(text) as Purchase;
         expect(Object.keys(parsed).sort()).toEqual([...PURCHASE_FIELDS].sort());
-        expect(JSON.parse(checkedPurchases.rewrite(bytes))).toEqual(parsed);
+        expect(JSON.parse(checkedPurchases.rewrite(bytes))).toEqual({
+          ...parsed,
+          createdAt: new Date(parsed.createdAt).toISOString(),
+          processedAt: new Date(parsed.processedAt).toISOString(),
+        });
       }),
       { numRuns: 6_000 },
     );
@@ -235,35 +252,119 @@ describe('a purchase that is not plain', () => {
   });
 });
 
-describe('pass-through', () => {
-  const trusting = trustedObjects(checkedPurchases, 60_000);
+describe('numbers', () => {
+  const withAmount = (text: string) => Buffer.from(JSON.stringify(purchase()).replace('"129.90"', text));
 
-  it('takes the bytes of a flat object on one line, and nothing that could be two rows', () => {
-    const takes = (text: string) => trusting.takesBytes(Buffer.from(text));
-    expect(takes('{"a":1}')).toBe(true);
-    for (const text of [
-      '',
-      '{}',
-      '{"a":1}{"b":2}',
-      '{"a":1}\n{"b":2}',
-      '[{"a":1}]',
-      '{"a":1',
-      '{"a":"}"}',
-      '\n',
-      '1',
-    ])
-      expect(takes(text)).toBe(false);
+  it.each(['1.10000000000000000001', '12345678901234567890', '0.30000000000000004', '1e400'])(
+    'an amount %s is refused, not rounded',
+    (text) => {
+      expect(isPlainPurchase(withAmount(text))).toBe(false);
+      expect(() => checkedPurchases.rewrite(withAmount(text))).toThrow(
+        expect.objectContaining({ code: 'amount_invalid' }) as Error,
+      );
+    },
+  );
+
+  it('of a domain event are stored as large and as exact as they were written', () => {
+    const event = `{"id":"e","type":"t","aggregate":"order","aggregateId":"o","tenantId":"d","occurredAt":"2026-11-21T12:00:00.123456+03:00","correlationId":null,"data":{"n":12345678901234567890,"m":1.10000000000000000001}}`;
+    const row = JSON.parse(domainEvents.rewrite(Buffer.from(event))) as Record<string, string>;
+    expect(row['data']).toBe('{"n":12345678901234567890,"m":1.10000000000000000001}');
+    expect(row['occurredAt']).toBe('2026-11-21T09:00:00.123Z');
+  });
+});
+
+describe('a purchase’s times', () => {
+  it.each([
+    ['2026-11-21T09:37:35Z', '2026-11-21T09:37:35.000Z'],
+    ['2026-11-21T09:37:35.1Z', '2026-11-21T09:37:35.100Z'],
+    ['2026-11-21T09:37:35.12Z', '2026-11-21T09:37:35.120Z'],
+    ['2026-11-21T09:37:35.123456Z', '2026-11-21T09:37:35.123Z'],
+    ['2026-11-21T09:37:35.999999999Z', '2026-11-21T09:37:35.999Z'],
+  ])('%s is plain', (time, stored) => {
+    const bytes = bytesOf(purchase({ createdAt: time, processedAt: time }));
+    expect(isPlainPurchase(bytes)).toBe(true);
+    expect(JSON.parse(checkedPurchases.rewrite(bytes))).toMatchObject({
+      createdAt: stored,
+      processedAt: stored,
+    });
   });
 
-  it('writes nested objects anew and refuses what is no object', () => {
-    expect(trusting.rewrite(Buffer.from(' {"a":{"b":\n"}"}} '))).toBe('{"a":{"b":"}"}}');
-    for (const text of ['', '{"a":1}{"b":2}', '[1]', 'null', '{}', '"x"'])
-      expect(() => trusting.rewrite(Buffer.from(text))).toThrow(PoisonMessage);
+  it.each([
+    ['2026-11-21T12:37:35.5+03:00', '2026-11-21T09:37:35.500Z'],
+    ['2026-11-21t09:37:35z', '2026-11-21T09:37:35.000Z'],
+    ['2026-11-21T09:37:35.1234567890123Z', '2026-11-21T09:37:35.123Z'],
+    ['1999-12-31T23:59:59.999-00:01', '2000-01-01T00:00:59.999Z'],
+  ])('%s is written anew', (time, stored) => {
+    const bytes = bytesOf(purchase({ createdAt: time }));
+    expect(isPlainPurchase(bytes)).toBe(false);
+    expect(JSON.parse(checkedPurchases.rewrite(bytes))).toMatchObject({ createdAt: stored });
+  });
+});
+
+describe('pass-through', () => {
+  const trusting = trustedPurchases(60_000);
+  const takes = (text: string) => trusting.takesBytes(Buffer.from(text));
+  const right = JSON.stringify(purchase());
+
+  it('takes the bytes of one flat purchase on one line, whatever stands in its texts', () => {
+    expect(takes(right)).toBe(true);
+    expect(takes(JSON.stringify(purchase({ userId: 'Ünal', provider: 'De Card' })))).toBe(true);
+  });
+
+  it.each([
+    ['nothing', ''],
+    ['an empty object', '{}'],
+    ['two objects', right + right],
+    ['two lines', `${right}\n${right}`],
+    ['a newline between fields', right.replace(',"userId"', ',\n"userId"')],
+    ['an array', `[${right}]`],
+    ['an unclosed string', '{"id":"abc}'],
+    ['a column that remit fills', right.replace('{', '{"storedAt":"2000-01-01 00:00:00",')],
+    ['the place of the message', right.replace('{', '{"kafkaOffset":7,')],
+    ['a column that remit fills, escaped', right.replace('{', '{"stored\\u0041t":"2000-01-01 00:00:00",')],
+    ['a missing field', JSON.stringify(purchase({ id: undefined }))],
+    ['a short id', JSON.stringify(purchase({ id: '0a1b2c3d4e5f4a6b8c7d0123456789ab' }))],
+    ['an amount 1.2.3', JSON.stringify(purchase({ amount: '1.2.3' }))],
+    ['an amount 1e', JSON.stringify(purchase({ amount: '1e' }))],
+    ['a number 1e', right.replace('"129.90"', '1e')],
+    ['a number 1.2.3', right.replace('"129.90"', '1.2.3')],
+    ['a number +1', right.replace('"129.90"', '+1')],
+    ['too many decimals', JSON.stringify(purchase({ amount: '1.10000000000000000001' }))],
+    ['the year 0000', JSON.stringify(purchase({ processedAt: '0000-01-01T00:00:00.000Z' }))],
+    ['the month 00', JSON.stringify(purchase({ createdAt: '2026-00-10T00:00:00.000Z' }))],
+    ['the number of a status', JSON.stringify(purchase({ status: 2 }))],
+    ['an object for a text', JSON.stringify(purchase({ userId: { a: 1 } }))],
+  ])('does not take %s', (_, text) => {
+    expect(takes(text)).toBe(false);
+  });
+
+  it('takes nothing of which a JSON parser reads another amount, status, currency or time than the schema allows', () => {
+    let accepted = 0;
+    fc.assert(
+      fc.property(message, (text) => {
+        if (!takes(text)) return;
+        accepted += 1;
+        const parsed = JSON.parse(text) as Record<string, string>;
+        expect(Object.keys(parsed).sort()).toEqual([...PURCHASE_FIELDS].sort());
+        const { amount, currency, status, createdAt, processedAt } = parsed;
+        expect(schemaAccepts(bytesOf(purchase({ amount, currency, status, createdAt, processedAt })))).toBe(
+          true,
+        );
+      }),
+      { numRuns: 4_000 },
+    );
+    expect(accepted).toBeGreaterThan(500);
+  });
+
+  it('checks what it does not take as if it trusted nobody', () => {
+    const nested = right.replace('"user-00000001"', '{"a":1}');
+    expect(() => trusting.rewrite(Buffer.from(nested))).toThrow(PoisonMessage);
+    expect(JSON.parse(trusting.rewrite(Buffer.from(` ${right} `)))).toEqual(purchase());
   });
 
   it('checks everything for a while once ClickHouse has refused a row', () => {
-    const format = trustedObjects(checkedPurchases, 60_000);
-    const wrong = bytesOf(purchase({ amount: '0' }));
+    const format = trustedPurchases(60_000);
+    const wrong = bytesOf(purchase({ provider: 'De Card' }));
     expect(format.takesBytes(wrong)).toBe(true);
     format.distrust!();
     expect(format.takesBytes(wrong)).toBe(false);

@@ -45,6 +45,23 @@ export default tseslint.config(
     ]),
   },
   {
+    files: ['src/providers/**/*.ts'],
+    rules: noRestricted([
+      group(
+        [
+          '**/domain/**',
+          '**/platform/**',
+          '**/api/**',
+          '**/bridges/**',
+          '**/activities/**',
+          '**/workflows/*',
+          '!**/contracts/**',
+        ],
+        'a provider depends on contracts only',
+      ),
+    ]),
+  },
+  {
     files: ['src/domain/**/*.ts'],
     rules: noRestricted([
       group(

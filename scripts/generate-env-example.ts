@@ -1,6 +1,8 @@
 import { readFileSync } from 'node:fs';
 import path from 'node:path';
 import { CONFIG_FIELDS, isLocalOnly, ROLE_NEEDS } from '../src/platform/config';
+import { secretVariable } from '../src/providers/names';
+import { BUILT_IN_PROVIDERS } from '../src/providers/registry';
 import { COMPOSE_FIELDS } from './lib/compose-fields';
 import { writeGenerated } from './lib/generated-files';
 
@@ -32,7 +34,10 @@ export function configSections(): Section[] {
     /^const shape = \{$([\s\S]*?)^\} as const;$/m.exec(read('src/platform/config.ts'))?.[1] ?? '';
   const fields = new Map(CONFIG_FIELDS.map((field) => [field.name, field]));
   const sections: Section[] = [];
-  for (const [, title, name] of source.matchAll(/^ {2}(?:\/\/ (\S.*)|([A-Z][A-Z0-9_]*):)/gm)) {
+  const complete = source.replace('  ...PROVIDER_SECRETS,', () =>
+    BUILT_IN_PROVIDERS.map(({ name }) => `  ${secretVariable(name)}:`).join('\n'),
+  );
+  for (const [, title, name] of complete.matchAll(/^ {2}(?:\/\/ (\S.*)|([A-Z][A-Z0-9_]*):)/gm)) {
     if (title !== undefined) {
       sections.push({ title, variables: [] });
       continue;

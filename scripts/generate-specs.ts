@@ -5,7 +5,8 @@ import { allRoutes } from '../src/api/app';
 import { openApiDocument } from '../src/api/openapi';
 import { asyncApiDocument } from '../src/contracts/asyncapi';
 import { loadConfig } from '../src/platform/config';
-import { deadLetterTopic, paymentWebhookTopic, PROVIDERS } from '../src/platform/topics';
+import { deadLetterTopic, paymentWebhookTopic } from '../src/platform/topics';
+import { BUILT_IN_PROVIDERS } from '../src/providers/registry';
 import { writeGenerated, type Render } from './lib/generated-files';
 import { usableCollection } from './lib/postman';
 
@@ -29,7 +30,10 @@ export function asyncApi(): Record<string, unknown> {
   const config = loadConfig({}, []);
   return asyncApiDocument({
     payments: Object.fromEntries(
-      PROVIDERS.map((provider) => [provider, paymentWebhookTopic(config, provider)]),
+      BUILT_IN_PROVIDERS.map(({ name, title, documentation, body }) => [
+        name,
+        { topic: paymentWebhookTopic(config, name), title, documentation, ...(body && { body }) },
+      ]),
     ),
     orderWebhooks: config.TOPIC_WEBHOOKS_ORDERS,
     disputeWebhooks: config.TOPIC_WEBHOOKS_DISPUTES,

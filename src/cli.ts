@@ -193,22 +193,27 @@ program
 
 program
   .command('send')
-  .description('plays a provider: signs a payment webhook and posts it to the API')
-  .requiredOption('--transaction <id>', 'id of the payment or payout')
+  .description('plays a provider: signs one of its webhooks and posts it to the API')
+  .argument('[provider]', 'whose webhook; DeCard’s for --transaction when left out')
+  .argument('[sample]', 'what it says: see --list')
+  .option('--list', 'the samples of all providers, or of the one', false)
+  .option('--id <id>', 'id of the payment, payout or order that the sample is about')
+  .option('--user <id>', 'its user, for providers that say so', 'user123')
+  .option('--transaction <id>', 'without a sample: id of the payment or payout')
   .addOption(new Option('--type <type>', 'what it is').choices(['payment', 'payout']).default('payment'))
   .addOption(
     new Option('--status <status>', 'what became of it')
       .choices(['pending', 'success', 'failed', 'expired'])
       .default('success'),
   )
-  .requiredOption('--amount <amount>', 'in major units: 100 is 100.00')
+  .option('--amount <amount>', 'in major units: 100 is 100.00')
   .option('--currency <code>', 'ISO 4217', 'TRY')
-  .option('--event-id <id>', 'webhook-id; a fresh one when left out (repeat one to play a duplicate)')
+  .option('--event-id <id>', 'the event’s id; a fresh one when left out (repeat one to play a duplicate)')
   .option('--url <url>', 'the API; the local one when left out')
-  .option('--secret <whsec>', 'PROVIDER_SECRET_DECARD; the local one when left out')
-  .action(async (options: SendOptions) => {
+  .option('--secret <secret>', 'as PROVIDER_SECRET_… has it; the local one when left out')
+  .action(async (provider: string | undefined, sample: string | undefined, options: SendOptions) => {
     const { runSend } = await import('./roles/local-access.js');
-    process.exitCode = await runSend(dataDir(), options, say);
+    process.exitCode = await runSend(dataDir(), [provider, sample], options, say);
   });
 
 program

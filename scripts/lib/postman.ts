@@ -144,9 +144,11 @@ function requestOf(request: PostmanRequest, route: RouteDoc, step: Step): object
 
 /** The status that the document gives for success. */
 export function successOf({ responses, operationId }: RouteDoc): number {
-  const status = Object.keys(responses)
+  const successes = Object.keys(responses)
     .map(Number)
-    .find((each) => each >= 200 && each < 300);
+    .filter((each) => each >= 200 && each < 300);
+  // Where there are several (providers' webhooks), the one with a body is remit's own.
+  const status = successes.find((each) => responses[each]?.schema !== undefined) ?? successes[0];
   if (status === undefined) throw new Error(`${operationId} documents no success`);
   return status;
 }

@@ -46,23 +46,29 @@ export function chargebackHandler(
   client: Client,
   config: Pick<Config, 'BRIDGE_START_TIMEOUT_MS'>,
 ): (message: IncomingMessage) => Promise<void> {
-  return async (message) => {
-    const event = parseChargeback(message);
-    const input: DisputeWorkflowInput = { disputeId: event.disputeId };
-    await takenByTemporal(client, config.BRIDGE_START_TIMEOUT_MS, () =>
-      client.workflow.signalWithStart(WORKFLOWS.dispute, {
-        workflowId: workflowId.dispute(event.disputeId),
-        taskQueue: TASK_QUEUES.orders,
-        args: [input],
-        signal: SIGNALS.disputeEvent,
-        signalArgs: [event],
-        workflowIdReusePolicy: 'ALLOW_DUPLICATE',
-        typedSearchAttributes: new TypedSearchAttributes([
-          { key: RemitOrderId, value: event.orderId },
-          { key: RemitProvider, value: event.provider },
-        ]),
-        memo: { correlationId: event.correlationId },
-      }),
-    );
-  };
+  return async (message) => signalDispute(client, config, parseChargeback(message));
+}
+
+/** Hands what a provider says of a dispute to the dispute's one workflow, which is started where none runs. */
+export async function signalDispute(
+  client: Client,
+  config: Pick<Config, 'BRIDGE_START_TIMEOUT_MS'>,
+  event: DisputeEvent,
+): Promise<void> {
+  const input: DisputeWorkflowInput = { disputeId: event.disputeId };
+  await takenByTemporal(client, config.BRIDGE_START_TIMEOUT_MS, () =>
+    client.workflow.signalWithStart(WORKFLOWS.dispute, {
+      workflowId: workflowId.dispute(event.disputeId),
+      taskQueue: TASK_QUEUES.orders,
+      args: [input],
+      signal: SIGNALS.disputeEvent,
+      signalArgs: [event],
+      workflowIdReusePolicy: 'ALLOW_DUPLICATE',
+      typedSearchAttributes: new TypedSearchAttributes([
+        { key: RemitOrderId, value: event.orderId },
+        { key: RemitProvider, value: event.provider },
+      ]),
+      memo: { correlationId: event.correlationId },
+    }),
+  );
 }

@@ -41,20 +41,26 @@ export function orderWebhookHandler(
   client: Client,
   config: Pick<Config, 'BRIDGE_START_TIMEOUT_MS'>,
 ): (message: IncomingMessage) => Promise<void> {
-  return async (message) => {
-    const event = parseOrderWebhook(message);
-    const input: OrderWorkflowInput = { orderId: event.orderId };
-    await takenByTemporal(client, config.BRIDGE_START_TIMEOUT_MS, () =>
-      client.workflow.signalWithStart(WORKFLOWS.order, {
-        workflowId: workflowId.order(event.orderId),
-        taskQueue: TASK_QUEUES.orders,
-        args: [input],
-        signal: SIGNALS.orderEvent,
-        signalArgs: [event],
-        workflowIdReusePolicy: 'ALLOW_DUPLICATE',
-        typedSearchAttributes: new TypedSearchAttributes([{ key: RemitOrderId, value: event.orderId }]),
-        memo: { correlationId: event.correlationId },
-      }),
-    );
-  };
+  return async (message) => signalOrder(client, config, parseOrderWebhook(message));
+}
+
+/** Hands what a provider says of an order to the order's one workflow, which is started where none runs. */
+export async function signalOrder(
+  client: Client,
+  config: Pick<Config, 'BRIDGE_START_TIMEOUT_MS'>,
+  event: OrderEvent,
+): Promise<void> {
+  const input: OrderWorkflowInput = { orderId: event.orderId };
+  await takenByTemporal(client, config.BRIDGE_START_TIMEOUT_MS, () =>
+    client.workflow.signalWithStart(WORKFLOWS.order, {
+      workflowId: workflowId.order(event.orderId),
+      taskQueue: TASK_QUEUES.orders,
+      args: [input],
+      signal: SIGNALS.orderEvent,
+      signalArgs: [event],
+      workflowIdReusePolicy: 'ALLOW_DUPLICATE',
+      typedSearchAttributes: new TypedSearchAttributes([{ key: RemitOrderId, value: event.orderId }]),
+      memo: { correlationId: event.correlationId },
+    }),
+  );
 }

@@ -3,7 +3,7 @@ import type { Client } from '@temporalio/client';
 import { defineSearchAttributeKey, TypedSearchAttributes } from '@temporalio/common';
 import stringify from 'safe-stable-stringify';
 import { CORRELATION_ID } from '../contracts/http';
-import { DecardEvent, HEADERS } from '../contracts/messages';
+import { HEADERS } from '../contracts/messages';
 import { AmountError, parseMajorAmount } from '../contracts/money';
 import {
   SIGNALS,
@@ -14,55 +14,12 @@ import {
   type ProviderEvent,
 } from '../contracts/workflows';
 import type { Config } from '../platform/config';
-import { headersToStrings } from '../platform/kafka';
-import type { Provider } from '../platform/topics';
-import { parseJson, parseWith, PoisonMessage, toMessageRef, type IncomingMessage } from './message';
+import { PoisonMessage, type IncomingMessage } from './message';
 import { takenByTemporal } from './temporal-start';
-
-/** What each provider's events look like; a new provider is a line here. */
-const EVENT = { decard: DecardEvent } as const satisfies Record<Provider, unknown>;
 
 /** Ids that providers send are stored and indexed: anything longer or unprintable is no id. */
 const PROVIDER_EVENT_ID = /^[\x21-\x7e]{1,256}$/;
 const RemitProvider = defineSearchAttributeKey('RemitProvider', 'KEYWORD');
-
-/**
- * Reads an event from a provider's topic, whoever produced it: the API or the provider's own worker.
- * @throws PoisonMessage invalid_json, invalid_message, unknown_provider (the event names another one than the topic),
- * amount_invalid.
- */
-export function parseProviderEvent(provider: Provider, message: IncomingMessage): ProviderEvent {
-  const json = parseJson(message);
-  const named = (json as { provider?: unknown } | null)?.provider;
-  if (typeof named === 'string' && named !== provider)
-    throw new PoisonMessage(
-      'unknown_provider',
-      `the event is of ${named.slice(0, 100)}, the topic of ${provider}`,
-    );
-  const event = parseWith(EVENT[provider], json);
-  const amountMinor = exactAmount(event.amount, event.currency);
-  const headers = headersToStrings(message.headers);
-  const given = eventId(headers);
-  const { transactionId, type, status, currency } = event;
-  return {
-    provider,
-    providerEventId: given ?? `${transactionId}:${type}:${status}`,
-    transactionId,
-    type,
-    status,
-    amountMinor,
-    currency,
-    // Without an id of the provider's, a repetition may carry other extras (a time, a count of attempts): what it says
-    // of the transaction is what counts.
-    payloadHash: payloadHash({
-      ...(given === undefined ? { provider, transactionId, type, status, currency } : event),
-      amount: amountMinor,
-    }),
-    receivedAt: receivedAt(message, headers),
-    correlationId: correlationId(headers),
-    source: toMessageRef(message),
-  };
-}
 
 /** @throws PoisonMessage amount_invalid. @returns minor units as a decimal string. */
 export function exactAmount(amount: number | string, currency: string): string {
@@ -81,7 +38,7 @@ export function correlationId(headers: Record<string, string>): string {
 }
 
 /** @throws PoisonMessage when there is an id that can't be one: ignoring it could let a duplicate through. */
-function eventId(headers: Record<string, string>): string | undefined {
+export function providerEventId(headers: Record<string, string>): string | undefined {
   const given = headers[HEADERS.providerEventId];
   if (given === undefined || PROVIDER_EVENT_ID.test(given)) return given;
   throw new PoisonMessage(
@@ -112,30 +69,27 @@ export function payloadHash(event: Record<string, unknown>): string {
 }
 
 /**
- * The handler of a provider's topic: every event of a payment reaches that payment's one workflow. An id may be used
- * again after its workflow closed, so that a late or repeated event opens a short run; whether it changes anything is
- * the database's to judge. Repeating it (a redelivery after a crash) signals once more and is a duplicate there.
+ * Hands a provider's event to the payment's one workflow. An id may be used again after its workflow closed, so that a late
+ * or repeated event opens a short run; whether it changes anything is the database's to judge. Repeating it (a redelivery
+ * after a crash) signals once more and is a duplicate there.
  */
-export function paymentHandler(
+export async function signalPayment(
   client: Client,
-  provider: Provider,
   config: Pick<Config, 'BRIDGE_START_TIMEOUT_MS'>,
-): (message: IncomingMessage) => Promise<void> {
-  return async (message) => {
-    const event = parseProviderEvent(provider, message);
-    const { transactionId } = event;
-    const input: PaymentWorkflowInput = { provider, transactionId };
-    await takenByTemporal(client, config.BRIDGE_START_TIMEOUT_MS, () =>
-      client.workflow.signalWithStart(WORKFLOWS.payment, {
-        workflowId: workflowId.payment(provider, transactionId),
-        taskQueue: TASK_QUEUES.payments,
-        args: [input],
-        signal: SIGNALS.providerEvent,
-        signalArgs: [event],
-        workflowIdReusePolicy: 'ALLOW_DUPLICATE',
-        typedSearchAttributes: new TypedSearchAttributes([{ key: RemitProvider, value: provider }]),
-        memo: { correlationId: event.correlationId },
-      }),
-    );
-  };
+  event: ProviderEvent,
+): Promise<void> {
+  const { provider, transactionId } = event;
+  const input: PaymentWorkflowInput = { provider, transactionId };
+  await takenByTemporal(client, config.BRIDGE_START_TIMEOUT_MS, () =>
+    client.workflow.signalWithStart(WORKFLOWS.payment, {
+      workflowId: workflowId.payment(provider, transactionId),
+      taskQueue: TASK_QUEUES.payments,
+      args: [input],
+      signal: SIGNALS.providerEvent,
+      signalArgs: [event],
+      workflowIdReusePolicy: 'ALLOW_DUPLICATE',
+      typedSearchAttributes: new TypedSearchAttributes([{ key: RemitProvider, value: provider }]),
+      memo: { correlationId: event.correlationId },
+    }),
+  );
 }

@@ -3,7 +3,6 @@ import { DEAD_LETTER_CODES } from './errors';
 import { EventMessage } from './events';
 import {
   ChargebackWebhook,
-  DecardEvent,
   DomainEvent,
   Envelope,
   HEADERS,
@@ -28,7 +27,8 @@ interface Channel {
 
 /** Topic names of a configuration, by the names that the channels have here. */
 export interface TopicNames {
-  payments: Record<string, string>;
+  /** By provider; `body` is left out where the provider's own documentation has it. */
+  payments: Record<string, { topic: string; title: string; documentation: string; body?: z.ZodType }>;
   orderWebhooks: string;
   disputeWebhooks: string;
   paymentRequest: string;
@@ -95,12 +95,12 @@ const DisputeEnvelope = envelopeOf('DisputeEnvelope', 'dispute.webhook', Chargeb
 
 function channels(topics: TopicNames): (Channel & { topic: string })[] {
   const read: (Channel & { topic: string })[] = [
-    ...Object.entries(topics.payments).map(([provider, topic]) => ({
+    ...Object.entries(topics.payments).map(([provider, { topic, title, documentation, body }]) => ({
       topic,
       name: `paymentWebhooks_${provider}`,
-      description: `Payment webhooks of ${provider}: from the API, or from the provider's own worker. Amounts are in major units.`,
-      key: 'transactionId',
-      messages: { DecardEvent },
+      description: `Webhooks of ${title}, as they came: from the API, or from the provider's own worker. See ${documentation}. Where a body holds several events, each has a message, and the header remit-event-index says which it is.`,
+      key: 'id of the payment, payout or order',
+      messages: { [body?.meta()?.id ?? `${provider}Webhook`]: body },
       actions: ['send', 'receive'] as const,
     })),
     {

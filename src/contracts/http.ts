@@ -35,9 +35,6 @@ export const TenantId = z
 /** What a caller may send as X-Correlation-Id. Anything else is replaced by an id of our own. */
 export const CORRELATION_ID = /^[A-Za-z0-9][A-Za-z0-9._:-]{0,127}$/;
 
-/** Providers whose webhooks are taken and whose payments can be created. */
-export const ProviderName = z.enum(['decard']);
-
 export const IdParams = z.strictObject({ id: z.string().max(200) });
 export const Uuid = z.guid({ error: 'not a UUID' }).transform((value) => value.toLowerCase());
 /** A UUID in a path, in lower case; undefined when it is none, which a route answers like an id that does not exist. */

@@ -220,6 +220,8 @@ export const HEADERS = {
   correlationId: 'remit-correlation-id',
   providerEventId: 'remit-provider-event-id',
   receivedAt: 'remit-received-at',
+  /** Which event of the body, from 0, where one holds several: each has a message. Left out, all of them are meant. */
+  eventIndex: 'remit-event-index',
   deadLetter: {
     topic: 'remit-source-topic',
     partition: 'remit-source-partition',

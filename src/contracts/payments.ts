@@ -1,5 +1,6 @@
 import { z } from 'zod';
-import { DecimalAmount, Instant, page, PageQuery, ProviderName, UserId } from './http';
+import { DecimalAmount, Instant, page, PageQuery, UserId } from './http';
+import { ProviderName } from '../providers/names';
 import { PaymentType } from './messages';
 import { Currency, MajorAmount } from './money';
 

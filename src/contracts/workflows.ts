@@ -192,7 +192,8 @@ interface WebhookEvent {
 
 /** An order webhook after parsing at the bridge. */
 export interface OrderEvent extends WebhookEvent {
-  userId: string;
+  /** Null when the provider does not say: the order's own user is meant. */
+  userId: string | null;
   status: ProviderStatus;
   /** Minor units as a decimal string. */
   amountMinor: string;

@@ -4,6 +4,9 @@ import { TenantId } from '../contracts/http';
 import { misspelt } from './config-names';
 import { crossFieldMistakes, isHostAndPort, placeholderIn } from './config-rules';
 import { isCidr } from './addresses';
+import type { Provider } from '../providers/provider';
+import { secretVariable } from '../providers/names';
+import { BUILT_IN_PROVIDERS } from '../providers/registry';
 
 /**
  * The one configuration schema. Every variable is named with its unit, described, and listed in `.env.example`
@@ -54,6 +57,27 @@ const address = () =>
 /** What Kafka takes as the name of a topic or group. */
 const kafkaName = () =>
   z.string().regex(/^[A-Za-z0-9._-]{1,200}$/, { error: 'must be 1 to 200 of A-Z a-z 0-9 . _ -' });
+/** A provider's secrets: the present one, and while it is changed the one before. */
+const providerSecrets = ({ title, secret }: Provider) =>
+  z
+    .string()
+    .transform((text) => text.split(',').map((each) => each.trim()))
+    .pipe(
+      z
+        .array(
+          secret.schema.refine((value) => !placeholderIn(value), {
+            error: 'is a placeholder, which anybody could guess; take the one agreed with the provider',
+          }),
+        )
+        .max(2, { error: 'must be one secret, or two while it is changed' }),
+    )
+    .transform((secrets) => secrets.join(','))
+    .optional()
+    .describe(`${title}: ${secret.description}; while it is changed two, comma separated, the new one first`);
+/** One for each provider of the registry. */
+const PROVIDER_SECRETS: object = Object.fromEntries(
+  BUILT_IN_PROVIDERS.map((provider) => [secretVariable(provider.name), providerSecrets(provider)]),
+);
 const MINUTE = 60_000;
 const HOUR = 60 * MINUTE;
 
@@ -106,14 +130,12 @@ const shape = {
   AUTH_AUDIENCE: text().default('remit').describe('required audience (aud) of bearer tokens'),
 
   // Providers' webhooks
-  PROVIDER_SECRET_DECARD: webhookSecrets()
-    .optional()
-    .describe(
-      'secret that DeCard signs with (Standard Webhooks, whsec_...); while it is changed two, the new one first',
-    ),
+  ...PROVIDER_SECRETS,
   PROVIDER_SECRET_PAYMENTS: webhookSecrets()
     .optional()
-    .describe('the same for order and chargeback webhooks'),
+    .describe(
+      'secret that order and chargeback webhooks are signed with (Standard Webhooks, whsec_...); while it is changed two, the new one first',
+    ),
   PROVIDER_SIGNATURES_REQUIRED: flag(true).describe(
     'refuse unsigned provider webhooks; false only for local experiments',
   ),
@@ -427,7 +449,9 @@ const shape = {
   ),
 } as const;
 
-export type Config = z.infer<z.ZodObject<typeof shape>>;
+export type Config = z.infer<z.ZodObject<typeof shape>> & {
+  PROVIDER_SECRET_DECARD: string | undefined;
+} & Record<`PROVIDER_SECRET_${string}`, string | undefined>;
 export type ConfigKey = keyof Config;
 
 /** Names, descriptions and defaults of every variable, in order: what `.env.example` is generated from. */
@@ -473,7 +497,7 @@ export function loadConfig(env: NodeJS.ProcessEnv, needs: readonly ConfigKey[]):
     ...missing.map((name) => `${name} is not set (${describe(name)})`),
     ...misspelt(Object.keys(given), Object.keys(shape)),
     ...invalid,
-    ...crossFieldMistakes(config),
+    ...crossFieldMistakes(config as Partial<Config>),
   ];
   if (mistakes.length > 0)
     throw new ConfigError(

@@ -17,7 +17,7 @@ export const metrics = {
   }),
   webhooksReceived: new Counter({
     name: 'remit_provider_webhooks_total',
-    help: 'Provider webhooks by provider and result (accepted, invalid, signature_invalid, not_queued)',
+    help: 'Provider webhooks by provider and result (accepted, invalid, signature_invalid, unavailable, not_queued)',
     labelNames: ['provider', 'result'],
     registers,
   }),
@@ -148,6 +148,12 @@ export const metrics = {
     name: 'remit_provider_events_total',
     help: 'Provider events by provider, type, status and outcome',
     labelNames: ['provider', 'type', 'status', 'outcome'],
+    registers,
+  }),
+  providerEventsUnhandled: new Counter({
+    name: 'remit_provider_events_unhandled_total',
+    help: 'Provider events that remit does nothing on, by provider and the provider’s own type',
+    labelNames: ['provider', 'type'],
     registers,
   }),
   providerAmount: new Counter({

@@ -1,11 +1,8 @@
+import { BUILT_IN_PROVIDERS } from '../providers/registry';
 import type { Config } from './config';
 
-/** Providers whose webhooks remit understands; each has its own topic. */
-export const PROVIDERS = ['decard'] as const;
-export type Provider = (typeof PROVIDERS)[number];
-
-/** Topic of a provider's payment webhooks. */
-export function paymentWebhookTopic(config: Config, provider: Provider): string {
+/** Topic of a provider's webhooks. */
+export function paymentWebhookTopic(config: Config, provider: string): string {
   return config.TOPIC_PAYMENT_WEBHOOK_PREFIX + provider;
 }
 
@@ -20,9 +17,9 @@ export function deadLetterTopic(config: Config, topic: string): string {
  */
 export function bridgeGroups(config: Config): { group: string; topic: string }[] {
   const named: [name: string, topic: string][] = [
-    ...PROVIDERS.map((provider): [string, string] => [
-      `payments.${provider}`,
-      paymentWebhookTopic(config, provider),
+    ...BUILT_IN_PROVIDERS.map(({ name }): [string, string] => [
+      `payments.${name}`,
+      paymentWebhookTopic(config, name),
     ]),
     ['payment-requests', config.TOPIC_PAYMENT_REQUEST],
     ['order-webhooks', config.TOPIC_WEBHOOKS_ORDERS],
@@ -35,7 +32,7 @@ export function bridgeGroups(config: Config): { group: string; topic: string }[]
 /** Topics whose messages workflows refer to: they are read once more when one is to be dead-lettered. */
 export function readBackTopics(config: Config): string[] {
   return [
-    ...PROVIDERS.map((provider) => paymentWebhookTopic(config, provider)),
+    ...BUILT_IN_PROVIDERS.map(({ name }) => paymentWebhookTopic(config, name)),
     config.TOPIC_WEBHOOKS_ORDERS,
     config.TOPIC_WEBHOOKS_DISPUTES,
     config.TOPIC_PAYMENT_REQUEST,

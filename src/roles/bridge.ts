@@ -3,9 +3,10 @@ import { chargebackHandler } from '../bridges/disputes';
 import type { IncomingMessage } from '../bridges/message';
 import { orderWebhookHandler } from '../bridges/order-webhooks';
 import { paymentRequestHandler } from '../bridges/payment-requests';
-import { paymentHandler } from '../bridges/payments';
+import { providerHandler } from '../bridges/provider-events';
 import { checkTemporal } from '../platform/temporal';
-import { paymentWebhookTopic, PROVIDERS, readBackTopics } from '../platform/topics';
+import { paymentWebhookTopic, readBackTopics } from '../platform/topics';
+import { BUILT_IN_PROVIDERS } from '../providers/registry';
 import type { RoleContext } from './context';
 
 /**
@@ -22,10 +23,10 @@ export async function startBridge(context: RoleContext): Promise<void> {
   lifecycle.addCheck('temporal', () => checkTemporal(client));
 
   const streams: { name: string; topic: string; handle: (message: IncomingMessage) => Promise<void> }[] = [
-    ...PROVIDERS.map((provider) => ({
-      name: `payments.${provider}`,
-      topic: paymentWebhookTopic(config, provider),
-      handle: paymentHandler(client, provider, config),
+    ...BUILT_IN_PROVIDERS.map((provider) => ({
+      name: `payments.${provider.name}`,
+      topic: paymentWebhookTopic(config, provider.name),
+      handle: providerHandler(client, provider, config, context.log),
     })),
     {
       name: 'payment-requests',

@@ -2,17 +2,24 @@ import { randomBytes } from 'node:crypto';
 import { readFile, writeFile } from 'node:fs/promises';
 import path from 'node:path';
 import { z } from 'zod';
+import { secretVariable } from '../providers/names';
+import { BUILT_IN_PROVIDERS } from '../providers/registry';
 
 const webhookSecret = () => `whsec_${randomBytes(32).toString('base64')}`;
 
 const Secrets = z.object({
   AUTH_JWT_SECRET: z.string(),
-  PROVIDER_SECRET_DECARD: z.string(),
-  // Files of before there were order webhooks have none.
+  // Files of before there was a provider have none of its.
+  ...Object.fromEntries(
+    BUILT_IN_PROVIDERS.map(({ name, secret }) => [
+      secretVariable(name),
+      z.string().default(() => secret.generate()),
+    ]),
+  ),
   PROVIDER_SECRET_PAYMENTS: z.string().default(webhookSecret),
   ENCRYPTION_KEY: z.string(),
 });
-export type LocalSecrets = z.infer<typeof Secrets>;
+export type LocalSecrets = Record<string, string>;
 
 /**
  * The secrets of a local installation: made at random on the first start, kept in `secrets.json` (mode 600) so that
@@ -31,12 +38,10 @@ export async function localSecrets(dataDir: string): Promise<LocalSecrets> {
         cause: error,
       });
   }
-  const secrets: LocalSecrets = {
+  const secrets: LocalSecrets = Secrets.parse({
     AUTH_JWT_SECRET: randomBytes(32).toString('base64url'),
-    PROVIDER_SECRET_DECARD: webhookSecret(),
-    PROVIDER_SECRET_PAYMENTS: webhookSecret(),
     ENCRYPTION_KEY: randomBytes(32).toString('base64'),
-  };
+  });
   await writeSecrets(file, secrets);
   return secrets;
 }

@@ -1,6 +1,7 @@
 import { randomUUID } from 'node:crypto';
 import { Webhook } from 'standardwebhooks';
 import { request } from 'undici';
+import type { Provider, Sample, SampleSubject } from '../providers/provider';
 
 export interface ProviderWebhook {
   /** Base URL of the API. */
@@ -65,15 +66,50 @@ export async function sendProviderWebhook(webhook: ProviderWebhook): Promise<Web
 export async function postSigned(post: SignedPost): Promise<WebhookAnswer> {
   const { url, secret, provider, body, id = `msg_${randomUUID().replaceAll('-', '')}`, timeoutMs } = post;
   const now = new Date();
+  const headers = {
+    'content-type': 'application/json',
+    'webhook-id': id,
+    'webhook-timestamp': String(Math.floor(now.getTime() / 1_000)),
+    ...(secret ? { 'webhook-signature': new Webhook(presentSecret(secret)).sign(id, now, body) } : {}),
+    ...(post.correlationId ? { 'x-correlation-id': post.correlationId } : {}),
+  };
+  return { id, ...(await postTo(url, provider, { headers, body, timeoutMs })) };
+}
+
+export interface SampleWebhook {
+  /** Base URL of the API. */
+  url: string;
+  /** As the variable has it: while secrets change there are two, the new one first. */
+  secret: string;
+  provider: Provider;
+  sample: Sample;
+  /** A fresh event id when left out. */
+  subject: Omit<SampleSubject, 'eventId'> & { eventId: string | undefined };
+  timeoutMs: number;
+}
+
+/** Posts a sample as its provider would. It rejects only when there is no answer. */
+export async function sendSample({ provider, sample, ...given }: SampleWebhook): Promise<WebhookAnswer> {
+  const eventId = given.subject.eventId ?? randomUUID().replaceAll('-', '').slice(0, 16).toUpperCase();
+  const signed = provider.sign(
+    sample.body({ ...given.subject, eventId }),
+    presentSecret(given.secret),
+    Date.now(),
+  );
+  return {
+    id: eventId,
+    ...(await postTo(given.url, provider.name, { ...signed, timeoutMs: given.timeoutMs })),
+  };
+}
+
+async function postTo(
+  url: string,
+  provider: string,
+  { headers, body, timeoutMs }: { headers: Record<string, string>; body: string; timeoutMs: number },
+): Promise<Omit<WebhookAnswer, 'id'>> {
   const answer = await request(new URL(`/webhooks/providers/${encodeURIComponent(provider)}`, url), {
     method: 'POST',
-    headers: {
-      'content-type': 'application/json',
-      'webhook-id': id,
-      'webhook-timestamp': String(Math.floor(now.getTime() / 1_000)),
-      ...(secret ? { 'webhook-signature': new Webhook(presentSecret(secret)).sign(id, now, body) } : {}),
-      ...(post.correlationId ? { 'x-correlation-id': post.correlationId } : {}),
-    },
+    headers,
     body,
     headersTimeout: timeoutMs,
     bodyTimeout: timeoutMs,
@@ -81,7 +117,6 @@ export async function postSigned(post: SignedPost): Promise<WebhookAnswer> {
   });
   const correlationId = answer.headers['x-correlation-id'];
   return {
-    id,
     status: answer.statusCode,
     correlationId: typeof correlationId === 'string' ? correlationId : undefined,
     body: (await answer.body.text()).slice(0, ANSWER_MAX_CHARACTERS),

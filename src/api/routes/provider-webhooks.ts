@@ -1,43 +1,46 @@
 import express, { type Request, type RequestHandler, type Response } from 'express';
 import { z } from 'zod';
 import { RemitError } from '../../contracts/errors';
-import { Accepted, ProviderName } from '../../contracts/http';
+import { Accepted } from '../../contracts/http';
 import { DecardEvent, HEADERS } from '../../contracts/messages';
 import { AmountError, parseMajorAmount } from '../../contracts/money';
-import { ConfigError, type Config } from '../../platform/config';
+import { ConfigError, ROLE_NEEDS, type Config } from '../../platform/config';
 import { NotQueuedError } from '../../platform/kafka';
 import { metrics } from '../../platform/metrics';
-import { paymentWebhookTopic, PROVIDERS, type Provider } from '../../platform/topics';
-import { readJson, requireJson } from '../json-body';
-import { invalidRequest } from '../problem';
-import { decodeSecrets, verifySignature } from '../provider-signature';
+import { paymentWebhookTopic } from '../../platform/topics';
+import { ProviderName, secretVariable } from '../../providers/names';
+import {
+  BodyError,
+  SignatureError,
+  subjectOf,
+  type Provider,
+  type ProviderEvent,
+} from '../../providers/provider';
+import { BUILT_IN_PROVIDERS } from '../../providers/registry';
+import { fetchPem } from '../fetch-pem';
+import { requireJson } from '../json-body';
+import { verifySignature } from '../provider-signature';
 import type { ApiDeps, RawRoute } from './route';
 
-/** Secrets and schemas by provider; a new provider is a line in each. */
-const SECRET_VARIABLE = { decard: 'PROVIDER_SECRET_DECARD' } as const satisfies Record<
-  Provider,
-  keyof Config
->;
-const EVENT = { decard: DecardEvent } as const satisfies Record<Provider, z.ZodType>;
-
+/** A provider whose webhooks are taken. */
 interface Endpoint {
   provider: Provider;
   topic: string;
-  /** The present one, and while it is changed the one before. */
-  keys: Buffer[] | undefined;
+  /** The present one, and while it is changed the one before; empty where unsigned webhooks are allowed. */
+  secrets: readonly string[];
+  /** Whether it is there without a secret, and takes what is not signed, where signatures are not required. */
+  mayBeUnsigned: boolean;
 }
 
+const NEEDED = ROLE_NEEDS.api.filter((name) => name.startsWith('PROVIDER_SECRET_'));
+
 /**
- * What is configured for each provider.
+ * What is configured: a provider without a secret is not there.
  * @throws ConfigError that lists every missing secret, that of order and chargeback webhooks too, unless unsigned
  * webhooks are allowed.
  */
 export function providerEndpoints(config: Config): Map<string, Endpoint> {
-  const names: (keyof Config)[] = [
-    ...PROVIDERS.map((provider) => SECRET_VARIABLE[provider]),
-    'PROVIDER_SECRET_PAYMENTS',
-  ];
-  const missing = names.filter((name) => !config[name]);
+  const missing = NEEDED.filter((name) => !config[name]);
   if (config.PROVIDER_SIGNATURES_REQUIRED && missing.length > 0)
     throw new ConfigError(
       `The configuration has ${missing.length} mistake${missing.length > 1 ? 's' : ''}:\n` +
@@ -49,19 +52,15 @@ export function providerEndpoints(config: Config): Map<string, Endpoint> {
           .join('\n') +
         '\nEvery variable is described in .env.example.',
     );
-  return new Map(
-    PROVIDERS.map((provider) => {
-      const secret = config[SECRET_VARIABLE[provider]];
-      return [
-        provider,
-        {
-          provider,
-          topic: paymentWebhookTopic(config, provider),
-          keys: secret ? decodeSecrets(secret) : undefined,
-        },
-      ];
-    }),
-  );
+  const endpoints = BUILT_IN_PROVIDERS.flatMap((provider): [string, Endpoint][] => {
+    const variable = secretVariable(provider.name);
+    const secrets = config[variable]?.split(',').filter(Boolean) ?? [];
+    const mayBeUnsigned = NEEDED.some((name) => name === variable) && !config.PROVIDER_SIGNATURES_REQUIRED;
+    if (secrets.length === 0 && !mayBeUnsigned) return [];
+    const topic = paymentWebhookTopic(config, provider.name);
+    return [[provider.name, { provider, topic, secrets, mayBeUnsigned }]];
+  });
+  return new Map(endpoints);
 }
 
 /** Kafka refuses longer values, so that a larger body could never be queued. */
@@ -91,8 +90,58 @@ export function verifySender(
 }
 
 /**
- * Takes a provider's webhook: verifies the signature over the raw bytes, checks the event, publishes the very bytes,
- * and answers 202 only after the brokers have acknowledged. Everything heavier happens behind Kafka.
+ * Checks who sent a provider's webhook.
+ * @returns its id, where the signature covers one.
+ * @throws RemitError signature_invalid; unavailable when what the signature is checked with can't be had; BodyError.
+ */
+async function verify(
+  { config }: ApiDeps,
+  { provider, secrets, mayBeUnsigned }: Endpoint,
+  { headers }: Request,
+  body: Buffer,
+): Promise<string | undefined> {
+  if (mayBeUnsigned && (secrets.length === 0 || headers['webhook-signature'] === undefined)) {
+    const id = headers['webhook-id'];
+    return typeof id === 'string' && /^[\x21-\x7e]{1,256}$/.test(id) ? id : undefined;
+  }
+  const tools = {
+    nowMs: Date.now(),
+    toleranceS: config.PROVIDER_SIGNATURE_TOLERANCE_S,
+    fetchPem,
+  };
+  try {
+    return (await provider.verify({ headers, body }, secrets, tools)).webhookId;
+  } catch (error) {
+    if (!(error instanceof SignatureError)) throw error;
+    throw new RemitError('signature_invalid', `The signature is not valid: ${error.message}.`);
+  }
+}
+
+/** What a body says, at least one event. @throws RemitError invalid_json, invalid_request that names each field. */
+function readEvents(provider: Provider, body: Buffer, webhookId: string | undefined): ProviderEvent[] {
+  const events = provider.events(body, webhookId);
+  if (events.length === 0) throw new BodyError('', 'says nothing');
+  return events;
+}
+
+function asProblem(error: unknown): unknown {
+  if (!(error instanceof BodyError)) return error;
+  const fields = error.fields.map(({ path, message }) => ({ path: path || 'body', message }));
+  return error.code === 'invalid_json'
+    ? new RemitError('invalid_json', 'The body is not valid JSON in UTF-8.', fields)
+    : new RemitError('invalid_request', 'The event is not valid.', fields);
+}
+
+function requireContentType(request: Request, { contentType }: Provider): void {
+  if (contentType === 'application/json') return requireJson(request);
+  if (!request.is(contentType))
+    throw new RemitError('unsupported_media_type', `Send ${contentType} in UTF-8, not compressed.`);
+}
+
+/**
+ * Takes a provider's webhook: verifies the signature over the raw bytes, reads what it says, publishes the very bytes, one
+ * message for each event, and answers only after the brokers have acknowledged all of them. Everything heavier happens
+ * behind Kafka.
  */
 function receive(deps: ApiDeps): RequestHandler[] {
   const { config, producer } = deps;
@@ -101,38 +150,55 @@ function receive(deps: ApiDeps): RequestHandler[] {
   const find: RequestHandler = (request, response, next) => {
     const endpoint = endpoints.get(String(request.params['provider']));
     if (!endpoint) throw new RemitError('not_found', 'There is no such provider.');
-    requireJson(request);
+    requireContentType(request, endpoint.provider);
     response.locals['endpoint'] = endpoint;
     next();
   };
 
   const publish = async (request: Request, response: Response): Promise<void> => {
     const endpoint = response.locals['endpoint'] as Endpoint;
+    const { provider, topic } = endpoint;
     const body: unknown = request.body;
     const bytes = Buffer.isBuffer(body) ? body : Buffer.alloc(0);
     const { correlationId } = request.remit;
+    const receivedAt = new Date().toISOString();
     try {
-      const eventId = verifySender(config, endpoint.keys, request, bytes);
-      const key = readEvent(endpoint.provider, bytes);
-      await producer.send({
-        topic: endpoint.topic,
-        key,
-        value: bytes,
-        headers: {
-          [HEADERS.correlationId]: correlationId,
-          ...(eventId === undefined ? {} : { [HEADERS.providerEventId]: eventId }),
-          [HEADERS.receivedAt]: new Date().toISOString(),
-        },
-      });
+      const webhookId = await verify(deps, endpoint, request, bytes);
+      const events = readEvents(provider, bytes, webhookId);
+      await Promise.all(
+        events.map((event, index) =>
+          producer.send({
+            topic,
+            key: subjectOf(event),
+            value: bytes,
+            headers: {
+              [HEADERS.correlationId]: correlationId,
+              ...(webhookId === undefined ? {} : { [HEADERS.providerEventId]: webhookId }),
+              ...(events.length === 1 ? {} : { [HEADERS.eventIndex]: String(index) }),
+              [HEADERS.receivedAt]: receivedAt,
+            },
+          }),
+        ),
+      );
     } catch (error) {
-      metrics.webhooksReceived.inc({ provider: endpoint.provider, result: resultOf(error) });
-      throw error;
+      const problem = asProblem(error);
+      metrics.webhooksReceived.inc({ provider: provider.name, result: resultOf(problem) });
+      throw problem;
     }
-    metrics.webhooksReceived.inc({ provider: endpoint.provider, result: 'accepted' });
+    metrics.webhooksReceived.inc({ provider: provider.name, result: 'accepted' });
     if (response.headersSent) return;
-    response.statusCode = 202;
-    response.setHeader('Content-Type', 'application/json');
-    response.end(`{"accepted":true,"correlationId":"${correlationId}"}`);
+    const {
+      status,
+      contentType,
+      body: text,
+    } = provider.acknowledgement ?? {
+      status: 202,
+      contentType: 'application/json',
+      body: `{"accepted":true,"correlationId":"${correlationId}"}`,
+    };
+    response.statusCode = status;
+    response.setHeader('Content-Type', contentType);
+    response.end(text);
   };
 
   return [find, express.raw({ type: () => true, limit: bodyLimit(config), inflate: false }), publish];
@@ -141,7 +207,8 @@ function receive(deps: ApiDeps): RequestHandler[] {
 /** How a webhook that was not taken counts in the metrics. */
 export function resultOf(error: unknown): string {
   if (error instanceof NotQueuedError) return 'not_queued';
-  return error instanceof RemitError && error.code === 'signature_invalid' ? 'signature_invalid' : 'invalid';
+  const { code } = error instanceof RemitError ? error : { code: undefined };
+  return code === 'signature_invalid' || code === 'unavailable' ? code : 'invalid';
 }
 
 /** Checks that an amount can be read exactly. @throws RemitError invalid_request that names it. */
@@ -156,20 +223,6 @@ export function requireExactAmount(amount: number | string, currency: string): v
   }
 }
 
-/**
- * Checks that the bytes are an event that the bridge will understand.
- * @returns the message key: its transaction id.
- * @throws RemitError invalid_json, invalid_request that names each field.
- */
-function readEvent(provider: Provider, bytes: Buffer): string {
-  const { json } = readJson(bytes);
-  const parsed = EVENT[provider].safeParse(json);
-  if (!parsed.success) throw invalidRequest(parsed.error, 'The event is not valid.');
-  const event = parsed.data;
-  requireExactAmount(event.amount, event.currency);
-  return event.transactionId;
-}
-
 export const providerWebhookRoute: RawRoute = {
   method: 'post',
   path: '/webhooks/providers/:provider',
@@ -177,12 +230,15 @@ export const providerWebhookRoute: RawRoute = {
   tag: 'Provider webhooks',
   summary: 'Take a provider’s webhook',
   description:
-    'Signed as Standard Webhooks say: headers webhook-id, webhook-timestamp, webhook-signature. Send the same event again (same webhook-id) on any answer but 202.',
+    'In the provider’s own words, signed as it signs (docs/providers.md). The body below is DeCard’s, which is signed as Standard Webhooks say: headers webhook-id, webhook-timestamp, webhook-signature. Send the same event again (same id) on any answer but 200 and 202.',
   access: 'public',
   params: z.strictObject({ provider: ProviderName }),
   body: DecardEvent,
-  responses: { 202: { description: 'Queued: Kafka has it on all in-sync replicas', schema: Accepted } },
-  problems: ['signature_invalid', 'not_found', 'not_queued'],
+  responses: {
+    200: { description: 'The same, in the words that the provider wants to read (Adyen, PayTR)' },
+    202: { description: 'Queued: Kafka has it on all in-sync replicas', schema: Accepted },
+  },
+  problems: ['signature_invalid', 'not_found', 'not_queued', 'unavailable'],
   handlers: receive,
   lean: true,
 };

@@ -249,7 +249,11 @@ describe('whatever a client sends', () => {
       const namesNothing =
         (template.includes('/:') && !template.endsWith(':provider')) ||
         method + template === 'POST/api/v1/replays';
-      const reached = namesNothing ? 404 : Math.min(...Object.keys(route.responses).map(Number));
+      // The webhooks here are DeCard’s, whose answer has a body; other providers want to read 200.
+      const success = template.endsWith(':provider')
+        ? 202
+        : Math.min(...Object.keys(route.responses).map(Number));
+      const reached = namesNothing ? 404 : success;
       expect([...seen]).toContain(reached);
     },
   );

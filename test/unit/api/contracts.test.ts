@@ -1,9 +1,16 @@
-import { ProviderName, UserId, uuidOrUndefined } from '../../../src/contracts/http';
-import { PROVIDERS } from '../../../src/platform/topics';
+import { UserId, uuidOrUndefined } from '../../../src/contracts/http';
+import { loadConfig } from '../../../src/platform/config';
+import { allTopics, paymentWebhookTopic } from '../../../src/platform/topics';
+import { ProviderName } from '../../../src/providers/names';
+import { BUILT_IN_PROVIDERS } from '../../../src/providers/registry';
 
 describe('the contracts of the HTTP API', () => {
   it('name the providers that have topics', () => {
-    expect(ProviderName.options).toEqual([...PROVIDERS]);
+    const config = loadConfig({}, []);
+    expect(ProviderName.options).toEqual(BUILT_IN_PROVIDERS.map(({ name }) => name));
+    expect(allTopics(config)).toEqual(
+      expect.arrayContaining(ProviderName.options.map((name) => paymentWebhookTopic(config, name))),
+    );
   });
 
   it('take any printable ASCII as a user id, and read UUIDs in either case', () => {

@@ -1,4 +1,7 @@
 import type { IncomingMessage } from '../../../src/bridges/message';
+import { readProviderEvents } from '../../../src/bridges/provider-events';
+import type { ProviderEvent } from '../../../src/contracts/workflows';
+import { decard } from '../../../src/providers/decard';
 
 /** A message as a stream hands it to its handler. */
 export function message(
@@ -23,4 +26,11 @@ export function message(
 function bytes(value: unknown): Buffer | null {
   if (value === null || Buffer.isBuffer(value)) return value;
   return Buffer.from(typeof value === 'string' ? value : JSON.stringify(value));
+}
+
+/** What the bridge makes of a message on DeCard's topic. */
+export function decardEvent(given: IncomingMessage): ProviderEvent {
+  const [read] = readProviderEvents(decard, given);
+  if (read?.to !== 'payment') throw new Error(`it went to ${read?.to ?? 'nobody'}`);
+  return read.event;
 }

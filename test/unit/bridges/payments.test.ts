@@ -1,7 +1,6 @@
 import { PoisonMessage, type IncomingMessage } from '../../../src/bridges/message';
 import { parsePaymentRequest } from '../../../src/bridges/payment-requests';
-import { parseProviderEvent } from '../../../src/bridges/payments';
-import { message } from './messages';
+import { decardEvent, message } from './messages';
 
 const ID = '7f0c1d1e-1111-4222-8333-abcdefabcdef';
 const EVENT = {
@@ -13,7 +12,7 @@ const EVENT = {
   type: 'payment',
 };
 const parse = (value: unknown, rest: Partial<IncomingMessage> = {}) =>
-  parseProviderEvent('decard', message({ ...rest, value }));
+  decardEvent(message({ ...rest, value }));
 
 function poison(action: () => unknown): string {
   try {

@@ -4,8 +4,7 @@ import { parseExactly } from '../../../src/contracts/json';
 import { ChargebackWebhook, toLine } from '../../../src/contracts/messages';
 import { parseChargeback } from '../../../src/bridges/disputes';
 import { parseOrderWebhook } from '../../../src/bridges/order-webhooks';
-import { parseProviderEvent } from '../../../src/bridges/payments';
-import { message } from './messages';
+import { decardEvent, message } from './messages';
 
 const ID = '7f0c1d1e-1111-4222-8333-abcdefabcdef';
 
@@ -95,7 +94,7 @@ describe('what informs only', () => {
     expect(chargeback(`,${extra}`)).toMatchObject({ amountMinor: null, orderId: ID });
     const event = `{"provider":"decard","transactionId":"${ID}","status":"success","amount":5,"currency":"TRY","type":"payment",${extra}}`;
     const headers = { 'remit-provider-event-id': 'evt_1' };
-    expect(parseProviderEvent('decard', message({ value: event, headers }))).toMatchObject({
+    expect(decardEvent(message({ value: event, headers }))).toMatchObject({
       amountMinor: '500',
     });
     const order = `{"provider_event_id":"evt_1","order_id":"${ID}","user_id":"u","status":"success","amount":5,"currency":"TRY",${extra}}`;

@@ -2,9 +2,8 @@ import { parseChargeback } from '../../../src/bridges/disputes';
 import type { IncomingMessage } from '../../../src/bridges/message';
 import { parseOrderWebhook } from '../../../src/bridges/order-webhooks';
 import { parsePaymentRequest } from '../../../src/bridges/payment-requests';
-import { parseProviderEvent } from '../../../src/bridges/payments';
 import { SIGNAL_BYTES_MAX } from '../../../src/contracts/workflow-limits';
-import { message } from './messages';
+import { decardEvent, message } from './messages';
 
 const ID = '3f6d2c1a-8b4e-4d57-9a10-5c2e7f9b6d31';
 /** Everything as long as it may be, of characters that take the most room. */
@@ -22,7 +21,7 @@ const enveloped = (type: string, payload: object) => ({
 it.each<[string, (given: IncomingMessage) => object, object]>([
   [
     'a provider’s event',
-    (given) => parseProviderEvent('decard', given),
+    (given) => decardEvent(given),
     { provider: 'decard', transactionId: ID, status: 'success', type: 'payment', ...money, ...EXTRA },
   ],
   [

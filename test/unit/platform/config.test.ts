@@ -63,6 +63,16 @@ describe('the configuration', () => {
     expect(mistakesOf({ ...env, PROVIDER_SIGNATURES_REQUIRED: 'false' }, ROLE_NEEDS.api)).toEqual([]);
   });
 
+  it('takes two secrets of a provider while one is changed, each in its own form', () => {
+    const [one, two] = ['ab'.repeat(32), 'cd'.repeat(32)];
+    const read = (secrets: string) =>
+      loadConfig({ PROVIDER_SECRET_ADYEN: secrets }, []).PROVIDER_SECRET_ADYEN;
+    expect(read(one)).toBe(one);
+    expect(read(`${one}, ${two}`)).toBe(`${one},${two}`);
+    for (const wrong of ['short', `${one},short`, `${one},${two},${one}`, ',', '0'.repeat(64)])
+      expect(mistakesOf({ PROVIDER_SECRET_ADYEN: wrong }, []).join()).toContain('PROVIDER_SECRET_ADYEN');
+  });
+
   it.each([
     ['SASL without a mechanism', { KAFKA_SASL_USERNAME: 'u', KAFKA_SASL_PASSWORD: 'p' }],
     ['SASL without a password', { KAFKA_SASL_MECHANISM: 'plain', KAFKA_SASL_USERNAME: 'u' }],

@@ -1,8 +1,7 @@
-import { readFile } from 'node:fs/promises';
 import path from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { SingleBar } from 'cli-progress';
-import { Partitioners, type Message } from 'kafkajs';
+import { ConfigResourceTypes, Partitioners, type Kafka, type Message } from 'kafkajs';
 import { loadConfig, type Config } from '../platform/config';
 import { createKafka } from '../platform/kafka';
 import { createLogger, type Logger } from '../platform/logging';
@@ -10,6 +9,7 @@ import { callerPath } from '../platform/project';
 import { withAdmin } from '../platform/topic-reader';
 import { explainingKafka, requireBrokers } from './kafka-access';
 import { localAccess } from './local-access';
+import { messageLines, readableSize } from './message-lines';
 import { purchaseGenerator } from './purchase-generator';
 
 export interface ProduceOptions {
@@ -31,16 +31,32 @@ export interface Produced {
   messages: number;
   /** Of the generated ones. */
   bad: number;
+  /** Lines that are longer than the topic takes, and were not sent. */
+  tooLong: TooLong;
   seconds: number;
+}
+
+export interface TooLong {
+  count: number;
+  /** The first of them, for people. */
+  first: string[];
 }
 
 const REQUEST_MESSAGES = 2_000;
 /** At a given rate so many requests a second are sent. */
 const REQUESTS_PER_SECOND = 10;
+/** A request's messages may all be of one partition, where they are one batch: of that `max.message.bytes` speaks. */
+const REQUEST_BYTES = 1_000_000;
+/** What the format of Kafka adds to a batch and to a message, at most. */
+const BATCH_OVERHEAD_BYTES = 128;
+const MESSAGE_OVERHEAD_BYTES = 64;
+/** `max.message.bytes` where the brokers don't say theirs. */
+const KAFKA_DEFAULT_MAX_BYTES = 1_048_588;
+const NAMED_LINES = 10;
 
 /**
  * Plays the producer of purchases: lines of files, or generated messages. At least once, as producers are: a request
- * whose answer was lost is sent again, and leaves the same ids twice in the topic.
+ * whose answer was lost is sent again, and leaves the same ids twice in the topic. Memory does not grow with the files.
  * @throws when a file is not readable, or the brokers do not take a message.
  */
 export async function producePurchases(
@@ -48,13 +64,17 @@ export async function producePurchases(
   log: Logger,
   options: ProduceOptions,
 ): Promise<Produced> {
-  const source = options.files.length > 0 ? await linesOf(options.files) : generated(options);
-  const producer = createKafka(config, log).producer({
+  const kafka = createKafka(config, log);
+  const source =
+    options.files.length > 0
+      ? await fromFiles(options.files, await largestMessage(kafka, options.topic))
+      : generated(options);
+  const producer = kafka.producer({
     createPartitioner: Partitioners.DefaultPartitioner,
     allowAutoTopicCreation: false,
   });
   const bar = new SingleBar({
-    format: '{bar} {percentage} % | {value}/{total} messages | {speed}/s | {eta} s left',
+    format: '{bar} {percentage} % | {messages} messages | {speed}/s | {eta} s left',
     barsize: 30,
     hideCursor: true,
     noTTYOutput: false,
@@ -70,62 +90,127 @@ export async function producePurchases(
       : REQUEST_MESSAGES;
   let sent = 0;
   try {
-    if (options.progress) bar.start(source.total, 0, { speed: 0 });
-    while (sent < source.total) {
-      const messages = source.take(Math.min(step, source.total - sent));
+    if (options.progress) bar.start(source.total, 0, { messages: 0, speed: 0 });
+    for await (const messages of source.requests(step)) {
       await producer.send({ topic: options.topic, acks: -1, messages });
       sent += messages.length;
-      bar.update(sent, { speed: Math.round(sent / elapsed()) });
+      bar.update(source.done(), { messages: sent, speed: Math.round(sent / elapsed()) });
       if (ratePerSecond > 0) await sleep(Math.max(0, (sent / ratePerSecond - elapsed()) * 1_000));
     }
   } finally {
     bar.stop();
     await producer.disconnect();
   }
-  return { messages: sent, bad: source.bad(), seconds: elapsed() };
+  return { messages: sent, bad: source.bad(), tooLong: source.tooLong, seconds: elapsed() };
 }
 
 interface MessageSupply {
+  /** Messages, or bytes of files. */
   total: number;
-  take(count: number): Message[];
+  /** Of the total. */
+  done(): number;
+  /** At most `step` messages each, and no more than one batch may be. */
+  requests(step: number): AsyncIterable<Message[]> | Iterable<Message[]>;
   bad(): number;
+  tooLong: TooLong;
 }
 
 function generated({ seed, badShare, count }: ProduceOptions): MessageSupply {
   const next = purchaseGenerator({ seed, badShare });
   let bad = 0;
+  let done = 0;
+  const message = (): Message => {
+    const { key, value, mistake } = next();
+    if (mistake !== undefined) bad += 1;
+    return { key, value, ...(mistake === undefined ? {} : { headers: { 'played-mistake': mistake } }) };
+  };
   return {
     total: count,
-    take: (size) =>
-      Array.from({ length: size }, () => {
-        const { key, value, mistake } = next();
-        if (mistake !== undefined) bad += 1;
-        return { key, value, ...(mistake === undefined ? {} : { headers: { 'played-mistake': mistake } }) };
-      }),
+    done: () => done,
+    *requests(step) {
+      while (done < count) {
+        const length = Math.min(step, count - done);
+        done += length;
+        yield Array.from({ length }, message);
+      }
+    },
     bad: () => bad,
+    tooLong: { count: 0, first: [] },
   };
 }
 
-/** Every line is a message, broken ones too; only blank lines and lines that begin with # are left out. */
-async function linesOf(files: readonly string[]): Promise<MessageSupply> {
-  const lines: string[] = [];
-  for (const file of files) {
-    const text = await readFile(callerPath(file), 'utf8').catch((error: unknown) => {
-      throw new Error(`${file} is not readable: ${String(error)}`, { cause: error });
-    });
-    for (const line of text.split(/\r?\n/)) if (line.trim() !== '' && !line.startsWith('#')) lines.push(line);
+/** Every line is a message, broken ones too. All files are looked at before the first message is sent. */
+async function fromFiles(files: readonly string[], maxBytes: number): Promise<MessageSupply> {
+  const unreadable = (file: string) => (error: unknown) => {
+    throw new Error(`${file} is not readable: ${String(error)}`, { cause: error });
+  };
+  let total = 0;
+  for (const file of files) total += await readableSize(callerPath(file)).catch(unreadable(file));
+  const tooLong: TooLong = { count: 0, first: [] };
+  let done = 0;
+
+  async function* messages(): AsyncGenerator<{ message: Message; bytes: number }> {
+    let before = 0;
+    for (const file of files) {
+      const lines = messageLines(callerPath(file), maxBytes);
+      for (;;) {
+        const { value: line, done: ended } = await lines.next().catch(unreadable(file));
+        if (ended === true || line === undefined) break;
+        done = before + line.end;
+        const key = line.value && keyOf(line.value);
+        const bytes = line.bytes + (key?.length ?? 0) + MESSAGE_OVERHEAD_BYTES;
+        if (line.value && key !== undefined && bytes + BATCH_OVERHEAD_BYTES <= maxBytes)
+          yield { message: { key, value: line.value }, bytes };
+        else {
+          tooLong.count += 1;
+          if (tooLong.first.length < NAMED_LINES)
+            tooLong.first.push(`${file}, line ${line.number}: ${line.bytes} bytes`);
+        }
+      }
+      before = done;
+    }
   }
-  let at = 0;
+
   return {
-    total: lines.length,
-    take: (size) => lines.slice(at, (at += size)).map((value) => ({ key: keyOf(value), value })),
+    total,
+    done: () => done,
+    async *requests(step) {
+      let request: Message[] = [];
+      let room = 0;
+      for await (const { message, bytes } of messages()) {
+        if (request.length > 0 && (request.length === step || bytes > room)) {
+          yield request;
+          request = [];
+        }
+        if (request.length === 0) room = Math.min(REQUEST_BYTES, maxBytes - BATCH_OVERHEAD_BYTES);
+        request.push(message);
+        room -= bytes;
+      }
+      if (request.length > 0) yield request;
+    },
     bad: () => 0,
+    tooLong,
   };
 }
 
-/** The topic is keyed by purchase id; a line that has none gets no key. */
-function keyOf(line: string): string | null {
-  return /"id":\s*"([^"]+)"/.exec(line)?.[1] ?? null;
+/** The topic is keyed by purchase id; a line that has none gets no key. Byte by byte, as the line may be no UTF-8. */
+function keyOf(line: Buffer): Buffer | null {
+  const id = /"id":\s*"([^"]+)"/.exec(line.toString('latin1'))?.[1];
+  return id === undefined ? null : Buffer.from(id, 'latin1');
+}
+
+/** The largest batch of one partition that the topic takes, in bytes. */
+async function largestMessage(kafka: Kafka, topic: string): Promise<number> {
+  const resource = { type: ConfigResourceTypes.TOPIC, name: topic, configNames: ['max.message.bytes'] };
+  try {
+    const { resources } = await withAdmin(kafka, (admin) =>
+      admin.describeConfigs({ includeSynonyms: false, resources: [resource] }),
+    );
+    return Number(resources[0]?.configEntries[0]?.configValue) || KAFKA_DEFAULT_MAX_BYTES;
+  } catch {
+    // To write into a topic is one right, to read its configuration another.
+    return KAFKA_DEFAULT_MAX_BYTES;
+  }
 }
 
 export interface ProduceCommand {
@@ -156,4 +241,12 @@ export async function runProduce(
   });
   const broken = files.length > 0 ? '' : `, ${produced.bad} of them broken`;
   say(`${produced.messages} messages in ${produced.seconds.toFixed(1)} s${broken}`);
+  const { tooLong } = produced;
+  if (tooLong.count > 0) {
+    const more = tooLong.count - tooLong.first.length;
+    const named = [...tooLong.first, ...(more > 0 ? [`and ${more} more`] : [])].join('\n  ');
+    throw new Error(
+      `${tooLong.count} lines were left out, longer than ${target} takes (its max.message.bytes); all others were sent:\n  ${named}`,
+    );
+  }
 }

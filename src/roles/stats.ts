@@ -1,10 +1,9 @@
 import path from 'node:path';
-import { plot as plotSeries } from 'asciichart';
-import Table from 'cli-table3';
 import { ClickHouseError, type ClickHouseClient } from '@clickhouse/client';
 import { createClickHouse } from '../platform/clickhouse';
 import { loadConfig, type Config } from '../platform/config';
 import { localAccess } from './local-access';
+import { statsReport } from './stats-report';
 
 export interface StatsOptions {
   /** Days of revenue and products. */
@@ -23,8 +22,6 @@ export interface Stats {
   products: { productId: string; currency: string; purchases: number; amount: string }[];
   lag: { minute: string; rows: number; meanSeconds: number; maxSeconds: number }[];
 }
-
-const PLOT_HEIGHT = 8;
 
 /**
  * Reads what ingest has stored: rows, revenue by day, provider and currency, top products, lag by minute. Completed
@@ -102,41 +99,7 @@ export async function runStats(
     throw new Error(whatIsWrong(config, error), { cause: error });
   });
   if (options.json) return say(JSON.stringify(stats));
-  sayTable(say, 'Stored', ['table', 'rows', 'each once (FINAL)'], stats.stored, (row) => [
-    row.table,
-    row.rows,
-    row.once,
-  ]);
-  const days = `the last ${options.days} days`;
-  const columns = ['day', 'provider', 'currency', 'purchases', 'amount'];
-  sayTable(say, `Revenue of ${days}, completed purchases`, columns, stats.revenue, (row) => [
-    row.day,
-    row.provider,
-    row.currency,
-    row.purchases,
-    row.amount,
-  ]);
-  for (const currency of new Set(stats.revenue.map((row) => row.currency))) plotRevenue(say, stats, currency);
-  const productColumns = ['product', 'currency', 'purchases', 'amount'];
-  sayTable(say, `Top products of ${days}`, productColumns, stats.products, (row) => [
-    row.productId,
-    row.currency,
-    row.purchases,
-    row.amount,
-  ]);
-  const lagColumns = ['minute', 'rows', 'mean s', 'max s'];
-  sayTable(say, 'From Kafka to the row, by minute', lagColumns, stats.lag.slice(-10), (row) => [
-    row.minute,
-    row.rows,
-    row.meanSeconds,
-    row.maxSeconds,
-  ]);
-  if (stats.lag.length > 1)
-    plot(
-      say,
-      'Rows a minute',
-      stats.lag.map(({ rows }) => rows),
-    );
+  for (const line of statsReport(stats, options, process.stdout.columns)) say(line);
 }
 
 /** ClickHouse's code of an unknown table or database. */
@@ -148,29 +111,4 @@ function whatIsWrong({ CLICKHOUSE_URL, CLICKHOUSE_DATABASE }: Config, error: unk
     return `ClickHouse at ${host} does not answer (${String(error)}): is it running? CLICKHOUSE_URL names another`;
   const hint = NOT_MIGRATED.includes(error.code) ? ': run remit migrate' : '';
   return `ClickHouse (${CLICKHOUSE_DATABASE}) says: ${error.message}${hint}`;
-}
-
-function sayTable<T>(
-  say: (line: string) => void,
-  title: string,
-  head: string[],
-  rows: readonly T[],
-  cells: (row: T) => (string | number)[],
-): void {
-  say(`\n${title}`);
-  if (rows.length === 0) return say('  nothing yet');
-  const table = new Table({ head, style: { head: [], border: [] } });
-  for (const row of rows) table.push(cells(row));
-  say(table.toString());
-}
-
-function plotRevenue(say: (line: string) => void, { revenue }: Stats, currency: string): void {
-  const byDay = new Map<string, number>();
-  for (const row of revenue)
-    if (row.currency === currency) byDay.set(row.day, (byDay.get(row.day) ?? 0) + Number(row.amount));
-  if (byDay.size > 1) plot(say, `Revenue a day, ${currency}`, [...byDay.values()]);
-}
-
-function plot(say: (line: string) => void, title: string, series: number[]): void {
-  say(`\n${title}\n${plotSeries(series, { height: PLOT_HEIGHT })}`);
 }

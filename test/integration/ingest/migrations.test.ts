@@ -6,6 +6,7 @@ import {
   readMigrations,
   splitStatements,
 } from '../../../src/platform/clickhouse-migrations';
+import { statementFor } from '../../../src/platform/clickhouse-cluster';
 import { PROJECT_ROOT } from '../../../src/platform/project';
 import { DOMAIN_EVENTS_TABLE, PURCHASES_TABLE } from '../../../src/bridges/ingest/tables';
 import { createTestSpace } from '../../support/harness';
@@ -71,6 +72,21 @@ describe('ClickHouse migrations', () => {
       `SELECT ';'`,
       `SELECT "x;\\"y", \`z;\`, 'it''s;'`,
     ]);
+  });
+
+  it('are statements that ClickHouse can parse also as a cluster gets them', async () => {
+    const space = await createIngestSpace();
+    for (const { statements } of await readMigrations(SHIPPED))
+      for (const statement of statements) {
+        const result = await space.clickhouse.query({
+          query: 'SELECT formatQuerySingleLine({statement:String}) AS text',
+          query_params: { statement: statementFor('main', statement) },
+          format: 'JSONEachRow',
+        });
+        const [row] = await result.json<{ text: string }>();
+        expect(row!.text).toMatch(/^(CREATE|ALTER) .* ON CLUSTER main /);
+      }
+    await space.clickhouse.close();
   });
 
   it('leave tables that remember the tokens of batches', async () => {

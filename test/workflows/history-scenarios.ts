@@ -11,7 +11,6 @@ import {
 } from '../../src/contracts/workflows';
 import type { PurgePosition, PurgeStep } from '../../src/domain/event-retention';
 import { loadConfig } from '../../src/platform/config';
-import { messageRef } from '../support/message-refs';
 import { DISPUTE_SCENARIOS, ORDER_WEBHOOK_SCENARIOS } from './dispute-scenarios';
 import { ORDER_SCENARIOS, PAYMENT_SCENARIOS } from './payment-scenarios';
 

@@ -242,6 +242,16 @@ describe('a command that can not do what it was asked', () => {
     expect(await unreadable.ended).toBe(1);
     expect(unreadable.stderr()).toContain('/no/such/file is not readable');
   });
+
+  it('produces all lines but those that are too long, names them, and fails', async () => {
+    const file = path.join(dataDir, 'lines.txt');
+    await writeFile(file, `one\r\n${'x'.repeat(1_100_000)}\nthree`);
+    const produce = remit(['produce', file]);
+    expect(await produce.ended).toBe(1);
+    expect(produce.stdout()).toMatch(/^2 messages in/);
+    expect(produce.stderr()).toContain(`${file}, line 2: 1100000 bytes`);
+    expect(produce.stderr()).not.toMatch(/\n\s+at /);
+  });
 });
 
 describe('remit dlq', () => {

@@ -129,9 +129,11 @@ export function createDeliveryActivities(deps: DeliveryDeps) {
      */
     makeFirstAttempts: (deliveries: DeliveryRef[]): Promise<DeliveryRef[]> =>
       withHeartbeat<never, DeliveryRef[]>(async () => {
-        const ids = deliveries.map(({ deliveryId }) => deliveryId);
-        const pending = await loadPending(db, shared.keyring, ids);
-        return firstAttempts.make(pending, deliveries[0]?.correlationId ?? '');
+        const correlations = new Map(
+          deliveries.map(({ deliveryId, correlationId }) => [deliveryId, correlationId]),
+        );
+        const pending = await loadPending(db, shared.keyring, [...correlations.keys()]);
+        return firstAttempts.make(pending, (deliveryId) => correlations.get(deliveryId)!);
       }),
 
     /**

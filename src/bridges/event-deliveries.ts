@@ -81,7 +81,7 @@ export function eventDeliveryHandler({
     for (let step = await firstSteps.add(id); ;) {
       if (step === undefined)
         throw new PoisonMessage('unknown_event', `no event ${id} was published through the API`);
-      await startDeliveries(await firstAttempts.make(step.pending, correlation));
+      await startDeliveries(await firstAttempts.make(step.pending, () => correlation));
       if (step.next === null) return;
       step = await nextStep(id, step.next);
     }

@@ -64,8 +64,11 @@ export class FirstAttempts {
    * @returns what needs a delivery workflow: of these deliveries, and of the events that the attempts gave rise to.
    * @throws when what was met could not be stored.
    */
-  async make(pending: readonly PendingDelivery[], correlationId: string): Promise<DeliveryRef[]> {
-    const left = await Promise.all(pending.map((each) => this.one(each, correlationId)));
+  async make(
+    pending: readonly PendingDelivery[],
+    correlationOf: (deliveryId: string) => string,
+  ): Promise<DeliveryRef[]> {
+    const left = await Promise.all(pending.map((each) => this.one(each, correlationOf(each.delivery.id))));
     return left.flat();
   }
 

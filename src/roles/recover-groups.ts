@@ -40,7 +40,7 @@ async function requireNoMembers(admin: Admin, targets: readonly Target[]): Promi
   const busy = groups.filter(({ members }) => members.length > 0).map(({ groupId }) => groupId);
   if (busy.length > 0)
     throw new Error(
-      `still being read by a bridge: ${busy.join(', ')}. Stop all roles, then repeat this (one that was killed is counted for KAFKA_SESSION_TIMEOUT_MS). Nothing was changed.`,
+      `still being read by a bridge or a worker: ${busy.join(', ')}. Stop all roles, then repeat this (one that was killed is counted for KAFKA_SESSION_TIMEOUT_MS). Nothing was changed.`,
     );
 }
 

@@ -202,9 +202,10 @@ describe('when worker and bridge are killed with SIGKILL in the middle of a flow
       await running.get('worker')!.kill();
       await start('worker');
 
-      const { eventId } = await db.prisma.delivery.findFirstOrThrow({ where: { subscriptionId } });
-      const handle = temporal.workflow.getHandle(workflowId.delivery(eventId, subscriptionId));
-      expect(await handle.result()).toBe('delivered');
+      const handle = temporal.workflow.getHandle(workflowId.payment('decard', transactionId));
+      await handle.result();
+      const { eventId, status } = await db.prisma.delivery.findFirstOrThrow({ where: { subscriptionId } });
+      expect(status).toBe('delivered');
       const { events } = await handle.fetchHistory();
       const failure = events
         ?.map((event) => event.activityTaskStartedEventAttributes?.lastFailure)

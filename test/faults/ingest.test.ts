@@ -161,7 +161,9 @@ async function untilAllCommitted(): Promise<number> {
       const ends = await admin.fetchTopicOffsets(config.TOPIC_PURCHASES);
       const open = ends.filter(({ partition, high }) => {
         const committed = group!.partitions.find((each) => each.partition === partition);
-        return Number(committed?.offset ?? 0) < Number(high) || (committed?.metadata ?? '') !== '';
+        // After the log's identity stand the ranges that are announced and not stored yet.
+        const [, announced = ''] = (committed?.metadata ?? '').split('|');
+        return Number(committed?.offset ?? 0) < Number(high) || announced !== '';
       });
       if (open.length === 0) return ends.reduce((sum, { high }) => sum + Number(high), 0);
       if (Date.now() > deadline) throw new Error(`not all is committed: ${JSON.stringify({ group, ends })}`);

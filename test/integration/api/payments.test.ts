@@ -128,7 +128,7 @@ describe('payments and payouts', () => {
   });
 
   it.each([
-    ['provider', { provider: 'paypal' }],
+    ['provider', { provider: 'nobody' }],
     ['userId', { userId: '' }],
     ['userId', { userId: 'a\u0000b' }],
     ['amount', { amount: '1.234' }],

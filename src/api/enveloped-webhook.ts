@@ -6,7 +6,7 @@ import type { Config } from '../platform/config';
 import { metrics } from '../platform/metrics';
 import { readJson, requireJson } from './json-body';
 import { invalidRequest } from './problem';
-import { decodeSecrets } from './provider-signature';
+import { decodeSecrets } from '../providers/standard-webhooks';
 import { bodyLimit, requireExactAmount, resultOf, verifySender } from './routes/provider-webhooks';
 import type { ApiDeps } from './routes/route';
 

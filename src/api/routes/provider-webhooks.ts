@@ -17,9 +17,9 @@ import {
   type ProviderEvent,
 } from '../../providers/provider';
 import { BUILT_IN_PROVIDERS } from '../../providers/registry';
+import { verifySignature } from '../../providers/standard-webhooks';
 import { fetchPem } from '../fetch-pem';
 import { requireJson } from '../json-body';
-import { verifySignature } from '../provider-signature';
 import type { ApiDeps, RawRoute } from './route';
 
 /** A provider whose webhooks are taken. */
@@ -68,6 +68,12 @@ export function bodyLimit(config: Pick<Config, 'API_BODY_LIMIT_BYTES' | 'KAFKA_M
   return Math.min(config.API_BODY_LIMIT_BYTES, config.KAFKA_MESSAGE_MAX_BYTES);
 }
 
+/** The webhook-id of what nobody signed, when it can be one. */
+function unsignedId({ headers }: Request): string | undefined {
+  const id = headers['webhook-id'];
+  return typeof id === 'string' && /^[\x21-\x7e]{1,256}$/.test(id) ? id : undefined;
+}
+
 /**
  * Checks who sent a webhook, by its signature over the raw bytes.
  * @returns its webhook-id; undefined when it is unsigned, which configuration allows, and has none that can be one.
@@ -79,10 +85,8 @@ export function verifySender(
   request: Request,
   body: Buffer,
 ): string | undefined {
-  const id = request.headers['webhook-id'];
   const unsigned = request.headers['webhook-signature'] === undefined;
-  if (!keys || (unsigned && !config.PROVIDER_SIGNATURES_REQUIRED))
-    return typeof id === 'string' && /^[\x21-\x7e]{1,256}$/.test(id) ? id : undefined;
+  if (!keys || (unsigned && !config.PROVIDER_SIGNATURES_REQUIRED)) return unsignedId(request);
   const tolerance = config.PROVIDER_SIGNATURE_TOLERANCE_S;
   const verdict = verifySignature(keys, request.headers, body, tolerance, Date.now());
   if (verdict.valid) return verdict.id;
@@ -97,13 +101,12 @@ export function verifySender(
 async function verify(
   { config }: ApiDeps,
   { provider, secrets, mayBeUnsigned }: Endpoint,
-  { headers }: Request,
+  request: Request,
   body: Buffer,
 ): Promise<string | undefined> {
-  if (mayBeUnsigned && (secrets.length === 0 || headers['webhook-signature'] === undefined)) {
-    const id = headers['webhook-id'];
-    return typeof id === 'string' && /^[\x21-\x7e]{1,256}$/.test(id) ? id : undefined;
-  }
+  const { headers } = request;
+  if (mayBeUnsigned && (secrets.length === 0 || headers['webhook-signature'] === undefined))
+    return unsignedId(request);
   const tools = {
     nowMs: Date.now(),
     toleranceS: config.PROVIDER_SIGNATURE_TOLERANCE_S,

@@ -1,6 +1,6 @@
 import fc from 'fast-check';
 import { Webhook } from 'standardwebhooks';
-import { decodeSecrets, verifySignature } from '../../../src/api/provider-signature';
+import { decodeSecrets, verifySignature } from '../../../src/providers/standard-webhooks';
 
 const SECRET = 'whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw';
 const KEYS = decodeSecrets(SECRET);

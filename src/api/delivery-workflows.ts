@@ -1,14 +1,11 @@
 import { WorkflowExecutionAlreadyStartedError, WorkflowNotFoundError } from '@temporalio/client';
-import { defineSearchAttributeKey, TypedSearchAttributes } from '@temporalio/common';
 import { RemitError } from '../contracts/errors';
-import { deliveryStart } from '../contracts/starts';
-import { SIGNALS, TASK_QUEUES, workflowId, WORKFLOWS, type ReplayInput } from '../contracts/workflows';
+import { deliveryStart, replayStart } from '../contracts/starts';
+import { SIGNALS, workflowId, WORKFLOWS, type ReplayInput } from '../contracts/workflows';
 import { deliveryPolicyOf } from '../domain/delivery-policy';
 import type { DeliveryRow } from '../domain/payments';
 import type { ApiDeps } from './routes/route';
 import { callTemporal } from './temporal-call';
-
-const SUBSCRIPTION = defineSearchAttributeKey('RemitSubscriptionId', 'KEYWORD');
 
 type Deps = Pick<ApiDeps, 'config' | 'temporal' | 'log'>;
 
@@ -55,13 +52,8 @@ export async function startReplay(deps: Deps, input: ReplayInput): Promise<void>
   try {
     await callTemporal(deps, id, (client) =>
       client.workflow.start(WORKFLOWS.replay, {
-        workflowId: id,
-        taskQueue: TASK_QUEUES.deliveries,
-        args: [input],
+        ...replayStart(input),
         workflowIdReusePolicy: 'REJECT_DUPLICATE',
-        typedSearchAttributes: new TypedSearchAttributes([
-          { key: SUBSCRIPTION, value: input.subscriptionId },
-        ]),
       }),
     );
   } catch (error) {

@@ -1,22 +1,12 @@
 import type { Client } from '@temporalio/client';
-import { defineSearchAttributeKey, TypedSearchAttributes } from '@temporalio/common';
 import { ChargebackWebhook } from '../contracts/messages';
-import {
-  SIGNALS,
-  TASK_QUEUES,
-  workflowId,
-  WORKFLOWS,
-  type DisputeEvent,
-  type DisputeWorkflowInput,
-} from '../contracts/workflows';
+import { SIGNALS, WORKFLOWS, type DisputeEvent } from '../contracts/workflows';
+import { disputeStart } from '../contracts/starts';
 import type { Config } from '../platform/config';
 import { parseEnvelope } from './envelopes';
 import type { IncomingMessage } from './message';
 import { exactAmount, payloadHash } from './payments';
 import { takenByTemporal } from './temporal-start';
-
-const RemitOrderId = defineSearchAttributeKey('RemitOrderId', 'KEYWORD');
-const RemitProvider = defineSearchAttributeKey('RemitProvider', 'KEYWORD');
 
 /** The dispute of a chargeback that names none: all such chargebacks of one order are one dispute. */
 export function disputeIdOf(webhook: ChargebackWebhook): string {
@@ -55,19 +45,12 @@ export async function signalDispute(
   config: Pick<Config, 'BRIDGE_START_TIMEOUT_MS'>,
   event: DisputeEvent,
 ): Promise<void> {
-  const input: DisputeWorkflowInput = { disputeId: event.disputeId };
   await takenByTemporal(client, config.BRIDGE_START_TIMEOUT_MS, () =>
     client.workflow.signalWithStart(WORKFLOWS.dispute, {
-      workflowId: workflowId.dispute(event.disputeId),
-      taskQueue: TASK_QUEUES.orders,
-      args: [input],
+      ...disputeStart(event),
       signal: SIGNALS.disputeEvent,
       signalArgs: [event],
       workflowIdReusePolicy: 'ALLOW_DUPLICATE',
-      typedSearchAttributes: new TypedSearchAttributes([
-        { key: RemitOrderId, value: event.orderId },
-        { key: RemitProvider, value: event.provider },
-      ]),
       memo: { correlationId: event.correlationId },
     }),
   );

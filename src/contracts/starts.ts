@@ -1,10 +1,18 @@
 import { defineSearchAttributeKey, TypedSearchAttributes } from '@temporalio/common';
-import { TASK_QUEUES, workflowId, type DeliveryRef } from './workflows';
+import {
+  TASK_QUEUES,
+  workflowId,
+  type DeliveryRef,
+  type DisputeWorkflowInput,
+  type ReplayInput,
+} from './workflows';
 
 /** How workflows are started, the same from a client and from a workflow. */
 
 const SUBSCRIPTION = defineSearchAttributeKey('RemitSubscriptionId', 'KEYWORD');
 const EVENT_TYPE = defineSearchAttributeKey('RemitEventType', 'KEYWORD');
+const ORDER = defineSearchAttributeKey('RemitOrderId', 'KEYWORD');
+const PROVIDER = defineSearchAttributeKey('RemitProvider', 'KEYWORD');
 /** Temporal's limit, in bytes. */
 const FAIRNESS_KEY_MAX = 64;
 
@@ -19,6 +27,38 @@ export function deliveryStart(ref: DeliveryRef) {
     typedSearchAttributes: new TypedSearchAttributes([
       { key: SUBSCRIPTION, value: ref.subscriptionId },
       { key: EVENT_TYPE, value: ref.eventType },
+    ]),
+  };
+}
+
+/** The workflow of a replay. */
+export function replayStart(input: ReplayInput) {
+  return {
+    workflowId: workflowId.replay(input.replayId),
+    taskQueue: TASK_QUEUES.deliveries,
+    args: [input] as [ReplayInput],
+    typedSearchAttributes: new TypedSearchAttributes([{ key: SUBSCRIPTION, value: input.subscriptionId }]),
+  };
+}
+
+/** The workflow of a dispute. */
+export function disputeStart({
+  disputeId,
+  orderId,
+  provider,
+}: {
+  disputeId: string;
+  orderId: string;
+  provider: string;
+}) {
+  const input: DisputeWorkflowInput = { disputeId };
+  return {
+    workflowId: workflowId.dispute(disputeId),
+    taskQueue: TASK_QUEUES.orders,
+    args: [input] as [DisputeWorkflowInput],
+    typedSearchAttributes: new TypedSearchAttributes([
+      { key: ORDER, value: orderId },
+      { key: PROVIDER, value: provider },
     ]),
   };
 }

@@ -1,19 +1,8 @@
 import { WorkflowExecutionAlreadyStartedError, type Client } from '@temporalio/client';
-import { defineSearchAttributeKey, TypedSearchAttributes } from '@temporalio/common';
-import { deliveryStart } from '../contracts/starts';
-import {
-  TASK_QUEUES,
-  WORKFLOWS,
-  type DeliveryRef,
-  type DisputeWorkflowInput,
-  type ReplayInput,
-} from '../contracts/workflows';
+import { deliveryStart, disputeStart, replayStart } from '../contracts/starts';
+import { WORKFLOWS, type DeliveryRef, type ReplayInput } from '../contracts/workflows';
 import type { UnfinishedWork } from '../domain/unfinished-work';
 import type { DeliveryRow } from '../domain/payments';
-
-const SUBSCRIPTION = defineSearchAttributeKey('RemitSubscriptionId', 'KEYWORD');
-const ORDER = defineSearchAttributeKey('RemitOrderId', 'KEYWORD');
-const PROVIDER = defineSearchAttributeKey('RemitProvider', 'KEYWORD');
 
 /** Completes a delivery row with the retry policy that applies to it. */
 export type DeliveryPolicy = (row: DeliveryRow, correlationId: string) => DeliveryRef;
@@ -46,15 +35,10 @@ function start(client: Client, deliveryPolicy: DeliveryPolicy, work: UnfinishedW
   } as const;
   switch (work.kind) {
     case 'dispute': {
-      const input: DisputeWorkflowInput = { disputeId: work.id };
+      const { id: disputeId, orderId, provider } = work;
       return client.workflow.start(WORKFLOWS.dispute, {
+        ...disputeStart({ disputeId, orderId, provider }),
         ...again,
-        taskQueue: TASK_QUEUES.orders,
-        args: [input],
-        typedSearchAttributes: new TypedSearchAttributes([
-          { key: ORDER, value: work.orderId },
-          { key: PROVIDER, value: work.provider },
-        ]),
       });
     }
     case 'replay': {
@@ -69,12 +53,7 @@ function start(client: Client, deliveryPolicy: DeliveryPolicy, work: UnfinishedW
           progress: { at: '1970-01-01T00:00:00Z', after: '', examined: 0, replayed: 0, paused },
         }),
       };
-      return client.workflow.start(WORKFLOWS.replay, {
-        ...again,
-        taskQueue: TASK_QUEUES.deliveries,
-        args: [input],
-        typedSearchAttributes: new TypedSearchAttributes([{ key: SUBSCRIPTION, value: subscriptionId }]),
-      });
+      return client.workflow.start(WORKFLOWS.replay, { ...replayStart(input), ...again });
     }
     case 'delivery':
       return client.workflow.start(WORKFLOWS.delivery, {

@@ -1,4 +1,4 @@
-import { defineSearchAttributeKey, WorkflowExecutionAlreadyStartedError } from '@temporalio/common';
+import { WorkflowExecutionAlreadyStartedError } from '@temporalio/common';
 import {
   continueAsNew,
   ParentClosePolicy,
@@ -9,8 +9,6 @@ import {
 import type { EventActivities } from '../activities/events';
 import type { ReplayActivities, SweepPage } from '../activities/replays';
 import {
-  TASK_QUEUES,
-  workflowId,
   WORKFLOWS,
   type DeliveryRef,
   type ReplayInput,
@@ -19,6 +17,7 @@ import {
   type RetentionResult,
 } from '../contracts/workflows';
 import { historyIsLong } from './durable-steps';
+import { replayStart } from '../contracts/starts';
 import { startDeliveries } from './start-deliveries';
 
 const RETRY = { initialInterval: '1s', maximumInterval: '1m' } as const;
@@ -30,7 +29,6 @@ const { strandedReplays, strandedDeliveries } = proxyActivities<ReplayActivities
 
 /** Steps of one run: a history that needs more goes on in another. */
 const MAX_STEPS = 500;
-const SUBSCRIPTION = defineSearchAttributeKey('RemitSubscriptionId', 'KEYWORD');
 
 /** Run by a schedule: deletes events that are older than their type is kept, with deliveries and attempts, in steps. */
 export async function retentionWorkflow(input?: RetentionInput): Promise<RetentionResult> {
@@ -75,12 +73,9 @@ const startedOf = ({ deliveryId, generation = 0 }: DeliveryRef) => ({ deliveryId
 async function startReplay(input: ReplayInput): Promise<boolean> {
   try {
     await startChild(WORKFLOWS.replay, {
-      workflowId: workflowId.replay(input.replayId),
-      taskQueue: TASK_QUEUES.deliveries,
+      ...replayStart(input),
       parentClosePolicy: ParentClosePolicy.ABANDON,
       workflowIdReusePolicy: WorkflowIdReusePolicy.REJECT_DUPLICATE,
-      args: [input],
-      typedSearchAttributes: [{ key: SUBSCRIPTION, value: input.subscriptionId }],
     });
     return true;
   } catch (error) {

@@ -11,11 +11,17 @@ CREATE OR REPLACE FUNCTION delivery_ref(
     'ordered', CASE WHEN p_ordered OR p_config.ordered THEN true END))
 $$;
 
--- The same of a delivery as it stands, also of one that is sent again.
-CREATE OR REPLACE FUNCTION delivery_ref_of(p_delivery deliveries) RETURNS jsonb LANGUAGE sql STABLE AS $$
-  SELECT delivery_ref(p_delivery.id, p_delivery.event_id, p_delivery.subscription_id, p_delivery.event_type, s.ordered, c)
+-- The same of a delivery as it stands, also of one that is sent again, where its subscription and its type's config are at hand.
+CREATE OR REPLACE FUNCTION delivery_ref_with(p_delivery deliveries, p_ordered boolean, p_config event_configs)
+RETURNS jsonb LANGUAGE sql IMMUTABLE AS $$
+  SELECT delivery_ref(p_delivery.id, p_delivery.event_id, p_delivery.subscription_id, p_delivery.event_type, p_ordered, p_config)
          || CASE p_delivery.generation WHEN 0 THEN '{}' ELSE jsonb_build_object(
               'generation', p_delivery.generation, 'attemptsBefore', p_delivery.attempts_before) END
+$$;
+
+-- The same where they are not.
+CREATE OR REPLACE FUNCTION delivery_ref_of(p_delivery deliveries) RETURNS jsonb LANGUAGE sql STABLE AS $$
+  SELECT delivery_ref_with(p_delivery, s.ordered, c)
     FROM subscriptions s
     LEFT JOIN event_configs c ON c.tenant_id = p_delivery.tenant_id AND c.event_type = p_delivery.event_type
    WHERE s.id = p_delivery.subscription_id

@@ -160,9 +160,7 @@ async function queryPending(
     text: `SELECT ${LOADED_COLUMNS}, d.attempts_before AS "attemptsBefore",
                   NULL AS "lastResult", d.last_status_code AS "lastStatusCode",
                   CASE WHEN row_number() OVER (PARTITION BY d.event_id) = 1 THEN e.body END AS body,
-                  delivery_ref(d.id, d.event_id, d.subscription_id, d.event_type, s.ordered, c)
-                    || CASE d.generation WHEN 0 THEN '{}' ELSE jsonb_build_object(
-                         'generation', d.generation, 'attemptsBefore', d.attempts_before) END AS policy
+                  delivery_ref_with(d, s.ordered, c) AS policy
              FROM deliveries d
              JOIN subscriptions s ON s.id = d.subscription_id
              JOIN webhook_events e ON e.id = d.event_id

@@ -10,9 +10,11 @@ export class Backoff {
   ) {}
 
   /** Resolves after the next pause, or at once when the signal is given. */
-  async pause(signal: AbortSignal): Promise<void> {
+  async pause(signal?: AbortSignal): Promise<void> {
     const longest = Math.min(this.capMs, this.baseMs * 2 ** Math.min(this.attempt++, 20));
-    await sleep(longest / 2 + (Math.random() * longest) / 2, undefined, { signal }).catch(() => undefined);
+    await sleep(longest / 2 + (Math.random() * longest) / 2, undefined, signal && { signal }).catch(
+      () => undefined,
+    );
   }
 
   reset(): void {

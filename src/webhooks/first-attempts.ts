@@ -1,4 +1,3 @@
-import { setTimeout as sleep } from 'node:timers/promises';
 import type { DeliveryRef } from '../contracts/workflows';
 import {
   recordAttempts,
@@ -9,6 +8,7 @@ import {
 } from '../domain/deliveries';
 import type { DeliveryRow } from '../domain/payments';
 import { AttemptGate, type AttemptGateSettings } from '../platform/attempt-gate';
+import { Backoff } from '../platform/backoff';
 import { Coalescer } from '../platform/coalescer';
 import type { Logger } from '../platform/logging';
 import { metrics } from '../platform/metrics';
@@ -32,7 +32,8 @@ const RECORD_BATCH = 200;
 const RECORD_CALLS = 2;
 /** While the database is away an attempt that was made is kept in memory for so long; then it may be made again. */
 const RECORD_TRIES = 8;
-const RECORD_RETRY_MS = 250;
+const RECORD_RETRY_BASE_MS = 250;
+const RECORD_RETRY_CAP_MS = 32_000;
 
 export interface FirstAttemptDeps {
   db: Pick<Database, 'pool'>;
@@ -124,13 +125,14 @@ export class FirstAttempts {
   }
 
   private async untilStored<T>(store: () => Promise<T>): Promise<T> {
+    const backoff = new Backoff(RECORD_RETRY_BASE_MS, RECORD_RETRY_CAP_MS);
     for (let tries = 1; ; tries += 1) {
       try {
         return await store();
       } catch (error) {
         if (tries === RECORD_TRIES) throw error;
         this.deps.log.warn({ err: error, tries }, 'attempts could not be stored; trying again');
-        await sleep(RECORD_RETRY_MS * 2 ** (tries - 1) * (0.5 + Math.random()));
+        await backoff.pause();
       }
     }
   }

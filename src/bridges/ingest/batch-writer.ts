@@ -4,7 +4,7 @@ import type { MessageProducer } from '../../platform/kafka';
 import type { Logger } from '../../platform/logging';
 import { metrics } from '../../platform/metrics';
 import { sendDeadLetter } from '../dead-letters';
-import { Backoff } from './backoff';
+import { Backoff } from '../../platform/backoff';
 import type { Batch } from './batch';
 import type { BatchInserts } from './inserts';
 import { refusalOf, type Refusal } from './refusal';

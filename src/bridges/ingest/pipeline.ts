@@ -4,7 +4,7 @@ import type { Logger } from '../../platform/logging';
 import { metrics } from '../../platform/metrics';
 import { unreadableReason } from '../../platform/record-batch';
 import { PoisonMessage } from '../message';
-import { Backoff } from './backoff';
+import { Backoff } from '../../platform/backoff';
 import type { Batch, ClosedBy } from './batch';
 import { Abandoned, type BatchWriter } from './batch-writer';
 import { ChunkPool } from './chunks';

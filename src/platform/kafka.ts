@@ -340,15 +340,20 @@ const LEADERS_TIMEOUT_MS = 15_000;
 const LEADERS_POLL_MS = 50;
 
 /**
- * Waits until every partition of new topics has a leader. For a moment after creating a topic a broker may answer that
- * it does not know it, which kafkajs's own `waitForLeaders` takes for an error.
+ * Waits until every partition of new topics has a leader that serves it. For a moment after creating a topic a broker may
+ * answer that it does not know it, which kafkajs's own `waitForLeaders` takes for an error; and a leader that is named
+ * already may refuse what is produced, upon which kafkajs sends a request's other partitions again too.
  */
 async function waitForLeaders(admin: Admin, topics: string[]): Promise<void> {
   const deadline = Date.now() + LEADERS_TIMEOUT_MS;
   for (;;) {
     try {
       const metadata = await admin.fetchTopicMetadata({ topics });
-      if (metadata.topics.every(({ partitions }) => partitions.every(({ leader }) => leader >= 0))) return;
+      if (metadata.topics.every(({ partitions }) => partitions.every(({ leader }) => leader >= 0))) {
+        // Only a leader that serves its partition answers this.
+        await Promise.all(topics.map((topic) => admin.fetchTopicOffsets(topic)));
+        return;
+      }
     } catch (error) {
       if (Date.now() > deadline) throw error;
     }

@@ -8,13 +8,13 @@ import { createLogger } from './platform/logging';
 import { callerPath, PROJECT_ROOT, VERSION } from './platform/project';
 import { endQuietlyWithoutReader } from './platform/terminal';
 import type { RoleContext } from './roles/context';
-import type { SendOptions } from './roles/local-access';
-import type { ProduceCommand } from './roles/produce';
-import type { ReconcileCommand } from './roles/reconcile';
-import type { RecoverCommand } from './roles/recover';
+import type { SendOptions } from './operations/local-access';
+import type { ProduceCommand } from './operations/produce';
+import type { ReconcileCommand } from './operations/reconcile';
+import type { RecoverCommand } from './operations/recover';
 import type { Role } from './roles/start';
-import type { ApiOptions, ListenCommand } from './roles/webhook-commands';
-import type { StatsOptions } from './roles/stats';
+import type { ApiOptions, ListenCommand } from './operations/webhook-commands';
+import type { StatsOptions } from './operations/stats';
 
 /** `remit <role|command>`: each command loads only what it needs, so that `--help` is instant. */
 const program = new Command('remit')
@@ -68,7 +68,7 @@ Data is kept in .remit/ and survives a restart. A part is replaced by an outside
 DATABASE_URL, KAFKA_BROKERS, TEMPORAL_ADDRESS, CLICKHOUSE_URL. Stop with Ctrl-C.`,
   )
   .action(async () => {
-    const { runStart } = await import('./roles/start-command.js');
+    const { runStart } = await import('./commands/start.js');
     await runStart(dataDir(), say);
   });
 
@@ -126,7 +126,7 @@ program
   .option('--margin <minutes>', 'work that has waited for longer stands still (60 when left out)', integer)
   .option('--json', 'one JSON document')
   .action(async (options: ReconcileCommand) => {
-    const { runReconcile } = await import('./roles/reconcile.js');
+    const { runReconcile } = await import('./operations/reconcile.js');
     process.exit(await runReconcile(dataDir(), options, say));
   });
 
@@ -168,7 +168,7 @@ docs/operations.md has each procedure, and what can not be brought back.`,
   .option('--yes', 'do not ask', false)
   .option('--json', 'one JSON document', false)
   .action(async ({ yes, ...options }: Omit<RecoverCommand, 'confirm'> & { yes: boolean }) => {
-    const { runRecover } = await import('./roles/recover.js');
+    const { runRecover } = await import('./operations/recover.js');
     const asking = (question: string) => (yes ? Promise.resolve(true) : confirm(question));
     process.exit(await runRecover(dataDir(), { ...options, confirm: asking }, say));
   });
@@ -187,7 +187,7 @@ program
   )
   .option('--expires-s <seconds>', 'lifetime in seconds', integer, 3_600)
   .action(async (options: { subject: string; tenant?: string; scope: string[]; expiresS: number }) => {
-    const { runToken } = await import('./roles/local-access.js');
+    const { runToken } = await import('./operations/local-access.js');
     say(await runToken(dataDir(), options));
   });
 
@@ -212,7 +212,7 @@ program
   .option('--url <url>', 'the API; the local one when left out')
   .option('--secret <secret>', 'as PROVIDER_SECRET_… has it; the local one when left out')
   .action(async (provider: string | undefined, sample: string | undefined, options: SendOptions) => {
-    const { runSend } = await import('./roles/local-access.js');
+    const { runSend } = await import('./operations/local-access.js');
     process.exitCode = await runSend(dataDir(), [provider, sample], options, say);
   });
 
@@ -226,7 +226,7 @@ program
   .option('--seed <number>', 'the same seed gives the same messages', integer, 1)
   .option('--topic <name>', 'TOPIC_PURCHASES when left out')
   .action(async (files: string[], options: ProduceCommand) => {
-    const { runProduce } = await import('./roles/produce.js');
+    const { runProduce } = await import('./operations/produce.js');
     await runProduce(dataDir(), files, options, say);
   });
 
@@ -238,7 +238,7 @@ program
   .option('--products <number>', 'longest list of products', integer, 10)
   .option('--json', 'one JSON object', false)
   .action(async (options: StatsOptions) => {
-    const { runStats } = await import('./roles/stats.js');
+    const { runStats } = await import('./operations/stats.js');
     await runStats(dataDir(), options, say);
   });
 
@@ -248,7 +248,7 @@ program
   .option('--endpoints <file>', 'play against a running remit: its .remit/endpoints.json')
   .option('--keep', 'leave the stack running until Ctrl-C, to look around in the Temporal UI')
   .action(async (options: { endpoints?: string; keep?: boolean }) => {
-    const { runDemo } = await import('./roles/demo.js');
+    const { runDemo } = await import('./demo/demo.js');
     process.exit(await runDemo(options, say));
   });
 
@@ -266,7 +266,7 @@ dlq
   .command('ls')
   .description('every dead-letter topic, how much lies in it, and why')
   .action(async () => {
-    const { runDlqLs } = await import('./roles/webhook-commands.js');
+    const { runDlqLs } = await import('./operations/webhook-commands.js');
     await runDlqLs(dataDir(), say);
   });
 
@@ -283,7 +283,7 @@ dlq
       topic: string,
       options: { limit: number; values: boolean; all: boolean; json: boolean },
     ): Promise<void> => {
-      const { runDlqShow } = await import('./roles/webhook-commands.js');
+      const { runDlqShow } = await import('./operations/webhook-commands.js');
       await runDlqShow(dataDir(), { topic, ...options }, say);
     },
   );
@@ -299,7 +299,7 @@ dlq
     'for deliveries: a bearer token; one is signed with AUTH_JWT_SECRET when left out',
   )
   .action(async (topic: string, options: { limit: number } & ApiOptions) => {
-    const { runDlqRedrive } = await import('./roles/webhook-commands.js');
+    const { runDlqRedrive } = await import('./operations/webhook-commands.js');
     await runDlqRedrive(dataDir(), { topic, ...options }, say);
   });
 
@@ -310,7 +310,7 @@ dlq
   .option('--all', 'also what was not redriven', false)
   .option('--yes', 'do not ask', false)
   .action(async (topic: string, { all, yes }: { all: boolean; yes: boolean }) => {
-    const { runDlqPurge } = await import('./roles/webhook-commands.js');
+    const { runDlqPurge } = await import('./operations/webhook-commands.js');
     const asking = (question: string) => (yes ? Promise.resolve(true) : confirm(question));
     await runDlqPurge(dataDir(), { topic, all, confirm: asking }, say);
   });
@@ -327,7 +327,7 @@ program
   .option('--url <url>', 'the API; the local one when left out')
   .option('--token <token>', 'a bearer token; one is signed with AUTH_JWT_SECRET when left out')
   .action(async (options: ListenCommand) => {
-    const { runListen } = await import('./roles/webhook-commands.js');
+    const { runListen } = await import('./operations/webhook-commands.js');
     await runListen(dataDir(), options, say);
   });
 
@@ -337,7 +337,7 @@ program
     'encrypts every secret anew with ENCRYPTION_KEY, after which ENCRYPTION_KEYS_OLD can be emptied',
   )
   .action(async () => {
-    const { runReencrypt } = await import('./roles/webhook-commands.js');
+    const { runReencrypt } = await import('./operations/webhook-commands.js');
     await runReencrypt(dataDir(), say);
   });
 

@@ -3,7 +3,7 @@ import { Currency } from '../contracts/money';
 import { TenantId } from '../contracts/http';
 import { misspelt } from './config-names';
 import { crossFieldMistakes, isHostAndPort, placeholderIn } from './config-rules';
-import { isCidr } from './addresses';
+import { isCidr } from '../webhooks/addresses';
 import type { Provider } from '../providers/provider';
 import { secretVariable } from '../providers/names';
 import { BUILT_IN_PROVIDERS } from '../providers/registry';

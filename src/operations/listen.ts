@@ -3,7 +3,7 @@ import type { AddressInfo } from 'node:net';
 import { once } from 'node:events';
 import { Webhook } from 'standardwebhooks';
 import { printable } from '../platform/terminal';
-import { exchange } from '../platform/webhook-exchange';
+import { exchange } from '../webhooks/exchange';
 import { callApi, type ApiAccess } from './api-call';
 
 export interface ListenOptions extends ApiAccess {

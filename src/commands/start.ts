@@ -1,5 +1,5 @@
 import { VERSION } from '../platform/project';
-import { startLocalRemit } from './start';
+import { startLocalRemit } from '../roles/start';
 
 /** `remit start`: runs until a signal, then stops the roles in order and the embedded parts last. */
 export async function runStart(dataDir: string, say: (line: string) => void): Promise<void> {

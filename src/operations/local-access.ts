@@ -1,7 +1,7 @@
 import { readFile } from 'node:fs/promises';
 import path from 'node:path';
 import { loadConfig, type Config } from '../platform/config';
-import type { Endpoints } from './local-stack';
+import type { Endpoints } from '../roles/local-stack';
 import { secretVariable } from '../providers/names';
 import { BUILT_IN_PROVIDERS } from '../providers/registry';
 import type { Provider, Sample } from '../providers/provider';

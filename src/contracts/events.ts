@@ -1,5 +1,6 @@
 import { z } from 'zod';
 import { cleanText, createdTime, Instant, page, PageQuery } from './http';
+import { JsonText, keptTextFault } from './json';
 import { Timestamp } from './times';
 import { Delivery } from './subscriptions';
 import { DeliveryStatus, EventTypeName } from './webhooks';
@@ -51,6 +52,23 @@ const jsonObjectOrNull = (description: string, example: object) =>
   jsonObject(description, example)
     .nullable()
     .meta({ type: ['object', 'null'], additionalProperties: true, description, example });
+
+/** A JSON object of any content that is handed on as it was written (`parseKeeping`). */
+const keptObject = (description: string, example: object) =>
+  z
+    .custom<JsonText>(
+      (json) =>
+        json instanceof JsonText &&
+        typeof json.value === 'object' &&
+        json.value !== null &&
+        !Array.isArray(json.value),
+      { error: 'must be a JSON object' },
+    )
+    .superRefine(({ text }, context) => {
+      const message = keptTextFault(text, JSON_MAX_DEPTH);
+      if (message !== undefined) context.addIssue({ code: 'custom', message });
+    })
+    .meta({ ...JSON_OBJECT, description, example });
 
 // ---------------------------------------------------------------------------------------------------- event types
 
@@ -191,7 +209,10 @@ export const PublishEventBody = z
     id: ClientEventId.optional(),
     type: EventTypeName,
     timestamp: Timestamp.optional().meta({ description: 'when it happened; now when left out' }),
-    data: jsonObject('What subscribers get as data; it must satisfy the type’s schema', DATA_EXAMPLE),
+    data: keptObject(
+      'What subscribers get as data, byte for byte as it is here; it must satisfy the type’s schema',
+      DATA_EXAMPLE,
+    ),
   })
   .meta({ id: 'PublishEvent', example: { type: 'invoice.paid', data: DATA_EXAMPLE } });
 export type PublishEvent = z.output<typeof PublishEventBody>;
@@ -238,7 +259,7 @@ export const EventPage = page(Event, 'EventPage');
 export const EventDetail = z
   .object({
     ...eventFields,
-    data: z.record(z.string(), z.unknown()),
+    data: z.record(z.string(), z.unknown()).meta({ description: 'byte for byte as it was published' }),
     deliveryCounts: z.record(DeliveryStatus, z.int()),
     deliveries: z
       .array(Delivery)

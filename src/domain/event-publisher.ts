@@ -22,6 +22,35 @@ export interface Published {
   duplicate: boolean;
 }
 
+/** Why an event can't be published, whoever sends it. */
+export type EventFault =
+  'unknown_event_type' | 'reserved_event_type' | 'schema_mismatch' | 'message_too_large';
+interface Mistake {
+  fault: EventFault;
+  path: string;
+  message: string;
+}
+
+/** An event will never be right as it is. */
+export class EventRefused extends RemitError {
+  /** Of the first event that has one. */
+  readonly fault: EventFault;
+
+  constructor(mistakes: readonly [Mistake, ...Mistake[]]) {
+    super(
+      'unprocessable',
+      'The events can’t be published.',
+      mistakes.map(({ path, message }) => ({ path, message })),
+    );
+    this.fault = mistakes[0].fault;
+  }
+}
+
+/** @throws EventRefused when there is a mistake. */
+function requireNone([first, ...others]: readonly Mistake[]): void {
+  if (first) throw new EventRefused([first, ...others]);
+}
+
 /** Names a field of one of the events in an error. */
 type PathOf = (index: number, field: string) => string;
 
@@ -76,8 +105,8 @@ export class EventPublisher {
    * Publishes all of the events or none. Idempotent by client id within the tenant: the same id with the same content is
    * answered as a duplicate and writes nothing. Events without an id are new each time, unless they come under the
    * operation id of an earlier call.
-   * @throws RemitError unprocessable when a type is unknown, remit's own, the data does not satisfy its schema, or an event
-   *   is larger than the message that carries it may be; schema_too_complex when its data can't be checked in time;
+   * @throws EventRefused (unprocessable) when a type is unknown, remit's own, the data does not satisfy its schema, or an
+   *   event is larger than the message that carries it may be; RemitError schema_too_complex when its data can't be checked in time;
    *   conflict when a client id was used with other content.
    */
   async publish(
@@ -157,11 +186,12 @@ export class EventPublisher {
     const types = await Promise.all(names.map((name) => this.types.add({ tenantId, name })));
     const byName = new Map(types.flatMap((type) => (type ? [[type.name, type] as const] : [])));
     const toCheck: { index: number; event: TypedEvent }[] = [];
-    const errors = events.flatMap(({ type, data }, index) => {
+    const errors = events.flatMap(({ type, data }, index): Mistake[] => {
       const path = pathOf(index, 'type');
-      if (isReservedEventType(type)) return [{ path, message: 'is emitted by remit alone' }];
+      if (isReservedEventType(type))
+        return [{ fault: 'reserved_event_type', path, message: 'is emitted by remit alone' }];
       const known = byName.get(type);
-      if (!known) return [{ path, message: 'there is no such event type' }];
+      if (!known) return [{ fault: 'unknown_event_type', path, message: 'there is no such event type' }];
       if (known.schema !== null)
         toCheck.push({
           index,
@@ -176,8 +206,12 @@ export class EventPublisher {
     );
     for (const [n, { index }] of toCheck.entries())
       for (const { path, message } of checked[n]!)
-        errors.push({ path: pathOf(index, path === '' ? 'data' : `data.${path}`), message });
-    if (errors.length > 0) throw new RemitError('unprocessable', 'The events can’t be published.', errors);
+        errors.push({
+          fault: 'schema_mismatch',
+          path: pathOf(index, path === '' ? 'data' : `data.${path}`),
+          message,
+        });
+    requireNone(errors);
   }
 }
 
@@ -213,14 +247,16 @@ function requireFitting(
   { correlationId, maxBytes, pathOf }: { correlationId: string; maxBytes: number; pathOf: PathOf },
 ): void {
   const headers = HEADERS.correlationId + correlationId;
-  const errors = candidates
+  const tooLarge = candidates
     .map(({ id, message }, index) => ({ index, bytes: Buffer.byteLength(id + message + headers) }))
-    .filter(({ bytes }) => bytes > maxBytes)
-    .map(({ index, bytes }) => ({
+    .filter(({ bytes }) => bytes > maxBytes);
+  requireNone(
+    tooLarge.map(({ index, bytes }) => ({
+      fault: 'message_too_large',
       path: pathOf(index, 'data'),
       message: `makes a message of ${bytes} bytes, more than ${maxBytes}`,
-    }));
-  if (errors.length > 0) throw new RemitError('unprocessable', 'The events can’t be published.', errors);
+    })),
+  );
 }
 
 /** The id of the nth event of an operation: the same when the operation is repeated. */

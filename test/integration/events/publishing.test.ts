@@ -2,8 +2,9 @@ import { randomUUID } from 'node:crypto';
 import type { Client, Connection } from '@temporalio/client';
 import { Webhook } from 'standardwebhooks';
 import fc from 'fast-check';
-import { EventDetail, PublishedBatch, PublishedEvent } from '../../../src/contracts/events';
+import { EventDetail, EventPage, PublishedBatch, PublishedEvent } from '../../../src/contracts/events';
 import { parseKeeping, type JsonText } from '../../../src/contracts/json';
+import { TEST_EVENT_TYPE } from '../../../src/contracts/webhooks';
 import { SubscriptionCreated } from '../../../src/contracts/subscriptions';
 import { listen } from '../../../src/operations/listen';
 import { deadLetterTopic } from '../../../src/platform/topics';
@@ -29,7 +30,11 @@ let running: RunningRoles<{ url: string }>;
 let temporal: Client;
 
 beforeAll(async () => {
-  space = await createTestSpace({ topics: true, temporal: true, env: { EVENT_FANOUT_BATCH_ROWS: '2' } });
+  space = await createTestSpace({
+    topics: true,
+    temporal: true,
+    env: { EVENT_FANOUT_BATCH_ROWS: '2', API_BODY_LIMIT_BYTES: '262144' },
+  });
   running = await runRoles(space, async (context) => {
     const api = await startApi(context);
     await Promise.all([startBridge(context), startWorker(context), startRelay(context)]);
@@ -265,15 +270,13 @@ describe('an event published through the API', () => {
     expect((await read(tenant, id)).deliveries).toHaveLength(1);
     expect(server.received).toHaveLength(1);
   });
+});
 
-  it('ends on the DLQ when nobody published it through the API', async () => {
-    const id = `evt_${randomUUID().replaceAll('-', '')}`;
-    const value = JSON.stringify({
-      ...{ id, tenantId: 'x', clientId: null, type: 'invoice.paid', data: {} },
-      timestamp: new Date().toISOString(),
-    });
+describe('an event that another producer puts on the topic', () => {
+  const letters: { key: string; code: string; reason: string }[] = [];
+  let stop: () => Promise<void>;
+  beforeAll(async () => {
     const consumer = running.context.kafka.consumer({ groupId: `${space.name}-dlq` });
-    const letters: { key: string; code: string }[] = [];
     await consumer.connect();
     await consumer.subscribe({
       topic: deadLetterTopic(space.config, space.config.TOPIC_EVENTS),
@@ -284,17 +287,95 @@ describe('an event published through the API', () => {
         letters.push({
           key: String(message.key),
           code: String(message.headers?.['remit-error-code']),
+          reason: String(message.headers?.['remit-error-message']),
         });
         return Promise.resolve();
       },
     });
-    try {
-      const producer = await running.context.producer();
-      await producer.send({ topic: space.config.TOPIC_EVENTS, key: id, value, headers: {} });
-      await eventually(() => expect(letters).toEqual([{ key: id, code: 'unknown_event' }]), 30_000);
-    } finally {
-      await consumer.disconnect();
-    }
+    stop = () => consumer.disconnect();
+  });
+  afterAll(() => stop());
+  const produce = async (key: string, value: string) =>
+    (await running.context.producer()).send({ topic: space.config.TOPIC_EVENTS, key, value, headers: {} });
+  const eventsOf = async (tenant: string) =>
+    EventPage.parse(await ok(tenant, 'GET', '/events')).items.map(({ id, clientId, source }) => ({
+      ...{ id, clientId, source },
+    }));
+
+  it('is checked, stored and delivered byte for byte, once for its client id, beside the API', async () => {
+    const tenant = newTenant();
+    await ok(tenant, 'POST', '/event-types', {
+      name: 'invoice.paid',
+      schema: { type: 'object', required: ['n'], properties: { n: { type: 'number' } } },
+    });
+    const server = await answering();
+    await subscribe(tenant, server.url);
+    const data = '{ "n": 9007199254740993, "b":1.10, "a":"\\u0041" }';
+    const value = `{"tenantId":"${tenant}","clientId":"k-1","type":"invoice.paid","data":${data}}`;
+    for (let n = 0; n < 3; n += 1) await produce(`key ${n}`, value);
+    const id = await eventually(async () => {
+      const [event] = await eventsOf(tenant);
+      if (!event) throw new Error('not yet');
+      return event.id;
+    });
+    await settled(tenant, id);
+    await everythingIsRead();
+    expect(await eventsOf(tenant)).toEqual([{ id, clientId: 'k-1', source: 'api' }]);
+    expect(server.received.map(({ body, headers }) => [headers['webhook-id'], body])).toEqual([
+      [id, expect.stringMatching(/^\{"type":"invoice.paid","timestamp":"[^"]+","data":/) as string],
+    ]);
+    expect(server.received[0]!.body.endsWith(`"data":${data}}`)).toBe(true);
+    expect(await post(tenant, '/events', `{"id":"k-1","type":"invoice.paid","data":${data}}`)).toMatchObject({
+      status: 202,
+      body: { id, duplicate: true },
+    });
+  });
+
+  it('ends on the DLQ with the reason when it is not right, and those behind it go on', async () => {
+    const tenant = newTenant();
+    await ok(tenant, 'POST', '/event-types', {
+      name: 'invoice.paid',
+      schema: { type: 'object', required: ['n'] },
+    });
+    const event = (fields: object = {}) =>
+      JSON.stringify({ tenantId: tenant, clientId: 'c', type: 'invoice.paid', data: { n: 1 }, ...fields });
+    const run = randomUUID();
+    const cases: [code: string, value: string][] = [
+      ['unknown_event', event({ id: `evt_${run.replaceAll('-', '')}`, timestamp: new Date().toISOString() })],
+      ['invalid_json', '{"tenantId"'],
+      ['invalid_json', event().replace('{', '{"type":"a.b",')],
+      ['invalid_message', event({ clientId: null })],
+      ['invalid_message', event({ more: 1 })],
+      ['invalid_message', event({ data: [1] })],
+      ['invalid_message', event({ data: 'x' }).replace('"x"', '{"n":1e9999}')],
+      ['unknown_event_type', event({ tenantId: `${tenant}-unknown` })],
+      ['unknown_event_type', event({ type: 'invoice.unknown' })],
+      ['reserved_event_type', event({ type: TEST_EVENT_TYPE })],
+      ['schema_mismatch', event({ data: {} })],
+      [
+        'message_too_large',
+        event({ data: { n: 1, x: 'x'.repeat(space.config.KAFKA_MESSAGE_MAX_BYTES - 300) } }),
+      ],
+    ];
+    const padded = cases.at(-1)!;
+    const room = space.config.KAFKA_MESSAGE_MAX_BYTES - Buffer.byteLength(padded[1]) - 60;
+    padded[1] = padded[1].replace('"x":"', `"x":"${'x'.repeat(room)}`);
+    for (const [n, [, value]] of cases.entries()) await produce(`${run}-${n}`, value);
+    await produce(run, event());
+    await eventually(
+      () =>
+        expect(
+          new Map(letters.filter(({ key }) => key.startsWith(run)).map(({ key, code }) => [key, code])),
+        ).toEqual(new Map(cases.map(([code], n) => [`${run}-${n}`, code]))),
+      30_000,
+    );
+    expect(letters.find(({ key }) => key === `${run}-10`)?.reason).toMatch(/^data: .*'n'/);
+    await eventually(async () => expect(await eventsOf(tenant)).toMatchObject([{ clientId: 'c' }]));
+    await produce(`${run}-conflict`, event({ data: { n: 2 } }));
+    await eventually(() =>
+      expect(letters.find(({ key }) => key === `${run}-conflict`)?.code).toBe('event_conflict'),
+    );
+    expect(await eventsOf(tenant)).toHaveLength(1);
   });
 });
 

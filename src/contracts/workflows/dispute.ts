@@ -63,3 +63,11 @@ export interface EvidenceResult {
   outcome: 'ok' | 'duplicate' | 'already_submitted' | 'too_late' | 'unknown_dispute';
   status: DisputeStatus | null;
 }
+
+/** What its query `state` answers. */
+export interface DisputeState {
+  status: DisputeWorkflowResult['status'];
+  evidenceDueAt: string | null;
+  outcomes: DisputeEventOutcome[];
+  waitingEvents: number;
+}

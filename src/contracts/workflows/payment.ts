@@ -80,3 +80,12 @@ export interface SettleResult {
   waitUntil: string | null;
   deliveries: DeliveryRef[];
 }
+
+/** What its query `state` answers. */
+export interface PaymentState {
+  status: PaymentWorkflowResult['status'];
+  /** What became of each event of this run, in order. */
+  outcomes: SettleOutcome[];
+  waitingEvents: number;
+  expiresAt: string | null;
+}

@@ -65,7 +65,9 @@ export class Authenticator {
   private readonly localKey: Uint8Array | undefined;
   private readonly jwks: JWTVerifyGetKey | undefined;
   /** Who the callers are whose tokens were verified lately, by the hash of the token. */
-  private readonly verified = new LRUCache<string, Principal>({ max: MAX_VERIFIED });
+  private readonly verified = new LRUCache<string, { principal: Principal; untilMs: number }>({
+    max: MAX_VERIFIED,
+  });
 
   constructor(
     private readonly config: AuthConfig,
@@ -130,11 +132,11 @@ export class Authenticator {
       throw new RemitError('unauthenticated', 'A bearer token is required.');
     const hash = createHash('sha256').update(token).digest('base64');
     const known = this.verified.get(hash);
-    if (known) return known;
+    if (known && Date.now() < known.untilMs) return known.principal;
     const payload = await this.verify(token);
     const principal = this.read(payload);
-    const leftMs = (payload.exp! + CLOCK_TOLERANCE_S) * 1_000 - Date.now();
-    if (leftMs > 0) this.verified.set(hash, principal, { ttl: Math.min(leftMs, VERIFIED_FOR_MS) });
+    const untilMs = Math.min((payload.exp! + CLOCK_TOLERANCE_S) * 1_000, Date.now() + VERIFIED_FOR_MS);
+    this.verified.set(hash, { principal, untilMs });
     return principal;
   }
 

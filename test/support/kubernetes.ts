@@ -142,6 +142,8 @@ function typeMistakes(manifests: readonly Manifest[]): string[] {
     strict: true,
     noEmit: true,
     skipLibCheck: true,
+    // What the manifests are is all that is asked: the smallest library will do.
+    lib: ['lib.es5.d.ts'],
     types: [],
     target: ts.ScriptTarget.ES2022,
     module: ts.ModuleKind.Node16,
@@ -156,7 +158,9 @@ function typeMistakes(manifests: readonly Manifest[]): string[] {
   const program = ts.createProgram([file], options, host);
   const lines = source.split('\n');
   return ts.getPreEmitDiagnostics(program).map(({ messageText, start }) => {
-    const line = source.slice(0, start ?? 0).split('\n').length - 1;
-    return `${lines[line]?.trim()} ← ${ts.flattenDiagnosticMessageText(messageText, ' ')}`;
+    const before = source.slice(0, start ?? 0).split('\n');
+    const manifest = manifests[before.filter((line) => line.startsWith('const m')).length - 1];
+    const what = `${manifest?.kind} ${manifest?.metadata.name}: ${lines[before.length - 1]?.trim()}`;
+    return `${what} ← ${ts.flattenDiagnosticMessageText(messageText, ' ')}`;
   });
 }

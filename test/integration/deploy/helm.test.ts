@@ -230,20 +230,25 @@ describe('the Helm chart', () => {
   });
 
   it('would be found out about a field that does not exist, one that is missing and one of another type', () => {
-    const broken = (kind: string, change: (text: string) => string) => {
-      const manifest = of('production').find((each) => each.kind === kind);
-      return manifestMistakes([JSON.parse(change(JSON.stringify(manifest))) as Manifest]);
-    };
-    const renamed = broken('Deployment', (text) =>
-      text.replace('readOnlyRootFilesystem', 'readOnlyRootFileSystem'),
-    );
-    expect(renamed).toEqual([expect.stringContaining('readOnlyRootFileSystem')]);
-    expect(broken('Deployment', (text) => text.replace('"selector":', '"selecter":')).join()).toContain(
-      'selector',
-    );
-    expect(broken('PodDisruptionBudget', (text) => text.replace('AlwaysAllow', 'Sometimes'))).not.toEqual([]);
-    expect(broken('ScaledObject', (text) => text.replace('minReplicaCount', 'minReplicas'))).not.toEqual([]);
-    expect(broken('ServiceMonitor', (text) => text.replace('"endpoints"', '"endpoint"'))).not.toEqual([]);
+    const changes: [kind: string, from: string, to: string, found: RegExp][] = [
+      ['Deployment', 'readOnlyRootFilesystem', 'readOnlyRootFileSystem', /"readOnlyRootFileSystem"/],
+      ['ConfigMap', '"data"', '"date"', /"date"/],
+      ['Job', '"containers"', '"container"', /containers/],
+      ['PodDisruptionBudget', '"maxUnavailable":1', '"maxUnavailable":true', /maxUnavailable/],
+      ['ScaledObject', 'minReplicaCount', 'minReplicas', /"minReplicas"/],
+      ['ServiceMonitor', '"endpoints"', '"endpoint"', /endpoints/],
+    ];
+    const broken = changes.map(([kind, from, to]) => {
+      const text = JSON.stringify(of('production').find((each) => each.kind === kind));
+      expect(text).toContain(from);
+      return JSON.parse(text.replace(from, to)) as Manifest;
+    });
+    const found = manifestMistakes(broken);
+    for (const [kind, , , expected] of changes)
+      expect([kind, found.filter((line) => line.startsWith(`${kind} `)).join('\n')]).toEqual([
+        kind,
+        expect.stringMatching(expected),
+      ]);
   });
 
   it('would be found out by kube-score about a pod that may write its file system', () => {

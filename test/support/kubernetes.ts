@@ -150,11 +150,11 @@ function typeMistakes(manifests: readonly Manifest[]): string[] {
     moduleResolution: ts.ModuleResolutionKind.Node16,
   };
   const host = ts.createCompilerHost(options);
-  const { getSourceFile, fileExists, readFile } = host;
-  host.fileExists = (name) => name === file || fileExists(name);
-  host.readFile = (name) => (name === file ? source : readFile(name));
-  host.getSourceFile = (name, ...rest) =>
-    name === file ? ts.createSourceFile(name, source, rest[0]) : getSourceFile(name, ...rest);
+  const onDisk = ts.createCompilerHost(options);
+  host.fileExists = (name) => name === file || onDisk.fileExists(name);
+  host.readFile = (name) => (name === file ? source : onDisk.readFile(name));
+  host.getSourceFile = (name, version, ...rest) =>
+    name === file ? ts.createSourceFile(name, source, version) : onDisk.getSourceFile(name, version, ...rest);
   const program = ts.createProgram([file], options, host);
   const lines = source.split('\n');
   return ts.getPreEmitDiagnostics(program).map(({ messageText, start }) => {

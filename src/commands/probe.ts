@@ -1,0 +1,1 @@
+export const probe = async () => import('../bridges/relay.js');

@@ -4,7 +4,7 @@ import tseslint from 'typescript-eslint';
 import importX, { createNodeResolver } from 'eslint-plugin-import-x';
 
 /**
- * Which folders of src each one may use, itself included without saying: what is not here is refused. docs/architecture.md
+ * Which folders of src each one may use, besides itself: what is not here is refused. docs/architecture.md
  * says what each of them is for.
  */
 const MAY_USE = {

@@ -1,1 +1,0 @@
-export const probe = async () => import('../bridges/relay.js');

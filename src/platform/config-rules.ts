@@ -1,10 +1,10 @@
 import { accessSync, constants } from 'node:fs';
-import type { Config } from './config';
+import type { Config, ConfigKey } from './config';
 
 type Given = Partial<Config>;
 
 /** Variables that mean something only together: all of them are set, or none. */
-const TOGETHER: readonly (readonly (keyof Config)[])[] = [
+const TOGETHER: readonly (readonly (ConfigKey)[])[] = [
   ['KAFKA_SASL_MECHANISM', 'KAFKA_SASL_USERNAME', 'KAFKA_SASL_PASSWORD'],
   ['TEMPORAL_TLS_CERT_FILE', 'TEMPORAL_TLS_KEY_FILE'],
 ];
@@ -14,7 +14,7 @@ const FILES = [
   'TEMPORAL_TLS_CA_FILE',
   'TEMPORAL_TLS_CERT_FILE',
   'TEMPORAL_TLS_KEY_FILE',
-] as const satisfies readonly (keyof Config)[];
+] as const satisfies readonly (ConfigKey)[];
 
 /**
  * What no single variable can tell: security that is half configured would be silently off, and a file that can't be
@@ -62,7 +62,7 @@ function sharedTopics(config: Given): string[] {
   const names = Object.keys(config).filter((name) => /^TOPIC_/.test(name) && name !== PREFIX);
   const seen = new Map<unknown, string>();
   return names.flatMap((name) => {
-    const topic = config[name as keyof Config];
+    const topic = config[name as ConfigKey];
     const first = seen.get(topic);
     seen.set(topic, first ?? name);
     return first === undefined ? [] : [`${first} and ${name} name the same topic, ${String(topic)}`];

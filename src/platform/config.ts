@@ -2,10 +2,12 @@ import { z } from 'zod';
 import { Currency } from '../contracts/money';
 import { TenantId } from '../contracts/http';
 import { misspelt } from './config-names';
+import { callerPath } from './project';
 import { crossFieldMistakes, isHostAndPort, placeholderIn } from './config-rules';
 import { isCidr } from '../webhooks/addresses';
 import type { Provider } from '../providers/provider';
 import { secretVariable } from '../providers/names';
+import { readProvidersFile } from '../providers/providers-file';
 import { BUILT_IN_PROVIDERS } from '../providers/registry';
 
 /**
@@ -74,10 +76,11 @@ const providerSecrets = ({ title, secret }: Provider) =>
     .transform((secrets) => secrets.join(','))
     .optional()
     .describe(`${title}: ${secret.description}; while it is changed two, comma separated, the new one first`);
+const secretsOf = (providers: readonly Provider[]): [name: string, field: z.ZodType][] =>
+  providers.map((provider) => [secretVariable(provider.name), providerSecrets(provider)]);
 /** One for each provider of the registry. */
-const PROVIDER_SECRETS: object = Object.fromEntries(
-  BUILT_IN_PROVIDERS.map((provider) => [secretVariable(provider.name), providerSecrets(provider)]),
-);
+const PROVIDER_SECRETS: object = Object.fromEntries(secretsOf(BUILT_IN_PROVIDERS));
+const NO_MORE = { providers: [], mistakes: [] };
 const MINUTE = 60_000;
 const HOUR = 60 * MINUTE;
 
@@ -130,6 +133,11 @@ const shape = {
   AUTH_AUDIENCE: text().default('remit').describe('required audience (aud) of bearer tokens'),
 
   // Providers' webhooks
+  PROVIDERS_FILE: text()
+    .optional()
+    .describe(
+      'YAML or JSON file with more providers (docs/providers.md); each has its secret in PROVIDER_SECRET_<NAME>',
+    ),
   ...PROVIDER_SECRETS,
   PROVIDER_SECRET_PAYMENTS: webhookSecrets()
     .optional()
@@ -449,10 +457,14 @@ const shape = {
   ),
 } as const;
 
-export type Config = z.infer<z.ZodObject<typeof shape>> & {
+type Variables = z.infer<z.ZodObject<typeof shape>> & {
   PROVIDER_SECRET_DECARD: string | undefined;
 } & Record<`PROVIDER_SECRET_${string}`, string | undefined>;
-export type ConfigKey = keyof Config;
+export type ConfigKey = keyof Variables;
+export type Config = Variables & {
+  /** Those that remit comes with, and those of PROVIDERS_FILE. */
+  providers: readonly Provider[];
+};
 
 /** Names, descriptions and defaults of every variable, in order: what `.env.example` is generated from. */
 export const CONFIG_FIELDS: readonly { name: string; description: string; fallback: unknown }[] =
@@ -480,12 +492,21 @@ export function loadConfig(env: NodeJS.ProcessEnv, needs: readonly ConfigKey[]):
     if (value !== undefined && value !== '') given[name] = value;
   if (!given['KAFKA_BROKERS'] && given['KAFKA_BROKER']) given['KAFKA_BROKERS'] = given['KAFKA_BROKER'];
 
+  const more =
+    given['PROVIDERS_FILE'] === undefined ? NO_MORE : readProvidersFile(callerPath(given['PROVIDERS_FILE']));
+  const fields: [string, z.ZodType][] = [...Object.entries(shape), ...secretsOf(more.providers)];
   const needed = new Set<string>(needs);
-  const missing = [...needed].filter((name) => given[name] === undefined && isMissed(name, given));
+  // Who needs secrets of providers needs those of the providers that the operator has listed.
+  if (needs.some((name) => name.startsWith('PROVIDER_SECRET_')))
+    secretsOf(more.providers).forEach(([name]) => needed.add(name));
+  const described = new Map(fields);
+  const missing = [...needed].filter(
+    (name) => given[name] === undefined && isMissed(name, described.get(name), given),
+  );
   // One variable at a time: a mistake in one hides none in another, nor what does not go together.
-  const config: Record<string, unknown> = {};
+  const config: Record<string, unknown> = { providers: [...BUILT_IN_PROVIDERS, ...more.providers] };
   const invalid: string[] = [];
-  for (const [name, field] of Object.entries(shape) as [string, z.ZodType][]) {
+  for (const [name, field] of fields) {
     const parsed = field.safeParse(given[name]);
     if (parsed.success) config[name] = parsed.data;
     else if (given[name] !== undefined)
@@ -494,8 +515,14 @@ export function loadConfig(env: NodeJS.ProcessEnv, needs: readonly ConfigKey[]):
       );
   }
   const mistakes = [
-    ...missing.map((name) => `${name} is not set (${describe(name)})`),
-    ...misspelt(Object.keys(given), Object.keys(shape)),
+    ...missing.map(
+      (name) => `${name} is not set (${described.get(name)?.description ?? 'see .env.example'})`,
+    ),
+    ...misspelt(
+      Object.keys(given),
+      fields.map(([name]) => name),
+    ),
+    ...more.mistakes,
     ...invalid,
     ...crossFieldMistakes(config as Partial<Config>),
   ];
@@ -509,15 +536,10 @@ export function loadConfig(env: NodeJS.ProcessEnv, needs: readonly ConfigKey[]):
 }
 
 /** Whether a needed variable that is not set has no default either. Secrets of providers may be waived. */
-function isMissed(name: string, given: Record<string, string>): boolean {
+function isMissed(name: string, field: z.ZodType | undefined, given: Record<string, string>): boolean {
   if (name.startsWith('PROVIDER_SECRET_') && /^(false|0)$/.test(given['PROVIDER_SIGNATURES_REQUIRED'] ?? ''))
     return false;
-  const parsed = (shape as Record<string, z.ZodType>)[name]?.safeParse(undefined);
-  return parsed?.data === undefined;
-}
-
-function describe(name: string): string {
-  return (shape as Record<string, z.ZodType>)[name]?.description ?? 'see .env.example';
+  return field?.safeParse(undefined).data === undefined;
 }
 
 /** Variables that each role can't do without. */

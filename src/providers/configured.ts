@@ -2,7 +2,7 @@ import { createHmac, randomBytes } from 'node:crypto';
 import { isLosslessNumber } from 'lossless-json';
 import { z } from 'zod';
 import type { ProviderStatus } from '../contracts/messages';
-import { minorUnitExponent, parseMajorAmount } from '../contracts/money';
+import { parseMajorAmount } from '../contracts/money';
 import type { ProviderConfiguration } from './configuration';
 import {
   BodyError,
@@ -123,13 +123,7 @@ function amountOf({ fields, amounts }: ProviderConfiguration, json: unknown, cur
   const text = textAt(json, fields.amount);
   if (amounts === 'major') return minorFromMajor(text, currency, fields.amount);
   if (!/^\d{1,15}$/.test(text)) throw new BodyError(fields.amount, 'must be a whole number of minor units');
-  let exponent = 0;
-  try {
-    exponent = minorUnitExponent(currency);
-  } catch {
-    // minorFromProvider says so, with the field's name.
-  }
-  return minorFromProvider(Number(text), currency, exponent, fields.amount);
+  return minorFromProvider(Number(text), currency, undefined, fields.amount);
 }
 
 /** The text around the body is made of what was signed, each place once: an id that reads `{timestamp}` stays one. */

@@ -32,11 +32,6 @@ export function crossFieldMistakes(config: Given): string[] {
     mistakes.push(
       'KAFKA_TLS_CA_FILE is set but KAFKA_TLS is not true: the connection would not be encrypted',
     );
-  const { DATABASE_STATEMENT_TIMEOUT_MS: statementMs, DATABASE_ANSWER_TIMEOUT_MS: answerMs } = config;
-  if (statementMs !== undefined && answerMs !== undefined && answerMs <= statementMs)
-    mistakes.push(
-      'DATABASE_ANSWER_TIMEOUT_MS must be more than DATABASE_STATEMENT_TIMEOUT_MS: the server is to give up first',
-    );
   const { API_BODY_LIMIT_BYTES: bodyBytes, KAFKA_MESSAGE_MAX_BYTES: messageBytes } = config;
   if (bodyBytes !== undefined && messageBytes !== undefined && messageBytes < bodyBytes)
     mistakes.push(
@@ -63,7 +58,7 @@ function sharedTopics(config: Given): string[] {
   const names = Object.keys(config).filter((name) => /^TOPIC_/.test(name) && name !== PREFIX);
   const seen = new Map<unknown, string>();
   return names.flatMap((name) => {
-    const topic = config[name as ConfigKey];
+    const topic = config[name as keyof Config];
     const first = seen.get(topic);
     seen.set(topic, first ?? name);
     return first === undefined ? [] : [`${first} and ${name} name the same topic, ${String(topic)}`];

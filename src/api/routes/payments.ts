@@ -31,6 +31,13 @@ async function create(
   type: PaymentType,
   { deps, caller, body, correlationId, operationId }: Call<undefined, undefined, NewPayment>,
 ): Promise<Answer> {
+  if (!deps.config.providers.some(({ name }) => name === body.provider))
+    throw new RemitError('invalid_request', 'There is no such provider.', [
+      {
+        path: 'provider',
+        message: `must be one of ${deps.config.providers.map(({ name }) => name).join(', ')}`,
+      },
+    ]);
   const payment = await createPayment(deps.database, {
     id: operationId,
     tenantId: caller.tenantId,

@@ -7,13 +7,13 @@ import { createActivities } from '../../../src/activities';
 import type { DeliveryRow } from '../../../src/domain/payments';
 import { DataRefusedError } from '../../../src/domain/money-transaction';
 import { EventSchemas } from '../../../src/domain/event-schemas';
-import { createEventType } from '../../../src/domain/event-types';
+import { eventTypes } from '../../../src/domain/event-types';
 import { createReplay } from '../../../src/domain/replays';
 import { createSubscription } from '../../../src/domain/subscriptions';
 import type { Database } from '../../../src/platform/postgres';
 import { isDatabaseUnavailable } from '../../../src/platform/postgres-errors';
 import { createKeyring } from '../../../src/platform/secrets';
-import { createWebhookClient, type WebhookClient } from '../../../src/platform/webhook-http';
+import { createWebhookClient, type WebhookClient } from '../../../src/webhooks/client';
 import { playedPolicy } from '../../support/deliveries';
 import { chargeback, chargebackOf, orderEventOf, paidOrder, placeOrder } from '../../support/disputes';
 import { createTestSpace, eventually, openTestDatabase, type TestSpace } from '../../support/harness';
@@ -60,7 +60,7 @@ beforeAll(async () => {
     allowedPrivateCidrs: config.WEBHOOK_ALLOWED_PRIVATE_CIDRS,
   });
   subscriptionId = subscription.id;
-  await createEventType(
+  await eventTypes.create(
     db,
     schemas,
     by,

@@ -1,0 +1,223 @@
+import type { Config } from '../platform/config';
+
+export type AttemptGateSettings = Pick<
+  Config,
+  | 'WEBHOOK_CONCURRENT_ATTEMPTS'
+  | 'WEBHOOK_CONCURRENT_PER_SUBSCRIPTION'
+  | 'WEBHOOK_SLOW_AFTER_MS'
+  | 'WEBHOOK_LATER_CAP_MS'
+>;
+
+/** A place for one attempt; given back when it is over. */
+export interface Place {
+  /** @param durationMs how long the subscriber took, which tells slow ones from the others; undefined when not asked. */
+  leave(durationMs: number | undefined): void;
+}
+
+interface Lane {
+  inFlight: number;
+  /** Its last attempt took long, so that each place it has is taken for long. */
+  slow: boolean;
+  /** How long its last attempt took, in milliseconds. */
+  lastMs: number;
+  /** Since when nothing has come to an end while attempts are in flight. */
+  busySince: number;
+  /** When the delivery that was refused last is to come again. */
+  lastTurnAt: number;
+}
+
+interface Waiter {
+  keys: readonly string[];
+  admit(place: Place | undefined): void;
+}
+
+/** A subscriber from which nothing comes back for so long, with all its places taken, is not waited for. */
+const STALLED_AFTER_MS = 250;
+/** Lanes that are asked, when a place becomes free, whether one of theirs fits it. */
+const LANES_ASKED = 32;
+
+/**
+ * Keeps slow subscribers from taking all attempts that one worker makes at a time. A subscription has at most
+ * WEBHOOK_CONCURRENT_PER_SUBSCRIPTION places; once it has been slow, an eighth of that; and all slow ones together at most
+ * half of the worker's places, so that the other half is always there for those that answer. An origin has half of the
+ * places whatever it does: one subscription that hangs does not make its neighbours on the same host wait, who may be
+ * another tenant's. Who is refused comes again later and loses nothing.
+ * Counts are of this process: with n workers, n times as much may be in flight.
+ */
+export class AttemptGate {
+  private readonly lanes = new Map<string, Lane>();
+  private slowInFlight = 0;
+  private readonly perLane: number;
+  private readonly perSlowLane: number;
+  private readonly slowTogether: number;
+  private readonly perOrigin: number;
+  private inFlight = 0;
+  /** Who waits for a place, by subscription; the one that was admitted last is asked last. */
+  private readonly waiting = new Map<string, Waiter[]>();
+
+  constructor(private readonly settings: AttemptGateSettings) {
+    const all = settings.WEBHOOK_CONCURRENT_ATTEMPTS;
+    this.perLane = Math.min(settings.WEBHOOK_CONCURRENT_PER_SUBSCRIPTION, all);
+    this.perSlowLane = Math.max(1, Math.floor(this.perLane / 8));
+    this.slowTogether = Math.max(1, Math.floor(all / 2));
+    this.perOrigin = Math.max(this.perLane, Math.floor(all / 2));
+  }
+
+  /**
+   * A place as soon as there is one, at most one of all of the worker's at a time. Subscriptions that wait are served in
+   * turn, whatever each of them has waiting.
+   * @param keys as for `enter`.
+   * @returns undefined when there is none in time, or the subscription is slow or stalled and has all it may have.
+   */
+  enterSoon(keys: readonly string[], maxWaitMs: number): Promise<Place | undefined> {
+    const own = keys[0]!;
+    if (!this.waiting.has(own)) {
+      const place = this.enterWithinAll(keys);
+      if (place || this.lanes.get(own)?.slow) return Promise.resolve(place);
+    }
+    if (this.isStalled(own)) return Promise.resolve(undefined);
+    return new Promise((resolve) => {
+      const waiter: Waiter = {
+        keys,
+        admit: (place) => {
+          clearTimeout(timer);
+          resolve(place);
+        },
+      };
+      const until = performance.now() + maxWaitMs;
+      const giveUp = () => {
+        if (performance.now() < until && !this.isStalled(own)) {
+          timer = setTimeout(giveUp, Math.min(STALLED_AFTER_MS, maxWaitMs));
+          return;
+        }
+        this.withdraw(own, waiter);
+        resolve(undefined);
+      };
+      let timer = setTimeout(giveUp, Math.min(STALLED_AFTER_MS, maxWaitMs));
+      const queue = this.waiting.get(own);
+      if (queue) queue.push(waiter);
+      else this.waiting.set(own, [waiter]);
+    });
+  }
+
+  /** All its places are taken, and for a while nothing has come back from it: it hangs, or is about to. */
+  private isStalled(own: string): boolean {
+    const lane = this.lanes.get(own);
+    return (
+      lane !== undefined &&
+      lane.inFlight >= this.perLane &&
+      performance.now() - lane.busySince >= STALLED_AFTER_MS
+    );
+  }
+
+  private enterWithinAll(keys: readonly string[]): Place | undefined {
+    return this.inFlight < this.settings.WEBHOOK_CONCURRENT_ATTEMPTS ? this.enter(keys, false) : undefined;
+  }
+
+  private withdraw(own: string, waiter: Waiter): void {
+    const queue = this.waiting.get(own) ?? [];
+    const left = queue.filter((each) => each !== waiter);
+    if (left.length > 0) this.waiting.set(own, left);
+    else this.waiting.delete(own);
+  }
+
+  /** Gives a place that became free to the next subscription that it fits. */
+  private admitNext(): void {
+    let asked = 0;
+    for (const [own, queue] of this.waiting) {
+      if (asked++ === LANES_ASKED) return;
+      const first = queue[0]!;
+      const place = this.enterWithinAll(first.keys);
+      if (!place && !this.lanes.get(own)?.slow) continue;
+      queue.shift();
+      this.waiting.delete(own);
+      if (queue.length > 0) this.waiting.set(own, queue);
+      first.admit(place);
+      if (place) return;
+    }
+  }
+
+  /**
+   * @param keys the subscription's own, and its origin.
+   * @param probing the subscription is only now tried again after a bad time: one attempt of it at a time. Others that
+   *   share its origin are not held up by that.
+   * @returns undefined when one of the lanes, or the slow ones together, have all their places taken.
+   */
+  enter(keys: readonly string[], probing: boolean): Place | undefined {
+    const lanes = keys.map((key) => this.lane(key));
+    const slow = lanes[0]?.slow === true;
+    const own = probing ? 1 : slow ? this.perSlowLane : this.perLane;
+    const full = lanes.some((lane, index) => lane.inFlight >= (index === 0 ? own : this.perOrigin));
+    if (full || (slow && this.slowInFlight >= this.slowTogether)) {
+      this.forget(keys);
+      return undefined;
+    }
+    for (const lane of lanes) {
+      if (lane.inFlight === 0) lane.busySince = performance.now();
+      lane.inFlight++;
+    }
+    if (slow) this.slowInFlight++;
+    this.inFlight++;
+    let left = false;
+    return {
+      leave: (durationMs) => {
+        if (left) return;
+        left = true;
+        if (slow) this.slowInFlight--;
+        this.inFlight--;
+        for (const lane of lanes) {
+          lane.inFlight--;
+          lane.busySince = performance.now();
+          if (durationMs === undefined) continue;
+          lane.lastMs = durationMs;
+          lane.slow = durationMs >= this.settings.WEBHOOK_SLOW_AFTER_MS;
+        }
+        this.forget(keys);
+        this.admitNext();
+      },
+    };
+  }
+
+  /**
+   * In how many milliseconds a delivery that was refused is to come again: no more of them come at a time than there
+   * will be places, so that what waits for one that hangs costs little, however much of it there is. At most
+   * WEBHOOK_LATER_CAP_MS, and spread where that cuts it off.
+   * @param earliestMs but not before.
+   */
+  turn(keys: readonly string[], earliestMs: number): number {
+    const now = performance.now();
+    const capMs = Math.max(earliestMs, this.settings.WEBHOOK_LATER_CAP_MS);
+    let turnMs = earliestMs;
+    for (const key of keys) {
+      const lane = this.lane(key);
+      const eachMs = Math.max(lane.lastMs, lane.inFlight > 0 ? now - lane.busySince : 0);
+      const places = key !== keys[0] ? this.perOrigin : lane.slow ? this.perSlowLane : this.perLane;
+      const spaceMs = eachMs / places;
+      lane.lastTurnAt = Math.min(Math.max(lane.lastTurnAt, now + earliestMs) + spaceMs, now + capMs);
+      turnMs = Math.max(turnMs, lane.lastTurnAt - now);
+    }
+    return turnMs < capMs ? turnMs : capMs * (0.8 + 0.4 * Math.random());
+  }
+
+  private lane(key: string): Lane {
+    let lane = this.lanes.get(key);
+    if (!lane)
+      this.lanes.set(key, (lane = { inFlight: 0, slow: false, lastMs: 0, busySince: 0, lastTurnAt: 0 }));
+    return lane;
+  }
+
+  /** Lanes that say nothing are dropped; of the slow ones, the oldest when there are too many. */
+  private forget(keys: readonly string[]): void {
+    for (const key of keys) {
+      const lane = this.lanes.get(key);
+      if (lane?.inFlight === 0 && !lane.slow && lane.lastTurnAt <= performance.now()) this.lanes.delete(key);
+    }
+    if (this.lanes.size <= MAX_LANES) return;
+    for (const [key, lane] of this.lanes) {
+      if (lane.inFlight === 0) this.lanes.delete(key);
+      if (this.lanes.size <= MAX_LANES) return;
+    }
+  }
+}
+
+const MAX_LANES = 10_000;

@@ -114,5 +114,5 @@ export default tseslint.config(
       ],
     },
   },
-  { files: ['src/cli.ts', 'bench/**/*.ts', 'src/roles/demo*.ts'], rules: { 'no-console': 'off' } },
+  { files: ['src/cli.ts', 'bench/**/*.ts', 'src/demo/demo*.ts'], rules: { 'no-console': 'off' } },
 );

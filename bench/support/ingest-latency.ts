@@ -7,7 +7,7 @@ import { Lifecycle } from '../../src/platform/lifecycle';
 import { createLogger } from '../../src/platform/logging';
 import { createRoleContext } from '../../src/roles/context';
 import { startIngest } from '../../src/roles/ingest';
-import { producePurchases } from '../../src/roles/produce';
+import { producePurchases } from '../../src/operations/produce';
 import type { IngestStage } from './ingest-stage';
 
 const RATE_PER_SECOND = 1_000;

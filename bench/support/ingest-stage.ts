@@ -10,7 +10,7 @@ import { loadConfig, type Config } from '../../src/platform/config';
 import { createKafka, ensureTopics } from '../../src/platform/kafka';
 import { createLogger } from '../../src/platform/logging';
 import { startLocalStack, type LocalStack } from '../../src/roles/local-stack';
-import { purchaseGenerator } from '../../src/roles/purchase-generator';
+import { purchaseGenerator } from '../../src/operations/purchase-generator';
 import type { ChildResult } from './ingest-child';
 import { startScript } from '../../test/support/processes';
 

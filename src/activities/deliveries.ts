@@ -17,14 +17,14 @@ import {
   type LoadedDelivery,
 } from '../domain/deliveries';
 import type { DeliveryRow } from '../domain/payments';
-import { AttemptGate } from '../platform/attempt-gate';
+import { AttemptGate } from '../webhooks/attempt-gate';
 import type { Config } from '../platform/config';
 import type { OutgoingMessage } from '../platform/kafka';
 import type { Logger } from '../platform/logging';
 import { metrics } from '../platform/metrics';
 import type { Database } from '../platform/postgres';
 import type { Keyring } from '../platform/secrets';
-import type { WebhookClient } from '../platform/webhook-http';
+import type { WebhookClient } from '../webhooks/client';
 import {
   GONE,
   healthRules,

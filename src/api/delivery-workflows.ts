@@ -2,7 +2,7 @@ import { WorkflowExecutionAlreadyStartedError, WorkflowNotFoundError } from '@te
 import { RemitError } from '../contracts/errors';
 import { deliveryStart, replayStart } from '../contracts/starts';
 import { SIGNALS, workflowId, WORKFLOWS, type ReplayInput } from '../contracts/workflows';
-import { deliveryPolicyOf } from '../domain/delivery-policy';
+import { deliveryPolicyOf } from '../webhooks/delivery-policy';
 import type { DeliveryRow } from '../domain/payments';
 import type { ApiDeps } from './routes/route';
 import { callTemporal } from './temporal-call';

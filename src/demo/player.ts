@@ -6,8 +6,8 @@ import { workflowId } from '../contracts/workflows';
 import type { Config } from '../platform/config';
 import { headersToStrings, type MessageProducer } from '../platform/kafka';
 import { deadLetterTopic, paymentWebhookTopic } from '../platform/topics';
-import { postSigned } from '../roles/send';
-import { mintToken } from '../roles/token';
+import { postSigned } from '../operations/send';
+import { mintToken } from '../operations/token';
 import type { WebhookReceiver } from './receiver';
 import type { Sample } from './samples';
 

@@ -2,14 +2,14 @@ import { randomUUID } from 'node:crypto';
 import { RemitError } from '../contracts/errors';
 import type { SubscriptionFilter } from '../contracts/webhooks';
 import type { Prisma, Subscription } from '../generated/prisma/client';
-import { AddressRules } from '../platform/addresses';
+import { AddressRules } from '../webhooks/addresses';
 import type { Database } from '../platform/postgres';
 import type { Keyring } from '../platform/secrets';
 import { recordChange, type Actor } from './audit';
 import { afterCursor, NEWEST_FIRST, toPage, type Page } from './pages';
 import { createWithinQuota, requireRoom } from './quota';
 import { requireOneRow, requireVersion, type ExpectedVersions } from './versions';
-import { newWebhookSecret } from './webhook-signature';
+import { newWebhookSecret } from '../webhooks/signature';
 
 /**
  * `active` and `failing` get events. `paused` and `disabled` get none until resumed; their pending deliveries are held.

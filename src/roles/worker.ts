@@ -11,7 +11,7 @@ import { CARRYING_WORKFLOWS, TASK_QUEUES, type TaskQueue } from '../contracts/wo
 import { startConsumer } from '../bridges/consumer';
 import { deadLetterRefused } from '../bridges/dead-letters';
 import { eventDeliveryHandler, type EventDeliveryDeps } from '../bridges/event-deliveries';
-import { deliveryPolicyOf } from '../domain/delivery-policy';
+import { deliveryPolicyOf } from '../webhooks/delivery-policy';
 import type { Config } from '../platform/config';
 import { workflowBundlePath } from '../platform/build-workflow-bundle';
 import { kafkaReadiness } from '../platform/kafka';
@@ -22,7 +22,7 @@ import { openWorkflows } from '../platform/open-workflows';
 import { createKeyring } from '../platform/secrets';
 import { connectTemporalWorker } from '../platform/temporal';
 import { warnOfShortRetention } from '../platform/topic-retention';
-import { createWebhookClient } from '../platform/webhook-http';
+import { createWebhookClient } from '../webhooks/client';
 import { FirstAttempts } from '../webhooks/first-attempts';
 import { startDeliveryWorkflows } from '../webhooks/start-deliveries';
 import type { RoleContext } from './context';

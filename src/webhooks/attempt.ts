@@ -1,10 +1,10 @@
 import type { AttemptRecord, HealthRules, LoadedDelivery } from '../domain/deliveries';
 import type { DeliveryStatus } from '../contracts/webhooks';
-import { signWebhook } from '../domain/webhook-signature';
+import { signWebhook } from './signature';
 import type { Config } from '../platform/config';
 import type { Logger } from '../platform/logging';
 import { metrics } from '../platform/metrics';
-import type { WebhookClient, WebhookResponse } from '../platform/webhook-http';
+import type { WebhookClient, WebhookResponse } from './client';
 
 /** One HTTP request to a subscriber: the same code makes first attempts, in bulk, and those of delivery workflows. */
 

@@ -7,14 +7,14 @@ import {
   type PendingDelivery,
 } from '../domain/deliveries';
 import type { DeliveryRow } from '../domain/payments';
-import { AttemptGate, type AttemptGateSettings } from '../platform/attempt-gate';
+import { AttemptGate, type AttemptGateSettings } from './attempt-gate';
 import { Backoff } from '../platform/backoff';
 import { Coalescer } from '../platform/coalescer';
 import type { Logger } from '../platform/logging';
 import { metrics } from '../platform/metrics';
 import type { Database } from '../platform/postgres';
 import { isDatabaseUnavailable } from '../platform/postgres-errors';
-import type { WebhookClient } from '../platform/webhook-http';
+import type { WebhookClient } from './client';
 import { healthRules, makeAttempt, type AttemptPlan, type MadeAttempt } from './attempt';
 
 /**

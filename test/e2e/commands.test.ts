@@ -12,7 +12,7 @@ import { PROJECT_ROOT } from '../../src/platform/project';
 import { startApi } from '../../src/roles/api';
 import { startBridge } from '../../src/roles/bridge';
 import { startRelay } from '../../src/roles/relay';
-import { mintToken } from '../../src/roles/token';
+import { mintToken } from '../../src/operations/token';
 import { startWorker } from '../../src/roles/worker';
 import {
   createTestSpace,

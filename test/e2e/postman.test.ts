@@ -6,7 +6,7 @@ import { promisify } from 'node:util';
 import { Webhook } from 'standardwebhooks';
 import { SecretRotated } from '../../src/contracts/subscriptions';
 import { PROJECT_ROOT } from '../../src/platform/project';
-import { mintToken } from '../../src/roles/token';
+import { mintToken } from '../../src/operations/token';
 import { TestApi } from '../integration/api/support';
 import { subscriber, type Subscriber } from '../unit/webhooks/subscriber';
 

@@ -5,7 +5,7 @@ import { SubscriptionCreated } from '../../src/contracts/subscriptions';
 import type { Database } from '../../src/platform/postgres';
 import { createTable } from '../../src/platform/table';
 import { connectTemporal } from '../../src/platform/temporal';
-import { mintToken } from '../../src/roles/token';
+import { mintToken } from '../../src/operations/token';
 import { createTestSpace, eventually, freePort, openTestDatabase, type TestSpace } from '../support/harness';
 import { startRole, type Child } from '../support/processes';
 import { PlayedSubscribers } from './arrivals-stage';

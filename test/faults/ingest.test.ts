@@ -10,7 +10,7 @@ import { loadConfig, type Config } from '../../src/platform/config';
 import { createKafka, ensureTopics } from '../../src/platform/kafka';
 import { createLogger } from '../../src/platform/logging';
 import { startLocalStack, type LocalStack } from '../../src/roles/local-stack';
-import { purchaseGenerator } from '../../src/roles/purchase-generator';
+import { purchaseGenerator } from '../../src/operations/purchase-generator';
 import { startScript, type Child } from '../support/processes';
 
 /** REMIT_FAULTS_MESSAGES and REMIT_FAULTS_RATE make it longer: 2,000,000 at 20,000 a second is a hundred seconds. */

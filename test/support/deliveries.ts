@@ -1,7 +1,7 @@
 import { randomUUID } from 'node:crypto';
 import type { DeliveryRef } from '../../src/contracts/workflows';
 import type { HealthRules } from '../../src/domain/deliveries';
-import { deliveryPolicyOf } from '../../src/domain/delivery-policy';
+import { deliveryPolicyOf } from '../../src/webhooks/delivery-policy';
 import { loadConfig } from '../../src/platform/config';
 
 const config = loadConfig({}, []);

@@ -13,7 +13,7 @@ import { createSubscription } from '../../../src/domain/subscriptions';
 import type { Database } from '../../../src/platform/postgres';
 import { isDatabaseUnavailable } from '../../../src/platform/postgres-errors';
 import { createKeyring } from '../../../src/platform/secrets';
-import { createWebhookClient, type WebhookClient } from '../../../src/platform/webhook-http';
+import { createWebhookClient, type WebhookClient } from '../../../src/webhooks/client';
 import { playedPolicy } from '../../support/deliveries';
 import { chargeback, chargebackOf, orderEventOf, paidOrder, placeOrder } from '../../support/disputes';
 import { createTestSpace, eventually, openTestDatabase, type TestSpace } from '../../support/harness';

@@ -4,7 +4,7 @@ import { scopeOf } from '../../../src/api/routes/route';
 import { DeliveryPage } from '../../../src/contracts/subscriptions';
 import { ReplayPage } from '../../../src/contracts/replays';
 import { loadConfig } from '../../../src/platform/config';
-import { mintToken } from '../../../src/roles/token';
+import { mintToken } from '../../../src/operations/token';
 import { withDatabase } from '../../support/shared-stack';
 import { expectProblem, newUser, TestApi, type Reply } from './support';
 import { deliver, tenantOf, type Tenant } from './tenant';

@@ -5,7 +5,7 @@ import type { RawRoute, Route } from '../../../src/api/routes/route';
 import { reconcile } from '../../../src/domain/reconciliation';
 import type { Database } from '../../../src/platform/postgres';
 import { startApi } from '../../../src/roles/api';
-import { mintToken } from '../../../src/roles/token';
+import { mintToken } from '../../../src/operations/token';
 import {
   createTestSpace,
   eventually,

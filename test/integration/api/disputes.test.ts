@@ -5,7 +5,7 @@ import { startApi } from '../../../src/roles/api';
 import { startBridge } from '../../../src/roles/bridge';
 import { startRelay } from '../../../src/roles/relay';
 import { startWorker } from '../../../src/roles/worker';
-import { mintToken } from '../../../src/roles/token';
+import { mintToken } from '../../../src/operations/token';
 import {
   createTestSpace,
   eventually,

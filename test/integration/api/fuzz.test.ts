@@ -4,7 +4,7 @@ import { allRoutes } from '../../../src/api/app';
 import { problemCodes } from '../../../src/api/openapi';
 import type { RawRoute, Route } from '../../../src/api/routes/route';
 import { PROBLEM_STATUS } from '../../../src/contracts/errors';
-import { mintToken } from '../../../src/roles/token';
+import { mintToken } from '../../../src/operations/token';
 import { expectProblem, TestApi, type Reply } from './support';
 
 let api: TestApi;

@@ -6,7 +6,7 @@ import { createKafka, headersToStrings } from '../../../src/platform/kafka';
 import { metrics } from '../../../src/platform/metrics';
 import { paymentWebhookTopic } from '../../../src/platform/topics';
 import { startApi } from '../../../src/roles/api';
-import { sendProviderWebhook } from '../../../src/roles/send';
+import { sendProviderWebhook } from '../../../src/operations/send';
 import { createTestSpace, eventually, runRoles, type TestSpace } from '../../support/harness';
 import { expectProblem, TestApi } from './support';
 

@@ -4,7 +4,7 @@ import { Problem } from '../../../src/contracts/http';
 import { startApi } from '../../../src/roles/api';
 import { startBridge } from '../../../src/roles/bridge';
 import { startRelay } from '../../../src/roles/relay';
-import { mintToken } from '../../../src/roles/token';
+import { mintToken } from '../../../src/operations/token';
 import { startWorker } from '../../../src/roles/worker';
 import { createTestSpace, runRoles, type RunningRoles, type TestSpace } from '../../support/harness';
 

@@ -2,7 +2,7 @@ import type { Database } from '../../../src/platform/postgres';
 import { createSubscription } from '../../../src/domain/subscriptions';
 import { createKeyring } from '../../../src/platform/secrets';
 import { startApi } from '../../../src/roles/api';
-import { mintToken } from '../../../src/roles/token';
+import { mintToken } from '../../../src/operations/token';
 import { chargeback, paidOrder } from '../../support/disputes';
 import {
   createTestSpace,

@@ -1,7 +1,7 @@
 import { randomUUID } from 'node:crypto';
 import { EventConfig, EventType, PublishedEvent } from '../../../src/contracts/events';
 import { SubscriptionCreated } from '../../../src/contracts/subscriptions';
-import { mintToken } from '../../../src/roles/token';
+import { mintToken } from '../../../src/operations/token';
 import { withDatabase } from '../../support/shared-stack';
 import type { Reply, TestApi } from './support';
 

@@ -5,8 +5,8 @@ import { WebhookReceiver } from '../../../src/demo/receiver';
 import { startApi } from '../../../src/roles/api';
 import { startBridge } from '../../../src/roles/bridge';
 import { startRelay } from '../../../src/roles/relay';
-import { sendProviderWebhook } from '../../../src/roles/send';
-import { mintToken } from '../../../src/roles/token';
+import { sendProviderWebhook } from '../../../src/operations/send';
+import { mintToken } from '../../../src/operations/token';
 import { startWorker } from '../../../src/roles/worker';
 import {
   createTestSpace,

@@ -4,7 +4,7 @@ import { claimKey, purgeKeys, releaseKey, storeAnswer, type KeyScope } from '../
 import { createAccount, getAccount, topUp } from '../../../src/domain/accounts';
 import { createOrder } from '../../../src/domain/orders';
 import { createPayment } from '../../../src/domain/payments';
-import { mintToken } from '../../../src/roles/token';
+import { mintToken } from '../../../src/operations/token';
 import { eventually } from '../../support/harness';
 import { CURRENCY, TENANT, userWith } from '../../support/money';
 import { expectProblem, newUser, TestApi, type Reply } from '../api/support';

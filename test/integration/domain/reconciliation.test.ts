@@ -16,7 +16,7 @@ import { metrics } from '../../../src/platform/metrics';
 import type { Database } from '../../../src/platform/postgres';
 import { ensureSchedules } from '../../../src/platform/schedules';
 import { connectTemporal } from '../../../src/platform/temporal';
-import { runReconcile } from '../../../src/roles/reconcile';
+import { runReconcile } from '../../../src/operations/reconcile';
 import { startWorker } from '../../../src/roles/worker';
 import {
   createTestSpace,

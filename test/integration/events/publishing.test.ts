@@ -8,7 +8,7 @@ import { connectTemporal } from '../../../src/platform/temporal';
 import { startApi } from '../../../src/roles/api';
 import { startBridge } from '../../../src/roles/bridge';
 import { startRelay } from '../../../src/roles/relay';
-import { mintToken } from '../../../src/roles/token';
+import { mintToken } from '../../../src/operations/token';
 import { startWorker } from '../../../src/roles/worker';
 import {
   createTestSpace,

@@ -2,7 +2,7 @@ import { randomBytes } from 'node:crypto';
 import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import os from 'node:os';
 import path from 'node:path';
-import { producePurchases } from '../../../src/roles/produce';
+import { producePurchases } from '../../../src/operations/produce';
 import { createTestSpace } from '../../support/harness';
 import { goodPurchase, readAll } from './support';
 

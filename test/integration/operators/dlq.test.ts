@@ -10,7 +10,7 @@ import { createKafka, MessageProducer, type OutgoingMessage } from '../../../src
 import type { Database } from '../../../src/platform/postgres';
 import { rangesOf, readTopic, withAdmin, type StoredMessage } from '../../../src/platform/topic-reader';
 import { paymentWebhookTopic } from '../../../src/platform/topics';
-import { callApi } from '../../../src/roles/api-call';
+import { callApi } from '../../../src/operations/api-call';
 import { startApi } from '../../../src/roles/api';
 import { startBridge } from '../../../src/roles/bridge';
 import {
@@ -21,10 +21,10 @@ import {
   redriveDlq,
   showDlq,
   type DlqAccess,
-} from '../../../src/roles/dlq';
+} from '../../../src/operations/dlq';
 import { startIngest } from '../../../src/roles/ingest';
 import { startRelay } from '../../../src/roles/relay';
-import { mintToken } from '../../../src/roles/token';
+import { mintToken } from '../../../src/operations/token';
 import { startWorker } from '../../../src/roles/worker';
 import {
   createTestSpace,

@@ -8,7 +8,7 @@ import { operateSubscription } from '../../../src/domain/subscription-health';
 import { createSubscription, rotateSecret } from '../../../src/domain/subscriptions';
 import type { Database } from '../../../src/platform/postgres';
 import { createKeyring } from '../../../src/platform/secrets';
-import { createWebhookClient, type WebhookClient } from '../../../src/platform/webhook-http';
+import { createWebhookClient, type WebhookClient } from '../../../src/webhooks/client';
 import { playedPolicy } from '../../support/deliveries';
 import { createTestSpace, openTestDatabase, type TestSpace } from '../../support/harness';
 import { createTimeSkippingEnvironment, workflowBundle } from '../../support/workflow-env';

@@ -14,7 +14,7 @@ import { createSubscription, deleteSubscription, getSubscription } from '../../.
 import type { OutgoingMessage } from '../../../src/platform/kafka';
 import type { Database } from '../../../src/platform/postgres';
 import { createKeyring, Keyring } from '../../../src/platform/secrets';
-import { createWebhookClient, type WebhookClient } from '../../../src/platform/webhook-http';
+import { createWebhookClient, type WebhookClient } from '../../../src/webhooks/client';
 import { playedPolicy, RULES } from '../../support/deliveries';
 import { createTestSpace, eventually, openTestDatabase, type TestSpace } from '../../support/harness';
 import { subscriber, type Subscriber } from '../../unit/webhooks/subscriber';

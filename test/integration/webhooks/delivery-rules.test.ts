@@ -19,7 +19,7 @@ import {
 } from '../../../src/domain/subscriptions';
 import type { Database } from '../../../src/platform/postgres';
 import { createKeyring, Keyring } from '../../../src/platform/secrets';
-import { createWebhookClient, type WebhookClient } from '../../../src/platform/webhook-http';
+import { createWebhookClient, type WebhookClient } from '../../../src/webhooks/client';
 import { playedPolicy } from '../../support/deliveries';
 import { createTestSpace, eventually, openTestDatabase, type TestSpace } from '../../support/harness';
 import { subscriber, type Received, type Subscriber } from '../../unit/webhooks/subscriber';

@@ -17,7 +17,7 @@ import { createKafka, headersToStrings, MessageProducer } from '../../../src/pla
 import { openDatabase, type Database } from '../../../src/platform/postgres';
 import { createKeyring } from '../../../src/platform/secrets';
 import { connectTemporal } from '../../../src/platform/temporal';
-import { createWebhookClient } from '../../../src/platform/webhook-http';
+import { createWebhookClient } from '../../../src/webhooks/client';
 import { playedPolicy } from '../../support/deliveries';
 import { createTestSpace, eventually, type TestSpace } from '../../support/harness';
 import { subscriber, type Subscriber } from '../../unit/webhooks/subscriber';

@@ -8,7 +8,7 @@ import { Authenticator, type AuthConfig } from '../../../src/api/auth';
 import { IssuerKeys } from '../../../src/api/issuer-keys';
 import { RemitError } from '../../../src/contracts/errors';
 import { metrics } from '../../../src/platform/metrics';
-import { mintToken } from '../../../src/roles/token';
+import { mintToken } from '../../../src/operations/token';
 
 const SECRET = 'a-local-key-of-at-least-32-characters';
 const LOCAL: AuthConfig = {

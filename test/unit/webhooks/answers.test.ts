@@ -1,7 +1,7 @@
 import { spawn } from 'node:child_process';
 import net from 'node:net';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { createWebhookClient, type WebhookClient } from '../../../src/platform/webhook-http';
+import { createWebhookClient, type WebhookClient } from '../../../src/webhooks/client';
 import { drips, rawSubscriber, says, saysAndCloses, saysAndResets, type Conduct } from './raw-subscriber';
 import { clientSettings, listen, LOOPBACK, subscriber } from './subscriber';
 

@@ -1,4 +1,4 @@
-import { AttemptGate } from '../../../src/platform/attempt-gate';
+import { AttemptGate } from '../../../src/webhooks/attempt-gate';
 
 const gateOf = (all = 64, perSubscription = 16) =>
   new AttemptGate({

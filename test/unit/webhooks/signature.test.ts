@@ -1,6 +1,6 @@
 import { Webhook } from 'standardwebhooks';
 import { Webhook as SvixWebhook } from 'svix';
-import { newWebhookSecret, signWebhook } from '../../../src/domain/webhook-signature';
+import { newWebhookSecret, signWebhook } from '../../../src/webhooks/signature';
 
 const SECRET = 'whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw';
 const vector = {

@@ -3,10 +3,11 @@ import { subscribe, unsubscribe } from 'node:diagnostics_channel';
 import { Resolver } from 'node:dns';
 import http from 'node:http';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { AddressRules, isCidr, literalAddress } from '../../../src/platform/addresses';
+import { isCidr } from '../../../src/platform/config-rules';
+import { AddressRules, literalAddress } from '../../../src/webhooks/addresses';
 import { loadConfig } from '../../../src/platform/config';
-import type { ResolveAll } from '../../../src/platform/webhook-dns';
-import { createWebhookClient, type WebhookClient } from '../../../src/platform/webhook-http';
+import type { ResolveAll } from '../../../src/webhooks/dns';
+import { createWebhookClient, type WebhookClient } from '../../../src/webhooks/client';
 import table from './ssrf-addresses.json';
 import { clientSettings, listen, LOOPBACK, subscriber } from './subscriber';
 

@@ -1,8 +1,8 @@
 import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import os from 'node:os';
 import path from 'node:path';
-import { createResolver } from '../../../src/platform/webhook-dns';
-import { createWebhookClient, type WebhookClientSettings } from '../../../src/platform/webhook-http';
+import { createResolver } from '../../../src/webhooks/dns';
+import { createWebhookClient, type WebhookClientSettings } from '../../../src/webhooks/client';
 import { dnsServer, type DnsServer } from './dns-server';
 import { clientSettings, LOOPBACK, subscriber } from './subscriber';
 

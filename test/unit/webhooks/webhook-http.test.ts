@@ -3,13 +3,13 @@ import https from 'node:https';
 import net from 'node:net';
 import path from 'node:path';
 import fc from 'fast-check';
-import type { ResolveAll } from '../../../src/platform/webhook-dns';
+import type { ResolveAll } from '../../../src/webhooks/dns';
 import {
   createWebhookClient,
   parseRetryAfter,
   storableText,
   type WebhookClient,
-} from '../../../src/platform/webhook-http';
+} from '../../../src/webhooks/client';
 import { clientSettings, listen, LOOPBACK, subscriber } from './subscriber';
 
 const open: { close(): Promise<void> }[] = [];

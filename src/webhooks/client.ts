@@ -1,11 +1,11 @@
 import { isIPv6 } from 'node:net';
 import type { AttemptOutcome } from '../contracts/webhooks';
 import { AddressRules, literalAddress } from './addresses';
-import type { Config } from './config';
-import { VERSION } from './project';
-import { ConnectTimeoutError, RefusedAddressError, WebhookAgents } from './webhook-agents';
-import { createResolver, type ResolveAll, type ResolverSettings } from './webhook-dns';
-import { exchange } from './webhook-exchange';
+import type { Config } from '../platform/config';
+import { VERSION } from '../platform/project';
+import { ConnectTimeoutError, RefusedAddressError, WebhookAgents } from './agents';
+import { createResolver, type ResolveAll, type ResolverSettings } from './dns';
+import { exchange } from './exchange';
 
 export interface WebhookRequest {
   /** http or https. */

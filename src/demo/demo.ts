@@ -2,17 +2,17 @@ import { randomBytes } from 'node:crypto';
 import { mkdtemp, rm } from 'node:fs/promises';
 import os from 'node:os';
 import path from 'node:path';
-import { Player, type Row } from '../demo/player';
-import { readSamples } from '../demo/samples';
-import { WebhookReceiver } from '../demo/receiver';
+import { Player, type Row } from './player';
+import { readSamples } from './samples';
+import { WebhookReceiver } from './receiver';
 import { Lifecycle } from '../platform/lifecycle';
 import { createLogger } from '../platform/logging';
 import { callerPath, PROJECT_ROOT } from '../platform/project';
 import { createTable } from '../platform/table';
 import { loadConfig, type Config } from '../platform/config';
-import { createRoleContext } from './context';
-import { localAccess } from './local-access';
-import { withoutAddresses, type Endpoints } from './local-stack';
+import { createRoleContext } from '../roles/context';
+import { localAccess } from '../operations/local-access';
+import { withoutAddresses, type Endpoints } from '../roles/local-stack';
 
 interface Target {
   endpoints: Endpoints;
@@ -51,7 +51,7 @@ export async function runDemo(
 }
 
 async function throwAwayTarget(say: (line: string) => void): Promise<Target> {
-  const { startLocalRemit } = await import('./start.js');
+  const { startLocalRemit } = await import('../roles/start.js');
   const dataDir = await mkdtemp(path.join(os.tmpdir(), 'remit-demo-'));
   say('starting a throw-away remit');
   const remit = await startLocalRemit({

@@ -2,7 +2,7 @@ import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { open } from 'node:fs/promises';
 import os from 'node:os';
 import path from 'node:path';
-import { messageLines, readableSize } from '../../../src/roles/message-lines';
+import { messageLines, readableSize } from '../../../src/operations/message-lines';
 
 const folder = mkdtempSync(path.join(os.tmpdir(), 'remit-lines-'));
 const file = path.join(folder, 'messages.txt');

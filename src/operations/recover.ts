@@ -1,7 +1,7 @@
 import path from 'node:path';
 import type { Client, Connection } from '@temporalio/client';
 import { CARRYING_WORKFLOWS, WORKFLOWS } from '../contracts/workflows';
-import { deliveryPolicyOf } from '../domain/delivery-policy';
+import { deliveryPolicyOf } from '../webhooks/delivery-policy';
 import {
   announce,
   countPendingPayments,

@@ -2,7 +2,7 @@ import dns from 'node:dns';
 import { open } from 'node:fs/promises';
 import { isIP } from 'node:net';
 import path from 'node:path';
-import type { Config } from './config';
+import type { Config } from '../platform/config';
 
 /** Resolves a name to all its addresses, as `dns.lookup` does with `all`. */
 export type ResolveAll = (

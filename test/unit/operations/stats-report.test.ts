@@ -1,6 +1,6 @@
 import stringWidth from 'string-width';
-import type { Stats } from '../../../src/roles/stats';
-import { statsReport } from '../../../src/roles/stats-report';
+import type { Stats } from '../../../src/operations/stats';
+import { statsReport } from '../../../src/operations/stats-report';
 
 const HUGE = '99999999999999999999999999999999.9999';
 const LONG_ID = 'product-'.repeat(8);

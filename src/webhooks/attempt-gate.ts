@@ -1,4 +1,4 @@
-import type { Config } from './config';
+import type { Config } from '../platform/config';
 
 export type AttemptGateSettings = Pick<
   Config,

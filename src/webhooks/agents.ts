@@ -3,7 +3,7 @@ import https from 'node:https';
 import type { LookupFunction, Socket } from 'node:net';
 import { LRUCache } from 'lru-cache';
 import type { AddressRules } from './addresses';
-import type { ResolveAll } from './webhook-dns';
+import type { ResolveAll } from './dns';
 
 export class RefusedAddressError extends Error {
   constructor() {

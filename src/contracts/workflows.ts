@@ -216,13 +216,12 @@ export type OrderEventOutcome =
   | 'contradiction'
   | Extract<DeadLetterCode, 'unknown_order' | 'user_mismatch' | 'amount_mismatch' | 'event_conflict'>;
 
-export interface OrderEventResult {
+export interface OrderEventResult extends ToDeliver {
   outcome: OrderEventOutcome;
   status: OrderStatus | null;
   failureCode: string | null;
   /** Until when an event of an unknown order waits for it (ISO 8601). */
   waitUntil: string | null;
-  deliveries: DeliveryRef[];
 }
 
 /** What an order's workflow came to: its last decision, when there was one. */
@@ -279,7 +278,7 @@ export type DisputeEventOutcome =
       'unknown_order' | 'order_not_paid' | 'amount_mismatch' | 'dispute_mismatch' | 'event_conflict'
     >;
 
-export interface DisputeResult {
+export interface DisputeResult extends ToDeliver {
   outcome: DisputeEventOutcome;
   /** The dispute's status afterwards; null when there is none. */
   status: DisputeStatus | null;
@@ -288,7 +287,6 @@ export interface DisputeResult {
   evidenceDueAt: string | null;
   /** Until when an event of an order that is unknown or not paid waits (ISO 8601). */
   waitUntil: string | null;
-  deliveries: DeliveryRef[];
 }
 
 export interface DisputeWorkflowResult {
@@ -333,6 +331,28 @@ export interface DeliveryRef {
   correlationId: string;
 }
 
+/** An event whose deliveries are written and have to be carried out. */
+export interface EventToDeliver {
+  eventId: string;
+  correlationId: string;
+}
+
+/**
+ * What a step has written to be delivered: the deliveries themselves or, where they are more than an answer of an
+ * activity should hold (DELIVERIES_HANDED_OVER_MAX), the events that all of them are of.
+ */
+export interface ToDeliver {
+  deliveries: DeliveryRef[];
+  /** Left out when `deliveries` are all there are. */
+  deliveriesOf?: EventToDeliver[];
+}
+
+/** How far the deliveries of an event have been carried out. */
+export interface EventDeliveriesInput extends EventToDeliver {
+  /** The last subscription whose delivery was seen to; '' at first. */
+  after: string;
+}
+
 export type PaymentStatus = 'pending' | 'succeeded' | 'failed' | 'expired';
 export type OrderStatus = 'NEW' | 'FINISHED' | 'CANCELLED' | 'CHARGED_BACK';
 
@@ -351,7 +371,7 @@ export type SettleOutcome =
   | 'unknown_transaction'
   | Extract<DeadLetterCode, 'amount_mismatch' | 'type_mismatch' | 'event_conflict'>;
 
-export interface SettleResult {
+export interface SettleResult extends ToDeliver {
   outcome: SettleOutcome;
   /** The payment's status afterwards; null when it is unknown. */
   status: PaymentStatus | null;
@@ -361,17 +381,15 @@ export interface SettleResult {
   expiresAt: string | null;
   /** Until when an event of an unknown transaction waits for it (ISO 8601). */
   waitUntil: string | null;
-  deliveries: DeliveryRef[];
 }
 
-export interface PayOrderResult {
+export interface PayOrderResult extends ToDeliver {
   outcome:
     | 'applied'
     | 'duplicate'
     | Extract<DeadLetterCode, 'unknown_order' | 'payment_method_mismatch' | 'event_conflict'>;
   status: OrderStatus | null;
   failureCode: string | null;
-  deliveries: DeliveryRef[];
 }
 
 export interface DeliveryState {
@@ -414,9 +432,8 @@ export interface ReconciliationSummary {
 }
 
 /** One step of the sweeps over overdue payments, then orders. */
-export interface HousekeepingStep {
+export interface HousekeepingStep extends ToDeliver {
   expired: number;
-  deliveries: DeliveryRef[];
   /** To be saved when the deliveries are started; null when nothing was left. */
   position: { job: string; at: string; id: string } | null;
 }

@@ -27,7 +27,7 @@ import { DECIDING_STEP, historyIsLong, refuseWhenFull } from './durable-steps';
 import { Mailbox, type Handling } from './mailbox';
 import { refusalOf } from './refusals';
 import { markStatus } from './search-attributes';
-import { startDeliveries } from './start-deliveries';
+import { deliverAll } from './start-deliveries';
 
 const { settleDispute, expireDispute, loadDispute, submitDisputeEvidence } =
   proxyLocalActivities<DisputeActivities>(DECIDING_STEP);
@@ -137,7 +137,7 @@ function adopt(state: DisputeState, { status, userId, evidenceDueAt }: DisputeRe
 
 async function conclude(state: DisputeState, result: DisputeResult): Promise<void> {
   adopt(state, result);
-  await startDeliveries(result.deliveries);
+  await deliverAll(result);
 }
 
 /** Without a trace in the history: what is certainly too late is refused before it is accepted. */

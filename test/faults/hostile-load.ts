@@ -10,7 +10,7 @@ import { createKafka } from '../../src/platform/kafka';
 import { createLogger } from '../../src/platform/logging';
 import { eachMessage, rangesOf, withAdmin, type StoredMessage } from '../../src/platform/topic-reader';
 import { allTopics, deadLetterTopic } from '../../src/platform/topics';
-import { mintToken } from '../../src/roles/token';
+import { mintToken } from '../../src/operations/token';
 import { produceForeign } from '../support/foreign-producer';
 import { CURRENCY, inspectLedger, TENANT } from '../support/money';
 import { Load } from './hostile/load';
@@ -224,7 +224,7 @@ const TICKETS = FAULTS.flatMap((fault) => Array.from({ length: fault[1] }, () =>
 
 async function injectFaults(): Promise<void> {
   while (faulting) {
-    await sleep(8_000 + random.below(14_000));
+    await sleep(10_000 + random.below(20_000));
     if (!faulting) break;
     const [name, , inject] = random.pick(TICKETS);
     say(`fault: ${name}`);
@@ -359,7 +359,7 @@ async function checkPurchases(letters: Letter[]): Promise<void> {
   const client = createClickHouse(remit.stack.config);
   try {
     const query = async <T>(text: string) =>
-      (await (await client.query({ query: text, format: 'JSONEachRow' })).json<T>()) as T[];
+      (await client.query({ query: text, format: 'JSONEachRow' })).json<T>();
     const rows = Number((await query<{ n: string }>('SELECT count() AS n FROM purchases'))[0]!.n);
     const ids = new Set(
       (await query<{ id: string }>('SELECT DISTINCT toString(id) AS id FROM purchases')).map(({ id }) => id),
@@ -419,6 +419,9 @@ async function main(): Promise<number> {
       WEBHOOK_SCHEDULE_MS: '0,1000,3000,5000,10000',
       WEBHOOK_TIMEOUT_MS: '3000',
       WEBHOOK_CONNECT_TIMEOUT_MS: '1000',
+      // Subscribers that hang or are overloaded are given up while one watches.
+      WEBHOOK_THROTTLE_BASE_MS: '1000',
+      WEBHOOK_THROTTLE_CAP_MS: '5000',
       KAFKA_SESSION_TIMEOUT_MS: '6000',
     },
     ROLES,

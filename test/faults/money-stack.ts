@@ -12,6 +12,8 @@ import { eventually, freePort } from '../support/harness';
 import { startRole, type Child } from '../support/processes';
 
 const ROLES = ['api', 'bridge', 'worker', 'relay'] as const;
+/** How long a role may take to come back on a loaded machine whose servers are being killed. */
+const RESTART_MS = 300_000;
 export type RoleName = (typeof ROLES)[number] | 'ingest';
 
 /**
@@ -77,7 +79,7 @@ export class FaultStack {
       if (this.stopping || this.running.get(role) !== child) return;
       this.restarts += 1;
       this.ended.push(`${role}: code ${child.process.exitCode}, signal ${child.process.signalCode}`);
-      void eventually(() => this.run(role), 60_000).catch(() => undefined);
+      void eventually(() => this.run(role), RESTART_MS).catch(() => undefined);
     });
   }
 
@@ -86,7 +88,7 @@ export class FaultStack {
     const child = this.running.get(role);
     this.running.delete(role);
     await child?.kill();
-    await eventually(() => this.run(role), 60_000);
+    await eventually(() => this.run(role), RESTART_MS);
   }
 
   /** SIGKILL, some time without it, and back with its data. */

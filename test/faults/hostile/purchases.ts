@@ -3,7 +3,7 @@ import path from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Kafka, Producer } from 'kafkajs';
 import { rangesOf, withAdmin } from '../../../src/platform/topic-reader';
-import { purchaseGenerator } from '../../../src/roles/purchase-generator';
+import { purchaseGenerator } from '../../../src/operations/purchase-generator';
 import { craftBatch, recordsOf } from '../../support/record-batches';
 
 const EACH_MS = 1_000;

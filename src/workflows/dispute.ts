@@ -37,7 +37,7 @@ const REFUSALS = {
   unknown_order: 'no order with this id exists',
   order_not_paid: 'the order was not paid, so there is nothing to dispute',
   amount_mismatch: 'the amount is larger than the order or another than before, or the currency differs',
-  dispute_mismatch: 'the dispute is one of another order',
+  dispute_mismatch: 'the dispute is one of another order, or of another provider',
   event_conflict: 'the provider event id was used before with another body',
 } as const;
 

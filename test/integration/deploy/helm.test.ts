@@ -377,7 +377,9 @@ describe('the Helm chart', () => {
       for (const sets of [{}, renamed]) {
         const manifests = renderManifests('production', sets);
         const { data = {} } = find<Manifest>(manifests, 'ConfigMap', '');
-        const names = Object.entries(data).filter(([name]) => /^(TOPIC|KAFKA_GROUP|KAFKA_TOPIC_PREFIX)/.test(name));
+        const names = Object.entries(data).filter(([name]) =>
+          /^(TOPIC|KAFKA_GROUP|KAFKA_TOPIC_PREFIX)/.test(name),
+        );
         const config = loadConfig(Object.fromEntries(names), []);
         const watched = [...groups(manifests, 'bridge'), ...groups(manifests, 'worker-deliveries')];
         const byGroup = (a: Watched, b: Watched) => (String(a.group) < String(b.group) ? -1 : 1);

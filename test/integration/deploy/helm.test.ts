@@ -370,14 +370,16 @@ describe('the Helm chart', () => {
     it('watches the groups and topics that the roles read, also under other names', () => {
       const renamed = {
         'config.KAFKA_GROUP_PREFIX': 'pay',
-        'config.TOPIC_EVENTS': 'published',
+        'config.KAFKA_TOPIC_PREFIX': 'shop.',
         'config.TOPIC_PAYMENT_WEBHOOK_PREFIX': 'hooks.',
         'config.TOPIC_PURCHASES': 'bought',
       };
       for (const sets of [{}, renamed]) {
         const manifests = renderManifests('production', sets);
         const { data = {} } = find<Manifest>(manifests, 'ConfigMap', '');
-        const names = Object.entries(data).filter(([name]) => /^(TOPIC|KAFKA_GROUP)_/.test(name));
+        const names = Object.entries(data).filter(([name]) =>
+          /^(TOPIC|KAFKA_GROUP|KAFKA_TOPIC_PREFIX)/.test(name),
+        );
         const config = loadConfig(Object.fromEntries(names), []);
         const watched = [...groups(manifests, 'bridge'), ...groups(manifests, 'worker-deliveries')];
         const byGroup = (a: Watched, b: Watched) => (String(a.group) < String(b.group) ? -1 : 1);

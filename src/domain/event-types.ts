@@ -1,5 +1,5 @@
 import { RemitError } from '../contracts/errors';
-import { isReservedEventType } from '../contracts/webhooks';
+import { isReservedEventType, RESERVED_EVENT_WORD } from '../contracts/webhooks';
 import { Prisma, type EventType } from '../generated/prisma/client';
 import type { Database } from '../platform/postgres';
 import type { Actor } from './audit';
@@ -91,7 +91,7 @@ async function createEventType(
 ): Promise<EventTypeView> {
   if (isReservedEventType(name))
     throw new RemitError('unprocessable', 'Types that begin like this are remit’s own.', [
-      { path: 'name', message: `${name.split('.', 1)[0]}.* is kept for events of remit itself` },
+      { path: 'name', message: `${RESERVED_EVENT_WORD}.* is kept for events of remit itself` },
     ]);
   await requireSound(schemas, actor.tenantId, fields);
   return resource.create(db, actor, name, fields, maxPerTenant);

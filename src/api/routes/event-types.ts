@@ -38,8 +38,7 @@ export const eventTypeRoutes: Route[] = [
     operationId: 'createEventType',
     tag: 'Event types',
     summary: 'Define a type of events, with the JSON Schema of their data',
-    description:
-      'Names that begin with payment, payout, order, dispute, subscription or webhook are kept for remit’s own events.',
+    description: 'Names that begin with remit. are kept for remit’s own events.',
     access: 'token',
     scope: 'admin',
     body: CreateEventTypeBody,

@@ -408,7 +408,7 @@ describe('a dispute without evidence', () => {
         id: 'sub_of_ends',
         tenantId: TENANT,
         url: 'https://subscriber.example/',
-        eventTypes: ['dispute.expired', 'order.charged_back'],
+        eventTypes: ['remit.dispute.expired', 'remit.order.charged_back'],
         secretCiphertext: Buffer.from(''),
       },
     });
@@ -417,8 +417,8 @@ describe('a dispute without evidence', () => {
     const { outcome, deliveries } = await expireDispute(db, `order-${due.id}`);
     expect(outcome).toBe('applied');
     expect(deliveries.map(({ eventType }) => eventType).sort()).toEqual([
-      'dispute.expired',
-      'order.charged_back',
+      'remit.dispute.expired',
+      'remit.order.charged_back',
     ]);
   });
 });

@@ -87,6 +87,8 @@ export async function startWorker(
     disputeEvidenceDueMs: config.DISPUTE_EVIDENCE_DUE_MS,
     deadLetter: (message) => deadLetterRefused({ reader, producer, config, log }, message),
     deliveryPolicy,
+    startDeliveries: async (deliveries) =>
+      startDeliveryWorkflows(await context.temporal(), deliveries, config.BRIDGE_START_TIMEOUT_MS),
     lookAtWorkflows: async () => openWorkflows(await context.temporal(), CARRYING_WORKFLOWS),
   });
   const codePath = await workflowBundlePath();

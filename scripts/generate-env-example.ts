@@ -171,6 +171,13 @@ export const GENERATED: Record<string, () => string> = {
   '.env.example': renderEnvExample,
   'docs/configuration.md': renderConfigurationDoc,
   'docker-compose.yml': renderCompose,
+  // A chart reads nothing outside its own folder.
+  ...Object.fromEntries(
+    ['alerts.yml', 'alerts-purchases.yml'].map((file) => [
+      `deploy/helm/remit/files/${file}`,
+      () => read(`deploy/prometheus/${file}`),
+    ]),
+  ),
 };
 
 if (require.main === module)

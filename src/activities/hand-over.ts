@@ -1,4 +1,4 @@
-import { DELIVERIES_HANDED_OVER_MAX } from '../contracts/workflow-limits';
+import { DELIVERIES_HANDED_OVER_MAX } from '../contracts/workflows/limits';
 import type { DeliveryRef, ToDeliver } from '../contracts/workflows';
 
 /** What a workflow is told of the deliveries that a step has written, however many there are: see ToDeliver. */

@@ -1,15 +1,8 @@
-import { WorkflowExecutionAlreadyStartedError } from '@temporalio/common';
-import {
-  ParentClosePolicy,
-  proxyActivities,
-  startChild,
-  WorkflowIdReusePolicy,
-  type ActivityOptions,
-} from '@temporalio/workflow';
+import { proxyActivities, type ActivityOptions } from '@temporalio/workflow';
 import type { DeliveryActivities } from '../activities/deliveries';
 import type { EventDeliveryActivities } from '../activities/event-deliveries';
-import { deliveryStart } from '../contracts/starts';
-import { TASK_QUEUES, WORKFLOWS, type DeliveryRef, type ToDeliver } from '../contracts/workflows';
+import { TASK_QUEUES, type DeliveryRef, type ToDeliver } from '../contracts/workflows';
+import { startDelivery } from './start-children';
 
 /** First attempts that one activity makes. */
 const AT_ONCE = 200;
@@ -47,16 +40,4 @@ export async function deliverAll({ deliveries, deliveriesOf = [] }: ToDeliver): 
   await startDeliveries(deliveries);
   for (const event of deliveriesOf)
     for (let after: string | null = ''; after !== null;) after = await deliverEvent({ ...event, after });
-}
-
-async function startDelivery(delivery: DeliveryRef): Promise<void> {
-  try {
-    await startChild(WORKFLOWS.delivery, {
-      ...deliveryStart(delivery),
-      parentClosePolicy: ParentClosePolicy.ABANDON,
-      workflowIdReusePolicy: WorkflowIdReusePolicy.ALLOW_DUPLICATE,
-    });
-  } catch (error) {
-    if (!(error instanceof WorkflowExecutionAlreadyStartedError)) throw error;
-  }
 }

@@ -1,16 +1,13 @@
 import { RemitError } from '../../contracts/errors';
 import { IdParams, uuidOrUndefined } from '../../contracts/http';
-import {
-  CreatePaymentBody,
-  CreatePayoutBody,
-  Payment,
-  PaymentPage,
-  PaymentsQuery,
-} from '../../contracts/payments';
+import { newPaymentBodies, Payment, PaymentPage, PaymentsQuery } from '../../contracts/payments';
 import type { PaymentType } from '../../contracts/messages';
 import { formatMinor, parseMajorAmount } from '../../contracts/money';
 import { createPayment, getPayment, listPayments, type PaymentView } from '../../domain/payments';
+import { ProviderName } from '../../providers/names';
 import { defineRoute, pageLimits, type Answer, type Call, type Route } from './route';
+
+export const { CreatePaymentBody, CreatePayoutBody } = newPaymentBodies(ProviderName.default('decard'));
 
 function paymentOf({ amountMinor, createdAt, expiresAt, settledAt, ...payment }: PaymentView) {
   return {

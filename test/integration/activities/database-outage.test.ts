@@ -7,7 +7,7 @@ import { createActivities } from '../../../src/activities';
 import type { DeliveryRow } from '../../../src/domain/payments';
 import { DataRefusedError } from '../../../src/domain/money-transaction';
 import { EventSchemas } from '../../../src/domain/event-schemas';
-import { createEventType } from '../../../src/domain/event-types';
+import { eventTypes } from '../../../src/domain/event-types';
 import { createReplay } from '../../../src/domain/replays';
 import { createSubscription } from '../../../src/domain/subscriptions';
 import type { Database } from '../../../src/platform/postgres';
@@ -64,7 +64,7 @@ beforeAll(async () => {
     allowedPrivateCidrs: config.WEBHOOK_ALLOWED_PRIVATE_CIDRS,
   });
   subscriptionId = subscription.id;
-  await createEventType(
+  await eventTypes.create(
     db,
     schemas,
     by,

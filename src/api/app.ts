@@ -43,6 +43,13 @@ import {
 } from './routes/route';
 import { deliveryActionRoutes } from './routes/delivery-actions';
 import { replayRoutes } from './routes/replays';
+import { deadLetterRoutes } from './routes/dead-letters';
+import { journalRoutes } from './routes/journal';
+import { reconciliationRoutes } from './routes/reconciliation';
+import { statisticsRoutes } from './routes/statistics';
+import { streamRoutes } from './routes/stream';
+import { systemRoutes } from './routes/system';
+import { timelineRoutes } from './routes/timeline';
 import { subscriptionRoutes } from './routes/subscriptions';
 
 /** Every route of the API, the busiest first: the router tries them in this order. */
@@ -65,6 +72,13 @@ export function allRoutes(): (Route | RawRoute)[] {
     ...eventTypeRoutes,
     ...eventConfigRoutes,
     ...auditRoutes,
+    ...timelineRoutes,
+    ...journalRoutes,
+    ...statisticsRoutes,
+    ...reconciliationRoutes,
+    ...deadLetterRoutes,
+    ...systemRoutes,
+    ...streamRoutes,
     ...docsRoutes,
   ];
   return [...routes, openApiRoute(routes)];
@@ -131,9 +145,10 @@ function uniform(
     const { correlationId } = request.remit;
     const input = parseInput(route, request);
     const header = request.headers['idempotency-key'];
+    const lastEventId = request.get('last-event-id');
     const expected = readIfMatch(route, request.headers['if-match']);
     const answer = await once(deps, { route, header, caller, input }, (operationId) =>
-      route.handle({ deps, caller, correlationId, operationId, expected, ...input } as Call<
+      route.handle({ deps, caller, correlationId, operationId, expected, lastEventId, ...input } as Call<
         never,
         never,
         never
@@ -143,7 +158,8 @@ function uniform(
     response.status(answer.status);
     for (const [name, value] of Object.entries(answer.headers ?? {})) response.setHeader(name, value);
     response.setHeader('Cache-Control', 'no-store');
-    if (answer.body === undefined) response.end();
+    if (answer.write) await answer.write(response);
+    else if (answer.body === undefined) response.end();
     else response.json(answer.body);
   };
   return route.body ? [login, ...limits, onlyJson, readBody, parseBody(route), run] : [login, ...limits, run];

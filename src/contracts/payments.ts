@@ -1,5 +1,5 @@
 import { z } from 'zod';
-import { DecimalAmount, Instant, page, PageQuery, UserId } from './http';
+import { createdTime, DecimalAmount, Instant, page, PageQuery, UserId } from './http';
 import { ProviderName } from '../providers/names';
 import { PaymentType } from './messages';
 import { Currency, MajorAmount } from './money';
@@ -27,6 +27,8 @@ const PaymentStatus = z.enum(['pending', 'succeeded', 'failed', 'expired']);
 export const PaymentsQuery = PageQuery.extend({
   userId: UserId.optional(),
   status: PaymentStatus.optional(),
+  provider: ProviderName.optional(),
+  ...createdTime,
 });
 
 export const Payment = z

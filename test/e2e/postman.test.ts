@@ -50,7 +50,8 @@ async function runCollection(
   const { config } = api.space;
   const variables = {
     baseUrl: api.url,
-    token: await mintToken(config, { subject: 'postman', scopes: ['admin'], expiresInS: 600 }),
+    token: await mintToken(config, { subject: 'postman', scopes: ['admin', 'platform'], expiresInS: 600 }),
+    secondToken: await mintToken(config, { subject: 'second', scopes: ['admin'], expiresInS: 600 }),
     decardSecret: config.PROVIDER_SECRET_DECARD,
     paymentsSecret: config.PROVIDER_SECRET_PAYMENTS,
     subscriberUrl: `${hooks.url}/hook`,

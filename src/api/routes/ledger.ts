@@ -1,6 +1,7 @@
 import { RemitError } from '../../contracts/errors';
 import { AccountParams, Reconciliation, StatementPage } from '../../contracts/accounts';
-import { PageQuery, uuidOrUndefined } from '../../contracts/http';
+import { uuidOrUndefined } from '../../contracts/http';
+import { EntriesQuery } from '../../contracts/journal';
 import { formatMinor } from '../../contracts/money';
 import { reconcile, reconciliationOptions, reconciliationReport } from '../../domain/reconciliation';
 import { listEntries, type StatementEntry } from '../../domain/statements';
@@ -31,7 +32,7 @@ export const ledgerRoutes: Route[] = [
     summary: 'An account’s statement: every movement with the balance after it, newest first',
     access: 'token',
     params: AccountParams,
-    query: PageQuery,
+    query: EntriesQuery,
     responses: { 200: { description: 'A page of entries', schema: StatementPage } },
     problems: ['not_found'],
     async handle({ deps, caller, params, query }) {

@@ -1,5 +1,5 @@
 import type { Client } from '@temporalio/client';
-import type { Request, RequestHandler } from 'express';
+import type { Request, RequestHandler, Response } from 'express';
 import type { z } from 'zod';
 import { RemitError, type ProblemCode } from '../../contracts/errors';
 import type { EventPublisher } from '../../domain/event-publisher';
@@ -60,6 +60,8 @@ export interface RouteDoc {
   access: Access;
   /** The scope that a token needs, where it is not `read` for GET and `write` for everything else. */
   scope?: Scope;
+  /** A second scope that the token needs. */
+  alsoScope?: Scope;
   /** A user may do it only where this variable is true; elsewhere it takes a bearer token with `scope`. */
   usersOnlyIf?: 'USERS_MAY_TOP_UP';
   /** Heeds If-Match against the version in the ETag; `required`: a request without one is refused (428). */
@@ -82,11 +84,15 @@ export interface Caller {
   id: string;
   /** For the audit log: `user:<id>` or `token:<subject>`. */
   actor: string;
+  /** It may see what is of the installation and of no tenant. */
+  platform?: boolean;
 }
 
 export interface Answer {
   status: number;
   body?: unknown;
+  /** In place of a JSON body: writes and ends the response itself; the status and headers are set by then. */
+  write?: (response: Response) => Promise<void>;
   headers?: Record<string, string>;
 }
 
@@ -103,6 +109,8 @@ export interface Call<P, Q, B> {
   operationId: string;
   /** What If-Match allows; any version without it. */
   expected: ExpectedVersions;
+  /** Where a client was that lost its stream of events. */
+  lastEventId: string | undefined;
   params: P;
   query: Q;
   body: B;
@@ -203,8 +211,9 @@ export async function authenticate(
           : await authenticator.userFor(request, scope);
     return { tenantId, id: userId, actor: `user:${userId}` };
   }
-  const { subject, tenantId } = await authenticator.principal(request, scope);
-  return { tenantId, id: subject, actor: `token:${subject}` };
+  const needed = route.alsoScope === undefined ? [scope] : [scope, route.alsoScope];
+  const { subject, tenantId, scopes } = await authenticator.principal(request, ...needed);
+  return { tenantId, id: subject, actor: `token:${subject}`, platform: scopes.has('platform') };
 }
 
 /** Who acts, for the audit log. */

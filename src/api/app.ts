@@ -8,6 +8,7 @@ import express, {
 import helmet from 'helmet';
 import { RemitError } from '../contracts/errors';
 import { Authenticator } from './auth';
+import { DeadLetterDesk } from './dead-letter-desk';
 import { beginRequest, pathOf, refuseRepeatedHeaders } from './context';
 import { once, ReplayedRefusal } from './idempotency';
 import { readAnyJson, readJson, requireJson } from './json-body';
@@ -103,7 +104,9 @@ export function createApp(deps: ApiDeps): Express {
   deps.lifecycle.onStop('close', 'schema threads', () => eventSchemas.close());
   const { KAFKA_MESSAGE_MAX_BYTES: maxBytes } = deps.config;
   const eventPublisher = new EventPublisher(deps.database, eventSchemas, maxBytes);
-  const routeDeps = { ...deps, eventSchemas, eventPublisher };
+  const deadLetters = new DeadLetterDesk(deps);
+  deps.lifecycle.onStop('close', 'reader of dead letters', () => deadLetters.stop());
+  const routeDeps = { ...deps, eventSchemas, eventPublisher, deadLetters };
   const routes = allRoutes();
   for (const path of new Set(routes.map((route) => route.path))) {
     const here = routes.filter((route) => route.path === path);

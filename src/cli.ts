@@ -17,6 +17,7 @@ import * as send from './commands/send';
 import * as start from './commands/start';
 import * as stats from './commands/stats';
 import * as token from './commands/token';
+import * as why from './commands/why';
 import * as worker from './commands/worker';
 import { ConfigError } from './platform/config';
 import { VERSION } from './platform/project';
@@ -36,6 +37,7 @@ const COMMANDS: readonly { register(program: Command): void }[] = [
   token,
   send,
   produce,
+  why,
   stats,
   demo,
   dlq,

@@ -25,6 +25,8 @@ export interface Step {
   until?: string;
   /** Collection variables, each with the expression of `body` that it takes. */
   keep?: Record<string, string>;
+  /** Somebody else than the rest of the run: the variable that has the token. */
+  token?: 'secondToken';
   /** Signs it as a provider does, with the secret in this variable. */
   sign?: SecretVariable;
 }
@@ -91,6 +93,8 @@ export const FLOW: readonly { folder: string; description: string; steps: readon
         keep: { paymentId: 'body.id' },
       },
       { operation: 'getPayment' },
+      { operation: 'getTimeline', name: 'What has happened to the payment, and what will' },
+      { operation: 'search', query: { q: '{{paymentId}}' } },
       { operation: 'listPayments' },
       {
         operation: 'createPayout',
@@ -162,7 +166,45 @@ export const FLOW: readonly { folder: string; description: string; steps: readon
   {
     folder: 'Ledger',
     description: 'What all of it came to.',
-    steps: [{ operation: 'listEntries' }, { operation: 'reconcile' }],
+    steps: [
+      { operation: 'listTenantAccounts', query: { userId: '{{userId}}' } },
+      { operation: 'getTenantAccount' },
+      { operation: 'listEntries' },
+      { operation: 'exportEntries' },
+      { operation: 'listTenantOrders', query: { userId: '{{userId}}' } },
+      { operation: 'getTenantOrder' },
+      {
+        operation: 'listJournalTransactions',
+        query: { reference: 'order:{{orderId}}' },
+        keep: { journalId: 'body.items[0].id' },
+      },
+      { operation: 'getJournalTransaction' },
+      { operation: 'reconcile' },
+    ],
+  },
+  {
+    folder: 'Reconciliation',
+    description:
+      'A run that is kept, and a movement that corrects an account: proposed by one, approved by another (set secondToken to the token of somebody else).',
+    steps: [
+      { operation: 'runReconciliation', keep: { runId: 'body.id' } },
+      { operation: 'listReconciliationRuns' },
+      { operation: 'getReconciliationRun' },
+      {
+        operation: 'proposeCorrection',
+        body: (example) => ({ ...example, accountId: '{{accountId}}' }),
+        keep: { correctionId: 'body.id' },
+      },
+      { operation: 'approveCorrection', token: 'secondToken' },
+      {
+        operation: 'proposeCorrection',
+        name: 'Propose another correction',
+        body: (example) => ({ ...example, accountId: '{{accountId}}' }),
+        keep: { correctionId: 'body.id' },
+      },
+      { operation: 'rejectCorrection' },
+      { operation: 'listCorrections' },
+    ],
   },
   {
     folder: 'Event types',
@@ -302,6 +344,49 @@ export const FLOW: readonly { folder: string; description: string; steps: readon
       { operation: 'listReplays' },
       { operation: 'resumeReplay' },
       { operation: 'cancelReplay' },
+    ],
+  },
+  {
+    folder: 'Statistics',
+    description: 'Figures by time, and what happens now. Purchases need ClickHouse.',
+    steps: [
+      { operation: 'deliveryStatistics' },
+      { operation: 'attemptStatistics' },
+      { operation: 'paymentStatistics' },
+      { operation: 'orderStatistics' },
+      { operation: 'purchaseStatistics' },
+      { operation: 'stream', query: { seconds: '1' } },
+    ],
+  },
+  {
+    folder: 'The installation',
+    description:
+      'With the scope platform. A provider’s webhook of another amount becomes a dead letter, which is looked at, redriven (and comes back, for its amount is still another) and given up.',
+    steps: [
+      { operation: 'getSystem' },
+      { operation: 'listRefusedOutboxRows' },
+      { operation: 'retryRefusedOutboxRows' },
+      { operation: 'discardRefusedOutboxRows' },
+      {
+        operation: 'receiveProviderWebhook',
+        name: 'Take a provider’s webhook of another amount',
+        body: providerWebhook('{{paymentId}}', 99, 'payment'),
+        sign: 'decardSecret',
+      },
+      {
+        operation: 'listDeadLetterTopics',
+        until: 'body.items.some(function (each) { return each.waiting > 0; })',
+        keep: {
+          deadLetterTopic: 'body.items.filter(function (each) { return each.waiting > 0; })[0].topic',
+        },
+      },
+      { operation: 'listDeadLetters', keep: { deadLetterId: 'body.items[0].id' } },
+      { operation: 'getDeadLetter' },
+      {
+        operation: 'redriveDeadLetters',
+        body: () => ({ letters: ['{{deadLetterId}}'] }),
+      },
+      { operation: 'purgeDeadLetters' },
     ],
   },
   {

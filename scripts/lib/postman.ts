@@ -11,7 +11,13 @@ import { beforeScript, checkScript } from './postman-scripts';
 /** Variables of the collection: every `{{name}}` in it is one of these. Those without a description are set by the run. */
 export const POSTMAN_VARIABLES = [
   { key: 'baseUrl', value: 'http://127.0.0.1:8080' },
-  { key: 'token', value: '', description: 'to be set: npm run -s remit -- token --scope admin' },
+  { key: 'token', value: '', description: 'to be set: npm run -s remit -- token --scope admin platform' },
+  {
+    key: 'secondToken',
+    value: '',
+    description:
+      'to be set: npm run -s remit -- token --subject second --scope admin. Approves what the first has proposed',
+  },
   {
     key: 'decardSecret',
     value: '',
@@ -46,9 +52,14 @@ export const POSTMAN_VARIABLES = [
     'deliveryId',
     'otherDeliveryId',
     'replayId',
+    'correctionId',
+    'runId',
   ].map((key) => ({ key, value: '3f6d2c1a-8b4e-4d57-9a10-5c2e7f9b6d31' })),
   { key: 'eventId', value: 'evt_0123456789abcdef' },
   { key: 'subscriptionId', value: 'sub_0123456789abcdef' },
+  { key: 'journalId', value: '1' },
+  { key: 'deadLetterTopic', value: 'payment.webhook.decard.dlq' },
+  { key: 'deadLetterId', value: '0-0' },
 ] as const;
 
 interface Header {
@@ -86,6 +97,12 @@ const PATH_VALUES: Record<string, string> = {
   subscriptions: '{{subscriptionId}}',
   deliveries: '{{deliveryId}}',
   replays: '{{replayId}}',
+  timeline: '{{paymentId}}',
+  'journal-transactions': '{{journalId}}',
+  'reconciliation-runs': '{{runId}}',
+  corrections: '{{correctionId}}',
+  topic: '{{deadLetterTopic}}',
+  letters: '{{deadLetterId}}',
 };
 
 function pathValue({ path }: RouteDoc, step: Step, key: string): string {
@@ -115,6 +132,17 @@ function bodyOf(route: RouteDoc, { body = (example) => example }: Step): unknown
   return body(example as Record<string, unknown>);
 }
 
+/** Null: that of the collection, the bearer token. */
+function authOf({ access }: RouteDoc, { token }: Step): object | null {
+  if (access === 'public') return { type: 'noauth' };
+  return token === undefined ? null : bearerOf(token);
+}
+
+const bearerOf = (variable: string) => ({
+  type: 'bearer',
+  bearer: [{ key: 'token', value: `{{${variable}}}`, type: 'string' }],
+});
+
 function requestOf(request: PostmanRequest, route: RouteDoc, step: Step): object {
   const { url } = request;
   const header = (request.header ?? []).map((each) => ({
@@ -137,8 +165,7 @@ function requestOf(request: PostmanRequest, route: RouteDoc, step: Step): object
     ...(route.body && request.body
       ? { body: { ...request.body, raw: JSON.stringify(bodyOf(route, step), null, 2) } }
       : {}),
-    // Otherwise that of the collection: the bearer token.
-    auth: route.access === 'public' ? { type: 'noauth' } : null,
+    auth: authOf(route, step),
   };
 }
 
@@ -214,7 +241,7 @@ export function usableCollection(
         return itemOf(found.each, found.route, step);
       }),
     })),
-    auth: { type: 'bearer', bearer: [{ key: 'token', value: '{{token}}', type: 'string' }] },
+    auth: bearerOf('token'),
     event: [],
     variable: POSTMAN_VARIABLES,
   };

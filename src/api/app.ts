@@ -9,6 +9,7 @@ import helmet from 'helmet';
 import { RemitError } from '../contracts/errors';
 import { JsonText } from '../contracts/json';
 import { Authenticator } from './auth';
+import { DeadLetterDesk } from './dead-letter-desk';
 import { beginRequest, pathOf, refuseRepeatedHeaders } from './context';
 import { once, ReplayedRefusal } from './idempotency';
 import { readAnyJson, readJson, readJsonKeeping, requireJson } from './json-body';
@@ -44,6 +45,13 @@ import {
 } from './routes/route';
 import { deliveryActionRoutes } from './routes/delivery-actions';
 import { replayRoutes } from './routes/replays';
+import { deadLetterRoutes } from './routes/dead-letters';
+import { journalRoutes } from './routes/journal';
+import { reconciliationRoutes } from './routes/reconciliation';
+import { statisticsRoutes } from './routes/statistics';
+import { streamRoutes } from './routes/stream';
+import { systemRoutes } from './routes/system';
+import { timelineRoutes } from './routes/timeline';
 import { subscriptionRoutes } from './routes/subscriptions';
 
 /** Every route of the API, the busiest first: the router tries them in this order. */
@@ -66,6 +74,13 @@ export function allRoutes(): (Route | RawRoute)[] {
     ...eventTypeRoutes,
     ...eventConfigRoutes,
     ...auditRoutes,
+    ...timelineRoutes,
+    ...journalRoutes,
+    ...statisticsRoutes,
+    ...reconciliationRoutes,
+    ...deadLetterRoutes,
+    ...systemRoutes,
+    ...streamRoutes,
     ...docsRoutes,
   ];
   return [...routes, openApiRoute(routes)];
@@ -90,7 +105,9 @@ export function createApp(deps: ApiDeps): Express {
   deps.lifecycle.onStop('close', 'schema threads', () => eventSchemas.close());
   const { KAFKA_MESSAGE_MAX_BYTES: maxBytes } = deps.config;
   const eventPublisher = new EventPublisher(deps.database, eventSchemas, maxBytes);
-  const routeDeps = { ...deps, eventSchemas, eventPublisher };
+  const deadLetters = new DeadLetterDesk(deps);
+  deps.lifecycle.onStop('close', 'reader of dead letters', () => deadLetters.stop());
+  const routeDeps = { ...deps, eventSchemas, eventPublisher, deadLetters };
   const routes = allRoutes();
   for (const path of new Set(routes.map((route) => route.path))) {
     const here = routes.filter((route) => route.path === path);
@@ -132,9 +149,10 @@ function uniform(
     const { correlationId } = request.remit;
     const input = parseInput(route, request);
     const header = request.headers['idempotency-key'];
+    const lastEventId = request.get('last-event-id');
     const expected = readIfMatch(route, request.headers['if-match']);
     const answer = await once(deps, { route, header, caller, input }, (operationId) =>
-      route.handle({ deps, caller, correlationId, operationId, expected, ...input } as Call<
+      route.handle({ deps, caller, correlationId, operationId, expected, lastEventId, ...input } as Call<
         never,
         never,
         never
@@ -144,7 +162,8 @@ function uniform(
     response.status(answer.status);
     for (const [name, value] of Object.entries(answer.headers ?? {})) response.setHeader(name, value);
     response.setHeader('Cache-Control', 'no-store');
-    sendJson(response, answer.body);
+    if (answer.write) await answer.write(response);
+    else sendJson(response, answer.body);
   };
   return route.body ? [login, ...limits, onlyJson, readBody, parseBody(route), run] : [login, ...limits, run];
 }

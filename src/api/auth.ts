@@ -8,8 +8,11 @@ import type { Config } from '../platform/config';
 import type { Logger } from '../platform/logging';
 import { IssuerKeys } from './issuer-keys';
 
-/** `topup` is for whoever puts money into users' accounts; `admin` includes all of them. */
-export const SCOPES = ['read', 'write', 'topup', 'admin'] as const;
+/**
+ * `topup` is for whoever puts money into users' accounts; `admin` includes it, `read` and `write`, of one tenant. `platform`
+ * is for whoever runs the installation, and sees what is of no tenant: dead letters, the outbox, lag.
+ */
+export const SCOPES = ['read', 'write', 'topup', 'admin', 'platform'] as const;
 export type Scope = (typeof SCOPES)[number];
 
 /** Who calls, as far as a bearer token says. */
@@ -78,12 +81,13 @@ export class Authenticator {
   }
 
   /**
-   * The caller of an operator's route; the token must carry the scope (`admin` includes the others).
+   * The caller of an operator's route; the token must carry all of these scopes (`admin` includes those of a tenant).
    * @throws RemitError unauthenticated, forbidden, or unavailable when the JWKS can't be fetched.
    */
-  async principal(request: Request, scope: Scope): Promise<Principal> {
+  async principal(request: Request, ...scopes: readonly Scope[]): Promise<Principal> {
     const principal = await this.verifyBearer(request);
-    if (!allows(principal, scope)) throw new RemitError('forbidden', `The token lacks the scope ${scope}.`);
+    const lacking = scopes.find((scope) => !allows(principal, scope));
+    if (lacking !== undefined) throw new RemitError('forbidden', `The token lacks the scope ${lacking}.`);
     return principal;
   }
 
@@ -179,7 +183,7 @@ export class Authenticator {
 }
 
 function allows(principal: Principal, scope: Scope): boolean {
-  return principal.scopes.has(scope) || principal.scopes.has('admin');
+  return principal.scopes.has(scope) || (scope !== 'platform' && principal.scopes.has('admin'));
 }
 
 /** What of a failed verification the caller may know: which rule, never key material. */

@@ -16,7 +16,8 @@ export function openApiDocument(routes: readonly RouteDoc[]): OpenApiDocument {
     type: 'http',
     scheme: 'bearer',
     bearerFormat: 'JWT',
-    description: 'Claims sub, tenant, and scope with read, write or admin',
+    description:
+      'Claims sub, tenant, and scope with read, write, topup or admin of the tenant, and platform for what is of the installation',
   });
   registry.registerComponent('securitySchemes', USER_HEADER, {
     type: 'apiKey',
@@ -87,7 +88,7 @@ function pathOf(route: RouteDoc): RouteConfig {
 function securityOf(route: RouteDoc): Record<string, string[]>[] {
   if (route.access === 'public') return [];
   // In OpenAPI 3.1 these are the roles that a caller needs, also where the scheme is not OAuth.
-  const bearer = { [BEARER]: [scopeOf(route)] };
+  const bearer = { [BEARER]: [scopeOf(route), ...(route.alsoScope ? [route.alsoScope] : [])] };
   return route.access === 'user' ? [{ [USER_HEADER]: [] }, bearer] : [bearer];
 }
 

@@ -11,7 +11,7 @@ export function register(program: Command): void {
     .option('--tenant <id>', 'tenant; DEFAULT_TENANT when left out')
     .addOption(
       new Option('--scope <scopes...>', 'what it may do')
-        .choices(['read', 'write', 'topup', 'admin'])
+        .choices(['read', 'write', 'topup', 'admin', 'platform'])
         .default(['read', 'write']),
     )
     .option('--expires-s <seconds>', 'lifetime in seconds', integer, 3_600)

@@ -64,6 +64,9 @@ export const RefundPage = page(Refund, 'RefundPage')
 export const DisputesQuery = PageQuery.extend({
   orderId: Uuid.optional(),
   status: DisputeStatus.optional(),
+  sort: z.enum(['newest', 'due']).default('newest').meta({
+    description: 'due: those that wait for evidence (status opened), the one that is due first at the top',
+  }),
 });
 
 /** Text of several lines: tabs and line ends, but no other control characters. */

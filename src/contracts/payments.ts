@@ -1,5 +1,5 @@
 import { z } from 'zod';
-import { DecimalAmount, Instant, page, PageQuery, UserId } from './http';
+import { cleanText, createdTime, DecimalAmount, Instant, page, PageQuery, UserId } from './http';
 import { PaymentType } from './messages';
 import { Currency, MajorAmount } from './money';
 
@@ -25,6 +25,8 @@ const PaymentStatus = z.enum(['pending', 'succeeded', 'failed', 'expired']);
 export const PaymentsQuery = PageQuery.extend({
   userId: UserId.optional(),
   status: PaymentStatus.optional(),
+  provider: cleanText(64).optional(),
+  ...createdTime,
 });
 
 export const Payment = z
@@ -43,3 +45,4 @@ export const Payment = z
   })
   .meta({ id: 'Payment' });
 export const PaymentPage = page(Payment, 'PaymentPage');
+export type Payment = z.infer<typeof Payment>;

@@ -26,7 +26,7 @@ const API_TIMEOUT_MS = 15_000;
  */
 export async function callApi(
   { api, token }: ApiAccess,
-  method: 'POST' | 'DELETE',
+  method: 'GET' | 'POST' | 'DELETE',
   path: string,
   body?: object,
 ): Promise<Record<string, unknown>> {

@@ -5,6 +5,7 @@ import path from 'node:path';
 import { promisify } from 'node:util';
 import { Webhook } from 'standardwebhooks';
 import { SecretRotated } from '../../src/contracts/subscriptions';
+import { migrateClickHouse } from '../../src/platform/clickhouse-migrations';
 import { PROJECT_ROOT } from '../../src/platform/project';
 import { mintToken } from '../../src/operations/token';
 import { TestApi } from '../integration/api/support';
@@ -23,6 +24,7 @@ beforeAll(async () => {
     subscriber((response) => response.end()),
     mkdtemp(path.join(os.tmpdir(), 'remit-postman-')),
   ]);
+  await migrateClickHouse(api.space.config, api.space.log);
 }, 180_000);
 afterAll(async () => {
   await api?.stop();
@@ -50,7 +52,8 @@ async function runCollection(
   const { config } = api.space;
   const variables = {
     baseUrl: api.url,
-    token: await mintToken(config, { subject: 'postman', scopes: ['admin'], expiresInS: 600 }),
+    token: await mintToken(config, { subject: 'postman', scopes: ['admin', 'platform'], expiresInS: 600 }),
+    secondToken: await mintToken(config, { subject: 'second', scopes: ['admin'], expiresInS: 600 }),
     decardSecret: config.PROVIDER_SECRET_DECARD,
     paymentsSecret: config.PROVIDER_SECRET_PAYMENTS,
     subscriberUrl: `${hooks.url}/hook`,

@@ -1,10 +1,11 @@
 import { RemitError } from '../../contracts/errors';
 import { AccountParams, Reconciliation, StatementPage } from '../../contracts/accounts';
-import { PageQuery, uuidOrUndefined } from '../../contracts/http';
+import { uuidOrUndefined } from '../../contracts/http';
+import { EntriesQuery } from '../../contracts/journal';
 import { formatMinor } from '../../contracts/money';
 import { reconcile, reconciliationOptions, reconciliationReport } from '../../domain/reconciliation';
 import { listEntries, type StatementEntry } from '../../domain/statements';
-import { defineRoute, pageLimits, type Route } from './route';
+import { defineRoute, pageLimits, timeOf, type Route } from './route';
 
 function entryOf({ amountMinor, balanceAfterMinor, createdAt, ...entry }: StatementEntry) {
   return {
@@ -31,7 +32,7 @@ export const ledgerRoutes: Route[] = [
     summary: 'An account’s statement: every movement with the balance after it, newest first',
     access: 'token',
     params: AccountParams,
-    query: PageQuery,
+    query: EntriesQuery,
     responses: { 200: { description: 'A page of entries', schema: StatementPage } },
     problems: ['not_found'],
     async handle({ deps, caller, params, query }) {
@@ -40,6 +41,7 @@ export const ledgerRoutes: Route[] = [
       const page = await listEntries(deps.database, {
         tenantId: caller.tenantId,
         accountId,
+        ...timeOf(query),
         ...pageLimits(query, deps.config, 'text'),
       });
       return { status: 200, body: { items: page.items.map(entryOf), nextCursor: page.nextCursor } };

@@ -5,7 +5,7 @@ import type { PaymentType } from '../../contracts/messages';
 import { formatMinor, parseMajorAmount } from '../../contracts/money';
 import { createPayment, getPayment, listPayments, type PaymentView } from '../../domain/payments';
 import { ProviderName } from '../../providers/names';
-import { defineRoute, pageLimits, type Answer, type Call, type Route } from './route';
+import { defineRoute, pageLimits, timeOf, type Answer, type Call, type Route } from './route';
 
 export const { CreatePaymentBody, CreatePayoutBody } = newPaymentBodies(ProviderName.default('decard'));
 
@@ -80,6 +80,8 @@ function readRoutes(type: PaymentType, tag: string): Route[] {
           type,
           userId: query.userId,
           status: query.status,
+          provider: query.provider,
+          ...timeOf(query),
           ...pageLimits(query, deps.config, 'uuid'),
         });
         return { status: 200, body: { items: page.items.map(paymentOf), nextCursor: page.nextCursor } };

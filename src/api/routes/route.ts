@@ -1,5 +1,6 @@
 import type { Client } from '@temporalio/client';
-import type { Request, RequestHandler } from 'express';
+import type { Request, RequestHandler, Response } from 'express';
+import type { Kafka } from 'kafkajs';
 import type { z } from 'zod';
 import { RemitError, type ProblemCode } from '../../contracts/errors';
 import type { EventPublisher } from '../../domain/event-publisher';
@@ -12,6 +13,7 @@ import type { Logger } from '../../platform/logging';
 import type { OutgoingMessage } from '../../platform/kafka';
 import type { Database } from '../../platform/postgres';
 import type { Authenticator, Scope } from '../auth';
+import type { DeadLetterDesk } from '../dead-letter-desk';
 import type { Keyring } from '../../platform/secrets';
 
 /** What the routes work with. */
@@ -21,6 +23,8 @@ export interface ApiDeps {
   database: Database;
   /** Resolves when all in-sync replicas have the message; rejects with NotQueuedError. */
   producer: { send(message: OutgoingMessage): Promise<void> };
+  /** For what operators read of topics; connects when it is used. */
+  kafka: Kafka;
   /** The Temporal client, connected on first use: for what answers with a workflow's decision. */
   temporal(): Promise<Client>;
   /** Encrypts subscribers' secrets. */
@@ -34,6 +38,8 @@ export interface RouteDeps extends ApiDeps {
   eventSchemas: EventSchemas;
   /** Publishes events; requests share its statements. */
   eventPublisher: EventPublisher;
+  /** Dead letters of every topic. */
+  deadLetters: DeadLetterDesk;
 }
 
 /** `user`: X-User-Id or a token's subject. `token`: a bearer token with the scope. `public`: nobody in particular. */
@@ -60,6 +66,8 @@ export interface RouteDoc {
   access: Access;
   /** The scope that a token needs, where it is not `read` for GET and `write` for everything else. */
   scope?: Scope;
+  /** A second scope that the token needs. */
+  alsoScope?: Scope;
   /** A user may do it only where this variable is true; elsewhere it takes a bearer token with `scope`. */
   usersOnlyIf?: 'USERS_MAY_TOP_UP';
   /** Heeds If-Match against the version in the ETag; `required`: a request without one is refused (428). */
@@ -84,12 +92,16 @@ export interface Caller {
   id: string;
   /** For the audit log: `user:<id>` or `token:<subject>`. */
   actor: string;
+  /** It may see what is of the installation and of no tenant. */
+  platform?: boolean;
 }
 
 export interface Answer {
   status: number;
   /** Sent as JSON; a JsonText as it is. */
   body?: unknown;
+  /** In place of a JSON body: writes and ends the response itself; the status and headers are set by then. */
+  write?: (response: Response) => Promise<void>;
   headers?: Record<string, string>;
 }
 
@@ -106,6 +118,8 @@ export interface Call<P, Q, B> {
   operationId: string;
   /** What If-Match allows; any version without it. */
   expected: ExpectedVersions;
+  /** Where a client was that lost its stream of events. */
+  lastEventId: string | undefined;
   params: P;
   query: Q;
   body: B;
@@ -206,8 +220,9 @@ export async function authenticate(
           : await authenticator.userFor(request, scope);
     return { tenantId, id: userId, actor: `user:${userId}` };
   }
-  const { subject, tenantId } = await authenticator.principal(request, scope);
-  return { tenantId, id: subject, actor: `token:${subject}` };
+  const needed = route.alsoScope === undefined ? [scope] : [scope, route.alsoScope];
+  const { subject, tenantId, scopes } = await authenticator.principal(request, ...needed);
+  return { tenantId, id: subject, actor: `token:${subject}`, platform: scopes.has('platform') };
 }
 
 /** Who acts, for the audit log. */
@@ -234,11 +249,13 @@ export function timeOf({ since, until }: { since?: string | undefined; until?: s
 }
 
 /** What ids of a list's rows are: a cursor with another kind of id was not made by that list. */
-export type IdKind = 'uuid' | 'text' | 'number' | 'attempt';
+export type IdKind = 'uuid' | 'text' | 'number' | 'attempt' | 'place';
 const ID_FORMS = {
   uuid: /^[0-9a-f]{8}-(?:[0-9a-f]{4}-){3}[0-9a-f]{12}$/,
   number: /^\d{1,18}$/,
   attempt: /^\d{1,9}$/,
+  /** Partition and offset. */
+  place: /^\d{1,6}-\d{1,18}$/,
 };
 
 /**

@@ -103,6 +103,7 @@ describe('every route behind a token', () => {
     write: ['read'],
     topup: ['read', 'write'],
     admin: ['read', 'write', 'topup'],
+    platform: ['read', 'write', 'topup', 'admin'],
   } as const;
 
   it('is refused without a token, and to a token with too little scope', async () => {

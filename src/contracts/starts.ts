@@ -4,6 +4,7 @@ import {
   workflowId,
   type DeliveryRef,
   type DisputeWorkflowInput,
+  type LaneInput,
   type ReplayInput,
 } from './workflows';
 
@@ -31,13 +32,27 @@ export function deliveryStart(ref: DeliveryRef) {
   };
 }
 
+/** The workflow of a subscription's lane. */
+export function laneStart(input: LaneInput) {
+  return {
+    workflowId: workflowId.lane(input.subscriptionId),
+    taskQueue: TASK_QUEUES.deliveries,
+    args: [input] as [LaneInput],
+    priority: { fairnessKey: input.subscriptionId.slice(0, FAIRNESS_KEY_MAX) },
+    typedSearchAttributes: new TypedSearchAttributes([{ key: SUBSCRIPTION, value: input.subscriptionId }]),
+  };
+}
+
 /** The workflow of a replay. */
 export function replayStart(input: ReplayInput) {
   return {
     workflowId: workflowId.replay(input.replayId),
     taskQueue: TASK_QUEUES.deliveries,
     args: [input] as [ReplayInput],
-    typedSearchAttributes: new TypedSearchAttributes([{ key: SUBSCRIPTION, value: input.subscriptionId }]),
+    // A retry may be of all of a tenant's subscriptions.
+    typedSearchAttributes: new TypedSearchAttributes(
+      input.subscriptionId === null ? [] : [{ key: SUBSCRIPTION, value: input.subscriptionId }],
+    ),
   };
 }
 

@@ -9,6 +9,7 @@ export const WORKFLOWS = {
   payment: 'paymentWorkflow',
   order: 'orderWorkflow',
   delivery: 'deliveryWorkflow',
+  lane: 'laneWorkflow',
   replay: 'replayWorkflow',
   dispute: 'disputeWorkflow',
   reconciliation: 'reconciliationWorkflow',
@@ -22,6 +23,7 @@ export const CARRYING_WORKFLOWS: readonly string[] = [
   WORKFLOWS.dispute,
   WORKFLOWS.replay,
   WORKFLOWS.delivery,
+  WORKFLOWS.lane,
 ];
 
 /** Ids of the Temporal schedules, and of the workflows that they start. */
@@ -49,6 +51,7 @@ export const workflowId = {
   /** `generation`: how often it was sent again; each time is a workflow of its own. */
   delivery: (eventId: string, subscriptionId: string, generation = 0) =>
     `delivery/${eventId}/${subscriptionId}${generation > 0 ? `/${generation}` : ''}`,
+  lane: (subscriptionId: string) => `lane/${subscriptionId}`,
   replay: (replayId: string) => `replay/${replayId}`,
 } as const;
 
@@ -328,8 +331,8 @@ export interface DeliveryRef {
   attemptsBefore?: number;
   /** Attempts of this generation that were made before the workflow was there; none when left out. */
   attemptsMade?: number;
-  /** How long the subscriber asked to be left alone by the last of them, in milliseconds. */
-  retryAfterMs?: number;
+  /** Until the next attempt, in milliseconds: the rest of a pause that has begun. The schedule's when left out. */
+  waitMs?: number;
   correlationId: string;
 }
 
@@ -375,7 +378,8 @@ export interface PayOrderResult {
 }
 
 export interface DeliveryState {
-  status: 'waiting' | 'attempting' | 'delivered' | 'exhausted' | 'cancelled' | 'held';
+  /** `in_lane`: it waits for its subscription, whose lane attempts it. */
+  status: 'waiting' | 'attempting' | 'delivered' | 'exhausted' | 'cancelled' | 'held' | 'in_lane';
   /** Of all generations. */
   attempts: number;
   maxAttempts: number;
@@ -383,10 +387,34 @@ export interface DeliveryState {
   lastResult: string | null;
 }
 
+export interface LaneInput {
+  subscriptionId: string;
+}
+
+/** What became of one time of sending what was due in a lane. */
+export interface LaneStep {
+  /** When to look again, in milliseconds; null when nothing waits. */
+  waitMs: number | null;
+  /** `work`: something is due. `time`: the next delivery's time. `rest`: the subscriber is left alone. `places`: there was none. */
+  waitsFor: 'work' | 'time' | 'rest' | 'places' | null;
+  delivered: number;
+  failed: number;
+}
+
+export interface LaneState {
+  status: 'sending' | 'waiting';
+  waitsFor: LaneStep['waitsFor'];
+  nextLookAt: string | null;
+  /** By this run of the workflow. */
+  delivered: number;
+  failed: number;
+}
+
 /** A replay as its workflow carries it on; what it replays is in its row. */
 export interface ReplayInput {
   replayId: string;
-  subscriptionId: string;
+  /** Null for a retry of all of a tenant's. */
+  subscriptionId: string | null;
   ratePerSecond: number;
   correlationId: string;
   /** Where it continues; left out at the start. */
@@ -400,6 +428,8 @@ export interface ReplayProgress {
   examined: number;
   replayed: number;
   paused: boolean;
+  /** When the next slice begins (ISO 8601); none at the start. */
+  nextAt?: string;
 }
 
 export interface ReplayState extends ReplayProgress {
@@ -433,7 +463,7 @@ export interface ReplaySweepInput {
   started: number;
   /** The last replay that was looked at. */
   after: { at: string; id: string } | null;
-  /** All of them were: what is left is deliveries. */
+  /** All of them were: what is left is deliveries and lanes. */
   replaysDone?: boolean;
 }
 

@@ -1,5 +1,5 @@
 import { WorkflowExecutionAlreadyStartedError, type Client } from '@temporalio/client';
-import { deliveryStart, disputeStart, replayStart } from '../contracts/starts';
+import { deliveryStart, disputeStart, laneStart, replayStart } from '../contracts/starts';
 import { WORKFLOWS, type DeliveryRef, type ReplayInput } from '../contracts/workflows';
 import type { UnfinishedWork } from '../domain/unfinished-work';
 import type { DeliveryRow } from '../domain/payments';
@@ -60,5 +60,7 @@ function start(client: Client, deliveryPolicy: DeliveryPolicy, work: UnfinishedW
         ...deliveryStart(deliveryPolicy(work.row, work.correlationId ?? work.id)),
         ...again,
       });
+    case 'lane':
+      return client.workflow.start(WORKFLOWS.lane, { ...laneStart({ subscriptionId: work.id }), ...again });
   }
 }

@@ -341,23 +341,16 @@ const shape = {
     .describe('private targets that webhooks may reach, e.g. 127.0.0.1/32; none by default'),
   WEBHOOK_CONCURRENT_ATTEMPTS: int(64, 1, 10_000).describe('delivery attempts in flight in one worker'),
   WEBHOOK_CONCURRENT_PER_SUBSCRIPTION: int(16, 1, 10_000).describe(
-    'of these, for one subscription, and for all subscriptions of one host; an eighth for one that is slow',
+    'of these, for one subscription; an eighth for one that is slow',
   ),
   WEBHOOK_SLOW_AFTER_MS: int(2_000, 10, 60_000).describe(
     'a subscriber whose last answer took this long is slow; the slow ones together get half of the attempts',
   ),
-  WEBHOOK_LATER_BASE_MS: int(500, 10, 60_000).describe(
-    'first pause of a delivery whose subscription has all its attempts in flight; it doubles, with full jitter',
-  ),
-  WEBHOOK_LATER_CAP_MS: int(5 * MINUTE, 100, HOUR).describe('longest such pause'),
   WEBHOOK_THROTTLE_BASE_MS: int(5_000, 100, HOUR).describe(
     'how long a subscription is left alone after a timeout, 429, 502, 503 or 504; it doubles until one succeeds',
   ),
   WEBHOOK_THROTTLE_CAP_MS: int(15 * MINUTE, 100, 24 * HOUR).describe(
     'longest such rest, unless Retry-After asks for more',
-  ),
-  WEBHOOK_ORDERED_POLL_MS: int(MINUTE, 1_000, HOUR).describe(
-    'a delivery that waits for the one before it looks this often, should nobody wake it',
   ),
   WEBHOOK_FAILING_ATTEMPT: int(4, 1, 50).describe(
     'when this many attempts of one delivery failed, its subscription is failing and says so by an event',

@@ -1,6 +1,6 @@
 import { WorkflowExecutionAlreadyStartedError, type Client } from '@temporalio/client';
-import { deliveryStart } from '../contracts/starts';
-import { WORKFLOWS, type DeliveryRef } from '../contracts/workflows';
+import { deliveryStart, laneStart } from '../contracts/starts';
+import { SIGNALS, WORKFLOWS, type DeliveryRef } from '../contracts/workflows';
 
 /** Workflows that are started side by side, for one caller. */
 const SIDE_BY_SIDE = 16;
@@ -32,4 +32,27 @@ async function startOne(client: Client, ref: DeliveryRef, timeoutMs: number): Pr
   } catch (error) {
     if (!(error instanceof WorkflowExecutionAlreadyStartedError)) throw error;
   }
+}
+
+/**
+ * Wakes the workflows of lanes, and starts those that are not there. Idempotent.
+ * @throws what Temporal throws while it is away.
+ */
+export async function wakeLanes(
+  client: Client,
+  subscriptionIds: readonly string[],
+  timeoutMs: number,
+): Promise<void> {
+  for (let from = 0; from < subscriptionIds.length; from += SIDE_BY_SIDE)
+    await Promise.all(
+      subscriptionIds.slice(from, from + SIDE_BY_SIDE).map((subscriptionId) =>
+        client.withDeadline(Date.now() + timeoutMs, () =>
+          client.workflow.signalWithStart(WORKFLOWS.lane, {
+            ...laneStart({ subscriptionId }),
+            signal: SIGNALS.wake,
+            workflowIdReusePolicy: 'ALLOW_DUPLICATE',
+          }),
+        ),
+      ),
+    );
 }

@@ -32,6 +32,8 @@ import {
   type SubscriptionView,
 } from '../../domain/subscriptions';
 import { PublishedEvent } from '../../contracts/events';
+import { countWaiting } from '../../domain/lanes';
+import { tellLane } from '../delivery-workflows';
 import { actorOf, defineRoute, etagOf, given, pageLimits, timeOf, type Route } from './route';
 
 /** Field by field: what the domain adds to a row later does not leave by itself. */
@@ -41,6 +43,7 @@ function subscriptionOf(subscription: SubscriptionView): z.output<typeof Subscri
   return {
     ...{ id, url, eventTypes, description, filter, headerNames, rateLimitPerSecond, ordered },
     ...{ state, stateReason, version },
+    restsUntil: subscription.restsUntil?.toISOString() ?? null,
     stateChangedAt: stateChangedAt.toISOString(),
     createdAt: createdAt.toISOString(),
     updatedAt: updatedAt.toISOString(),
@@ -58,6 +61,9 @@ export function deliveryOf(delivery: DeliveryView): z.output<typeof Delivery> {
     attempts,
     lastStatusCode,
     lastError,
+    nextAttemptAt: delivery.nextAttemptAt?.toISOString() ?? null,
+    waitsFor: delivery.waitsFor,
+    waitsForDeliveryId: delivery.waitsForDeliveryId,
     createdAt: delivery.createdAt.toISOString(),
     finishedAt: delivery.finishedAt?.toISOString() ?? null,
   };
@@ -156,7 +162,12 @@ const manage: Route[] = [
     async handle({ deps, caller, params }) {
       const id = subscriptionId(params.id);
       const subscription = await getSubscription(deps.database, { tenantId: caller.tenantId, id });
-      return { status: 200, body: subscriptionOf(subscription), headers: etagOf(subscription) };
+      const waiting = await countWaiting(deps.database, id);
+      return {
+        status: 200,
+        body: { ...subscriptionOf(subscription), waiting },
+        headers: etagOf(subscription),
+      };
     },
   }),
   defineRoute({
@@ -166,7 +177,7 @@ const manage: Route[] = [
     tag: 'Subscriptions',
     summary: 'Change the given fields of a subscription',
     description:
-      'Holds for events from now on; URL and headers also for deliveries that are pending. Headers are replaced as a whole.',
+      'Holds for events from now on; URL, headers and rate also for deliveries that are pending. A new URL ends the rest of a subscriber that was left alone. Headers are replaced as a whole.',
     access: 'token',
     ifMatch: 'required',
     params: IdParams,
@@ -182,6 +193,7 @@ const manage: Route[] = [
         changes: given(body),
         allowedPrivateCidrs: deps.config.WEBHOOK_ALLOWED_PRIVATE_CIDRS,
       });
+      await tellLane(deps, subscription.id);
       return { status: 200, body: subscriptionOf(subscription), headers: etagOf(subscription) };
     },
   }),
@@ -261,6 +273,7 @@ const manage: Route[] = [
         by,
         expected,
       });
+      await tellLane(deps, params.id);
       return { status: 204 };
     },
   }),

@@ -105,7 +105,7 @@ BEGIN
   IF v_event.fanned_out_at IS NULL THEN
     WITH chosen AS (
       SELECT m.subscription_id
-        FROM matching_subscriptions(v_event.tenant_id, v_event.type, v_event.body::jsonb->'data') m
+        FROM matching_subscriptions(v_event.tenant_id, v_event.type, event_data(v_event.body)) m
        WHERE v_event.only_subscription_id IS NULL AND coalesce(v_config.enabled, true) AND m.subscription_id > p_after
       UNION ALL
       SELECT s.id FROM subscriptions s
@@ -189,7 +189,7 @@ BEGIN
   chosen AS MATERIALIZED (
     SELECT w.id, w.tenant_id, w.type, w.sequence, w.config, m.subscription_id
       FROM waiting w CROSS JOIN LATERAL (
-        SELECT s.subscription_id FROM matching_subscriptions(w.tenant_id, w.type, w.body::jsonb->'data') s
+        SELECT s.subscription_id FROM matching_subscriptions(w.tenant_id, w.type, event_data(w.body)) s
          ORDER BY 1 LIMIT p_limit) AS m
      WHERE w.only_subscription_id IS NULL AND w.enabled
     UNION ALL

@@ -1,6 +1,15 @@
 -- Which subscriptions an event goes to: type patterns and filters. The same rules in TypeScript, for checking what a tenant
 -- sends, are in src/contracts/webhooks.ts.
 
+-- What filters see of an event's body. Numbers are numeric here, as they were written. jsonb holds no NUL and no half of a
+-- surrogate pair; a body may have them, as escapes: for filters they are left out.
+CREATE OR REPLACE FUNCTION event_data(p_body text) RETURNS jsonb LANGUAGE sql IMMUTABLE AS $$
+  SELECT (CASE WHEN p_body ~ '\\u(0000|[dD][89abcdefABCDEF])'
+    THEN regexp_replace(p_body,
+      '(\\\\|\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][cdefCDEF][0-9a-fA-F]{2})|\\u(?:0000|[dD][89abcdefABCDEF][0-9a-fA-F]{2})', '\1', 'g')
+    ELSE p_body END)::jsonb -> 'data'
+$$;
+
 -- The patterns of subscriptions that match an event type: payment.succeeded → {*, payment.succeeded, payment.*}.
 CREATE OR REPLACE FUNCTION event_type_patterns(p_type text) RETURNS text[] LANGUAGE sql IMMUTABLE AS $$
   SELECT ARRAY['*', p_type] || ARRAY(

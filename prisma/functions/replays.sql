@@ -43,7 +43,7 @@ BEGIN
       SELECT p.* FROM page p JOIN subscriptions s ON s.id = r.subscription_id
        WHERE coalesce(p.only_subscription_id = s.id,
                s.event_types && event_type_patterns(p.type)
-               AND (s.filter = '[]' OR filter_matches(s.filter, p.body::jsonb->'data'))
+               AND (s.filter = '[]' OR filter_matches(s.filter, event_data(p.body)))
                AND coalesce((SELECT c.enabled FROM event_configs c
                               WHERE c.tenant_id = r.tenant_id AND c.event_type = p.type), true))
          AND (r.event_types = '{}' OR r.event_types && event_type_patterns(p.type))),
@@ -144,7 +144,7 @@ BEGIN
         LEFT JOIN deliveries d ON d.event_id = p.id AND d.subscription_id = r.subscription_id
        WHERE coalesce(p.only_subscription_id = s.id,
                s.event_types && event_type_patterns(p.type)
-               AND (s.filter = '[]' OR filter_matches(s.filter, p.body::jsonb->'data'))
+               AND (s.filter = '[]' OR filter_matches(s.filter, event_data(p.body)))
                AND coalesce((SELECT c.enabled FROM event_configs c
                               WHERE c.tenant_id = r.tenant_id AND c.event_type = p.type), true))
          AND (r.event_types = '{}' OR r.event_types && event_type_patterns(p.type))

@@ -7,10 +7,11 @@ import express, {
 } from 'express';
 import helmet from 'helmet';
 import { RemitError } from '../contracts/errors';
+import { JsonText } from '../contracts/json';
 import { Authenticator } from './auth';
 import { beginRequest, pathOf, refuseRepeatedHeaders } from './context';
 import { once, ReplayedRefusal } from './idempotency';
-import { readAnyJson, readJson, requireJson } from './json-body';
+import { readAnyJson, readJson, readJsonKeeping, requireJson } from './json-body';
 import { EventPublisher } from '../domain/event-publisher';
 import { EventSchemas } from '../domain/event-schemas';
 import { rateLimits } from './rate-limit';
@@ -144,6 +145,7 @@ function uniform(
     for (const [name, value] of Object.entries(answer.headers ?? {})) response.setHeader(name, value);
     response.setHeader('Cache-Control', 'no-store');
     if (answer.body === undefined) response.end();
+    else if (answer.body instanceof JsonText) response.type('json').send(answer.body.text);
     else response.json(answer.body);
   };
   return route.body ? [login, ...limits, onlyJson, readBody, parseBody(route), run] : [login, ...limits, run];
@@ -180,7 +182,12 @@ const onlyJson: RequestHandler = (request, _response, next) => {
 
 /** Parses the bytes of a body; an empty one counts as `{}`. */
 function parseBody(route: Route): RequestHandler {
-  const parse = route.anyJson ? readAnyJson : (bytes: Buffer) => readJson(bytes).json;
+  const { anyJson, keeps } = route;
+  const parse = keeps
+    ? (bytes: Buffer) => readJsonKeeping(bytes, keeps)
+    : anyJson
+      ? readAnyJson
+      : (bytes: Buffer) => readJson(bytes).json;
   return (request, _response, next) => {
     const bytes: unknown = request.body;
     if (Buffer.isBuffer(bytes)) request.body = bytes.length === 0 ? {} : parse(bytes);

@@ -1,10 +1,10 @@
 import { createHash, randomUUID } from 'node:crypto';
 import type { Pool, PoolClient } from 'pg';
-import stringify from 'safe-stable-stringify';
 import { RemitError } from '../contracts/errors';
-import type { EventMessage, PublishEvent } from '../contracts/events';
+import type { PublishEvent } from '../contracts/events';
+import { JsonText, parseKeeping, saySame } from '../contracts/json';
 import { HEADERS } from '../contracts/messages';
-import { isReservedEventType, TEST_EVENT_TYPE, type WebhookBody } from '../contracts/webhooks';
+import { isReservedEventType, TEST_EVENT_TYPE } from '../contracts/webhooks';
 import { Coalescer } from '../platform/coalescer';
 import { metrics } from '../platform/metrics';
 import type { Database } from '../platform/postgres';
@@ -22,6 +22,35 @@ export interface Published {
   duplicate: boolean;
 }
 
+/** Why an event can't be published, whoever sends it. */
+export type EventFault =
+  'unknown_event_type' | 'reserved_event_type' | 'schema_mismatch' | 'message_too_large';
+interface Mistake {
+  fault: EventFault;
+  path: string;
+  message: string;
+}
+
+/** An event will never be right as it is. */
+export class EventRefused extends RemitError {
+  /** Of the first event that has one. */
+  readonly fault: EventFault;
+
+  constructor(mistakes: readonly [Mistake, ...Mistake[]]) {
+    super(
+      'unprocessable',
+      'The events can’t be published.',
+      mistakes.map(({ path, message }) => ({ path, message })),
+    );
+    this.fault = mistakes[0].fault;
+  }
+}
+
+/** @throws EventRefused when there is a mistake. */
+function requireNone([first, ...others]: readonly Mistake[]): void {
+  if (first) throw new EventRefused([first, ...others]);
+}
+
 /** Names a field of one of the events in an error. */
 type PathOf = (index: number, field: string) => string;
 
@@ -32,9 +61,14 @@ interface Candidate {
   id: string;
   clientId: string | null;
   type: string;
+  /** As subscribers get it. */
   body: string;
+  /** What the publisher said: of type and timestamp (none when it gave none), and of its data's bytes. */
   hash: string;
+  /** EventMessage of src/contracts/events.ts, as text. */
   message: string;
+  timestamp: string | null;
+  data: string;
   onlySubscriptionId: string | null;
   /** Where its client id was in the request, for an error. */
   idPath: string;
@@ -71,8 +105,8 @@ export class EventPublisher {
    * Publishes all of the events or none. Idempotent by client id within the tenant: the same id with the same content is
    * answered as a duplicate and writes nothing. Events without an id are new each time, unless they come under the
    * operation id of an earlier call.
-   * @throws RemitError unprocessable when a type is unknown, remit's own, the data does not satisfy its schema, or an event
-   *   is larger than the message that carries it may be; schema_too_complex when its data can't be checked in time;
+   * @throws EventRefused (unprocessable) when a type is unknown, remit's own, the data does not satisfy its schema, or an
+   *   event is larger than the message that carries it may be; RemitError schema_too_complex when its data can't be checked in time;
    *   conflict when a client id was used with other content.
    */
   async publish(
@@ -121,7 +155,8 @@ export class EventPublisher {
     if (!subscription) throw new RemitError('not_found', 'There is no such subscription.');
     if (subscription.state !== 'active' && subscription.state !== 'failing')
       throw new RemitError('conflict', `The subscription is ${subscription.state} and gets nothing.`);
-    const event = { type: TEST_EVENT_TYPE, data: { subscriptionId, message: 'A test event of remit.' } };
+    const data = JsonText.of({ subscriptionId, message: 'A test event of remit.' });
+    const event = { type: TEST_EVENT_TYPE, data };
     const candidate = candidateOf({ tenantId, correlationId }, eventId(operationId, 0), event, 'id');
     await this.write([{ ...candidate, onlySubscriptionId: subscriptionId }]);
     metrics.eventsPublished.inc({ outcome: 'accepted' });
@@ -151,15 +186,16 @@ export class EventPublisher {
     const types = await Promise.all(names.map((name) => this.types.add({ tenantId, name })));
     const byName = new Map(types.flatMap((type) => (type ? [[type.name, type] as const] : [])));
     const toCheck: { index: number; event: TypedEvent }[] = [];
-    const errors = events.flatMap(({ type, data }, index) => {
+    const errors = events.flatMap(({ type, data }, index): Mistake[] => {
       const path = pathOf(index, 'type');
-      if (isReservedEventType(type)) return [{ path, message: 'is emitted by remit alone' }];
+      if (isReservedEventType(type))
+        return [{ fault: 'reserved_event_type', path, message: 'is emitted by remit alone' }];
       const known = byName.get(type);
-      if (!known) return [{ path, message: 'there is no such event type' }];
+      if (!known) return [{ fault: 'unknown_event_type', path, message: 'there is no such event type' }];
       if (known.schema !== null)
         toCheck.push({
           index,
-          event: { key: `${known.id}:${known.version}`, schema: known.schema, data },
+          event: { key: `${known.id}:${known.version}`, schema: known.schema, data: data.text },
         });
       return [];
     });
@@ -170,8 +206,12 @@ export class EventPublisher {
     );
     for (const [n, { index }] of toCheck.entries())
       for (const { path, message } of checked[n]!)
-        errors.push({ path: pathOf(index, path === '' ? 'data' : `data.${path}`), message });
-    if (errors.length > 0) throw new RemitError('unprocessable', 'The events can’t be published.', errors);
+        errors.push({
+          fault: 'schema_mismatch',
+          path: pathOf(index, path === '' ? 'data' : `data.${path}`),
+          message,
+        });
+    requireNone(errors);
   }
 }
 
@@ -200,21 +240,23 @@ async function lookUpTypes(
 
 /**
  * What the bridge would only dead-letter is not accepted: its key, value and headers are counted as there. A body within
- * its limit may still be too large, as numbers such as 1e20 are written out.
+ * its limit may still be too large, as the message has more around it.
  */
 function requireFitting(
   candidates: readonly Candidate[],
   { correlationId, maxBytes, pathOf }: { correlationId: string; maxBytes: number; pathOf: PathOf },
 ): void {
   const headers = HEADERS.correlationId + correlationId;
-  const errors = candidates
+  const tooLarge = candidates
     .map(({ id, message }, index) => ({ index, bytes: Buffer.byteLength(id + message + headers) }))
-    .filter(({ bytes }) => bytes > maxBytes)
-    .map(({ index, bytes }) => ({
+    .filter(({ bytes }) => bytes > maxBytes);
+  requireNone(
+    tooLarge.map(({ index, bytes }) => ({
+      fault: 'message_too_large',
       path: pathOf(index, 'data'),
       message: `makes a message of ${bytes} bytes, more than ${maxBytes}`,
-    }));
-  if (errors.length > 0) throw new RemitError('unprocessable', 'The events can’t be published.', errors);
+    })),
+  );
 }
 
 /** The id of the nth event of an operation: the same when the operation is repeated. */
@@ -230,25 +272,27 @@ function candidateOf(
   idPath: string,
 ): Candidate {
   const clientId = givenId ?? null;
-  const at = timestamp === undefined ? new Date() : new Date(timestamp);
-  const body: WebhookBody = { type, timestamp: at.toISOString(), data };
-  const message: EventMessage = { id, tenantId, clientId, ...body };
+  const at = new Date(timestamp ?? Date.now()).toISOString();
+  const given = timestamp === undefined ? null : at;
+  // The data stays the publisher's text; the rest is ours.
+  const rest = `"type":${JSON.stringify(type)},"timestamp":"${at}","data":${data.text}}`;
   return {
     tenantId,
     correlationId,
     id,
     clientId,
     type,
-    body: JSON.stringify(body),
-    // What the publisher said: a timestamp that was made here is none of it.
-    hash: createHash('sha256')
-      .update(stringify({ type, data, timestamp: timestamp === undefined ? null : at.toISOString() }) ?? '')
-      .digest('hex'),
-    message: JSON.stringify(message),
+    body: `{${rest}`,
+    hash: `${sha256(JSON.stringify([type, given]))}.${sha256(data.text)}`,
+    message: `${JSON.stringify({ id, tenantId, clientId }).slice(0, -1)},${rest}`,
+    timestamp: given,
+    data: data.text,
     onlySubscriptionId: null,
     idPath,
   };
 }
+
+const sha256 = (text: string): string => createHash('sha256').update(text).digest('hex');
 
 const clash = ({ idPath }: Candidate) =>
   new RemitError('conflict', 'The id was used for an event with other content.', [
@@ -262,7 +306,7 @@ function firstOfEachId(candidates: readonly Candidate[]): Map<Candidate, Candida
     candidates.map((candidate) => {
       if (candidate.clientId === null) return [candidate, candidate];
       const first = byClientId.get(candidate.clientId) ?? candidate;
-      if (first.hash !== candidate.hash) throw clash(candidate);
+      if (!isRepetition(candidate, first)) throw clash(candidate);
       byClientId.set(candidate.clientId, first);
       return [candidate, first];
     }),
@@ -274,12 +318,30 @@ interface Written {
   id: string;
   isNew: boolean;
   hash: string;
+  body: string;
+}
+
+/**
+ * Whether a candidate says what was said before: byte for byte, or at least the same type, timestamp and exact values, as of
+ * a client that writes its JSON anew each time.
+ */
+function isRepetition(
+  { hash, type, timestamp, data }: Candidate,
+  earlier: Pick<Written, 'hash' | 'body'>,
+): boolean {
+  if (hash === earlier.hash) return true;
+  const [head, ofData] = earlier.hash.split('.');
+  if (ofData !== undefined && head !== hash.split('.')[0]) return false;
+  const body = parseKeeping(earlier.body, ['data']) as { type: string; timestamp: string; data: JsonText };
+  // Of events of the former version it is not known whether they came with a timestamp.
+  if (body.type !== type || (timestamp !== null && body.timestamp !== timestamp)) return false;
+  return saySame(body.data.text, data);
 }
 
 /** @throws RemitError conflict when its client id was used with other content. */
 function accepted(candidate: Candidate, written: Written | undefined): Written {
   if (!written) throw new RemitError('unavailable', 'The event is just being deleted; try again.');
-  if (written.hash !== candidate.hash) throw clash(candidate);
+  if (!isRepetition(candidate, written)) throw clash(candidate);
   return written;
 }
 
@@ -295,7 +357,7 @@ const COLUMNS = [
   'onlySubscriptionId',
 ] as const;
 
-/** In the order of tenants and client ids, so that two publications of the same ids wait for each other in one order. */
+/** Numbered in the order given, which is the order of publication. Written in the order of tenants and client ids, so that two publications of the same ids wait for each other in one order. */
 async function writeEvents(
   client: Pick<Pool | PoolClient, 'query'>,
   candidates: readonly Candidate[],
@@ -303,14 +365,15 @@ async function writeEvents(
   const { rows: inserted } = await (client as Pool).query<{ id: string }>({
     name: 'publish_events',
     text: `WITH given AS MATERIALIZED (
-             SELECT * FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[],
-                                  $8::text[], $9::text[])
+             SELECT g.*, nextval('webhook_events_sequence_seq') AS sequence
+               FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[],
+                           $8::text[], $9::text[])
                WITH ORDINALITY AS g (tenant_id, correlation_id, id, client_id, type, body, hash, message,
                                      only_subscription_id, n)),
            inserted AS (
              INSERT INTO webhook_events (id, tenant_id, type, body, correlation_id, source, client_id, payload_hash,
-                                         only_subscription_id, fanned_out_at)
-             SELECT id, tenant_id, type, body, correlation_id, 'api', client_id, hash, only_subscription_id, NULL
+                                         only_subscription_id, fanned_out_at, sequence)
+             SELECT id, tenant_id, type, body, correlation_id, 'api', client_id, hash, only_subscription_id, NULL, sequence
                FROM given ORDER BY tenant_id, client_id, n
              ON CONFLICT DO NOTHING
              RETURNING id),
@@ -324,33 +387,27 @@ async function writeEvents(
   const isNew = new Set(inserted.map(({ id }) => id));
   const known = candidates.filter(({ id }) => !isNew.has(id));
   const earlier = known.length === 0 ? [] : await findEarlier(client, known);
-  return candidates.map(({ tenantId, id, clientId, hash }) => {
-    if (isNew.has(id)) return { id, hash, isNew: true };
+  return candidates.map(({ tenantId, id, clientId, hash, body }) => {
+    if (isNew.has(id)) return { id, hash, body, isNew: true };
     const found = earlier.find(
       (row) => row.tenantId === tenantId && (clientId === null ? row.id === id : row.clientId === clientId),
     );
-    return found && { id: found.id, hash: found.hash, isNew: false };
+    return found && { id: found.id, hash: found.hash, body: found.body, isNew: false };
   });
 }
 
+type EarlierRow = Pick<Candidate, 'tenantId' | 'id' | 'clientId' | 'hash' | 'body'>;
+
 /** A statement of its own: what another transaction has just committed is not in the snapshot of the one before. */
-async function findEarlier(
-  client: Pick<Pool, 'query'>,
-  known: readonly Candidate[],
-): Promise<{ tenantId: string; id: string; clientId: string | null; hash: string }[]> {
-  const { rows } = await client.query<{
-    tenantId: string;
-    id: string;
-    clientId: string | null;
-    hash: string;
-  }>({
+async function findEarlier(client: Pick<Pool, 'query'>, known: readonly Candidate[]): Promise<EarlierRow[]> {
+  const { rows } = await client.query<EarlierRow>({
     name: 'find_earlier_events',
-    text: `SELECT e.tenant_id AS "tenantId", e.id, e.client_id AS "clientId", e.payload_hash AS hash
+    text: `SELECT e.tenant_id AS "tenantId", e.id, e.client_id AS "clientId", e.payload_hash AS hash, e.body
              FROM webhook_events e
              JOIN unnest($1::text[], $2::text[]) AS k (tenant_id, client_id)
                ON e.tenant_id = k.tenant_id AND e.client_id = k.client_id
            UNION
-           SELECT e.tenant_id, e.id, e.client_id, e.payload_hash FROM webhook_events e
+           SELECT e.tenant_id, e.id, e.client_id, e.payload_hash, e.body FROM webhook_events e
             WHERE e.id = ANY($3)`,
     values: [
       known.map(({ tenantId }) => tenantId),

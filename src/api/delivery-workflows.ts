@@ -1,18 +1,20 @@
-import { WorkflowExecutionAlreadyStartedError, WorkflowNotFoundError } from '@temporalio/client';
+import { WorkflowNotFoundError } from '@temporalio/client';
+import type { SignalDefinition } from '@temporalio/common';
 import { RemitError } from '../contracts/errors';
-import { deliveryStart, laneStart, replayStart } from '../contracts/starts';
-import { SIGNALS, workflowId, WORKFLOWS, type ReplayInput } from '../contracts/workflows';
+import { SIGNALS, workflowId, type ReplayInput } from '../contracts/workflows';
 import { hurryInLane } from '../domain/lanes';
 import { deliveryPolicyOf } from '../webhooks/delivery-policy';
 import type { DeliveryRow } from '../domain/payments';
+import { signalLane, signalTryNow, startReplay as start } from '../platform/workflow-starts';
 import type { ApiDeps } from './routes/route';
 import { callTemporal } from './temporal-call';
 
 type Deps = Pick<ApiDeps, 'config' | 'temporal' | 'log' | 'database'>;
 
 /**
- * Has a pending delivery attempted now, in its lane when it waits there; otherwise its workflow is started when none is running, so that a delivery that was opened
- * just before a crash is started by asking again. Idempotent but for the attempt. @returns the workflow's id.
+ * Has a pending delivery attempted now: in its lane when it waits there, otherwise by its workflow, which is started when
+ * none is running, so that a delivery that was opened just before a crash is started by asking again. Idempotent but for
+ * the attempt. @returns the workflow's id.
  */
 export async function tryDeliveryNow(deps: Deps, row: DeliveryRow, correlationId: string): Promise<string> {
   if (await hurryInLane(deps.database, row.deliveryId)) {
@@ -20,19 +22,13 @@ export async function tryDeliveryNow(deps: Deps, row: DeliveryRow, correlationId
     return workflowId.lane(row.subscriptionId);
   }
   const ref = deliveryPolicyOf(deps.config)(row, correlationId);
-  const { workflowId: id } = deliveryStart(ref);
-  await callTemporal(deps, id, (client) =>
-    client.workflow.signalWithStart(WORKFLOWS.delivery, {
-      ...deliveryStart(ref),
-      signal: SIGNALS.tryNow,
-      workflowIdReusePolicy: 'ALLOW_DUPLICATE',
-    }),
-  );
+  const id = workflowId.delivery(ref.eventId, ref.subscriptionId, ref.generation);
+  await callTemporal(deps, id, (client) => signalTryNow(client, ref));
   return id;
 }
 
 /** Signals a workflow. @returns false when none of this id is running. @throws RemitError unavailable. */
-export async function signalWorkflow(deps: Deps, id: string, signal: string): Promise<boolean> {
+export async function signalWorkflow(deps: Deps, id: string, signal: SignalDefinition): Promise<boolean> {
   try {
     await callTemporal(deps, id, (client) => client.workflow.getHandle(id).signal(signal));
     return true;
@@ -44,14 +40,7 @@ export async function signalWorkflow(deps: Deps, id: string, signal: string): Pr
 
 /** Has the workflow of a lane look at what waits; it is started when none is running. @throws RemitError unavailable. */
 export async function wakeLane(deps: Deps, subscriptionId: string): Promise<void> {
-  const start = laneStart({ subscriptionId });
-  await callTemporal(deps, start.workflowId, (client) =>
-    client.workflow.signalWithStart(WORKFLOWS.lane, {
-      ...start,
-      signal: SIGNALS.wake,
-      workflowIdReusePolicy: 'ALLOW_DUPLICATE',
-    }),
-  );
+  await callTemporal(deps, workflowId.lane(subscriptionId), (client) => signalLane(client, subscriptionId));
 }
 
 /** The same for a lane that may have nothing to do; when Temporal can't be reached, what waits is found by the sweep. */
@@ -67,17 +56,9 @@ export async function tellLane(deps: Deps, subscriptionId: string): Promise<void
  * schedule starts it: the replay is written already.
  */
 export async function startReplay(deps: Deps, input: ReplayInput): Promise<void> {
-  const id = workflowId.replay(input.replayId);
   try {
-    await callTemporal(deps, id, (client) =>
-      client.workflow.start(WORKFLOWS.replay, {
-        ...replayStart(input),
-        workflowIdReusePolicy: 'REJECT_DUPLICATE',
-      }),
-    );
+    await callTemporal(deps, workflowId.replay(input.replayId), (client) => start(client, input));
   } catch (error) {
-    if (error instanceof WorkflowExecutionAlreadyStartedError) return;
-    if (error instanceof RemitError && error.code === 'unavailable') return;
-    throw error;
+    if (!(error instanceof RemitError && error.code === 'unavailable')) throw error;
   }
 }

@@ -13,7 +13,7 @@ import { isDatabaseUnavailable } from '../platform/postgres-errors';
 import type { Keyring } from '../platform/secrets';
 import type { FirstAttempts } from '../webhooks/first-attempts';
 import { parseWith, PoisonMessage, type IncomingMessage } from './message';
-import { correlationId } from './payments';
+import { correlationId } from './message-fields';
 
 /** Events that are handed out by one pair of statements, and such pairs at a time. */
 const FAN_OUT_BATCH = 100;

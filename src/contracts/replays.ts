@@ -41,7 +41,7 @@ export const CreateReplayBody = z
 
 const ReplayStatus = z.enum(['running', 'paused', 'done', 'cancelled', 'stopped']);
 export const ReplaysQuery = PageQuery.extend({
-  subscriptionId: cleanText(64).optional(),
+  subscriptionId: cleanText(128).optional(),
   status: ReplayStatus.optional(),
 });
 
@@ -68,11 +68,9 @@ export const ReplayPage = page(Replay, 'ReplayPage');
 
 export const RetryDeliveriesBody = z
   .strictObject({
-    subscriptionId: z
-      .string()
-      .regex(/^[\w-]{1,64}$/, { error: 'not an id of a subscription' })
+    subscriptionId: cleanText(128)
       .optional()
-      .meta({ description: 'all that get events when left out' }),
+      .meta({ description: 'its id or uid; all that get events when left out' }),
     statuses: z
       .array(RetriedStatus)
       .min(1)

@@ -56,6 +56,8 @@ interface LoadedRow extends Omit<LoadedDelivery, 'secrets' | 'headers'> {
   secretCiphertext: Buffer;
   previousSecretCiphertext: Buffer | null;
   previousSecretValidUntil: Date | null;
+  olderSecretCiphertexts: Buffer[];
+  olderSecretsValidUntil: Date[];
   headersCiphertext: Buffer | null;
 }
 
@@ -64,6 +66,8 @@ const LOADED_COLUMNS = `d.id, d.tenant_id AS "tenantId", d.event_id AS "eventId"
        s.secret_ciphertext AS "secretCiphertext", d.status, d.attempts, d.generation,
        s.previous_secret_ciphertext AS "previousSecretCiphertext",
        s.previous_secret_valid_until AS "previousSecretValidUntil",
+       s.older_secret_ciphertexts AS "olderSecretCiphertexts",
+       s.older_secrets_valid_until AS "olderSecretsValidUntil",
        s.headers_ciphertext AS "headersCiphertext", d.in_lane AS "inLane", d.next_attempt_at AS "nextAttemptAt",
        coalesce(keeps_lane(s.ordered, s.rate_limit_per_second, c), false) AS "keepsLane", s.throttled_until AS "throttledUntil",
        s.throttle_level AS "throttleLevel"`;
@@ -73,6 +77,8 @@ function loaded(row: LoadedRow, keyring: Keyring): LoadedDelivery {
     secretCiphertext,
     previousSecretCiphertext: previous,
     previousSecretValidUntil: until,
+    olderSecretCiphertexts: older,
+    olderSecretsValidUntil: olderUntil,
     headersCiphertext,
     ...delivery
   } = row;
@@ -82,6 +88,9 @@ function loaded(row: LoadedRow, keyring: Keyring): LoadedDelivery {
     secrets: (at) => [
       keyring.decrypt(secretCiphertext, context),
       ...(previous && until && until > at ? [keyring.decrypt(previous, context)] : []),
+      ...older
+        .filter((_, index) => olderUntil[index]! > at)
+        .map((ciphertext) => keyring.decrypt(ciphertext, context)),
     ],
     headers: () =>
       headersCiphertext

@@ -67,3 +67,9 @@ function problemOf(text: string): string {
     return text;
   }
 }
+
+/** How a command reaches the API: the local one, with a token signed with AUTH_JWT_SECRET, when left out. */
+export interface ApiOptions {
+  url?: string;
+  token?: string;
+}

@@ -3,9 +3,6 @@ import {
   ApplicationFailure,
   condition,
   continueAsNew,
-  defineQuery,
-  defineSignal,
-  defineUpdate,
   proxyLocalActivities,
   setHandler,
   sleep,
@@ -16,8 +13,8 @@ import {
   SIGNALS,
   UPDATES,
   type DisputeEvent,
-  type DisputeEventOutcome,
   type DisputeResult,
+  type DisputeState,
   type DisputeWorkflowInput,
   type DisputeWorkflowResult,
   type EvidenceInput,
@@ -46,13 +43,6 @@ const CLOCK_PAUSE_MS = 1_000;
 /** A longer wait is made of several: a date may be centuries away. */
 const LONGEST_TIMER_MS = 30 * 24 * 3_600_000;
 
-export interface DisputeState {
-  status: DisputeWorkflowResult['status'];
-  evidenceDueAt: string | null;
-  outcomes: DisputeEventOutcome[];
-  waitingEvents: number;
-}
-
 /**
  * One dispute, from its first chargeback webhook to its end: applies each event in order, waits durably for an order
  * that is not known or not paid yet, expires the dispute when its evidence was due, and takes evidence as an update.
@@ -62,18 +52,14 @@ export async function disputeWorkflow(input: DisputeWorkflowInput): Promise<Disp
   const { disputeId, resume } = input;
   const state: DisputeState = { status: null, evidenceDueAt: null, outcomes: [], waitingEvents: 0 };
   const inbox = new Mailbox(handlingOf(disputeId, state), resume?.carried);
-  setHandler(defineSignal<[DisputeEvent]>(SIGNALS.disputeEvent), (event) => inbox.receive(event));
-  setHandler(defineQuery<DisputeState>(QUERIES.state), () => ({ ...state, waitingEvents: inbox.size }));
-  setHandler(
-    defineUpdate<EvidenceResult, [EvidenceInput]>(UPDATES.submitEvidence),
-    (evidence) => submit(evidence, state),
-    {
-      validator: (_evidence) => {
-        refuseLateEvidence(state);
-        refuseWhenFull();
-      },
+  setHandler(SIGNALS.disputeEvent, (event) => inbox.receive(event));
+  setHandler(QUERIES.dispute, () => ({ ...state, waitingEvents: inbox.size }));
+  setHandler(UPDATES.submitEvidence, (evidence) => submit(evidence, state), {
+    validator: (_evidence) => {
+      refuseLateEvidence(state);
+      refuseWhenFull();
     },
-  );
+  });
   // The first run's first event tells more; a run without one was opened by an update.
   if (resume || inbox.size === 0) adopt(state, await loadDispute({ disputeId }));
   do {

@@ -2,8 +2,6 @@ import {
   ActivityCancellationType,
   condition,
   continueAsNew,
-  defineQuery,
-  defineSignal,
   proxyActivities,
   setHandler,
 } from '@temporalio/workflow';
@@ -31,8 +29,8 @@ const NO_PLACE_MAX_MS = 30_000;
 export async function laneWorkflow(input: LaneInput): Promise<Pick<LaneState, 'delivered' | 'failed'>> {
   let woken = false;
   const state: LaneState = { status: 'sending', waitsFor: null, nextLookAt: null, delivered: 0, failed: 0 };
-  setHandler(defineSignal(SIGNALS.wake), () => void (woken = true));
-  setHandler(defineQuery<LaneState>(QUERIES.state), () => state);
+  setHandler(SIGNALS.wake, () => void (woken = true));
+  setHandler(QUERIES.lane, () => state);
   for (let crowded = 0; ;) {
     if (historyIsLong()) return continueAsNew<typeof laneWorkflow>(input);
     woken = false;

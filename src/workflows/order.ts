@@ -2,8 +2,6 @@ import {
   allHandlersFinished,
   condition,
   continueAsNew,
-  defineSignal,
-  defineUpdate,
   proxyLocalActivities,
   setHandler,
 } from '@temporalio/workflow';
@@ -12,15 +10,11 @@ import type { OrderActivities } from '../activities/orders';
 import {
   SIGNALS,
   UPDATES,
-  type OrderEvent,
   type OrderEventResult,
   type OrderMessage,
   type OrderWorkflowInput,
   type OrderWorkflowResult,
-  type PaymentRequest,
   type PayOrderResult,
-  type RefundInput,
-  type RefundResult,
 } from '../contracts/workflows';
 import { DECIDING_STEP, refuseWhenFull } from './durable-steps';
 import { Mailbox, type Handling } from './mailbox';
@@ -55,13 +49,13 @@ export async function orderWorkflow(input: OrderWorkflowInput): Promise<OrderWor
     handlingOf(input, state, () => starting.size > 0),
     resume?.carried,
   );
-  setHandler(defineSignal<[PaymentRequest]>(SIGNALS.paymentRequest), (request) => inbox.receive({ request }));
-  setHandler(defineSignal<[OrderEvent]>(SIGNALS.orderEvent), (event) => inbox.receive({ event }));
+  setHandler(SIGNALS.paymentRequest, (request) => inbox.receive({ request }));
+  setHandler(SIGNALS.orderEvent, (event) => inbox.receive({ event }));
   let refunds = 0;
   // Somebody waits for a refund: it goes past what waits in the inbox, and is answered when the money is decided. Its
   // deliveries are started in the same workflow task, and the run goes on until they are.
   setHandler(
-    defineUpdate<RefundResult, [RefundInput]>(UPDATES.refund),
+    UPDATES.refund,
     async (asked) => {
       refunds += 1;
       const { deliveries, ...result } = await refundOrder(asked);

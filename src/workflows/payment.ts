@@ -2,8 +2,6 @@ import {
   allHandlersFinished,
   condition,
   continueAsNew,
-  defineQuery,
-  defineSignal,
   proxyLocalActivities,
   setHandler,
 } from '@temporalio/workflow';
@@ -12,10 +10,10 @@ import {
   QUERIES,
   SIGNALS,
   type ExpirePaymentInput,
+  type PaymentState,
   type PaymentWorkflowInput,
   type PaymentWorkflowResult,
   type ProviderEvent,
-  type SettleOutcome,
   type SettleResult,
 } from '../contracts/workflows';
 import { DECIDING_STEP } from './durable-steps';
@@ -33,14 +31,6 @@ const REFUSALS = {
   type_mismatch: 'provider or type differ from the transaction',
   event_conflict: 'the provider event id was used before with another body',
 } as const;
-
-export interface PaymentState {
-  status: PaymentWorkflowResult['status'];
-  /** What became of each event of this run, in order. */
-  outcomes: SettleOutcome[];
-  waitingEvents: number;
-  expiresAt: string | null;
-}
 
 /** What a run knows of its payment. */
 interface Run extends Omit<PaymentState, 'waitingEvents'> {
@@ -61,8 +51,8 @@ export async function paymentWorkflow(input: PaymentWorkflowInput): Promise<Paym
     known: resume?.known ?? null,
   };
   const inbox = new Mailbox(handlingOf(input, run), resume?.carried);
-  setHandler(defineSignal<[ProviderEvent]>(SIGNALS.providerEvent), (event) => inbox.receive(event));
-  setHandler(defineQuery<PaymentState>(QUERIES.state), () => {
+  setHandler(SIGNALS.providerEvent, (event) => inbox.receive(event));
+  setHandler(QUERIES.payment, () => {
     const { status, outcomes, expiresAt } = run;
     return { status, outcomes, expiresAt, waitingEvents: inbox.size };
   });

@@ -1,14 +1,7 @@
-import { WorkflowExecutionAlreadyStartedError } from '@temporalio/common';
-import {
-  ParentClosePolicy,
-  proxyActivities,
-  startChild,
-  WorkflowIdReusePolicy,
-  type ActivityOptions,
-} from '@temporalio/workflow';
+import { proxyActivities, type ActivityOptions } from '@temporalio/workflow';
 import type { DeliveryActivities } from '../activities/deliveries';
-import { deliveryStart } from '../contracts/starts';
-import { TASK_QUEUES, WORKFLOWS, type DeliveryRef } from '../contracts/workflows';
+import { TASK_QUEUES, type DeliveryRef } from '../contracts/workflows';
+import { startDelivery } from './start-children';
 
 /** First attempts that one activity makes. */
 const AT_ONCE = 200;
@@ -33,17 +26,5 @@ export async function startDeliveries(deliveries: readonly DeliveryRef[]): Promi
   for (let from = 0; from < deliveries.length; from += AT_ONCE) {
     const left = await makeFirstAttempts(deliveries.slice(from, from + AT_ONCE));
     await Promise.all(left.map(startDelivery));
-  }
-}
-
-async function startDelivery(delivery: DeliveryRef): Promise<void> {
-  try {
-    await startChild(WORKFLOWS.delivery, {
-      ...deliveryStart(delivery),
-      parentClosePolicy: ParentClosePolicy.ABANDON,
-      workflowIdReusePolicy: WorkflowIdReusePolicy.ALLOW_DUPLICATE,
-    });
-  } catch (error) {
-    if (!(error instanceof WorkflowExecutionAlreadyStartedError)) throw error;
   }
 }

@@ -128,7 +128,7 @@ describe('the payment workflow', () => {
     const transactionId = randomUUID();
     const handle = await begin(providerEvent(transactionId, 'pending'));
     await stage.environment.sleep('1h');
-    expect(await handle.query(QUERIES.state)).toMatchObject({ status: 'pending', outcomes: ['noted'] });
+    expect(await handle.query(QUERIES.payment)).toMatchObject({ status: 'pending', outcomes: ['noted'] });
     const again = await begin(providerEvent(transactionId, 'success'));
     expect(again.signaledRunId).toBe(handle.signaledRunId);
     expect(await handle.result()).toEqual({ status: 'succeeded', outcomes: ['noted', 'applied'] });

@@ -4,7 +4,7 @@ import {
   HISTORY_EVENTS_MAX,
   WAITING_BYTES_MAX,
   WAITING_MESSAGES_MAX,
-} from '../../src/contracts/workflow-limits';
+} from '../../src/contracts/workflows/limits';
 import { SIGNALS, TASK_QUEUES, workflowId, WORKFLOWS } from '../../src/contracts/workflows';
 import { messageRef, playedDeadLetters } from '../support/message-refs';
 import { eventually } from '../support/harness';
@@ -86,7 +86,7 @@ function stageOf(kind: Kind, waitMs: number) {
       workflowId: kind.idOf(id),
       taskQueue: kind.taskQueue,
       args: [kind.input(id)],
-      signal: kind.signal,
+      signal: kind.signal.name,
       signalArgs: [
         {
           ...{

@@ -35,14 +35,16 @@ import { PublishedEvent } from '../../contracts/events';
 import { countWaiting } from '../../domain/lanes';
 import { tellLane } from '../delivery-workflows';
 import { actorOf, defineRoute, etagOf, given, pageLimits, timeOf, type Route } from './route';
+import { subscriptionId, subscriptionIdFilter } from './subscription-id';
 
 /** Field by field: what the domain adds to a row later does not leave by itself. */
 function subscriptionOf(subscription: SubscriptionView): z.output<typeof Subscription> {
   const { id, url, eventTypes, description, filter, headerNames, rateLimitPerSecond } = subscription;
-  const { ordered, state, stateReason, stateChangedAt, version, createdAt, updatedAt } = subscription;
+  const { ordered, uid, labels, metadata, state, stateReason, stateChangedAt, version } = subscription;
+  const { createdAt, updatedAt } = subscription;
   return {
     ...{ id, url, eventTypes, description, filter, headerNames, rateLimitPerSecond, ordered },
-    ...{ state, stateReason, version },
+    ...{ uid, labels, metadata, state, stateReason, version },
     restsUntil: subscription.restsUntil?.toISOString() ?? null,
     stateChangedAt: stateChangedAt.toISOString(),
     createdAt: createdAt.toISOString(),
@@ -81,12 +83,6 @@ function attemptOf({ attempt, startedAt, durationMs, result, statusCode, error, 
   };
 }
 
-/** Ids of subscriptions are text: one with characters that no id has can't exist. */
-function subscriptionId(text: string): string {
-  if (!/^[\w-]{1,64}$/.test(text)) throw new RemitError('not_found', 'There is no such subscription.');
-  return text;
-}
-
 function deliveryId(text: string): string {
   const id = uuidOrUndefined(text);
   if (id === undefined) throw new RemitError('not_found', 'There is no such delivery.');
@@ -102,7 +98,8 @@ const manage: Route[] = [
     operationId: 'createSubscription',
     tag: 'Subscriptions',
     summary: 'Subscribe a URL to event types',
-    description: 'The secret that signs the webhooks is in this answer and never shown again.',
+    description:
+      'The secret that signs the webhooks is in this answer and never shown again. It is random, or the one that you bring.',
     access: 'token',
     body: CreateSubscriptionBody,
     responses: {
@@ -112,7 +109,7 @@ const manage: Route[] = [
         headers: { Location: 'where it is', ETag: VERSION },
       },
     },
-    problems: ['unprocessable'],
+    problems: ['unprocessable', 'conflict'],
     async handle({ deps, caller, body, operationId, correlationId }) {
       const { subscription, secret } = await createSubscription(deps.database, deps.keyring, {
         operationId,
@@ -142,6 +139,8 @@ const manage: Route[] = [
       const page = await listSubscriptions(deps.database, {
         tenantId: caller.tenantId,
         state: query.state,
+        uid: query.uid,
+        label: query.label,
         ...pageLimits(query, deps.config, 'text'),
       });
       return { status: 200, body: { items: page.items.map(subscriptionOf), nextCursor: page.nextCursor } };
@@ -160,7 +159,7 @@ const manage: Route[] = [
     },
     problems: ['not_found'],
     async handle({ deps, caller, params }) {
-      const id = subscriptionId(params.id);
+      const id = await subscriptionId(deps, caller, params.id);
       const subscription = await getSubscription(deps.database, { tenantId: caller.tenantId, id });
       const waiting = await countWaiting(deps.database, id);
       return {
@@ -185,10 +184,10 @@ const manage: Route[] = [
     responses: {
       200: { description: 'The subscription', schema: Subscription, headers: { ETag: VERSION } },
     },
-    problems: ['not_found'],
+    problems: ['not_found', 'conflict'],
     async handle({ deps, params, body, expected, ...call }) {
       const subscription = await updateSubscription(deps.database, deps.keyring, actorOf(call), {
-        id: subscriptionId(params.id),
+        id: await subscriptionId(deps, call.caller, params.id),
         expected,
         changes: given(body),
         allowedPrivateCidrs: deps.config.WEBHOOK_ALLOWED_PRIVATE_CIDRS,
@@ -213,12 +212,13 @@ const manage: Route[] = [
     responses: {
       200: { description: 'The new secret', schema: SecretRotated, headers: { ETag: VERSION } },
     },
-    problems: ['not_found'],
+    problems: ['not_found', 'unprocessable'],
     async handle({ deps, params, body, expected, operationId, ...call }) {
       const rotated = await rotateSecret(deps.database, deps.keyring, actorOf(call), {
-        id: subscriptionId(params.id),
+        id: await subscriptionId(deps, call.caller, params.id),
         expected,
         operationId,
+        secret: body.secret,
         overlapMs:
           body.overlapS === undefined ? deps.config.WEBHOOK_SECRET_OVERLAP_MS : body.overlapS * 1_000,
       });
@@ -248,7 +248,7 @@ const manage: Route[] = [
     problems: ['not_found', 'conflict'],
     async handle({ deps, params, operationId, ...call }) {
       const published = await deps.eventPublisher.publishTest(actorOf(call), {
-        subscriptionId: subscriptionId(params.id),
+        subscriptionId: await subscriptionId(deps, call.caller, params.id),
         operationId,
       });
       return { status: 202, body: published, headers: { Location: `/api/v1/events/${published.id}` } };
@@ -267,13 +267,14 @@ const manage: Route[] = [
     problems: ['not_found'],
     async handle({ deps, params, expected, ...call }) {
       const by = actorOf(call);
+      const id = await subscriptionId(deps, call.caller, params.id);
       await deleteSubscription(deps.database, {
         tenantId: by.tenantId,
-        id: subscriptionId(params.id),
+        id,
         by,
         expected,
       });
-      await tellLane(deps, params.id);
+      await tellLane(deps, id);
       return { status: 204 };
     },
   }),
@@ -292,7 +293,7 @@ const deliveries: Route[] = [
     async handle({ deps, caller, query }) {
       const page = await listDeliveries(deps.database, {
         tenantId: caller.tenantId,
-        subscriptionId: query.subscriptionId,
+        subscriptionId: await subscriptionIdFilter(deps, caller, query.subscriptionId),
         eventId: query.eventId,
         eventType: query.eventType,
         status: query.status,

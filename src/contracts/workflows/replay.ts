@@ -1,0 +1,28 @@
+/** The workflow of a replay. */
+
+/** A replay as its workflow carries it on; what it replays is in its row. */
+export interface ReplayInput {
+  replayId: string;
+  /** Null for a retry of all of a tenant's. */
+  subscriptionId: string | null;
+  ratePerSecond: number;
+  correlationId: string;
+  /** Where it continues; left out at the start. */
+  progress?: ReplayProgress;
+}
+
+export interface ReplayProgress {
+  /** The last row that was looked at. */
+  at: string;
+  after: string;
+  examined: number;
+  replayed: number;
+  paused: boolean;
+  /** When the next slice begins (ISO 8601); none at the start. */
+  nextAt?: string;
+}
+
+export interface ReplayState extends ReplayProgress {
+  status: 'running' | 'paused' | 'done' | 'cancelled' | 'stopped';
+  reason: string | null;
+}

@@ -86,7 +86,7 @@ function played(answers: (SettleResult | Error)[]) {
         verdict: 'delivered',
         status: 'delivered',
         result: 'delivered',
-        retryAfterMs: null,
+        waitMs: 0,
       });
     },
     finishDelivery: () => Promise.resolve(),

@@ -14,7 +14,7 @@ import type { Database } from '../../../src/platform/postgres';
 import { isDatabaseUnavailable } from '../../../src/platform/postgres-errors';
 import { createKeyring } from '../../../src/platform/secrets';
 import { createWebhookClient, type WebhookClient } from '../../../src/webhooks/client';
-import { playedPolicy } from '../../support/deliveries';
+import { NOTHING_STARTED, playedPolicy } from '../../support/deliveries';
 import { chargeback, chargebackOf, orderEventOf, paidOrder, placeOrder } from '../../support/disputes';
 import { createTestSpace, eventually, openTestDatabase, type TestSpace } from '../../support/harness';
 import { eventOf, inspectLedger, newTransaction, SOUND, TENANT, userWith } from '../../support/money';
@@ -54,6 +54,7 @@ beforeAll(async () => {
     disputeEvidenceDueMs: 60_000,
     deadLetter: () => Promise.resolve(),
     deliveryPolicy: playedPolicy,
+    ...NOTHING_STARTED,
   }) as unknown as typeof activities;
   const { subscription } = await createSubscription(db, createKeyring(config), {
     ...{ tenantId: TENANT, url: receiver.url, eventTypes: ['*'], description: '', maxPerTenant: 10 },

@@ -86,8 +86,10 @@ class LaneSender {
         const look = await lookIntoLane(db, { subscriptionId: this.subscriptionId, skip, limit: BATCH });
         await this.tidy(look);
         const begun = await this.begin(look);
-        if (this.running.size > 0) await this.someDone(begun);
-        else if (this.withoutPlace) break;
+        if (this.running.size > 0) {
+          await this.someDone(begun);
+          if (this.withoutPlace) await sleep(POLL_MS);
+        } else if (this.withoutPlace) break;
         else if (!begun) {
           if (look.due.length > 0) continue;
           const nextMs = look.nextMs ?? Infinity;
@@ -158,7 +160,9 @@ class LaneSender {
     // No more than will be sent soon: a rate that is changed holds for what waits.
     if (rate !== null && this.pacer!.waiting > 0) return false;
     const due = rate === null ? look.due : look.due.slice(0, Math.ceil(rate * (NEAR_MS / 1_000)));
-    const most = look.throttled ? 1 : SIDE_BY_SIDE;
+    // Where there was no place, one asks for the others.
+    const crowded = this.withoutPlace;
+    const most = look.throttled ? 1 : crowded ? this.running.size + 1 : SIDE_BY_SIDE;
     const room = most - this.running.size;
     const queues = new Map<string, string[]>();
     let next = 0;
@@ -169,7 +173,7 @@ class LaneSender {
         else if (queues.size < room) queues.set(key, [id]);
       } else if (queues.size < room) queues.set(key, [id]);
       // What has no order and finds no room of its own is sent behind others that have none.
-      else if (!look.throttled && room > 0) {
+      else if (!look.throttled && !crowded && room > 0) {
         const loose = [...queues.values()].filter(([first]) => queues.has(first!));
         if (loose.length > 0) loose[next++ % loose.length]!.push(id);
       }
@@ -220,9 +224,13 @@ class LaneSender {
         if (made === undefined) return;
         const storing = this.store(item, made);
         // What was delivered is stored while the next one is sent.
-        if (made.status === 'delivered') stored.push(storing);
-        else await storing;
-        if (made.status !== 'delivered' && inOrder) return;
+        if (made.status === 'delivered') {
+          stored.push(storing);
+          storing.catch((error: unknown) => void (this.failure ??= { error }));
+          continue;
+        }
+        await storing;
+        if (inOrder) return;
       }
     } finally {
       await Promise.all(stored);

@@ -184,9 +184,9 @@ CREATE OR REPLACE FUNCTION park_deliveries(p_ids uuid[], p_at timestamptz[]) RET
 $$;
 
 -- Which of these lanes have to be woken, after something was put into them (in this transaction or before): those that
--- sleep and heed new work, and those from which nothing has been seen for a minute. They count as awake from then on. The
--- lock makes lane_sleep see what was put in before, or us see that it sleeps.
-CREATE OR REPLACE FUNCTION lanes_to_wake(p_subscriptions text[]) RETURNS SETOF text LANGUAGE plpgsql AS $$
+-- sleep and heed new work (or whatever they wait for, where p_any says so: what was put in may go before that), and those from
+-- which nothing has been seen for a minute. They count as awake from then on. The lock makes lane_sleep see what was put in before, or us see that it sleeps.
+CREATE OR REPLACE FUNCTION lanes_to_wake(p_subscriptions text[], p_any boolean) RETURNS SETOF text LANGUAGE plpgsql AS $$
 DECLARE
   v_now timestamptz;
 BEGIN
@@ -199,7 +199,7 @@ BEGIN
   RETURN QUERY
   UPDATE subscription_lanes SET looks_at = v_now, heeds_work = true
    WHERE subscription_id = ANY(p_subscriptions)
-     AND (looks_at < v_now - interval '1 minute' OR heeds_work AND looks_at > v_now + interval '1 second')
+     AND (looks_at < v_now - interval '1 minute' OR (heeds_work OR p_any) AND looks_at > v_now + interval '1 second')
   RETURNING subscription_id;
 END $$;
 

@@ -68,7 +68,7 @@ export function createReplayActivities({ db, config, deliveryPolicy, wakeLanes }
         sliceMs,
         rows: config.WEBHOOK_REPLAY_BATCH_ROWS,
       });
-      if (slice.subscriptions.length > 0) await wakeLanes(await lanesToWake(db, slice.subscriptions));
+      if (slice.subscriptions.length > 0) await wakeLanes(await lanesToWake(db, slice.subscriptions, true));
       const next = {
         ...from,
         at: slice.at,

@@ -23,12 +23,19 @@ export async function parkDeliveries(
   });
 }
 
-/** Which of these lanes have to be woken after something was put into them. They count as awake from then on. */
-export async function lanesToWake(db: Db, subscriptionIds: readonly string[]): Promise<string[]> {
+/**
+ * Which of these lanes have to be woken after something was put into them. They count as awake from then on.
+ * @param any also those that wait for a rest, or for the delivery at their head: what was put in may go before that.
+ */
+export async function lanesToWake(
+  db: Db,
+  subscriptionIds: readonly string[],
+  any = false,
+): Promise<string[]> {
   const { rows } = await db.pool.query<{ id: string }>({
     name: 'lanes_to_wake',
-    text: 'SELECT id FROM lanes_to_wake($1) AS id',
-    values: [[...new Set(subscriptionIds)]],
+    text: 'SELECT id FROM lanes_to_wake($1, $2) AS id',
+    values: [[...new Set(subscriptionIds)], any],
   });
   return rows.map(({ id }) => id);
 }

@@ -225,8 +225,9 @@ export async function replaySlice(
 ): Promise<ReplaySlice> {
   const { rows } = await db.pool.query<{ slice: ReplaySlice }>({
     name: 'replay_slice',
-    text: `SELECT replay_slice($1, $2, $3, $4, greatest(1, least($4, r.rate_per_second * $5::double precision / 1000))::integer, $6) AS slice
-             FROM replays r WHERE r.id = $1`,
+    text: `SELECT replay_slice(r.id, $2, $3, $4::integer,
+                        greatest(1, least($4::integer, r.rate_per_second * $5::double precision / 1000))::integer, $6) AS slice
+             FROM replays r WHERE r.id = $1::uuid`,
     values: [replayId, at, after, limit, sliceMs, nextAt ?? new Date(0).toISOString()],
   });
   const slice = rows[0]?.slice;

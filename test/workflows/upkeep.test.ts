@@ -9,6 +9,7 @@ import { playedStage } from '../support/workflow-env';
 const stage = playedStage([
   ...['attemptDelivery', 'finishDelivery', 'deadLetterDelivery'],
   ...['purgeEvents', 'strandedReplays', 'strandedDeliveries', 'stepReplay', 'recordReplayState'],
+  'wakeForgottenLanes',
 ]);
 
 describe('the end of events by age', () => {

@@ -17,6 +17,14 @@ CREATE OR REPLACE FUNCTION event_type_patterns(p_type text) RETURNS text[] LANGU
       FROM generate_series(1, cardinality(string_to_array(p_type, '.')) - 1) AS n)
 $$;
 
+-- Whether one of the patterns matches an event type: those above, and those with * for one segment in the middle (a.*.c).
+CREATE OR REPLACE FUNCTION event_type_wanted(p_patterns text[], p_type text) RETURNS boolean LANGUAGE sql IMMUTABLE AS $$
+  SELECT p_patterns && event_type_patterns(p_type) OR EXISTS (
+    SELECT FROM unnest(p_patterns) AS pattern
+     WHERE pattern LIKE '%*.%'
+       AND p_type ~ ('^' || replace(replace(replace(regexp_replace(pattern, '\*$', '>'), '.', '\.'), '*', '[^.]+'), '>', '.+') || '$'))
+$$;
+
 -- A number in a JSON number or in a string such as "100.00" (amounts are decimal strings); NULL for everything else.
 CREATE OR REPLACE FUNCTION filter_number(p jsonb) RETURNS numeric LANGUAGE sql IMMUTABLE AS $$
   SELECT CASE jsonb_typeof(p)
@@ -62,6 +70,6 @@ $$;
 CREATE OR REPLACE FUNCTION matching_subscriptions(p_tenant text, p_type text, p_data jsonb)
 RETURNS TABLE (subscription_id text, is_ordered boolean) LANGUAGE sql STABLE AS $$
   SELECT s.id, s.ordered FROM subscriptions s
-   WHERE s.tenant_id = p_tenant AND s.state IN ('active', 'failing') AND s.event_types && event_type_patterns(p_type)
+   WHERE s.tenant_id = p_tenant AND s.state IN ('active', 'failing') AND event_type_wanted(s.event_types, p_type)
      AND (s.filter = '[]' OR filter_matches(s.filter, p_data))
 $$;

@@ -42,6 +42,7 @@ export interface DeliveryDeps {
   deliveryPolicy: (row: DeliveryRow, correlationId: string) => DeliveryRef;
   /** Shared with the consumer of published events, where one process has both; its own when left out. */
   attempts?: Attempts;
+  firstAttempts?: Pick<FirstAttempts, 'make'>;
   /** Resolves when the workflow of each lane is there and has been told to look. Idempotent. */
   wakeLanes: (subscriptionIds: readonly string[]) => Promise<void>;
   /** Resolves when the workflow of each delivery is there. Idempotent. */
@@ -98,7 +99,7 @@ interface Shared extends DeliveryDeps {
 /** Durable steps of the delivery workflow. */
 export function createDeliveryActivities(deps: DeliveryDeps) {
   const { db, attempts = new Attempts(deps) } = deps;
-  const firstAttempts = new FirstAttempts({ ...deps, attempts });
+  const firstAttempts = deps.firstAttempts ?? new FirstAttempts({ ...deps, attempts });
   const shared: Shared = { ...deps, attempts, now: deps.clock ?? (() => new Date()) };
   const deadLetter = (input: { deliveryId: string; correlationId: string }) => writeDeadLetter(deps, input);
   const lanes: LanesDeps = { ...deps, attempts, deadLetter };

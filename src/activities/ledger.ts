@@ -9,6 +9,7 @@ import type { Config } from '../platform/config';
 import type { Logger } from '../platform/logging';
 import { metrics } from '../platform/metrics';
 import type { ActivityDeps } from './deps';
+import { handOver } from './hand-over';
 
 export type LedgerDeps = Pick<ActivityDeps, 'db' | 'deliveryPolicy'> & {
   log: Logger;
@@ -39,7 +40,7 @@ export function createLedgerActivities({ db, log, config, deliveryPolicy, lookAt
     const deliveries: DeliveryRef[] = step.deliveries.map(({ row, correlationId }) =>
       deliveryPolicy(row, correlationId),
     );
-    return { expired: step.expired, deliveries, position: step.position };
+    return { expired: step.expired, ...handOver(deliveries), position: step.position };
   };
   return {
     /** Reconciles all tenants, sets the metric that alarms, and logs what was found. Reads only. */

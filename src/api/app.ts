@@ -52,6 +52,7 @@ export function allRoutes(): (Route | RawRoute)[] {
     providerWebhookRoute,
     orderWebhookRoute,
     chargebackRoute,
+    ...eventRoutes,
     ...healthRoutes,
     ...orderRoutes,
     ...accountRoutes,
@@ -59,9 +60,9 @@ export function allRoutes(): (Route | RawRoute)[] {
     ...paymentRoutes,
     ...refundRoutes,
     ...disputeRoutes,
-    ...eventRoutes,
-    ...subscriptionRoutes,
+    // /deliveries/retry is none of the deliveries that /deliveries/:id names.
     ...deliveryActionRoutes,
+    ...subscriptionRoutes,
     ...replayRoutes,
     ...eventTypeRoutes,
     ...eventConfigRoutes,
@@ -144,11 +145,18 @@ function uniform(
     response.status(answer.status);
     for (const [name, value] of Object.entries(answer.headers ?? {})) response.setHeader(name, value);
     response.setHeader('Cache-Control', 'no-store');
-    if (answer.body === undefined) response.end();
-    else if (answer.body instanceof JsonText) response.type('json').send(answer.body.text);
-    else response.json(answer.body);
+    sendJson(response, answer.body);
   };
   return route.body ? [login, ...limits, onlyJson, readBody, parseBody(route), run] : [login, ...limits, run];
+}
+
+/** What Express' `json` does, without what it looks at for every kind of body. */
+function sendJson(response: Response, body: unknown): void {
+  if (body === undefined) return void response.end();
+  const bytes = Buffer.from(body instanceof JsonText ? body.text : JSON.stringify(body));
+  response.setHeader('Content-Type', 'application/json; charset=utf-8');
+  response.setHeader('Content-Length', bytes.length);
+  response.end(bytes);
 }
 
 function parseInput(route: Route, request: Request): { params: unknown; query: unknown; body: unknown } {

@@ -1,5 +1,5 @@
 import type { Client } from '@temporalio/client';
-import { HEADERS, toLine } from '../contracts/messages';
+import { disputeIdOf, HEADERS, toLine } from '../contracts/messages';
 import { Timestamp } from '../contracts/times';
 import type {
   DisputeEvent as DisputeSignal,
@@ -108,7 +108,8 @@ function toSignal(event: ProviderEvent, common: Common): ReadEvent {
       };
     }
     case 'dispute': {
-      const { orderId, disputeId, status, currency } = event;
+      const { orderId, status, currency } = event;
+      const disputeId = disputeIdOf(common.provider, event.disputeId);
       return {
         to: 'dispute',
         event: {

@@ -11,7 +11,7 @@ import {
   PaymentStatusEvent,
 } from './messages';
 import { Purchase } from './purchases';
-import { DeliveryDeadLetter, OWN_EVENT_TYPES, TEST_EVENT_TYPE, WebhookBody } from './webhooks';
+import { DeliveryDeadLetter, TEST_EVENT_TYPE, WEBHOOK_EVENT_TYPES, WebhookBody } from './webhooks';
 
 /** A topic as AsyncAPI tells it. */
 interface Channel {
@@ -189,7 +189,7 @@ function webhookChannel() {
   return {
     address: null,
     title: 'Webhooks to subscribers',
-    description: `POST to the URL of a subscription, signed to the Standard Webhooks specification. Types of remit itself: ${[...OWN_EVENT_TYPES, TEST_EVENT_TYPE].join(', ')}; others are published by tenants.`,
+    description: `POST to the URL of a subscription, signed to the Standard Webhooks specification. Types of remit itself: ${[...WEBHOOK_EVENT_TYPES, TEST_EVENT_TYPE].join(', ')}; others are published by tenants.`,
     servers: [{ $ref: '#/servers/subscriber' }],
     messages: {
       Webhook: {

@@ -1,4 +1,5 @@
 import { createHash, randomUUID } from 'node:crypto';
+import { LRUCache } from 'lru-cache';
 import type { Pool, PoolClient } from 'pg';
 import { RemitError } from '../contracts/errors';
 import type { PublishEvent } from '../contracts/events';
@@ -70,6 +71,9 @@ interface Candidate {
   timestamp: string | null;
   data: string;
   onlySubscriptionId: string | null;
+  /** The version of the type that it was checked by; null: of none, such as a test. */
+  typeId: string | null;
+  typeVersion: number | null;
   /** Where its client id was in the request, for an error. */
   idPath: string;
 }
@@ -77,6 +81,12 @@ interface Candidate {
 /** Rows that one statement writes or looks up, and statements at a time: what comes meanwhile shares the next one. */
 const BATCH_ROWS = 200;
 const STATEMENTS = 2;
+
+/** Event types that are remembered, and characters of their schemas. */
+const MAX_TYPES = 10_000;
+const MAX_TYPES_CHARACTERS = 16_000_000;
+/** A type that changes while events are checked by it is read anew; one that changes all the time is not chased for ever. */
+const TRIES = 3;
 
 const mayBeOneItems = (error: unknown) => !isDatabaseUnavailable(error);
 
@@ -88,6 +98,12 @@ type Publisher = Pick<Actor, 'tenantId' | 'correlationId'>;
  */
 export class EventPublisher {
   private readonly types: Coalescer<{ tenantId: string; name: string }, EventTypeRow | undefined>;
+  /** What was read last: nothing is written by a version that no longer holds. */
+  private readonly lastTypes = new LRUCache<string, EventTypeRow>({
+    max: MAX_TYPES,
+    maxSize: MAX_TYPES_CHARACTERS,
+    sizeCalculation: ({ schema }) => 200 + (schema === null ? 0 : JSON.stringify(schema).length),
+  });
   private readonly writes: Coalescer<Candidate, Written | undefined>;
 
   constructor(
@@ -117,13 +133,12 @@ export class EventPublisher {
       pathOf = (_index, field) => field,
     }: { operationId?: string; pathOf?: PathOf } = {},
   ): Promise<Published[]> {
-    await this.requireValid(tenantId, events, pathOf);
     const candidates = events.map((event, index) =>
       candidateOf({ tenantId, correlationId }, eventId(operationId, index), event, pathOf(index, 'id')),
     );
     requireFitting(candidates, { correlationId, maxBytes: this.maxMessageBytes, pathOf });
     const firsts = firstOfEachId(candidates);
-    const written = await this.write([...new Set(firsts.values())]);
+    const written = await this.writeValid(tenantId, events, candidates, firsts, pathOf);
     const answers = candidates.map((candidate) => {
       const first = firsts.get(candidate)!;
       const { id, isNew } = written.get(first)!;
@@ -163,6 +178,29 @@ export class EventPublisher {
     return { id: candidate.id, clientId: null, type: TEST_EVENT_TYPE, duplicate: false };
   }
 
+  /** Writes the first of each id, checked by the types as they are in the moment of writing. */
+  private async writeValid(
+    tenantId: string,
+    events: readonly PublishEvent[],
+    candidates: readonly Candidate[],
+    firsts: ReadonlyMap<Candidate, Candidate>,
+    pathOf: PathOf,
+  ): Promise<Map<Candidate, Written>> {
+    for (let tries = 1; ; tries += 1) {
+      const types = await this.requireValid(tenantId, events, pathOf, tries > 1);
+      for (const candidate of candidates) {
+        const { id, version } = types.get(candidate.type)!;
+        candidate.typeId = id;
+        candidate.typeVersion = version;
+      }
+      try {
+        return await this.write([...new Set(firsts.values())]);
+      } catch (error) {
+        if (!(error instanceof NotWrittenError) || tries === TRIES) throw error;
+      }
+    }
+  }
+
   /** Several events of one request are a transaction of their own: all or none. */
   private async write(candidates: readonly Candidate[]): Promise<Map<Candidate, Written>> {
     const [only] = candidates;
@@ -181,10 +219,21 @@ export class EventPublisher {
     tenantId: string,
     events: readonly PublishEvent[],
     pathOf: PathOf,
-  ): Promise<void> {
-    const names = [...new Set(events.map(({ type }) => type))];
-    const types = await Promise.all(names.map((name) => this.types.add({ tenantId, name })));
-    const byName = new Map(types.flatMap((type) => (type ? [[type.name, type] as const] : [])));
+    anew: boolean,
+  ): Promise<Map<string, EventTypeRow>> {
+    const byName = new Map<string, EventTypeRow>();
+    let remembered = false;
+    await Promise.all(
+      [...new Set(events.map(({ type }) => type))].map(async (name) => {
+        const key = `${tenantId} ${name}`;
+        const last = anew ? undefined : this.lastTypes.get(key);
+        remembered ||= last !== undefined;
+        const type = last ?? (await this.types.add({ tenantId, name }));
+        if (!type) return void this.lastTypes.delete(key);
+        if (!last) this.lastTypes.set(key, type);
+        byName.set(name, type);
+      }),
+    );
     const toCheck: { index: number; event: TypedEvent }[] = [];
     const errors = events.flatMap(({ type, data }, index): Mistake[] => {
       const path = pathOf(index, 'type');
@@ -195,7 +244,7 @@ export class EventPublisher {
       if (known.schema !== null)
         toCheck.push({
           index,
-          event: { key: `${known.id}:${known.version}`, schema: known.schema, data: data.text },
+          event: { key: `${known.id}:${known.version}`, schema: known.schema, data },
         });
       return [];
     });
@@ -211,7 +260,10 @@ export class EventPublisher {
           path: pathOf(index, path === '' ? 'data' : `data.${path}`),
           message,
         });
+    // What was remembered may no longer hold: nobody is refused by it.
+    if (errors.length > 0 && remembered) return this.requireValid(tenantId, events, pathOf, true);
     requireNone(errors);
+    return byName;
   }
 }
 
@@ -288,6 +340,8 @@ function candidateOf(
     timestamp: given,
     data: data.text,
     onlySubscriptionId: null,
+    typeId: null,
+    typeVersion: null,
     idPath,
   };
 }
@@ -338,9 +392,16 @@ function isRepetition(
   return saySame(body.data.text, data);
 }
 
-/** @throws RemitError conflict when its client id was used with other content. */
+/** The type was changed since the event was checked by it, or an event of the same id has just been deleted. */
+class NotWrittenError extends RemitError {
+  constructor() {
+    super('unavailable', 'The event or its type is just being changed; try again.');
+  }
+}
+
+/** @throws RemitError conflict when its client id was used with other content; NotWrittenError. */
 function accepted(candidate: Candidate, written: Written | undefined): Written {
-  if (!written) throw new RemitError('unavailable', 'The event is just being deleted; try again.');
+  if (!written) throw new NotWrittenError();
   if (!isRepetition(candidate, written)) throw clash(candidate);
   return written;
 }
@@ -355,9 +416,14 @@ const COLUMNS = [
   'hash',
   'message',
   'onlySubscriptionId',
+  'typeId',
+  'typeVersion',
 ] as const;
 
-/** Numbered in the order given, which is the order of publication. Written in the order of tenants and client ids, so that two publications of the same ids wait for each other in one order. */
+/**
+ * Numbered in the order given, which is the order of publication. Written in the order of tenants and client ids, so that
+ * two publications of the same ids wait for each other in one order.
+ */
 async function writeEvents(
   client: Pick<Pool | PoolClient, 'query'>,
   candidates: readonly Candidate[],
@@ -367,14 +433,18 @@ async function writeEvents(
     text: `WITH given AS MATERIALIZED (
              SELECT g.*, nextval('webhook_events_sequence_seq') AS sequence
                FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[],
-                           $8::text[], $9::text[])
+                           $8::text[], $9::text[], $10::uuid[], $11::integer[])
                WITH ORDINALITY AS g (tenant_id, correlation_id, id, client_id, type, body, hash, message,
-                                     only_subscription_id, n)),
+                                     only_subscription_id, type_id, type_version, n)),
+           held AS MATERIALIZED (
+             SELECT t.id, t.version FROM event_types t WHERE t.id = ANY($10::uuid[])),
            inserted AS (
              INSERT INTO webhook_events (id, tenant_id, type, body, correlation_id, source, client_id, payload_hash,
                                          only_subscription_id, fanned_out_at, sequence)
              SELECT id, tenant_id, type, body, correlation_id, 'api', client_id, hash, only_subscription_id, NULL, sequence
-               FROM given ORDER BY tenant_id, client_id, n
+               FROM given
+              WHERE type_id IS NULL OR (type_id, type_version) IN (SELECT h.id, h.version FROM held h)
+              ORDER BY tenant_id, client_id, n
              ON CONFLICT DO NOTHING
              RETURNING id),
            announced AS (

@@ -156,7 +156,7 @@ export async function countRetried(
        SELECT FROM deliveries d JOIN subscriptions s ON s.id = d.subscription_id
         WHERE d.tenant_id = $1 AND ($2::text IS NULL OR d.subscription_id = $2) AND d.status = ANY($3::text[])
           AND d.created_at >= $4 AND d.created_at <= $5 AND s.state IN ('active', 'failing')
-          AND ($6::text[] = '{}' OR $6 && event_type_patterns(d.event_type)) LIMIT $7) AS found`,
+          AND ($6::text[] = '{}' OR event_type_wanted($6, d.event_type)) LIMIT $7) AS found`,
     [tenantId, subscriptionId, statuses, since, until, eventTypes, limit],
   );
   return rows[0]?.count ?? 0;

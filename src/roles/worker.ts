@@ -78,6 +78,7 @@ export async function startWorker(
     startDeliveryWorkflows(await context.temporal(), deliveries, config.BRIDGE_START_TIMEOUT_MS);
   const toLanes = async (subscriptionIds: readonly string[]) =>
     wakeLanes(await context.temporal(), subscriptionIds, config.BRIDGE_START_TIMEOUT_MS);
+  const firstAttempts = new FirstAttempts({ db, log, attempts, deliveryPolicy, wakeLanes: toLanes });
   const reader = new MessageReader(context.kafka, config.KAFKA_GROUP_PREFIX);
   lifecycle.onStop('flush', 'message reader', () => reader.stop());
   const activities = createActivities({
@@ -88,6 +89,7 @@ export async function startWorker(
     keyring,
     webhooks,
     attempts,
+    firstAttempts,
     startDeliveries,
     wakeLanes: toLanes,
     unknownTransactionWaitMs: config.UNKNOWN_TRANSACTION_WAIT_MS,
@@ -104,10 +106,8 @@ export async function startWorker(
     queues.map((queue) => startQueue(context, connection, queue, { codePath, activities })),
   );
 
-  if (queues.includes('deliveries')) {
-    const firstAttempts = new FirstAttempts({ db, log, attempts, deliveryPolicy, wakeLanes: toLanes });
+  if (queues.includes('deliveries'))
     await startEventDeliveries(context, { db, keyring, firstAttempts, startDeliveries });
-  }
 
   // What the schedule of this queue is measured against (deploy/prometheus/alerts.yml).
   if (queues.includes('payments'))

@@ -24,7 +24,7 @@ import { DECIDING_STEP, historyIsLong, refuseWhenFull } from './durable-steps';
 import { Mailbox, type Handling } from './mailbox';
 import { refusalOf } from './refusals';
 import { markStatus } from './search-attributes';
-import { startDeliveries } from './start-deliveries';
+import { deliverAll } from './start-deliveries';
 
 const { settleDispute, expireDispute, loadDispute, submitDisputeEvidence } =
   proxyLocalActivities<DisputeActivities>(DECIDING_STEP);
@@ -34,7 +34,7 @@ const REFUSALS = {
   unknown_order: 'no order with this id exists',
   order_not_paid: 'the order was not paid, so there is nothing to dispute',
   amount_mismatch: 'the amount is larger than the order or another than before, or the currency differs',
-  dispute_mismatch: 'the dispute is one of another order',
+  dispute_mismatch: 'the dispute is one of another order, or of another provider',
   event_conflict: 'the provider event id was used before with another body',
 } as const;
 
@@ -123,7 +123,7 @@ function adopt(state: DisputeState, { status, userId, evidenceDueAt }: DisputeRe
 
 async function conclude(state: DisputeState, result: DisputeResult): Promise<void> {
   adopt(state, result);
-  await startDeliveries(result.deliveries);
+  await deliverAll(result);
 }
 
 /** Without a trace in the history: what is certainly too late is refused before it is accepted. */

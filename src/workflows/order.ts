@@ -15,12 +15,13 @@ import {
   type OrderWorkflowInput,
   type OrderWorkflowResult,
   type PayOrderResult,
+  type ToDeliver,
 } from '../contracts/workflows';
 import { DECIDING_STEP, refuseWhenFull } from './durable-steps';
 import { Mailbox, type Handling } from './mailbox';
 import { refusalOf } from './refusals';
 import { markStatus } from './search-attributes';
-import { startDeliveries } from './start-deliveries';
+import { deliverAll } from './start-deliveries';
 
 type Activities = OrderActivities & OrderWebhookActivities;
 const { payOrder, settleOrder, refundOrder } = proxyLocalActivities<Activities>(DECIDING_STEP);
@@ -58,8 +59,9 @@ export async function orderWorkflow(input: OrderWorkflowInput): Promise<OrderWor
     UPDATES.refund,
     async (asked) => {
       refunds += 1;
-      const { deliveries, ...result } = await refundOrder(asked);
-      const started: Promise<void> = startDeliveries(deliveries).finally(() => starting.delete(started));
+      const { deliveries, deliveriesOf, ...result } = await refundOrder(asked);
+      const written: ToDeliver = { deliveries, ...(deliveriesOf && { deliveriesOf }) };
+      const started: Promise<void> = deliverAll(written).finally(() => starting.delete(started));
       starting.add(started);
       return result;
     },
@@ -87,12 +89,12 @@ function handlingOf(
       waitUntil: 'waitUntil' in result ? result.waitUntil : null,
       refusal: refusalOf(REFUSALS, result.outcome),
     }),
-    async conclude(message, { outcome, status, failureCode, deliveries }) {
+    async conclude(message, { outcome, status, failureCode, ...written }) {
       Object.assign(state, { outcome, status, failureCode });
       // Also true after a repeated activity, which finds its own work done.
       if (status !== null && status !== 'NEW')
         markStatus(status, 'event' in message ? message.event.userId : null);
-      await startDeliveries(deliveries);
+      await deliverAll(written);
     },
     letterOf: (message) => {
       const { source, ...decided } = 'request' in message ? message.request : message.event;

@@ -20,7 +20,7 @@ import { DECIDING_STEP } from './durable-steps';
 import { Mailbox, type Handling } from './mailbox';
 import { refusalOf } from './refusals';
 import { markStatus } from './search-attributes';
-import { startDeliveries } from './start-deliveries';
+import { deliverAll } from './start-deliveries';
 
 const { settlePayment, expirePayment } = proxyLocalActivities<PaymentActivities>(DECIDING_STEP);
 
@@ -106,5 +106,5 @@ async function conclude(run: Run, result: SettleResult): Promise<void> {
   run.expiresAt = result.expiresAt;
   // Also after a repeated activity, which finds its own work done: what counts is where the payment stands.
   if (result.status !== null && result.status !== 'pending') markStatus(result.status, result.userId);
-  await startDeliveries(result.deliveries);
+  await deliverAll(result);
 }

@@ -235,7 +235,7 @@ const manage: Route[] = [
     path: '/api/v1/subscriptions/:id/test',
     operationId: 'testSubscription',
     tag: 'Subscriptions',
-    summary: 'Send a test event (webhook.test) to this subscription alone',
+    summary: 'Send a test event (remit.webhook.test) to this subscription alone',
     access: 'token',
     params: IdParams,
     responses: {

@@ -225,9 +225,9 @@ describe('a payment', () => {
           ...changes,
         },
       });
-    await subscribe('sub_exact', ['payment.succeeded']);
-    await subscribe('sub_wild', ['payment.*']);
-    await subscribe('sub_other_type', ['payment.failed', 'payout.*']);
+    await subscribe('sub_exact', ['remit.payment.succeeded']);
+    await subscribe('sub_wild', ['remit.payment.*']);
+    await subscribe('sub_other_type', ['remit.payment.failed', 'remit.payout.*']);
     await subscribe('sub_paused', ['*'], { state: 'paused' });
     await subscribe('sub_foreign', ['*'], { tenantId: 'another' });
     const payment = await newTransaction(db, await userWith(db), 'payment', 100n);
@@ -273,7 +273,7 @@ describe('a payout', () => {
     const rows = await db.prisma.outboxMessage.findMany({ where: { topic: 'events' } });
     const messages = rows.map(({ value }) => EventMessage.parse(parseKeeping(value, ['data'])));
     const message = messages.find(({ data }) => (data.value as { id: string }).id === payout.id);
-    expect(message?.type).toBe('payout.failed');
+    expect(message?.type).toBe('remit.payout.failed');
     expect(message?.data.value).toMatchObject({ failureCode: 'insufficient_funds' });
     expect(await db.prisma.webhookEvent.count({ where: { id: message?.id ?? '' } })).toBe(1);
   });

@@ -74,7 +74,7 @@ async function post(tenant: string, path: string, body: string) {
   const token = await mintToken(space.config, { subject: 'app', tenant, scopes: ['admin'], expiresInS: 300 });
   const headers = { authorization: `Bearer ${token}`, 'content-type': 'application/json' };
   const response = await fetch(`${running.started.url}/api/v1${path}`, { method: 'POST', headers, body });
-  return { status: response.status, body: (await response.json()) as unknown };
+  return { status: response.status, body: (await response.json()) };
 }
 const ok = async (tenant: string, method: string, path: string, body?: unknown) => {
   const reply = await call(tenant, method, path, body);
@@ -515,6 +515,48 @@ describe('the data of an event', () => {
   });
 });
 
+describe('the type of an event', () => {
+  it('may be called as remit’s own without their prefix, and is not taken for one of them', async () => {
+    const tenant = newTenant();
+    const [own, remits] = [await answering(), await answering()];
+    await subscribe(tenant, own.url, { eventTypes: ['order.*', '*.Paid-in_Full'] });
+    await subscribe(tenant, remits.url, { eventTypes: ['remit.*'] });
+    for (const name of ['order.created', 'Invoice.Paid-in_Full', 'invoice.paid.Paid-in_Full'])
+      await defineType(tenant, name);
+    const ids: string[] = [];
+    for (const type of ['order.created', 'Invoice.Paid-in_Full', 'invoice.paid.Paid-in_Full'])
+      ids.push((await publish(tenant, { type, data: {} })).id);
+    for (const id of ids) await settled(tenant, id);
+    expect(own.received.map(({ headers }) => headers['webhook-id']).sort()).toEqual(ids.slice(0, 2).sort());
+    expect(remits.received).toEqual([]);
+    for (const name of ['remit.order.finished', 'REMIT.mine', 'remit'])
+      expect(await call(tenant, 'POST', '/event-types', { name })).toMatchObject({ status: 422 });
+  });
+
+  it('holds as it is at the moment, also when another process has just changed or deleted it', async () => {
+    const tenant = newTenant();
+    await defineType(tenant, 'invoice.paid');
+    const event = { type: 'invoice.paid', data: { n: 1 } };
+    const behindTheApi = (sql: string) =>
+      withDatabase(space.env['DATABASE_URL']!, (client) => client.query(sql, [tenant]));
+    await publish(tenant, event);
+    await behindTheApi(
+      `UPDATE event_types SET schema = '{"required":["m"]}', version = version + 1 WHERE tenant_id = $1`,
+    );
+    expect(await call(tenant, 'POST', '/events', event)).toMatchObject({
+      status: 422,
+      body: { errors: [{ path: 'data' }] },
+    });
+    await behindTheApi(`UPDATE event_types SET schema = NULL, version = version + 1 WHERE tenant_id = $1`);
+    await publish(tenant, event);
+    await behindTheApi('DELETE FROM event_types WHERE tenant_id = $1');
+    expect(await call(tenant, 'POST', '/events/batch', { events: [event] })).toMatchObject({
+      status: 422,
+      body: { errors: [{ path: 'events.0.type' }] },
+    });
+  });
+});
+
 describe('a test event', () => {
   it('goes to the one subscription, whatever its types', async () => {
     const tenant = newTenant();
@@ -525,7 +567,7 @@ describe('a test event', () => {
     await subscribe(tenant, server.url, { eventTypes: ['*'] });
     const published = PublishedEvent.parse(await ok(tenant, 'POST', `/subscriptions/${id}/test`));
     expect((await settled(tenant, published.id)).deliveries).toMatchObject([
-      { subscriptionId: id, eventType: 'webhook.test', status: 'delivered' },
+      { subscriptionId: id, eventType: 'remit.webhook.test', status: 'delivered' },
     ]);
     expect(server.received).toHaveLength(1);
   });

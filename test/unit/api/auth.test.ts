@@ -57,6 +57,23 @@ describe('an operator’s token', () => {
     });
   });
 
+  it('is not believed for longer because it was verified before', async () => {
+    const token = bearer(await mint(['read'], { expiresInS: 60 }));
+    const now = Date.now();
+    await auth.principal(token, 'read');
+    expect(await codeOf(auth.principal(token, 'write'))).toBe('forbidden');
+    jest.useFakeTimers({ advanceTimers: true, now });
+    try {
+      jest.setSystemTime(now + 50_000);
+      await expect(auth.principal(token, 'read')).resolves.toBeDefined();
+      jest.advanceTimersByTime(20_000);
+      jest.setSystemTime(now + 70_000);
+      expect(await codeOf(auth.principal(token, 'read'))).toBe('unauthenticated');
+    } finally {
+      jest.useRealTimers();
+    }
+  });
+
   it('belongs to the default tenant when it names none', async () => {
     const { tenantId } = await auth.principal(bearer(await mint(['read'])), 'read');
     expect(tenantId).toBe('default');

@@ -3,7 +3,7 @@ import { isLosslessNumber } from 'lossless-json';
 import {
   decodeJson,
   JsonError,
-  JsonText,
+  type JsonText,
   keptTextFault,
   parseExactly,
   parseKeeping,

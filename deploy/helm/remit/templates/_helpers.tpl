@@ -109,12 +109,13 @@ priorityClassName: {{ . }}
 - {name: METRICS_PORT, value: "9464"}
 {{- end -}}
 
+{{/* 288 is 0440: the files are root's, and the group is the pod's. */}}
 {{- define "remit.volumes" -}}
 - name: tmp
   emptyDir: {sizeLimit: 64Mi}
 {{- if .Values.certificates.existingSecret }}
 - name: certificates
-  secret: {secretName: {{ .Values.certificates.existingSecret }}, defaultMode: 0440}
+  secret: {secretName: {{ .Values.certificates.existingSecret }}, defaultMode: 288}
 {{- end }}
 {{- end -}}
 

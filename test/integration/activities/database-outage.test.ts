@@ -132,15 +132,17 @@ const inputs: Record<string, () => Promise<unknown>> = {
   }),
   attemptDelivery: async () => ({
     ...(await deliver()),
-    ...{ attempt: 1, maxAttempts: 3, timeoutMs: 5_000, correlationId: 'test' },
+    ...{ attempt: 1, maxAttempts: 3, timeoutMs: 5_000, pauseMs: 0, correlationId: 'test' },
   }),
   finishDelivery: async () => ({ ...(await deliver()), status: 'cancelled', reason: 'test' }),
-  followersOf: async () => ({ ...(await deliver()), correlationId: 'test' }),
+  // With nothing in it: what it sends is stored as first attempts are.
+  sendLane: async () => ({ subscriptionId: (await deliver()).subscriptionId }),
+  wakeForgottenLanes: () => Promise.resolve(''),
   deadLetterDelivery: async () => ({ ...(await deliver()), correlationId: 'test' }),
   deliverEvent: async () => ({ eventId: (await deliver()).eventId, correlationId: 'test', after: '' }),
   makeFirstAttempts: async () => [playedPolicy(await deliver(), 'test')],
   purgeEvents: () => Promise.resolve({ at: START.at, after: '' }),
-  stepReplay: async () => ({ ...(await replay()), correlationId: 'test', progress: null }),
+  stepReplay: async () => ({ ...(await replay()), correlationId: 'test', progress: null, sliceMs: 500 }),
   recordReplayState: async () => ({
     ...(await replay()),
     state: { ...START, status: 'running', reason: null },

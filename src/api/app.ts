@@ -68,8 +68,9 @@ export function allRoutes(): (Route | RawRoute)[] {
     ...paymentRoutes,
     ...refundRoutes,
     ...disputeRoutes,
-    ...subscriptionRoutes,
+    // /deliveries/retry is none of the deliveries that /deliveries/:id names.
     ...deliveryActionRoutes,
+    ...subscriptionRoutes,
     ...replayRoutes,
     ...eventTypeRoutes,
     ...eventConfigRoutes,

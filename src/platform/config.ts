@@ -277,7 +277,7 @@ const shape = {
     .describe('private targets that webhooks may reach, e.g. 127.0.0.1/32; none by default'),
   WEBHOOK_CONCURRENT_ATTEMPTS: int(64, 1, 10_000).describe('delivery attempts in flight in one worker'),
   WEBHOOK_CONCURRENT_PER_SUBSCRIPTION: int(16, 1, 10_000).describe(
-    'of these, for one subscription, and for all subscriptions of one host; an eighth for one that is slow',
+    'of these, for one subscription; an eighth for one that is slow',
   ),
   WEBHOOK_THROTTLE_BASE_MS: int(5_000, 100, HOUR).describe(
     'how long a subscription is left alone after a timeout, 429, 502, 503 or 504; it doubles until one succeeds',

@@ -18,8 +18,8 @@ export interface DeliveryRef {
   attemptsBefore?: number;
   /** Attempts of this generation that were made before the workflow was there; none when left out. */
   attemptsMade?: number;
-  /** How long the subscriber asked to be left alone by the last of them, in milliseconds. */
-  retryAfterMs?: number;
+  /** Until the next attempt, in milliseconds: the rest of a pause that has begun. The schedule's when left out. */
+  waitMs?: number;
   correlationId: string;
 }
 
@@ -46,7 +46,8 @@ export interface EventDeliveriesInput extends EventToDeliver {
 }
 
 export interface DeliveryState {
-  status: 'waiting' | 'attempting' | 'delivered' | 'exhausted' | 'cancelled' | 'held';
+  /** `in_lane`: it waits for its subscription, whose lane attempts it. */
+  status: 'waiting' | 'attempting' | 'delivered' | 'exhausted' | 'cancelled' | 'held' | 'in_lane';
   /** Of all generations. */
   attempts: number;
   maxAttempts: number;

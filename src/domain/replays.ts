@@ -326,7 +326,7 @@ export async function recordReplay(
 
 /**
  * Opens one delivery anew when it has ended; one that is pending stays as it is. Idempotent only while it is pending.
- * Until `deliveriesStarted` is told of it, the sweep sees to its workflow.
+ * Until `deliveriesStarted` is told of it, the recovery job starts its workflow.
  * @param onlyIf the state that it must be in.
  * @returns what its workflow needs to know.
  * @throws RemitError not_found; conflict when its subscription gets nothing in its state, its event is not kept, or it is

@@ -136,7 +136,7 @@ function whyPayment(
   record.plan({
     at: expiresAt,
     what: late
-      ? `the ${kind} expires as soon as the sweep comes to it: its time is over`
+      ? `the ${kind} expires as soon as the expiry job reaches it: its time is over`
       : `the ${kind} expires, unless ${provider} reports success or failure before`,
     waitsFor: 'provider',
     subject: refOf(subject),

@@ -128,9 +128,9 @@ export const metrics = {
     help: 'How often the ledger is to be reconciled (RECONCILIATION_INTERVAL_MS); 0 where no worker of its queue runs',
     registers,
   }),
-  paymentsSwept: new Counter({
-    name: 'remit_payments_swept_total',
-    help: 'Payments and payouts that were expired by the sweep because no event of theirs ever came',
+  paymentsExpired: new Counter({
+    name: 'remit_payments_expired_total',
+    help: 'Payments and payouts that were expired by the scheduled job because no event of theirs ever came',
     registers,
   }),
   ordersExpired: new Counter({

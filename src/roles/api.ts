@@ -95,11 +95,11 @@ function registerStop(server: http.Server, lifecycle: Lifecycle): void {
     closed = new Promise((resolve) => server.close(() => resolve()));
   });
   lifecycle.onStop('drain', 'api requests', async () => {
-    const sweep = setInterval(() => server.closeIdleConnections(), DRAIN_POLL_MS);
+    const closeIdle = setInterval(() => server.closeIdleConnections(), DRAIN_POLL_MS);
     try {
       await closed;
     } finally {
-      clearInterval(sweep);
+      clearInterval(closeIdle);
     }
   });
 }

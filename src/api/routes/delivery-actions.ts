@@ -65,7 +65,7 @@ const deliveries: Route[] = [
       const { delivery } = await reopenDelivery(deps.database, { tenantId, id, onlyIf });
       await audit(deps, { caller, correlationId }, 'resent', id);
       const workflow = await tryDeliveryNow(deps, delivery, correlationId);
-      // Otherwise the sweep finds out by itself.
+      // Otherwise the recovery job finds it.
       await deliveriesStarted(deps.database, [delivery]).catch((error: unknown) =>
         deps.log.warn({ err: error, deliveryId: id }, 'a delivery that was started is not noted as such'),
       );

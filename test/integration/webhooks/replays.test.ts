@@ -290,7 +290,7 @@ describe('one delivery', () => {
     expect(await db.prisma.delivery.findUniqueOrThrow({ where: { id } })).toMatchObject({ generation: 1 });
   });
 
-  it('that was opened by hand is found by the sweep until it is started, and one of a replay is not', async () => {
+  it('that was opened by hand is found by the recovery job until it is started, and one of a replay is not', async () => {
     const subscription = await subscribed();
     await events(subscription, 2, since(), 'exhausted');
     const { tenantId } = subscription;

@@ -2,7 +2,7 @@ import { purgeEventsStep, type PurgePosition, type PurgeStep } from '../domain/e
 import type { Config } from '../platform/config';
 import type { ActivityDeps } from './deps';
 
-/** What event activities need beside the others' dependencies. */
+/** What event activities need in addition to the others' dependencies. */
 export interface EventDeps {
   config: Pick<Config, 'EVENT_RETENTION_DAYS' | 'EVENT_RETENTION_BATCH_ROWS'>;
 }

@@ -88,7 +88,7 @@ export function letterSummary(message: StoredMessage, waits: boolean): DeadLette
 }
 
 /**
- * Dead letters for the API: the same state and rules as `remit dlq`, which runs beside it. Reads are bounded. A topic is
+ * Dead letters for the API: the same state and rules as `remit dlq`, which runs alongside it. Reads are bounded. A topic is
  * worked on by one request at a time; the consumer group keeps other processes away.
  */
 export class DeadLetterDesk {

@@ -239,7 +239,7 @@ async function readLetters(
           actions: [
             {
               effect: 'mend',
-              label: 'Redrive it, once its cause is mended',
+              label: 'Redrive it, once its cause is fixed',
               method: 'POST',
               path,
               body: { letters: [id] },

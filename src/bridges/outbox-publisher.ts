@@ -28,7 +28,7 @@ export function outboxTopics(config: Config): ReadonlyMap<string, string> {
   ]);
 }
 
-/** Protocol errors that no repetition mends: they are about the row. */
+/** Protocol errors that no repetition fixes: they are about the row. */
 const LASTING = new Set(['MESSAGE_TOO_LARGE', 'RECORD_LIST_TOO_LARGE', 'INVALID_RECORD']);
 
 /**

@@ -184,7 +184,7 @@ function channels(topics: TopicNames): (Channel & { topic: string })[] {
   ];
 }
 
-/** Webhooks to subscribers, beside the topics: the same document tells a subscriber what comes. */
+/** Webhooks to subscribers, as well as the topics: the same document tells a subscriber what comes. */
 function webhookChannel() {
   return {
     address: null,

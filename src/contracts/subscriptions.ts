@@ -2,7 +2,7 @@ import { z } from 'zod';
 import { cleanText, createdTime, Instant, isWellFormed, NO_CONTROLS, page, PageQuery } from './http';
 import { DeliveryStatus, EventTypePattern, SubscriptionFilter, SubscriptionHeaders } from './webhooks';
 
-/** Secrets that sign beside each other at most, the present one among them: as many signatures a webhook has. */
+/** How many secrets sign at the same time at most, the present one among them: as many signatures a webhook has. */
 export const MAX_VALID_SECRETS = 5;
 
 /** A secret that the client brings, so that its subscribers' code goes on verifying when it moves here. */
@@ -157,7 +157,7 @@ export const RotateSecretBody = z
       .optional()
       .meta({
         description:
-          'seconds for which the old secret signs beside the new one. As the server is configured when left out, 24 hours by default. Secrets of earlier rotations keep their own time; 0, when one leaked, ends them all at once',
+          'seconds for which the old secret signs alongside the new one. As the server is configured when left out, 24 hours by default. Secrets of earlier rotations keep their own time; 0, when one leaked, ends them all at once',
       }),
     secret: OwnSecret.optional(),
   })

@@ -30,7 +30,7 @@ export interface ReplayView {
   ratePerSecond: number;
   status: ReplayStatus;
   statusReason: string | null;
-  /** Rows looked at, and deliveries opened anew. */
+  /** Rows looked at, and deliveries reopened. */
   examined: number;
   replayed: number;
   /** How far in the time it has come. */
@@ -263,7 +263,7 @@ export async function listStrandedReplays(
 }
 
 /**
- * Deliveries that were opened anew by hand and whose workflow may not have been started, oldest first: Temporal did not
+ * Deliveries that were reopened by hand and whose workflow may not have been started, oldest first: Temporal did not
  * answer, or the API crashed. Some of them may just be beginning: starting one again under its id changes nothing.
  */
 export async function listStrandedDeliveries(
@@ -325,7 +325,7 @@ export async function recordReplay(
 }
 
 /**
- * Opens one delivery anew when it has ended; one that is pending stays as it is. Idempotent only while it is pending.
+ * Reopens one delivery when it has ended; one that is pending stays as it is. Idempotent only while it is pending.
  * Until `deliveriesStarted` is told of it, the recovery job starts its workflow.
  * @param onlyIf the state that it must be in.
  * @returns what its workflow needs to know.

@@ -62,7 +62,7 @@ export interface RecoverReport {
   passedOver: number;
 }
 
-/** Beside the time that an early event may wait: what bridge and workers had read and not decided yet. */
+/** In addition to the time that an early event may wait: what bridge and workers had read and not decided yet. */
 const MARGIN_MS = 3_600_000;
 /** Progress is told each time that so many were looked at. */
 const TELL_EVERY = 1_000;

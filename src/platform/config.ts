@@ -126,7 +126,10 @@ const shape = {
     .refine(...notAPlaceholder('openssl rand -hex 32'))
     .optional()
     .describe('local HS256 key (at least 32 characters) for bearer tokens'),
-  AUTH_JWKS_URL: z.url().optional().describe('JWKS of an OIDC issuer, instead of or beside AUTH_JWT_SECRET'),
+  AUTH_JWKS_URL: z
+    .url()
+    .optional()
+    .describe('JWKS of an OIDC issuer, instead of or as well as AUTH_JWT_SECRET'),
   AUTH_ISSUER: text().optional().describe('required issuer (iss) of bearer tokens'),
   AUTH_AUDIENCE: text().default('remit').describe('required audience (aud) of bearer tokens'),
 
@@ -137,10 +140,10 @@ const shape = {
       'YAML or JSON file with more providers (docs/providers.md); each has its secret in PROVIDER_SECRET_<NAME>',
     ),
   ...PROVIDER_SECRETS,
-  PROVIDER_SECRET_PAYMENTS: webhookSecrets()
+  ORDER_WEBHOOK_SECRET: webhookSecrets()
     .optional()
     .describe(
-      'secret that order and chargeback webhooks are signed with (Standard Webhooks, whsec_...); while it is changed two, the new one first',
+      'secret that webhooks of orders and chargebacks are signed with (Standard Webhooks, whsec_...); while it is changed two, the new one first',
     ),
   PROVIDER_SIGNATURES_REQUIRED: flag(true).describe(
     'refuse unsigned provider webhooks; false only for local experiments',
@@ -292,7 +295,7 @@ const shape = {
     'a subscription is paused after this long of nothing but exhausted deliveries',
   ),
   WEBHOOK_SECRET_OVERLAP_MS: int(24 * HOUR, 0, 7 * 24 * HOUR).describe(
-    'how long the old secret of a subscription still signs beside the new one, unless the rotation says otherwise',
+    'how long the old secret of a subscription still signs alongside the new one, unless the rotation says otherwise',
   ),
   WEBHOOK_REPLAY_RATE_PER_SECOND: int(50, 1, 10_000).describe('deliveries a second of one replay, at most'),
   WEBHOOK_REPLAYS_MAX_RUNNING: int(10, 1, 1_000).describe('replays of one tenant at a time'),
@@ -450,7 +453,7 @@ export const ROLE_NEEDS = {
     'TEMPORAL_ADDRESS',
     'ENCRYPTION_KEY',
     'PROVIDER_SECRET_DECARD',
-    'PROVIDER_SECRET_PAYMENTS',
+    'ORDER_WEBHOOK_SECRET',
   ],
   bridge: ['KAFKA_BROKERS', 'TEMPORAL_ADDRESS'],
   worker: ['DATABASE_URL', 'KAFKA_BROKERS', 'TEMPORAL_ADDRESS', 'ENCRYPTION_KEY'],

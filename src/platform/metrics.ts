@@ -247,7 +247,7 @@ export const metrics = {
   }),
   ingestSlowPath: new Counter({
     name: 'remit_ingest_slow_path_total',
-    help: 'Messages that were parsed and written anew because their bytes could not be taken as they are',
+    help: 'Messages that were parsed and rewritten because their bytes could not be taken as they are',
     labelNames: ['topic'],
     registers,
   }),

@@ -1,7 +1,7 @@
 /**
  * What operators need not decide: sizes of steps, pauses and intervals that are right for every installation, because they follow from
  * how the code works and not from where it runs. They are part of the configuration object, so that a test may have others; no
- * variable sets them, and one that tries is refused. What nobody could choose better is a constant beside its code instead.
+ * variable sets them, and one that tries is refused. What nobody could choose better is a constant next to its code instead.
  */
 const MINUTE = 60_000;
 const HOUR = 60 * MINUTE;
@@ -31,7 +31,7 @@ export const SETTINGS = {
   /** Waiting movements of one account that share a transaction. */
   MONEY_BATCH_CALLS: 16,
 
-  // Schedules: often enough that nobody notices, in steps that hold no lock for long; each may be missed, and is caught up.
+  // Schedules: often enough that nobody has to wait, in steps that hold no lock for long; each may be missed, and is caught up.
   /** How often the schedule looks for overdue orders, and payments that no workflow expired, and purges idempotency keys. */
   EXPIRY_INTERVAL_MS: MINUTE,
   /** How long after its time a payment is left to its own workflow, and an order to its provider’s webhook. */

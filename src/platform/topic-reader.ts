@@ -50,7 +50,7 @@ const SILENCE_MS = 30_000;
 /** Messages that are handed over together; what a crash repeats is at most so many. */
 const CHUNK_MESSAGES = 20;
 
-/** A consumer that failed ends its visit; one that began anew by itself would stay in the group for ever. */
+/** A consumer that failed ends its visit; one that started again by itself would stay in the group for ever. */
 const ONE_VISIT = {
   allowAutoTopicCreation: false,
   retry: { retries: 5, restartOnFailure: () => Promise.resolve(false) },
@@ -176,7 +176,7 @@ export async function workOff(
   }: Visit &
     Group & {
       signal?: AbortSignal | undefined;
-      /** What is committed beside an offset. */
+      /** What is committed with an offset. */
       metadataOf?: (partition: number, offset: bigint) => string;
     },
   handle: (message: StoredMessage) => Promise<void>,

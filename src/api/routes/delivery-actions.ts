@@ -56,7 +56,7 @@ const deliveries: Route[] = [
   defineRoute({
     ...action('resend', 'resendDelivery', 'Send a delivery again, with a whole schedule before it'),
     description:
-      'One that is still pending is attempted now. The webhook-id stays the same. Once it is opened anew it is sent, even if Temporal can not be reached at the moment (503).',
+      'One that is still pending is attempted now. The webhook-id stays the same. Once it is reopened it is sent, even if Temporal can not be reached at the moment (503).',
     body: ResendBody,
     bodyOptional: true,
     async handle({ deps, caller, correlationId, params, body: { onlyIf } }) {
@@ -94,7 +94,7 @@ const deliveries: Route[] = [
       const workflow = workflowId.delivery(row.eventId, row.subscriptionId, row.generation);
       await audit(deps, { caller, correlationId }, 'cancelled', id);
       if (!(await signalWorkflow(deps, workflow, SIGNALS.cancel))) {
-        // No workflow sees to it, or none yet: one that begins later finds it ended.
+        // No workflow handles it, or none yet: one that begins later finds it ended.
         const reason = 'cancelled by an operator';
         await finishDelivery(deps.database, { deliveryId: id, status: 'cancelled', reason });
         // Those that wait behind it need not wait until its next attempt would have been.

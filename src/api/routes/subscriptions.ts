@@ -203,7 +203,7 @@ const manage: Route[] = [
     tag: 'Subscriptions',
     summary: 'Give a subscription a new secret, which is shown in this answer alone',
     description:
-      'The secret before goes on signing beside the new one for overlapS, so that the subscriber can change over without losing a webhook.',
+      'The secret before goes on signing alongside the new one for overlapS, so that the subscriber can change over without losing a webhook.',
     access: 'token',
     ifMatch: 'optional',
     params: IdParams,

@@ -65,7 +65,7 @@ export const systemRoutes: Route[] = [
     method: 'post',
     path: '/api/v1/outbox/refused/retry',
     operationId: 'retryRefusedOutboxRows',
-    summary: 'Put refused messages into the outbox again, once their cause is mended',
+    summary: 'Put refused messages into the outbox again, once their cause is fixed',
     description: 'What Kafka still does not take comes back here. Needs the scope admin too.',
     body: OutboxRowsBody,
     bodyOptional: true,

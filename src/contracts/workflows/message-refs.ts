@@ -12,7 +12,7 @@ export interface MessageRef {
   offset: string;
   /** Of the message, milliseconds since 1970. */
   timestampMs: number;
-  /** Of key, value and headers, hex: a topic that was made anew has other messages at the same places. */
+  /** Of key, value and headers, hex: a topic that was created again has other messages at the same places. */
   sha256: string;
 }
 

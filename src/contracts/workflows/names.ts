@@ -16,7 +16,7 @@ export const WORKFLOWS = {
   recovery: 'recoveryWorkflow',
 } as const;
 
-/** Those without which unfinished work stands still until somebody starts them again: no message is on its way to them. */
+/** Those without which unfinished work stands still until somebody restarts them: no message will reach them. */
 export const CARRYING_WORKFLOWS: readonly string[] = [
   WORKFLOWS.dispute,
   WORKFLOWS.replay,

@@ -274,7 +274,7 @@ export class DeadLetterDesk {
   private async alone<T>(topic: string, run: (state: DlqState) => Promise<T>): Promise<T> {
     const name = this.nameOf(topic);
     if (this.busy.has(name))
-      throw new RemitError('conflict', 'Letters of this topic are being worked on; try again.');
+      throw new RemitError('conflict', 'Letters of this topic are being processed; try again.');
     this.busy.add(name);
     try {
       return await run(await this.state(topic));

@@ -84,7 +84,7 @@ export async function createReplay(
   const now = new Date();
   const until = replay.until && replay.until < now ? replay.until : now;
   if (replay.since > until)
-    throw new RemitError('unprocessable', 'The time to replay ends before it begins.', [
+    throw new RemitError('unprocessable', 'The period to replay ends before it begins.', [
       { path: 'since', message: 'must not be after until, nor in the future' },
     ]);
   const { id, tenantId, subscriptionId } = replay;

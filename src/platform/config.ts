@@ -34,7 +34,7 @@ const list = () =>
 const notAPlaceholder = (command: string) =>
   [
     (value: string) => !placeholderIn(value),
-    { error: `is a placeholder, which anybody could guess; make one with ${command}` },
+    { error: `is a placeholder, which anybody could guess; generate one with ${command}` },
   ] as const;
 const base64Key = (bytes: number) =>
   z
@@ -283,7 +283,7 @@ const shape = {
     'of these, for one subscription; an eighth for one that is slow',
   ),
   WEBHOOK_THROTTLE_BASE_MS: int(5_000, 100, HOUR).describe(
-    'how long a subscription is left alone after a timeout, 429, 502, 503 or 504; it doubles until one succeeds',
+    'how long nothing is sent to a subscription after a timeout, 429, 502, 503 or 504; it doubles until an attempt succeeds',
   ),
   WEBHOOK_THROTTLE_CAP_MS: int(15 * MINUTE, 100, 24 * HOUR).describe(
     'longest such rest, unless Retry-After asks for more',

@@ -152,7 +152,7 @@ export const metrics = {
   }),
   providerEventsUnhandled: new Counter({
     name: 'remit_provider_events_unhandled_total',
-    help: 'Provider events that remit does nothing on, by provider and the provider’s own type',
+    help: 'Provider events that remit ignores, by provider and the provider’s own type',
     labelNames: ['provider', 'type'],
     registers,
   }),
@@ -241,7 +241,7 @@ export const metrics = {
   }),
   ingestRetries: new Counter({
     name: 'remit_ingest_retries_total',
-    help: 'Times that a batch waited, by topic and what for (clickhouse, dead_letter_queue, refused_rows)',
+    help: 'Times that a batch waited, by topic and reason (clickhouse, dead_letter_queue, refused_rows)',
     labelNames: ['topic', 'reason'],
     registers,
   }),
@@ -259,7 +259,7 @@ export const metrics = {
   }),
   ingestPausedPartitions: new Gauge({
     name: 'remit_ingest_paused_partitions',
-    help: 'Partitions that are not read because enough of them is in memory',
+    help: 'Partitions that are paused because enough of their rows are in memory',
     labelNames: ['topic'],
     registers,
   }),

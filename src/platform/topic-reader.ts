@@ -109,7 +109,7 @@ async function requireNobodyElse(kafka: Kafka, { groupId, sessionTimeoutMs }: Gr
   } = await withAdmin(kafka, (admin) => admin.describeGroups([groupId]));
   if ((group?.members.length ?? 0) > 0)
     throw new GroupIsBusy(
-      `this is being done already, or was broken off a moment ago (consumer group ${groupId} has a member); ` +
+      `this is already running, or was interrupted a moment ago (consumer group ${groupId} has a member); ` +
         `try again in ${Math.ceil(sessionTimeoutMs / 1_000)} s`,
     );
 }

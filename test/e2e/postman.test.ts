@@ -100,7 +100,7 @@ describe('the Postman collection', () => {
     const run = await runCollection({ orderWebhookSecret: '' }, ['--folder', 'Provider webhooks']);
     const failures = failuresOf(run).filter((failure) => failure.includes('Set the variable'));
     expect(failures).toEqual([
-      expect.stringMatching(/^Take a provider’s word on an order.*Set the variable orderWebhookSecret/),
+      expect.stringMatching(/^Take a provider’s report on an order.*Set the variable orderWebhookSecret/),
     ]);
   });
 });

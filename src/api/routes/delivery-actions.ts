@@ -54,7 +54,7 @@ const action = (name: 'resend' | 'try-now' | 'cancel', operationId: string, summ
 
 const deliveries: Route[] = [
   defineRoute({
-    ...action('resend', 'resendDelivery', 'Send a delivery again, with a whole schedule before it'),
+    ...action('resend', 'resendDelivery', 'Send a delivery again, on a new schedule'),
     description:
       'One that is still pending is attempted now. The webhook-id stays the same. Once it is reopened it is sent, even if Temporal can not be reached at the moment (503).',
     body: ResendBody,
@@ -87,7 +87,7 @@ const deliveries: Route[] = [
   defineRoute({
     ...action('cancel', 'cancelDelivery', 'End a pending delivery without another attempt'),
     description:
-      'It may be delivered all the same when an attempt is under way. Where the order is kept, the next one goes on at once.',
+      'It may still be delivered when an attempt is in progress. Where deliveries are ordered, the next one is sent at once.',
     async handle({ deps, caller, correlationId, params }) {
       const id = deliveryId(params.id);
       const row = await findDeliveryRow(deps.database, { tenantId: caller.tenantId, id });
@@ -116,7 +116,7 @@ const retries: Route[] = [
     tag: 'Deliveries',
     summary: 'Try deliveries now, in bulk: what waits, or also what was given up',
     description:
-      'Of one subscription or all of the tenant, made in a time, no faster than the rate. Ends the rest of a subscriber that was left alone. A replay carries it out: its progress is there, and it can be paused, resumed and cancelled.',
+      'Of one subscription or the whole tenant, created in a period, no faster than the rate. Lets a subscriber that is resting be tried again at once. A replay does it: it shows the progress, and can be paused, resumed and cancelled.',
     access: 'token',
     body: RetryDeliveriesBody,
     responses: {

@@ -232,7 +232,7 @@ export const providerWebhookRoute: RawRoute = {
   tag: 'Provider webhooks',
   summary: 'Take a provider’s webhook',
   description:
-    'In the provider’s own words, signed as it signs (docs/providers.md). The body below is DeCard’s, which is signed as Standard Webhooks say: headers webhook-id, webhook-timestamp, webhook-signature. Send the same event again (same id) on any answer but 200 and 202.',
+    'In the provider’s own format, signed in its own scheme (docs/providers.md). The body below is DeCard’s, which is signed as Standard Webhooks say: headers webhook-id, webhook-timestamp, webhook-signature. Send the same event again (same id) on any answer but 200 and 202.',
   access: 'public',
   params: z.strictObject({ provider: ProviderName }),
   body: DecardEvent,

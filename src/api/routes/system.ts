@@ -81,7 +81,7 @@ export const systemRoutes: Route[] = [
     method: 'post',
     path: '/api/v1/outbox/refused/discard',
     operationId: 'discardRefusedOutboxRows',
-    summary: 'Give refused messages up; the audit log keeps them',
+    summary: 'Discard refused messages; the audit log keeps them',
     description: 'Needs the scope admin too.',
     body: OutboxRowsBody,
     bodyOptional: true,

@@ -153,7 +153,7 @@ export function createDeliveryActivities(deps: DeliveryDeps) {
         sendLane(lanes, subscriptionId, Context.current().cancellationSignal),
       ),
 
-    /** Puts a given-up delivery on the DLQ, keyed by subscription. Repeating it may repeat the dead letter. */
+    /** Puts an exhausted delivery on the DLQ, keyed by subscription. Repeating it may repeat the dead letter. */
     deadLetterDelivery: deadLetter,
   };
 }

@@ -7,7 +7,7 @@ export interface EventDeps {
   config: Pick<Config, 'EVENT_RETENTION_DAYS' | 'EVENT_RETENTION_BATCH_ROWS'>;
 }
 
-/** Durable steps of the end of events by age. */
+/** Durable steps of the retention of events. */
 export function createEventActivities({ db, config }: Pick<ActivityDeps, 'db'> & EventDeps) {
   return {
     /** One bounded step of deleting events that are older than their type is kept. Idempotent. */

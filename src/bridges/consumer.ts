@@ -23,7 +23,7 @@ export interface StreamOptions {
   groupName: string;
   /**
    * Resolves when what the message causes is durable; may be called again for the same message, and must then change
-   * nothing twice. Throws PoisonMessage for a message that will never be right; anything else is tried again for ever.
+   * nothing twice. Throws PoisonMessage for a message that will never be right; anything else is retried forever.
    */
   handle(message: IncomingMessage): Promise<void>;
 }

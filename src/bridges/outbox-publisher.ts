@@ -88,7 +88,7 @@ export class OutboxPublisher {
       allowAutoTopicCreation: false,
       idempotent: true,
       maxInFlightRequests: 1,
-      // Few retries here: the relay's own loop goes on for ever, says so in the log, and rolls back in between.
+      // Few retries here: the relay's own loop goes on forever, says so in the log, and rolls back in between.
       retry: { retries: 5 },
     });
     await producer.connect();

@@ -13,7 +13,7 @@ import {
 import { Purchase } from './purchases';
 import { DeliveryDeadLetter, TEST_EVENT_TYPE, WEBHOOK_EVENT_TYPES, WebhookBody } from './webhooks';
 
-/** A topic as AsyncAPI tells it. */
+/** A topic as AsyncAPI describes it. */
 interface Channel {
   /** Stable name in the document; topics can be renamed by configuration. */
   name: string;

@@ -317,7 +317,7 @@ export async function finishDelivery(
   return rows[0]?.status;
 }
 
-/** A given-up delivery as its dead letter tells it; undefined when it or its event is no longer kept. */
+/** An exhausted delivery as its dead letter describes it; undefined when it or its event is no longer kept. */
 export async function loadDeadLetter(
   db: Pick<Database, 'prisma'>,
   deliveryId: string,

@@ -85,7 +85,7 @@ const STATEMENTS = 2;
 /** Event types that are remembered, and characters of their schemas. */
 const MAX_TYPES = 10_000;
 const MAX_TYPES_CHARACTERS = 16_000_000;
-/** A type that changes while events are checked by it is read again; one that changes all the time is not chased for ever. */
+/** A type that changes while events are checked by it is read again; one that changes all the time is not chased forever. */
 const TRIES = 3;
 
 const mayBeOneItems = (error: unknown) => !isDatabaseUnavailable(error);

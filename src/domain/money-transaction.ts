@@ -100,7 +100,7 @@ const TOLD = [
   'actor',
 ] as const;
 
-/** The audit log has the same for ever; this is for whoever follows a request, and where nothing was written. */
+/** The audit log has the same forever; this is for whoever follows a request, and where nothing was written. */
 function tell(
   { log }: MoneyDatabase,
   operation: MoneyFunction,

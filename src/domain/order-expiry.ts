@@ -7,7 +7,7 @@ interface OverdueOrder extends Overdue {
   failure_code: string | null;
 }
 
-/** Orders that a provider was to pay, and whose time is over. No workflow runs for an order that nothing was heard of. */
+/** Overdue orders that a provider was to pay. No workflow runs for an order that no provider has reported on. */
 const ORDERS: OverdueRows<OverdueOrder> = {
   job: 'order-expiry',
   sql: `SELECT id, expires_at AS at, status, failure_code, correlation_id FROM orders

@@ -11,7 +11,7 @@ interface OverduePayment extends Overdue {
 }
 
 /**
- * Payments and payouts whose time is long over and that no workflow expired, because no event of theirs ever came. Goes
+ * Payments and payouts that are long overdue and that no workflow expired, because no event of theirs ever came. Goes
  * through settle_provider_event under the same event id as the workflow's own expiry: whichever comes second is a
  * duplicate.
  */
@@ -43,7 +43,7 @@ export function expireOverduePayments(db: Database, limits: ExpiryLimits): Promi
   return expireStep(db, PAYMENTS, limits);
 }
 
-/** What expires a payment, whoever finds that its time is over: one event id, so that it happens once. */
+/** What expires a payment, whoever finds it overdue: one event id, so that it happens once. */
 export function expiryEvent(transactionId: string) {
   return {
     transactionId,

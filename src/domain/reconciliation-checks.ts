@@ -105,7 +105,7 @@ const MONEY_CHECKS: readonly Check[] = [
     rule: 'no payment or payout is pending that the expiry job has passed',
     sql: listed(`
       SELECT p.type || ':' || p.id AS subject,
-             format('%s of %s pending, its time was over at %s', p.type, p.amount_minor, p.expires_at) AS detail
+             format('%s of %s pending, overdue since %s', p.type, p.amount_minor, p.expires_at) AS detail
         FROM payments p JOIN job_positions s ON s.job = 'payment-expiry'
        WHERE ${tenant('p')} AND p.status = 'pending' AND (p.expires_at, p.id) <= (s.reached_at, s.reached_id::uuid)`),
   },
@@ -114,7 +114,7 @@ const MONEY_CHECKS: readonly Check[] = [
     rule: 'no order is NEW that the expiry job has passed',
     sql: listed(`
       SELECT 'order:' || o.id AS subject,
-             format('order of %s NEW, its time was over at %s', o.amount_minor, o.expires_at) AS detail
+             format('order of %s NEW, overdue since %s', o.amount_minor, o.expires_at) AS detail
         FROM orders o JOIN job_positions s ON s.job = 'order-expiry'
        WHERE ${tenant('o')} AND o.status = 'NEW' AND (o.expires_at, o.id) <= (s.reached_at, s.reached_id::uuid)`),
   },

@@ -33,7 +33,7 @@ export interface ReplayView {
   /** Rows looked at, and deliveries reopened. */
   examined: number;
   replayed: number;
-  /** How far in the time it has come. */
+  /** How far in the period it has come. */
   reachedAt: Date | null;
   createdAt: Date;
   finishedAt: Date | null;

@@ -132,7 +132,7 @@ const IN_PLACE = ['not', 'if', 'then', 'else'];
 /**
  * Counts the parts of a schema as if every reference were written out, one that leads back to where it stands once. A
  * schema that refers to itself is followed as deep as the data goes, which is bounded; one that comes back to itself for
- * the same value would be followed for ever, and is refused.
+ * the same value would be followed forever, and is refused.
  */
 class PartCounter {
   private readonly counted = new Map<unknown, number>();
@@ -199,7 +199,7 @@ class PartCounter {
 }
 
 /**
- * An instance keeps whatever it has compiled for ever, so each schema gets its own. What it looks up of itself (formats,
+ * An instance keeps whatever it has compiled forever, so each schema gets its own. What it looks up of itself (formats,
  * keywords) is made in a fraction of a millisecond; the schema was checked against the dialect before.
  */
 export function compileAlone(schema: JsonSchema): ValidateFunction {

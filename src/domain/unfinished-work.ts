@@ -7,7 +7,7 @@ import type { DeliveryRow } from './payments';
 /**
  * Work that the database knows to be unfinished. What carries it on lies elsewhere: a message on its way through outbox
  * and Kafka, or a workflow in Temporal. After a restore, or when one of these was lost, nothing may; `remit recover` walks
- * through all of it, a page at a time, and reconciliation says what stands still.
+ * through all of it, a page at a time, and reconciliation reports what is stalled.
  */
 
 type Db = Pick<Database, 'pool'>;

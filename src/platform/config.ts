@@ -320,7 +320,9 @@ const shape = {
   CLICKHOUSE_DATABASE: text().default('remit').describe('database, created by `remit migrate`'),
   CLICKHOUSE_CLUSTER: text()
     .optional()
-    .describe('cluster of replicas on which `remit migrate` makes replicated tables; without it, one server'),
+    .describe(
+      'cluster of replicas on which `remit migrate` creates replicated tables; without it, one server',
+    ),
   CLICKHOUSE_REQUEST_TIMEOUT_MS: int(60_000, 1_000, 600_000).describe('longest insert or query'),
   CLICKHOUSE_COMPRESS_REQUESTS: flag(false).describe(
     'gzip inserts; worth it across a network, not on one machine',

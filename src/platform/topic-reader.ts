@@ -50,7 +50,7 @@ const SILENCE_MS = 30_000;
 /** Messages that are handed over together; what a crash repeats is at most so many. */
 const CHUNK_MESSAGES = 20;
 
-/** A consumer that failed ends its visit; one that started again by itself would stay in the group for ever. */
+/** A consumer that failed ends its visit; one that started again by itself would stay in the group forever. */
 const ONE_VISIT = {
   allowAutoTopicCreation: false,
   retry: { retries: 5, restartOnFailure: () => Promise.resolve(false) },

@@ -25,7 +25,7 @@ const POLL_MS = 250;
 /** A lane that has run empty is looked into for so long, so often: a stream of events costs no workflow for each. */
 const LINGER_MS = 500;
 const LINGER_POLL_MS = 100;
-/** Others are told this often that the lane is looked after. */
+/** Others learn this often that the lane is being worked on. */
 const AWAKE_EVERY_MS = 5_000;
 /** How long a delivery waits for a place. */
 const PLACE_WAIT_MS = 2_000;
@@ -41,7 +41,7 @@ export interface LanesDeps {
   deliveryPolicy: (row: DeliveryRow, correlationId: string) => DeliveryRef;
   /** Resolves when the workflow of each delivery is there. Idempotent. */
   startDeliveries: (deliveries: readonly DeliveryRef[]) => Promise<void>;
-  /** Puts a given-up delivery on the DLQ. */
+  /** Puts an exhausted delivery on the DLQ. */
   deadLetter: (input: { deliveryId: string; correlationId: string }) => Promise<void>;
 }
 

@@ -23,7 +23,7 @@ const { makeFirstAttempts, deliverEvent } = proxyActivities<DeliveryActivities &
  * Delivers what a state change wrote: makes the first attempt of each in one activity, and starts a delivery workflow, as
  * a child that outlives this workflow, for each that is not delivered by it. Repeating it after a crash starts none alongside
  * one that runs, and the delivery row is the judge of what an ended one has left: the id may be used again, or a row that
- * a restored database has back would stay pending for ever.
+ * a restored database has back would stay pending forever.
  */
 export async function startDeliveries(deliveries: readonly DeliveryRef[]): Promise<void> {
   for (let from = 0; from < deliveries.length; from += AT_ONCE) {

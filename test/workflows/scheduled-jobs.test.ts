@@ -12,7 +12,7 @@ const stage = playedStage([
   'wakeForgottenLanes',
 ]);
 
-describe('the end of events by age', () => {
+describe('the retention of events', () => {
   it('goes on in another run when it has many steps, from where it was', async () => {
     const STEPS = 1_100;
     const seen: number[] = [];

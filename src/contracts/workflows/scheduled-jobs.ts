@@ -15,7 +15,7 @@ export interface ExpiryStep extends ToDeliver {
   position: { job: string; at: string; id: string } | null;
 }
 
-/** Also where a run goes on that was continued as new. */
+/** Also where a run resumes that was continued as new. */
 export interface ExpiryResult {
   expired: number;
   purgedKeys: number;

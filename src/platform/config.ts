@@ -440,9 +440,14 @@ export function loadConfig(env: NodeJS.ProcessEnv, needs: readonly ConfigKey[]):
   return config as Config;
 }
 
-/** Whether a needed variable that is not set has no default either. Secrets of providers may be waived. */
+/** Whether a variable is a secret that webhooks to remit are signed with: a provider's, or that of order webhooks. */
+export function signsIncomingWebhooks(name: string): boolean {
+  return name.startsWith('PROVIDER_SECRET_') || name === 'ORDER_WEBHOOK_SECRET';
+}
+
+/** Whether a needed variable that is not set has no default either. Secrets of incoming webhooks may be waived. */
 function isMissed(name: string, field: z.ZodType | undefined, given: Record<string, string>): boolean {
-  if (name.startsWith('PROVIDER_SECRET_') && /^(false|0)$/.test(given['PROVIDER_SIGNATURES_REQUIRED'] ?? ''))
+  if (signsIncomingWebhooks(name) && /^(false|0)$/.test(given['PROVIDER_SIGNATURES_REQUIRED'] ?? ''))
     return false;
   return field?.safeParse(undefined).data === undefined;
 }

@@ -4,7 +4,7 @@ import { RemitError } from '../../contracts/errors';
 import { Accepted } from '../../contracts/http';
 import { DecardEvent, HEADERS } from '../../contracts/messages';
 import { AmountError, parseMajorAmount } from '../../contracts/money';
-import { ConfigError, ROLE_NEEDS, type Config } from '../../platform/config';
+import { ConfigError, ROLE_NEEDS, signsIncomingWebhooks, type Config } from '../../platform/config';
 import { NotQueuedError } from '../../platform/kafka';
 import { metrics } from '../../platform/metrics';
 import { paymentWebhookTopic } from '../../platform/topics';
@@ -31,7 +31,7 @@ interface Endpoint {
   mayBeUnsigned: boolean;
 }
 
-const NEEDED = ROLE_NEEDS.api.filter((name) => name.startsWith('PROVIDER_SECRET_'));
+const NEEDED = ROLE_NEEDS.api.filter(signsIncomingWebhooks);
 
 /**
  * What is configured: a provider without a secret is not there.

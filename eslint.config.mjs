@@ -5,13 +5,23 @@ const noRestricted = (patterns) => ({ 'no-restricted-imports': ['error', { patte
 const group = (globs, message, extra = {}) => ({ group: globs, message, ...extra });
 
 export default tseslint.config(
-  { ignores: ['dist/', 'node_modules/', 'src/generated/', '.remit/', 'coverage/', 'prisma.config.ts'] },
   {
-    files: ['**/*.ts'],
+    ignores: [
+      'dist/',
+      'node_modules/',
+      'src/generated/',
+      'console/src/generated/',
+      '.remit/',
+      'coverage/',
+      'prisma.config.ts',
+    ],
+  },
+  {
+    files: ['**/*.ts', '**/*.tsx'],
     extends: [tseslint.configs.recommendedTypeChecked],
     languageOptions: { parserOptions: { projectService: true, tsconfigRootDir: import.meta.dirname } },
     plugins: { 'import-x': importX },
-    settings: { 'import-x/resolver': { node: { extensions: ['.ts', '.js'] } } },
+    settings: { 'import-x/resolver': { node: { extensions: ['.ts', '.tsx', '.js'] } } },
     rules: {
       '@typescript-eslint/no-floating-promises': 'error',
       '@typescript-eslint/no-misused-promises': ['error', { checksVoidReturn: { arguments: false } }],
@@ -25,6 +35,16 @@ export default tseslint.config(
       'import-x/no-cycle': ['error', { ignoreExternal: true }],
       eqeqeq: 'error',
       'no-console': 'error',
+    },
+  },
+  // What a component does in an event is its own affair; React waits for no promise.
+  {
+    files: ['console/**/*.tsx'],
+    rules: {
+      '@typescript-eslint/no-misused-promises': [
+        'error',
+        { checksVoidReturn: { arguments: false, attributes: false } },
+      ],
     },
   },
   // Dependencies point one way: contracts <- domain <- activities; workflows name activities by type only.

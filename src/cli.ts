@@ -9,6 +9,7 @@ import { callerPath, PROJECT_ROOT, VERSION } from './platform/project';
 import { endQuietlyWithoutReader } from './platform/terminal';
 import type { RoleContext } from './roles/context';
 import type { SendOptions } from './operations/local-access';
+import type { ConsoleLinkCommand } from './operations/console-link';
 import type { ProduceCommand } from './operations/produce';
 import type { ReconcileCommand } from './operations/reconcile';
 import type { RecoverCommand } from './operations/recover';
@@ -189,6 +190,21 @@ program
   .action(async (options: { subject: string; tenant?: string; scope: string[]; expiresS: number }) => {
     const { runToken } = await import('./operations/local-access.js');
     say(await runToken(dataDir(), options));
+  });
+
+program
+  .command('console-link')
+  .description('prints a link that logs in to the console once; it needs access to the database')
+  .option('--subject <id>', 'who logs in, as the audit log names them', 'operator')
+  .option('--tenant <id>', 'tenant; DEFAULT_TENANT when left out')
+  .addOption(
+    new Option('--role <role>', 'what they may do').choices(['viewer', 'operator', 'admin']).default('admin'),
+  )
+  .option('--no-platform', 'without what belongs to no tenant: dead letters, lag, purchases')
+  .option('--expires-s <seconds>', 'the link must be used within so many seconds', integer, 900)
+  .action(async (options: ConsoleLinkCommand) => {
+    const { runConsoleLink } = await import('./operations/console-link.js');
+    say(await runConsoleLink(dataDir(), options));
   });
 
 program

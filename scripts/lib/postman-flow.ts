@@ -251,6 +251,7 @@ export const FLOW: readonly { folder: string; description: string; steps: readon
         body: ({ rateLimitPerSecond }) => ({ eventTypes: ['{{eventType}}'], rateLimitPerSecond }),
       },
       { operation: 'rotateSubscriptionSecret' },
+      { operation: 'testFilter' },
       { operation: 'testSubscription' },
     ],
   },

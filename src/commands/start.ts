@@ -1,5 +1,9 @@
 import { VERSION } from '../platform/project';
+import { consoleLink } from '../operations/console-link';
 import { startLocalRemit } from '../roles/start';
+
+/** Whoever reads this terminal. */
+const LOCAL_OPERATOR = { subject: 'operator', role: 'admin', platform: true, expiresS: 12 * 3_600 } as const;
 
 /** `remit start`: runs until a signal, then stops the roles in order and the embedded parts last. */
 export async function runStart(dataDir: string, say: (line: string) => void): Promise<void> {
@@ -24,11 +28,15 @@ export async function runStart(dataDir: string, say: (line: string) => void): Pr
   }
   remit.lifecycle.installProcessHandlers();
 
+  const { context } = remit;
+  const link = await consoleLink(context.config, context.database(), remit.endpoints.api, LOCAL_OPERATOR);
   const { api, temporal, temporalUi, kafka, postgres, clickhouse, metrics } = remit.endpoints;
   say(`
 remit ${VERSION} is ready after ${((Date.now() - startedAt) / 1000).toFixed(1)} s
 
-  API           ${api}          OpenAPI at ${api}/openapi.json
+  Console       ${link}
+                (logs in once, within 12 hours; npm run remit -- console-link prints another)
+  API           ${api}          to read and try at ${api}/docs
   Temporal UI   ${temporalUi || '(outside)'}
   Temporal      ${temporal}
   Kafka         ${kafka}

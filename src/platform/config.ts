@@ -129,6 +129,32 @@ const shape = {
   AUTH_ISSUER: text().optional().describe('required issuer (iss) of bearer tokens'),
   AUTH_AUDIENCE: text().default('remit').describe('required audience (aud) of bearer tokens'),
 
+  // Console
+  CONSOLE_URL: z
+    .url({ protocol: /^https?$/ })
+    .optional()
+    .describe(
+      'where browsers reach this API, such as https://remit.example.com: with https, its cookies are sent by TLS alone',
+    ),
+  CONSOLE_OIDC_CLIENT_ID: text()
+    .optional()
+    .describe(
+      'client of AUTH_ISSUER for logins to the console (authorization code with PKCE); redirect to CONSOLE_URL/console/login/callback',
+    ),
+  CONSOLE_OIDC_CLIENT_SECRET: text().optional().describe('secret of that client; none for a public one'),
+  CONSOLE_OIDC_SCOPES: text()
+    .default('openid')
+    .describe('scopes to ask AUTH_ISSUER for, separated by spaces'),
+  CONSOLE_ROLE_CLAIM: text()
+    .default('scope')
+    .describe('claim that names the role: viewer or read, operator or write, admin'),
+  CONSOLE_SESSION_IDLE_MS: int(30 * MINUTE, MINUTE, 24 * HOUR).describe(
+    'a session of the console ends after so long without use',
+  ),
+  CONSOLE_SESSION_MAX_MS: int(12 * HOUR, MINUTE, 30 * 24 * HOUR).describe(
+    'a session of the console ends after so long in any case',
+  ),
+
   // Providers' webhooks
   ...PROVIDER_SECRETS,
   PROVIDER_SECRET_PAYMENTS: webhookSecrets()

@@ -15,8 +15,8 @@ export interface Question {
 }
 
 interface Overlays {
-  ask(question: Question): Promise<boolean>;
-  say(text: string, bad?: boolean): void;
+  ask: (question: Question) => Promise<boolean>;
+  say: (text: string, bad?: boolean) => void;
 }
 const Context = createContext<Overlays | undefined>(undefined);
 const TOAST_MS = 6_000;

@@ -101,7 +101,6 @@ export function Plot({
       stop?.();
     };
     // What is drawn is in `data`.
-    // eslint-disable-next-line
   }, [data, height]);
   const said = lines.map(({ label: name, values }) => {
     const numbers = values.filter((value): value is number => value !== null);

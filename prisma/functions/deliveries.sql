@@ -1,7 +1,7 @@
 -- Deliveries of events to subscriptions: what their workflows are told, their order, their attempts, their pace, and opening
 -- them anew.
 
--- What a delivery workflow needs to know of a delivery (DeliveryRef of src/contracts/workflows.ts). What the type's config
+-- What a delivery workflow needs to know of a delivery (DeliveryRef of src/contracts/workflows/delivery.ts). What the type's config
 -- leaves open is left out, and the deployment's configuration holds.
 CREATE OR REPLACE FUNCTION delivery_ref(
   p_id uuid, p_event_id text, p_subscription text, p_type text, p_ordered boolean, p_config event_configs

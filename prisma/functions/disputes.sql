@@ -17,7 +17,7 @@ CREATE OR REPLACE FUNCTION dispute_deliveries(p_dispute disputes) RETURNS jsonb 
     || pending_deliveries(p_dispute.closing_event_id || '_order')
 $$;
 
--- What the functions of disputes answer: DisputeResult of src/contracts/workflows.ts, its deliveries without scheduleMs.
+-- What the functions of disputes answer: DisputeResult of src/contracts/workflows/dispute.ts, its deliveries without scheduleMs.
 CREATE OR REPLACE FUNCTION dispute_result(p_dispute disputes, p_outcome text) RETURNS jsonb LANGUAGE sql STABLE AS $$
   SELECT jsonb_build_object('outcome', p_outcome, 'status', p_dispute.status, 'userId', p_dispute.user_id,
     'evidenceDueAt', CASE p_dispute.status WHEN 'opened' THEN iso_utc(p_dispute.evidence_due_at) END,
@@ -174,7 +174,7 @@ BEGIN
   RETURN v_dispute;
 END $$;
 
--- Applies one chargeback webhook. p is DisputeEvent of src/contracts/workflows.ts (without its source) and evidenceDueMs.
+-- Applies one chargeback webhook. p is DisputeEvent of src/contracts/workflows/dispute.ts (without its source) and evidenceDueMs.
 -- A dispute whose first event is not `opened` is opened all the same, and then goes on to what the event says. Idempotent
 -- by (provider, providerEventId), as settle_provider_event. Refused events leave only an audit row.
 CREATE OR REPLACE FUNCTION settle_dispute_event(p jsonb) RETURNS jsonb LANGUAGE plpgsql AS $$

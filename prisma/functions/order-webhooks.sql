@@ -80,7 +80,7 @@ BEGIN
     p->>'correlationId');
 END $$;
 
--- Applies one order webhook. p is OrderEvent of src/contracts/workflows.ts (without its source). Returns what order_result
+-- Applies one order webhook. p is OrderEvent of src/contracts/workflows/order.ts (without its source). Returns what order_result
 -- makes. Only an order of the payment method `provider` is decided by it: of one that the balance pays, money that was
 -- collected all the same is credited, whether the order is paid already or not, so that the outcome never depends on which
 -- comes first. Idempotent by (provider, providerEventId), as settle_provider_event. Refused events leave only an audit row.

@@ -9,7 +9,7 @@ CREATE OR REPLACE FUNCTION order_data(p_order orders) RETURNS jsonb LANGUAGE sql
     'createdAt', iso_utc(p_order.created_at), 'decidedAt', iso_utc(p_order.decided_at))
 $$;
 
--- What the functions of orders answer: PayOrderResult of src/contracts/workflows.ts, its deliveries without scheduleMs.
+-- What the functions of orders answer: PayOrderResult of src/contracts/workflows/order.ts, its deliveries without scheduleMs.
 CREATE OR REPLACE FUNCTION order_result(p_order orders, p_outcome text, p_deliveries jsonb) RETURNS jsonb LANGUAGE sql STABLE AS $$
   SELECT jsonb_build_object('outcome', p_outcome, 'status', p_order.status, 'failureCode', p_order.failure_code,
     'deliveries', coalesce(p_deliveries, '[]'))

@@ -8,7 +8,7 @@ CREATE OR REPLACE FUNCTION payment_data(p_payment payments) RETURNS jsonb LANGUA
     'createdAt', iso_utc(p_payment.created_at), 'settledAt', iso_utc(p_payment.settled_at))
 $$;
 
--- What settle_provider_event answers: SettleResult of src/contracts/workflows.ts, its deliveries without scheduleMs.
+-- What settle_provider_event answers: SettleResult of src/contracts/workflows/payment.ts, its deliveries without scheduleMs.
 CREATE OR REPLACE FUNCTION settle_result(p_payment payments, p_outcome text, p_deliveries jsonb) RETURNS jsonb LANGUAGE sql STABLE AS $$
   SELECT jsonb_build_object('outcome', p_outcome, 'status', p_payment.status, 'failureCode', p_payment.failure_code,
     'userId', p_payment.user_id,
@@ -62,7 +62,7 @@ BEGIN
   RETURN 'ok';
 END $$;
 
--- Applies one provider event to its payment or payout. p is ProviderEvent of src/contracts/workflows.ts (without its
+-- Applies one provider event to its payment or payout. p is ProviderEvent of src/contracts/workflows/payment.ts (without its
 -- source) and an optional actor. Returns SettleResult. Idempotent by (provider, providerEventId): the same body again is a
 -- duplicate, another body an event_conflict. Refused events (mismatch, conflict) leave only an audit row: an operator who
 -- redrives one has it judged anew. Our own expiry (actor system:expiry) never contradicts: its timer, or the sweep, may

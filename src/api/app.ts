@@ -11,6 +11,7 @@ import { Authenticator } from './auth';
 import { CONSOLE_HOME } from './console/return-path';
 import { consoleRouter } from './console/router';
 import { ConsoleSessions } from './console/sessions';
+import { DeadLetterDesk } from './dead-letter-desk';
 import { beginRequest, pathOf, refuseRepeatedHeaders } from './context';
 import { once, ReplayedRefusal } from './idempotency';
 import { readAnyJson, readJson, requireJson } from './json-body';
@@ -107,7 +108,9 @@ export function createApp(deps: ApiDeps): Express {
   deps.lifecycle.onStop('close', 'schema threads', () => eventSchemas.close());
   const { KAFKA_MESSAGE_MAX_BYTES: maxBytes } = deps.config;
   const eventPublisher = new EventPublisher(deps.database, eventSchemas, maxBytes);
-  const routeDeps = { ...deps, eventSchemas, eventPublisher };
+  const deadLetters = new DeadLetterDesk(deps);
+  deps.lifecycle.onStop('close', 'reader of dead letters', () => deadLetters.stop());
+  const routeDeps = { ...deps, eventSchemas, eventPublisher, deadLetters };
   const routes = allRoutes();
   for (const path of new Set(routes.map((route) => route.path))) {
     const here = routes.filter((route) => route.path === path);

@@ -1,6 +1,6 @@
 import { WorkflowExecutionAlreadyStartedError, WorkflowNotFoundError } from '@temporalio/client';
 import { RemitError } from '../contracts/errors';
-import { deliveryStart, replayStart } from '../contracts/starts';
+import { deliveryStart, replayStart } from '../contracts/workflows/starts';
 import { SIGNALS, workflowId, WORKFLOWS, type ReplayInput } from '../contracts/workflows';
 import { deliveryPolicyOf } from '../webhooks/delivery-policy';
 import type { DeliveryRow } from '../domain/payments';

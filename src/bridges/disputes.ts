@@ -1,7 +1,7 @@
 import type { Client } from '@temporalio/client';
 import { ChargebackWebhook } from '../contracts/messages';
 import { SIGNALS, WORKFLOWS, type DisputeEvent } from '../contracts/workflows';
-import { disputeStart } from '../contracts/starts';
+import { disputeStart } from '../contracts/workflows/starts';
 import type { Config } from '../platform/config';
 import { parseEnvelope } from './envelopes';
 import type { IncomingMessage } from './message';

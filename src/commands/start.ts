@@ -1,12 +1,27 @@
+import type { Command } from 'commander';
 import { VERSION } from '../platform/project';
-import { consoleLink } from '../operations/console-link';
-import { startLocalRemit } from '../roles/start';
+import { dataDir, say, type Say } from './command';
+
+const HELP = `
+Data is kept in .remit/ and survives a restart. A part is replaced by an outside one when its variable is set:
+DATABASE_URL, KAFKA_BROKERS, TEMPORAL_ADDRESS, CLICKHOUSE_URL. Stop with Ctrl-C.`;
+
+export function register(program: Command): void {
+  program
+    .command('start')
+    .description(
+      'everything on this machine: the embedded stack (PostgreSQL, Kafka, Temporal with UI, ClickHouse) and all roles',
+    )
+    .addHelpText('after', HELP)
+    .action(() => runStart(dataDir(), say));
+}
 
 /** Whoever reads this terminal. */
 const LOCAL_OPERATOR = { subject: 'operator', role: 'admin', platform: true, expiresS: 12 * 3_600 } as const;
 
 /** `remit start`: runs until a signal, then stops the roles in order and the embedded parts last. */
-export async function runStart(dataDir: string, say: (line: string) => void): Promise<void> {
+async function runStart(dataDir: string, say: Say): Promise<void> {
+  const { startLocalRemit } = await import('../roles/start.js');
   const startedAt = Date.now();
   let stopEarly: (() => void) | undefined;
   // Until the roles run, a signal has nothing to drain: the parts are stopped by their own exit handling.
@@ -28,6 +43,7 @@ export async function runStart(dataDir: string, say: (line: string) => void): Pr
   }
   remit.lifecycle.installProcessHandlers();
 
+  const { consoleLink } = await import('../operations/console-link.js');
   const { context } = remit;
   const link = await consoleLink(context.config, context.database(), remit.endpoints.api, LOCAL_OPERATOR);
   const { api, temporal, temporalUi, kafka, postgres, clickhouse, metrics } = remit.endpoints;

@@ -47,3 +47,4 @@ export const Payment = z
   })
   .meta({ id: 'Payment' });
 export const PaymentPage = page(Payment, 'PaymentPage');
+export type Payment = z.infer<typeof Payment>;

@@ -36,7 +36,7 @@ export const CreateReplayBody = z
 
 const ReplayStatus = z.enum(['running', 'paused', 'done', 'cancelled', 'stopped']);
 export const ReplaysQuery = PageQuery.extend({
-  subscriptionId: cleanText(64).optional(),
+  subscriptionId: cleanText(128).optional(),
   status: ReplayStatus.optional(),
 });
 

@@ -2,6 +2,45 @@ import { z } from 'zod';
 import { cleanText, createdTime, Instant, isWellFormed, NO_CONTROLS, page, PageQuery } from './http';
 import { DeliveryStatus, EventTypePattern, SubscriptionFilter, SubscriptionHeaders } from './webhooks';
 
+/** Secrets that sign beside each other at most, the present one among them: as many signatures a webhook has. */
+export const MAX_VALID_SECRETS = 5;
+
+/** A secret that the client brings, so that its subscribers' code goes on verifying when it moves here. */
+const OwnSecret = z
+  .string()
+  .max(100)
+  .regex(/^whsec_(?:[A-Za-z0-9+/]{4})*(?:[A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=)?$/, {
+    error: 'must be whsec_ and base64',
+  })
+  .refine(
+    (secret) => {
+      const { length } = Buffer.from(secret.slice('whsec_'.length), 'base64');
+      return length >= 24 && length <= 64;
+    },
+    { error: 'must have 24 to 64 bytes' },
+  )
+  .meta({ description: 'whsec_ and 24 to 64 bytes in base64; a random one when left out', writeOnly: true });
+
+const SubscriptionUid = z
+  .string()
+  .regex(/^(?!sub_)[A-Za-z0-9_.-]{1,128}$/, {
+    error: 'must be 1 to 128 letters, digits, _, . or -, and not begin with sub_',
+  })
+  .meta({ description: 'your own id of it, unique; may stand wherever its id does', example: 'customer-17' });
+
+const Labels = z
+  .array(z.string().regex(/^[\w.:/-]{1,64}$/, { error: 'must be 1 to 64 letters, digits, _, ., :, / or -' }))
+  .max(20)
+  .meta({ description: 'to find it by', example: ['team:accounting'] });
+
+const MAX_METADATA_KEYS = 50;
+const Metadata = z
+  .record(cleanText(64).min(1), cleanText(500))
+  .refine((metadata) => Object.keys(metadata).length <= MAX_METADATA_KEYS, {
+    error: `at most ${MAX_METADATA_KEYS} keys`,
+  })
+  .meta({ description: 'your own notes, kept and shown and nothing else', example: { plan: 'gold' } });
+
 const subscriptionFields = {
   url: z
     .url({ protocol: /^https?$/, error: 'must be an http or https URL' })
@@ -23,6 +62,9 @@ const subscriptionFields = {
     description:
       'deliver in the order of the events, one at a time: an event waits until the one before is finished',
   }),
+  uid: SubscriptionUid.nullable(),
+  labels: Labels,
+  metadata: Metadata,
 };
 export const CreateSubscriptionBody = z
   .strictObject({
@@ -33,6 +75,10 @@ export const CreateSubscriptionBody = z
     headers: subscriptionFields.headers.default({}),
     rateLimitPerSecond: subscriptionFields.rateLimitPerSecond.default(null),
     ordered: subscriptionFields.ordered.default(false),
+    uid: subscriptionFields.uid.default(null),
+    labels: subscriptionFields.labels.default([]),
+    metadata: subscriptionFields.metadata.default({}),
+    secret: OwnSecret.optional(),
     paused: z.boolean().default(false).meta({
       description: 'make it paused: it gets nothing until it is resumed, which can bring it all since then',
     }),
@@ -56,7 +102,11 @@ export const UpdateSubscriptionBody = z
   });
 
 const SubscriptionState = z.enum(['active', 'failing', 'paused', 'disabled']);
-export const SubscriptionsQuery = PageQuery.extend({ state: SubscriptionState.optional() });
+export const SubscriptionsQuery = PageQuery.extend({
+  state: SubscriptionState.optional(),
+  uid: SubscriptionUid.optional(),
+  label: Labels.element.optional(),
+});
 
 export const Subscription = z
   .object({
@@ -70,6 +120,9 @@ export const Subscription = z
       .meta({ description: 'names of the custom headers; their values are not shown' }),
     rateLimitPerSecond: z.int().nullable(),
     ordered: z.boolean(),
+    uid: z.string().nullable(),
+    labels: z.array(z.string()),
+    metadata: z.record(z.string(), z.string()),
     state: SubscriptionState,
     stateReason: z.string().nullable().meta({
       description:
@@ -96,8 +149,9 @@ export const RotateSecretBody = z
       .optional()
       .meta({
         description:
-          'seconds for which the old secret signs beside the new one; 0 when it leaked. As the server is configured when left out, 24 hours by default. A secret from an earlier rotation ends at once',
+          'seconds for which the old secret signs beside the new one. As the server is configured when left out, 24 hours by default. Secrets of earlier rotations keep their own time; 0, when one leaked, ends them all at once',
       }),
+    secret: OwnSecret.optional(),
   })
   .meta({ id: 'RotateSecret', example: { overlapS: 3600 } });
 export const SecretRotated = z
@@ -117,7 +171,7 @@ export const FilterTested = z
   .meta({ id: 'FilterTested' });
 
 export const DeliveriesQuery = PageQuery.extend({
-  subscriptionId: cleanText(64).optional(),
+  subscriptionId: cleanText(128).optional(),
   eventId: cleanText(128).optional(),
   eventType: cleanText(128).optional(),
   status: DeliveryStatus.optional(),

@@ -38,6 +38,7 @@ export const TimelineSubject = z
     workflowId: nullableText.meta({ description: 'its workflow in Temporal; null when it has none' }),
   })
   .meta({ id: 'TimelineSubject' });
+export type TimelineSubject = z.infer<typeof TimelineSubject>;
 
 /** Where an entry was read from. */
 export const TimelineSource = z

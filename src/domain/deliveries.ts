@@ -52,6 +52,8 @@ interface LoadedRow extends Omit<LoadedDelivery, 'secrets' | 'headers'> {
   secretCiphertext: Buffer;
   previousSecretCiphertext: Buffer | null;
   previousSecretValidUntil: Date | null;
+  olderSecretCiphertexts: Buffer[];
+  olderSecretsValidUntil: Date[];
   headersCiphertext: Buffer | null;
 }
 
@@ -60,6 +62,8 @@ const LOADED_COLUMNS = `d.id, d.event_id AS "eventId", d.event_type AS "eventTyp
        s.secret_ciphertext AS "secretCiphertext", d.status, d.attempts, d.generation,
        s.previous_secret_ciphertext AS "previousSecretCiphertext",
        s.previous_secret_valid_until AS "previousSecretValidUntil",
+       s.older_secret_ciphertexts AS "olderSecretCiphertexts",
+       s.older_secrets_valid_until AS "olderSecretsValidUntil",
        s.headers_ciphertext AS "headersCiphertext", s.ordered AS "subscriptionOrdered",
        s.rate_limit_per_second AS "rateLimitPerSecond", s.throttled_until AS "throttledUntil",
        s.throttle_level AS "throttleLevel"`;
@@ -69,6 +73,8 @@ function loaded(row: LoadedRow, keyring: Keyring): LoadedDelivery {
     secretCiphertext,
     previousSecretCiphertext: previous,
     previousSecretValidUntil: until,
+    olderSecretCiphertexts: older,
+    olderSecretsValidUntil: olderUntil,
     headersCiphertext,
     ...delivery
   } = row;
@@ -78,6 +84,9 @@ function loaded(row: LoadedRow, keyring: Keyring): LoadedDelivery {
     secrets: (at) => [
       keyring.decrypt(secretCiphertext, context),
       ...(previous && until && until > at ? [keyring.decrypt(previous, context)] : []),
+      ...older
+        .filter((_, index) => olderUntil[index]! > at)
+        .map((ciphertext) => keyring.decrypt(ciphertext, context)),
     ],
     headers: () =>
       headersCiphertext

@@ -22,7 +22,8 @@ export type MoneyFunction =
   | 'refund_order'
   | 'settle_dispute_event'
   | 'expire_dispute'
-  | 'submit_evidence';
+  | 'submit_evidence'
+  | 'post_correction';
 
 /** What identifies an account before it is looked up. */
 export function accountLane({ userId, currency }: { userId: string; currency: string }): string {

@@ -65,9 +65,19 @@ async function reencryptSubscriptions(
     `UPDATE subscriptions SET previous_secret_ciphertext = NULL, previous_secret_valid_until = NULL
       WHERE previous_secret_valid_until < now()`,
   );
+  await db.pool.query(
+    `UPDATE subscriptions s SET (older_secret_ciphertexts, older_secrets_valid_until) =
+            (SELECT coalesce(array_agg(o.secret ORDER BY o.n), '{}'), coalesce(array_agg(o.until ORDER BY o.n), '{}')
+               FROM unnest(s.older_secret_ciphertexts, s.older_secrets_valid_until) WITH ORDINALITY AS o (secret, until, n)
+              WHERE o.until >= now())
+      WHERE now() > ANY(older_secrets_valid_until)`,
+  );
   for (let after = ''; ;) {
-    const { rows } = await db.pool.query<Record<string, Buffer | null> & { id: string }>(
-      `SELECT id, secret_ciphertext, previous_secret_ciphertext, headers_ciphertext FROM subscriptions
+    const { rows } = await db.pool.query<
+      Record<string, Buffer | null> & { id: string; older_secret_ciphertexts: Buffer[] }
+    >(
+      `SELECT id, secret_ciphertext, previous_secret_ciphertext, headers_ciphertext, older_secret_ciphertexts
+         FROM subscriptions
         WHERE id > $1 AND state <> 'deleted' ORDER BY id LIMIT $2`,
       [after, batchRows],
     );
@@ -82,6 +92,17 @@ async function reencryptSubscriptions(
         const { rowCount } = await db.pool.query(
           `UPDATE subscriptions SET ${column} = $3 WHERE id = $1 AND ${column} = $2`,
           [row.id, old, fresh],
+        );
+        done.reencrypted += rowCount ?? 0;
+      }
+      for (const old of row.older_secret_ciphertexts) {
+        if (keyring.isCurrent(old)) continue;
+        done.found++;
+        const context = secretContext(row.id);
+        const { rowCount } = await db.pool.query(
+          `UPDATE subscriptions SET older_secret_ciphertexts = array_replace(older_secret_ciphertexts, $2, $3)
+            WHERE id = $1 AND $2 = ANY(older_secret_ciphertexts)`,
+          [row.id, old, keyring.encrypt(keyring.decrypt(old, context), context)],
         );
         done.reencrypted += rowCount ?? 0;
       }

@@ -1,5 +1,6 @@
 import { randomUUID } from 'node:crypto';
 import { RemitError } from '../contracts/errors';
+import { MAX_VALID_SECRETS } from '../contracts/subscriptions';
 import type { SubscriptionFilter } from '../contracts/webhooks';
 import type { Prisma, Subscription } from '../generated/prisma/client';
 import { AddressRules } from '../webhooks/addresses';
@@ -34,6 +35,10 @@ export interface SubscriptionView {
   rateLimitPerSecond: number | null;
   /** Deliveries keep the order of the events. */
   ordered: boolean;
+  /** The client's own id. */
+  uid: string | null;
+  labels: string[];
+  metadata: Record<string, string>;
   state: VisibleState;
   /** Why: `operator`, `gone`, `exhausted`, or what the last attempt met; null while it is active. */
   stateReason: string | null;
@@ -45,10 +50,12 @@ export interface SubscriptionView {
 
 function view(subscription: Subscription): SubscriptionView {
   const { id, url, eventTypes, description, filter, headerNames, rateLimitPerSecond } = subscription;
-  const { ordered, state, stateReason, stateChangedAt, version, createdAt, updatedAt } = subscription;
+  const { ordered, uid, labels, state, stateReason, stateChangedAt, version, createdAt, updatedAt } =
+    subscription;
   return {
-    ...{ id, url, eventTypes, description, headerNames, rateLimitPerSecond, ordered },
+    ...{ id, url, eventTypes, description, headerNames, rateLimitPerSecond, ordered, uid, labels },
     ...{ stateReason, stateChangedAt, version, createdAt, updatedAt },
+    metadata: subscription.metadata as Record<string, string>,
     filter: filter as SubscriptionFilter,
     state: state as VisibleState,
   };
@@ -71,6 +78,9 @@ export interface SubscriptionOptions {
   headers?: Record<string, string> | undefined;
   rateLimitPerSecond?: number | null | undefined;
   ordered?: boolean | undefined;
+  uid?: string | null | undefined;
+  labels?: string[] | undefined;
+  metadata?: Record<string, string> | undefined;
 }
 
 /** Custom headers as they are stored: names in lower case to be shown, all of them encrypted. */
@@ -88,7 +98,11 @@ function storedHeaders(keyring: Keyring, id: string, headers: Record<string, str
 function auditable(subscription: SubscriptionView) {
   const { url, eventTypes, description, filter, headerNames, rateLimitPerSecond, ordered, state } =
     subscription;
-  return { url, eventTypes, description, filter, headerNames, rateLimitPerSecond, ordered, state };
+  const { uid, labels, metadata } = subscription;
+  return {
+    ...{ url, eventTypes, description, filter, headerNames, rateLimitPerSecond, ordered, state },
+    ...{ uid, labels, metadata },
+  };
 }
 
 const cause = (id: string) => `subscription:${id}`;
@@ -97,6 +111,8 @@ const notFound = () => new RemitError('not_found', 'there is no such subscriptio
 export interface NewSubscription extends SubscriptionOptions {
   /** It gets nothing until somebody resumes it. */
   paused?: boolean;
+  /** The client's own, in the form of Standard Webhooks. A random one when left out. */
+  secret?: string | undefined;
   /** For the audit log. */
   by?: Actor;
   /** A UUID that makes the creation idempotent. A fresh one when left out. */
@@ -115,7 +131,8 @@ export interface NewSubscription extends SubscriptionOptions {
  * Saves a subscription with a new secret, which is returned here and never again. Idempotent when it is
  * given an operationId: the subscription made under it is returned as it is, with its secret.
  * @throws RemitError invalid_request when the URL is none that webhooks may go to; unprocessable when the tenant has
- *   as many subscriptions as it may have; conflict when the one made under the operationId has been deleted.
+ *   as many subscriptions as it may have; conflict when the one made under the operationId has been deleted, or when
+ *   another has its uid.
  */
 export async function createSubscription(
   db: Database,
@@ -134,11 +151,14 @@ export async function createSubscription(
     rateLimitPerSecond = null,
     ordered = false,
     paused = false,
+    uid = null,
+    labels = [],
+    metadata = {},
+    secret = newWebhookSecret(),
   }: NewSubscription,
 ): Promise<{ subscription: SubscriptionView; secret: string }> {
   requireDeliverableUrl(url, allowedPrivateCidrs);
   const id = `sub_${operationId.replaceAll('-', '')}`;
-  const secret = newWebhookSecret();
   const row = {
     id,
     tenantId,
@@ -150,6 +170,9 @@ export async function createSubscription(
     filter,
     rateLimitPerSecond,
     ordered,
+    uid,
+    labels: [...new Set(labels)],
+    metadata,
     ...(paused && { state: 'paused', stateReason: 'operator', missedSince: new Date() }),
   };
   const created = await createWithinQuota(db, 'subscriptions', tenantId, async (tx) => {
@@ -159,6 +182,7 @@ export async function createSubscription(
     if (made) return made;
     const existing = await tx.subscription.count({ where: { tenantId, state: { not: 'deleted' } } });
     requireRoom('subscriptions', existing, maxPerTenant);
+    if (uid !== null) await requireFreeUid(tx, tenantId, uid);
     const fresh = await tx.subscription.create({ data: row });
     await recordChange(tx, by, {
       action: 'subscription.created',
@@ -171,6 +195,16 @@ export async function createSubscription(
     subscription: view(created),
     secret: keyring.decrypt(created.secretCiphertext, secretContext(id)),
   };
+}
+
+/**
+ * Two that want the same uid at once come one after the other: the later one waits for the transaction of the first.
+ * @throws RemitError conflict when another subscription has it.
+ */
+async function requireFreeUid(tx: Prisma.TransactionClient, tenantId: string, uid: string): Promise<void> {
+  await tx.$executeRaw`SELECT pg_advisory_xact_lock(hashtextextended(${`uid:${tenantId}:${uid}`}, 0))`;
+  const holder = await tx.subscription.findFirst({ where: { tenantId, uid }, select: { id: true } });
+  if (holder) throw new RemitError('conflict', `the uid is that of ${holder.id}`);
 }
 
 /**
@@ -191,6 +225,24 @@ function requireDeliverableUrl(text: string, allowedPrivateCidrs: readonly strin
     throw refuse('must not lead to a private, reserved or local address');
 }
 
+/**
+ * The id of the subscription that `ref` names: it is its id, or its uid.
+ * @throws RemitError not_found when nobody of the tenant has that uid. An id is handed back without looking.
+ */
+export async function resolveSubscriptionId(
+  db: Pick<Database, 'prisma'>,
+  { tenantId, ref }: { tenantId: string; ref: string },
+): Promise<string> {
+  if (!/^[\w.-]{1,128}$/.test(ref)) throw notFound();
+  if (ref.startsWith('sub_')) return ref;
+  const found = await db.prisma.subscription.findFirst({
+    where: { tenantId, uid: ref },
+    select: { id: true },
+  });
+  if (!found) throw notFound();
+  return found.id;
+}
+
 /** @throws RemitError not_found, also for another tenant's and for a deleted one. */
 export async function getSubscription(
   db: Pick<Database, 'prisma'>,
@@ -209,17 +261,25 @@ export async function listSubscriptions(
   {
     tenantId,
     state,
+    uid,
+    label,
     limit,
     cursor,
   }: {
     tenantId: string;
     state?: VisibleState | undefined;
+    uid?: string | undefined;
+    label?: string | undefined;
     limit: number;
     cursor?: string | undefined;
   },
 ): Promise<Page<SubscriptionView>> {
   const rows = await db.prisma.subscription.findMany({
-    where: { tenantId, state: state ?? { not: 'deleted' }, ...afterCursor(cursor) },
+    where: {
+      ...{ tenantId, state: state ?? { not: 'deleted' }, ...afterCursor(cursor) },
+      ...(uid !== undefined && { uid }),
+      ...(label !== undefined && { labels: { has: label } }),
+    },
     orderBy: NEWEST_FIRST,
     take: limit + 1,
   });
@@ -243,7 +303,7 @@ export async function updateSubscription(
   {
     id,
     expected,
-    changes: { headers, eventTypes, ...changes },
+    changes: { headers, eventTypes, labels, ...changes },
     allowedPrivateCidrs,
   }: {
     id: string;
@@ -258,11 +318,14 @@ export async function updateSubscription(
   requireVersion(expected, before.version);
   const given = Object.fromEntries(Object.entries(changes).filter(([, value]) => value !== undefined));
   return db.prisma.$transaction(async (tx) => {
+    if (typeof changes.uid === 'string' && changes.uid !== before.uid)
+      await requireFreeUid(tx, tenantId, changes.uid);
     const { count } = await tx.subscription.updateMany({
       where: { id, tenantId, version: before.version, state: { not: 'deleted' } },
       data: {
         ...(given as Prisma.SubscriptionUpdateManyMutationInput),
         ...(eventTypes && { eventTypes: [...new Set(eventTypes)] }),
+        ...(labels && { labels: [...new Set(labels)] }),
         ...(headers && storedHeaders(keyring, id, headers)),
         version: { increment: 1 },
         updatedAt: new Date(),
@@ -286,10 +349,11 @@ export async function updateSubscription(
 
 /**
  * Gives a subscription a new secret, which is returned here and never again. The one before goes on signing beside it
- * for `overlapMs`; one from an earlier rotation ends at once, so that there are never more than two signatures.
+ * for `overlapMs` milliseconds, those of earlier rotations for as long as was said then; with 0 they all end at once.
  * Idempotent when it is given an operationId: while the secret that was made under it is the present one, it is handed
  * back as it is.
- * @throws RemitError not_found, precondition_failed.
+ * @throws RemitError not_found, precondition_failed; unprocessable when MAX_VALID_SECRETS would sign beside each other
+ *   already, or when the secret is the present one.
  */
 export async function rotateSecret(
   db: Pick<Database, 'prisma'>,
@@ -300,13 +364,13 @@ export async function rotateSecret(
     expected,
     overlapMs,
     operationId = randomUUID(),
-    secret = newWebhookSecret(),
+    secret: ownSecret,
   }: {
     id: string;
     expected: ExpectedVersions;
     overlapMs: number;
     operationId?: string;
-    secret?: string;
+    secret?: string | undefined;
   },
 ): Promise<{ secret: string; previousSecretValidUntil: Date | null; version: number }> {
   const { tenantId } = by;
@@ -321,7 +385,16 @@ export async function rotateSecret(
       version: before.version,
     };
   requireVersion(expected, before.version);
+  if (ownSecret !== undefined && keyring.decrypt(before.secretCiphertext, secretContext(id)) === ownSecret)
+    throw new RemitError('unprocessable', 'this is its present secret');
+  const secret = ownSecret ?? newWebhookSecret();
   const validUntil = overlapMs > 0 ? new Date(Date.now() + overlapMs) : null;
+  const older = validUntil ? stillValid(before) : [];
+  if (older.length + 2 > MAX_VALID_SECRETS)
+    throw new RemitError(
+      'unprocessable',
+      `${MAX_VALID_SECRETS} secrets sign beside each other already; wait until one ends, or rotate with overlapS 0`,
+    );
   await db.prisma.$transaction(async (tx) => {
     const { count } = await tx.subscription.updateMany({
       where: { id, tenantId, version: before.version, state: { not: 'deleted' } },
@@ -330,6 +403,8 @@ export async function rotateSecret(
         secretOperationId: operationId,
         previousSecretCiphertext: validUntil ? before.secretCiphertext : null,
         previousSecretValidUntil: validUntil,
+        olderSecretCiphertexts: older.map(({ ciphertext }) => ciphertext),
+        olderSecretsValidUntil: older.map((each) => each.validUntil),
         version: { increment: 1 },
         updatedAt: new Date(),
       },
@@ -342,6 +417,19 @@ export async function rotateSecret(
     });
   });
   return { secret, previousSecretValidUntil: validUntil, version: before.version + 1 };
+}
+
+/** The secrets before the present one whose overlap is not over, newest first. */
+function stillValid(subscription: Subscription): { ciphertext: Uint8Array<ArrayBuffer>; validUntil: Date }[] {
+  const former = [
+    [subscription.previousSecretCiphertext, subscription.previousSecretValidUntil] as const,
+    ...subscription.olderSecretCiphertexts.map(
+      (ciphertext, index) => [ciphertext, subscription.olderSecretsValidUntil[index]] as const,
+    ),
+  ];
+  return former.flatMap(([ciphertext, validUntil]) =>
+    ciphertext && validUntil && validUntil.getTime() > Date.now() ? [{ ciphertext, validUntil }] : [],
+  );
 }
 
 /**
@@ -374,7 +462,11 @@ export async function deleteSubscription(
         secretCiphertext: new Uint8Array(),
         previousSecretCiphertext: null,
         previousSecretValidUntil: null,
+        olderSecretCiphertexts: [],
+        olderSecretsValidUntil: [],
         headersCiphertext: null,
+        // Free for another.
+        uid: null,
         version: { increment: 1 },
         updatedAt: new Date(),
       },

@@ -26,7 +26,7 @@ const API_TIMEOUT_MS = 15_000;
  */
 export async function callApi(
   { api, token }: ApiAccess,
-  method: 'POST' | 'DELETE',
+  method: 'GET' | 'POST' | 'DELETE',
   path: string,
   body?: object,
 ): Promise<Record<string, unknown>> {
@@ -66,4 +66,10 @@ function problemOf(text: string): string {
   } catch {
     return text;
   }
+}
+
+/** How a command reaches the API: the local one, with a token signed with AUTH_JWT_SECRET, when left out. */
+export interface ApiOptions {
+  url?: string;
+  token?: string;
 }

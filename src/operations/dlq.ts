@@ -1,27 +1,29 @@
-import type { Kafka } from 'kafkajs';
-import type { DeadLetterCode } from '../contracts/errors';
-import { HEADERS } from '../contracts/messages';
-import { DeliveryDeadLetter } from '../contracts/webhooks';
-import type { Config } from '../platform/config';
 import { createKafka, headersToStrings, MessageProducer } from '../platform/kafka';
+import type { Kafka } from 'kafkajs';
+import {
+  beyondFrom,
+  deleteBefore,
+  dlqState,
+  dlqTopics,
+  findDlq,
+  isDone,
+  lyingIn,
+  rangesLeft,
+  redriveGroup,
+  redriveLetter,
+  waitingIn,
+  writeBeyond,
+  type DlqState,
+} from '../bridges/dead-letter-topics';
+import { HEADERS } from '../contracts/messages';
+import type { Config } from '../platform/config';
 import type { Logger } from '../platform/logging';
 import { createTable } from '../platform/table';
 import { printable } from '../platform/terminal';
-import { allTopics, deadLetterTopic } from '../platform/topics';
-import {
-  eachMessage,
-  rangesOf,
-  readTopic,
-  withAdmin,
-  workOff,
-  type PartitionRange,
-  type StoredMessage,
-} from '../platform/topic-reader';
+import { eachMessage, readTopic, withAdmin, workOff, type StoredMessage } from '../platform/topic-reader';
 import { ApiRefusal } from './api-call';
 import { letterAsJson, letterAsText } from './dlq-letters';
 
-/** Marks a message that came back from its DLQ: `<dlq>/<partition>/<offset>`. */
-export const REDRIVEN = 'remit-redriven-from';
 const names = HEADERS.deadLetter;
 
 export interface DlqAccess {
@@ -35,60 +37,20 @@ export interface DlqAccess {
   resendDelivery: (deliveryId: string, tenantId: string) => Promise<void>;
 }
 
-/** Every dead-letter topic there is. */
-export const dlqTopics = (config: Config): string[] =>
-  allTopics(config).filter(
-    (topic) =>
-      topic === config.TOPIC_PURCHASES_DLQ ||
-      topic === config.TOPIC_WEBHOOK_DELIVERY_DLQ ||
-      topic.endsWith('.dlq'),
-  );
-
 function requireDlq(config: Config, topic: string): string {
-  const known = dlqTopics(config);
-  const found = known.find(
-    (name) => name === topic || name === `${topic}.dlq` || name === deadLetterTopic(config, topic),
-  );
-  if (!found)
-    throw new Error(`${topic} is no dead-letter topic; there are:\n  ${[...new Set(known)].join('\n  ')}`);
+  const found = findDlq(config, topic);
+  if (found === undefined)
+    throw new Error(
+      `${topic} is no dead-letter topic; there are:\n  ${[...new Set(dlqTopics(config))].join('\n  ')}`,
+    );
   return found;
 }
 
-/**
- * What has been redriven of a DLQ: the offsets of a consumer group of its own, committed when the messages are where
- * they belong. Brokers forget the offsets of a group that does nothing for `offsets.retention.minutes` (a week).
- */
-const redriveGroup = (config: Config, dlq: string) => `${config.KAFKA_GROUP_PREFIX}.redrive.${dlq}`;
-
-interface DlqState {
-  name: string;
-  /** Everything that lies there. */
-  all: PartitionRange[];
-  /** What was not redriven yet. */
-  left: PartitionRange[];
-}
-
-async function stateOf(kafka: Kafka, config: Config, name: string): Promise<DlqState> {
-  return withAdmin(kafka, async (admin) => {
-    const all = await rangesOf(admin, name).catch((error: unknown) => {
-      throw new Error(`there is no topic ${name} at ${config.KAFKA_BROKERS.join(',')}: run remit migrate`, {
-        cause: error,
-      });
-    });
-    const [found] = await admin.fetchOffsets({ groupId: redriveGroup(config, name), topics: [name] });
-    const done = new Map(
-      (found?.partitions ?? []).map(({ partition, offset }) => [partition, BigInt(offset)]),
-    );
-    const left = all.map((range) => {
-      const at = done.get(range.partition) ?? -1n;
-      return { ...range, low: at < range.low ? range.low : at > range.high ? range.high : at };
-    });
-    return { name, all, left };
-  });
-}
-
-const countOf = (ranges: readonly PartitionRange[]): bigint =>
-  ranges.reduce((sum, { low, high }) => sum + high - low, 0n);
+const waits = ({ partitions }: DlqState, { partition, offset }: StoredMessage): boolean =>
+  !isDone(
+    partitions.find((each) => each.partition === partition)!,
+    BigInt(offset),
+  );
 
 /** Most messages of one DLQ that `ls` reads to tell their reasons. */
 const REASONS_READ_MAX = 10_000;
@@ -103,33 +65,34 @@ export async function listDlqs({ config, log, say }: DlqAccess): Promise<void> {
       table.push([topic, 'no such topic', '', 'run remit migrate']);
       continue;
     }
-    const { all, left } = await stateOf(kafka, config, topic);
+    const state = await dlqState(kafka, config, topic);
     table.push([
       topic,
-      String(countOf(all)),
-      String(countOf(left)),
-      await reasonsOf(kafka, config, topic, left),
+      String(lyingIn(state)),
+      String(waitingIn(state)),
+      await reasonsOf(kafka, config, state),
     ]);
   }
   say(table.toString());
 }
 
-async function reasonsOf(
-  kafka: Kafka,
-  config: Config,
-  topic: string,
-  left: PartitionRange[],
-): Promise<string> {
+async function reasonsOf(kafka: Kafka, config: Config, state: DlqState): Promise<string> {
   const counts = new Map<string, number>();
-  const visit = { topic, ranges: left, limit: REASONS_READ_MAX, groupPrefix: config.KAFKA_GROUP_PREFIX };
-  await eachMessage(kafka, visit, ({ headers }) => {
-    const code = headersToStrings(headers)[names.errorCode] ?? 'none given';
+  const visit = {
+    topic: state.name,
+    ranges: rangesLeft(state),
+    limit: REASONS_READ_MAX,
+    groupPrefix: config.KAFKA_GROUP_PREFIX,
+  };
+  await eachMessage(kafka, visit, (message) => {
+    if (!waits(state, message)) return;
+    const code = headersToStrings(message.headers)[names.errorCode] ?? 'none given';
     counts.set(code, (counts.get(code) ?? 0) + 1);
   });
   const lines = [...counts]
     .sort(([, a], [, b]) => b - a)
     .map(([code, count]) => `${count} ${printable(code)}`);
-  if (countOf(left) > BigInt(REASONS_READ_MAX)) lines.push(`(of the first ${REASONS_READ_MAX})`);
+  if (waitingIn(state) > BigInt(REASONS_READ_MAX)) lines.push(`(of the first ${REASONS_READ_MAX})`);
   return lines.join('\n');
 }
 
@@ -150,27 +113,24 @@ export async function showDlq(
   { topic, limit, values, all, json }: ShowOptions,
 ): Promise<StoredMessage[]> {
   const kafka = createKafka(config, log);
-  const state = await stateOf(kafka, config, requireDlq(config, topic));
-  const ranges = all ? state.all : state.left;
-  const messages = await readTopic(kafka, {
+  const state = await dlqState(kafka, config, requireDlq(config, topic));
+  const found = await readTopic(kafka, {
     topic: state.name,
-    ranges,
-    limit,
+    ranges: all ? state.partitions : rangesLeft(state),
+    // Those that are done lie among them.
+    limit: all ? limit : limit + Number(lyingIn(state) - waitingIn(state)),
     groupPrefix: config.KAFKA_GROUP_PREFIX,
   });
-  const redriven = ({ partition, offset }: StoredMessage) =>
-    !state.left.some(
-      (range) => range.partition === partition && range.low <= BigInt(offset) && BigInt(offset) < range.high,
-    );
+  const messages = found.filter((message) => all || waits(state, message)).slice(0, limit);
   for (const message of messages)
     say(
       json
-        ? letterAsJson(message, redriven(message))
-        : letterAsText(message, { redriven: redriven(message), values }),
+        ? letterAsJson(message, !waits(state, message))
+        : letterAsText(message, { redriven: !waits(state, message), values }),
     );
   if (json) return messages;
-  const lying = countOf(ranges);
-  const hidden = countOf(state.all) - lying;
+  const lying = all ? lyingIn(state) : waitingIn(state);
+  const hidden = lyingIn(state) - lying;
   if (lying === 0n) say(`${state.name}: nothing that was not redriven`);
   else if (lying > BigInt(messages.length)) say(`${messages.length} of ${lying} shown; --limit shows more`);
   if (hidden > 0n) say(`${hidden} redriven before; --all shows them too`);
@@ -197,19 +157,29 @@ export async function redriveDlq(
 ): Promise<Redriven> {
   const { config, log, say } = access;
   const kafka = createKafka(config, log);
-  const { name, left } = await stateOf(kafka, config, requireDlq(config, topic));
+  const state = await dlqState(kafka, config, requireDlq(config, topic));
+  const { name } = state;
   const producer = new MessageProducer(kafka, config);
   const result: Redriven = { redriven: 0, skipped: 0 };
+  const resendDelivery = (id: string, tenantId: string) =>
+    access.resendDelivery(id, tenantId).then(
+      () => undefined,
+      (error: unknown) => {
+        // No longer kept, not exhausted any more, or its subscription takes nothing: that does not change by waiting.
+        if (error instanceof ApiRefusal && [404, 409, 422].includes(error.status))
+          return `delivery ${id}: ${error.message}`;
+        throw error;
+      },
+    );
   const redrive = async (message: StoredMessage): Promise<void> => {
+    if (!waits(state, message)) return;
     const place = `${message.partition}/${message.offset}`;
-    const tried =
-      name === config.TOPIC_WEBHOOK_DELIVERY_DLQ
-        ? resend(access, message)
-        : putBack(producer, config, message);
-    const obstacle = await tried.catch((error: unknown) => {
-      const why = error instanceof Error ? error.message : String(error);
-      throw new Error(`stopped at ${place}: ${why}`, { cause: error });
-    });
+    const obstacle = await redriveLetter({ config, producer, resendDelivery }, message).catch(
+      (error: unknown) => {
+        const why = error instanceof Error ? error.message : String(error);
+        throw new Error(`stopped at ${place}: ${why}`, { cause: error });
+      },
+    );
     if (obstacle === undefined) result.redriven += 1;
     else {
       result.skipped += 1;
@@ -222,9 +192,14 @@ export async function redriveDlq(
       kafka,
       {
         topic: name,
-        ranges: left,
+        ranges: rangesLeft(state),
         limit,
         groupId: redriveGroup(config, name),
+        // Those beyond that were redriven alone stay so.
+        metadataOf: (partition, offset) => {
+          const progress = state.partitions.find((each) => each.partition === partition)!;
+          return writeBeyond({ base: offset, beyond: beyondFrom(progress, offset) });
+        },
         sessionTimeoutMs: config.KAFKA_SESSION_TIMEOUT_MS,
         signal,
       },
@@ -234,74 +209,11 @@ export async function redriveDlq(
     await producer.stop();
     say(`${result.redriven} redriven, ${result.skipped} passed over`);
   }
-  const remaining = countOf(left) - BigInt(result.redriven + result.skipped);
+  const remaining = waitingIn(state) - BigInt(result.redriven + result.skipped);
   if (remaining > 0n) say(`${remaining} not redriven yet: run it again, or raise --limit`);
   if (result.redriven > 0)
     say(`They still lie in the DLQ as redriven: remit dlq purge ${name} deletes them.`);
   return result;
-}
-
-/** Headers that are about one stay in the DLQ; the first time of failure and the attempts go on. */
-const OWN_HEADERS: readonly string[] = [
-  names.topic,
-  names.partition,
-  names.offset,
-  names.lastOffset,
-  names.errorCode,
-  names.errorMessage,
-];
-
-const UNREADABLE: DeadLetterCode = 'unreadable_batch';
-
-/** @returns why it can't be put back, or undefined when it is. */
-async function putBack(
-  producer: MessageProducer,
-  config: Config,
-  { key, value, headers, topic, partition, offset }: StoredMessage,
-): Promise<string | undefined> {
-  const { [names.topic]: target, [names.errorCode]: code } = headersToStrings(headers);
-  if (code === UNREADABLE) return 'it holds the bytes of a batch that could not be read, and is no message';
-  if (target === undefined) return `it has no header ${names.topic}`;
-  const { [names.lost]: lost } = headersToStrings(headers);
-  if (lost !== undefined)
-    return `it is what was read of a message that is lost (${printable(lost)}): ask its sender for it again`;
-  // Whoever may write to a DLQ must not write to every topic by it.
-  if (deadLetterTopic(config, target) !== topic || !allTopics(config).includes(target))
-    return `${printable(target)} is not the topic that this DLQ belongs to`;
-  const kept = Object.fromEntries(
-    Object.entries(headers).filter(([header]) => !OWN_HEADERS.includes(header)),
-  );
-  await producer.send({
-    topic: target,
-    key,
-    value,
-    headers: { ...kept, [REDRIVEN]: `${topic}/${partition}/${offset}` },
-  });
-  return undefined;
-}
-
-/** @returns why it can't be sent again, or undefined when the API has taken it. */
-async function resend({ resendDelivery }: DlqAccess, { value }: StoredMessage): Promise<string | undefined> {
-  const letter = DeliveryDeadLetter.safeParse(jsonOf(value));
-  if (!letter.success) return 'it is no dead letter of a delivery';
-  const { id, tenantId } = letter.data.delivery;
-  try {
-    await resendDelivery(id, tenantId);
-    return undefined;
-  } catch (error) {
-    // No longer kept, not exhausted any more, or its subscription takes nothing: that does not change by waiting.
-    if (error instanceof ApiRefusal && [404, 409, 422].includes(error.status))
-      return `delivery ${id}: ${error.message}`;
-    throw error;
-  }
-}
-
-function jsonOf(value: Buffer | null): unknown {
-  try {
-    return JSON.parse(value?.toString() ?? 'null');
-  } catch {
-    return undefined;
-  }
 }
 
 export interface PurgeOptions {
@@ -321,16 +233,10 @@ export async function purgeDlq(
   { topic, all, confirm }: PurgeOptions,
 ): Promise<bigint> {
   const kafka = createKafka(config, log);
-  const state = await stateOf(kafka, config, requireDlq(config, topic));
-  const left = countOf(state.left);
-  const doomed = state.all
-    .map(({ partition, low, high }) => ({
-      partition,
-      low,
-      high: all ? high : (state.left.find((range) => range.partition === partition)?.low ?? low),
-    }))
-    .filter(({ low, high }) => high > low);
-  const count = countOf(doomed);
+  const state = await dlqState(kafka, config, requireDlq(config, topic));
+  const left = waitingIn(state);
+  const upTo = ({ base, high }: DlqState['partitions'][number]) => (all ? high : base);
+  const count = state.partitions.reduce((sum, each) => sum + upTo(each) - each.low, 0n);
   if (count === 0n) {
     say(
       `${state.name}: nothing to delete${left > 0n ? `; ${left} not redriven, which --all would delete too` : ''}`,
@@ -342,14 +248,7 @@ export async function purgeDlq(
     say('Nothing was deleted.');
     return 0n;
   }
-  await withAdmin(kafka, async (admin) => {
-    // The client learns of the topic's leaders by it.
-    await admin.fetchTopicOffsets(state.name);
-    await admin.deleteTopicRecords({
-      topic: state.name,
-      partitions: doomed.map(({ partition, high }) => ({ partition, offset: String(high) })),
-    });
-  });
+  await deleteBefore(kafka, state, upTo);
   say(`${count} deleted`);
   return count;
 }

@@ -1,10 +1,14 @@
 import http from 'node:http';
 import type { AddressInfo } from 'node:net';
+import path from 'node:path';
 import { once } from 'node:events';
 import { Webhook } from 'standardwebhooks';
 import { printable } from '../platform/terminal';
 import { exchange } from '../webhooks/exchange';
-import { callApi, type ApiAccess } from './api-call';
+import { callApi, type ApiAccess, type ApiOptions } from './api-call';
+import { localAccess } from './local-access';
+import { mintToken } from './token';
+import { untilStopped } from './until-stopped';
 
 export interface ListenOptions extends ApiAccess {
   /** What to subscribe to. */
@@ -130,4 +134,31 @@ async function receive(
 
 function reasonOf(error: unknown): string {
   return error instanceof Error ? error.message : String(error);
+}
+
+const LISTEN_TOKEN_S = 300;
+
+export interface ListenCommand extends ApiOptions {
+  events: string[];
+  forward?: string;
+  port: number;
+  publicUrl?: string;
+}
+
+/** `remit listen`: until SIGINT or SIGTERM. */
+export async function runListen(
+  dataDir: string,
+  command: ListenCommand,
+  say: (line: string) => void,
+): Promise<void> {
+  const { endpoints, config } = await localAccess(path.join(dataDir, 'endpoints.json'));
+  const api = command.url ?? endpoints.api;
+  if (!api) throw new Error('no API is known: start remit first (npm start), or name it with --url');
+  const given = command.token;
+  const token = () =>
+    given === undefined
+      ? mintToken(config, { subject: 'listen', scopes: ['read', 'write'], expiresInS: LISTEN_TOKEN_S })
+      : Promise.resolve(given);
+  const { events, forward, port, publicUrl } = command;
+  await listen({ api, token, events, forward, port, publicUrl, say, signal: untilStopped() });
 }

@@ -1,5 +1,5 @@
 import { WorkflowExecutionAlreadyStartedError, type Client } from '@temporalio/client';
-import { deliveryStart, disputeStart, replayStart } from '../contracts/starts';
+import { deliveryStart, disputeStart, replayStart } from '../contracts/workflows/starts';
 import { WORKFLOWS, type DeliveryRef, type ReplayInput } from '../contracts/workflows';
 import type { UnfinishedWork } from '../domain/unfinished-work';
 import type { DeliveryRow } from '../domain/payments';

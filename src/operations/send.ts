@@ -1,7 +1,11 @@
 import { randomUUID } from 'node:crypto';
+import path from 'node:path';
 import { Webhook } from 'standardwebhooks';
 import { request } from 'undici';
+import { secretVariable } from '../providers/names';
 import type { Provider, Sample, SampleSubject } from '../providers/provider';
+import { BUILT_IN_PROVIDERS } from '../providers/registry';
+import { localAccess } from './local-access';
 
 export interface ProviderWebhook {
   /** Base URL of the API. */
@@ -125,3 +129,106 @@ async function postTo(
 
 /** Of a provider's secrets the one that it signs with: while it is changed there are two, the new one first. */
 const presentSecret = (secrets: string): string => secrets.split(',', 1)[0]!.trim();
+
+const HOW_TO_START = 'start remit first (npm start), or name the API with --url';
+
+export interface SendOptions {
+  transaction?: string;
+  type: string;
+  status: string;
+  id?: string;
+  user: string;
+  amount?: string;
+  currency: string;
+  eventId?: string;
+  url?: string;
+  secret?: string;
+  list: boolean;
+}
+
+const SEND_TIMEOUT_MS = 15_000;
+
+/**
+ * `remit send`: posts one signed provider webhook and prints the answer: a sample of any provider, or with --transaction an
+ * event of DeCard's.
+ * @returns the process's exit code.
+ * @throws Error that says what is missing or unknown.
+ */
+export async function runSend(
+  dataDir: string,
+  [name, sampleName]: readonly (string | undefined)[],
+  options: SendOptions,
+  say: (line: string) => void,
+): Promise<number> {
+  if (options.list) {
+    samplesOf(name).forEach(([provider, sample, { title }]) => say(`${provider}  ${sample}  ${title}`));
+    return 0;
+  }
+  const { endpoints, config } = await localAccess(path.join(dataDir, 'endpoints.json'));
+  const url = options.url ?? endpoints.api;
+  if (!url) throw new Error(`no API is known: ${HOW_TO_START}`);
+  const { amount } = options;
+  if (amount === undefined) throw new Error('--amount is missing: in major units, 100 is 100.00');
+  const access = { url, timeoutMs: SEND_TIMEOUT_MS };
+  const unreachable = (error: unknown) => {
+    throw new Error(`${url} does not answer (${String(error)}): ${HOW_TO_START}`, { cause: error });
+  };
+  if (name === undefined) {
+    if (options.transaction === undefined)
+      throw new Error('name a provider and a sample (remit send --list), or a --transaction of DeCard’s');
+    const answer = await sendProviderWebhook({
+      ...access,
+      secret: options.secret ?? config.PROVIDER_SECRET_DECARD,
+      provider: 'decard',
+      transactionId: options.transaction,
+      status: options.status,
+      amount,
+      currency: options.currency,
+      type: options.type,
+      id: options.eventId,
+    }).catch(unreachable);
+    say(`${answer.status}  webhook-id ${answer.id}  ${answer.body}`);
+    return answer.status === 202 ? 0 : 1;
+  }
+
+  const { provider, sample } = findSample(name, sampleName);
+  const secret = options.secret ?? config[secretVariable(provider.name)];
+  if (!secret) throw new Error(`${secretVariable(provider.name)} is not set: set it, or give --secret`);
+  const id = options.id ?? options.transaction;
+  if (id === undefined) throw new Error('--id is missing: of the payment, payout or order');
+  const { eventId, user: userId, currency } = options;
+  const answer = await sendSample({
+    ...access,
+    secret,
+    provider,
+    sample,
+    subject: { id, userId, amount, currency, eventId },
+  }).catch(unreachable);
+  say(`${answer.status}  event ${answer.id}  ${answer.body}`);
+  return answer.status === (provider.acknowledgement?.status ?? 202) ? 0 : 1;
+}
+
+function samplesOf(name: string | undefined): [provider: string, sample: string, Sample][] {
+  return BUILT_IN_PROVIDERS.filter((provider) => name === undefined || provider.name === name).flatMap(
+    (provider) =>
+      Object.entries(provider.samples).map(([sample, each]): [string, string, Sample] => [
+        provider.name,
+        sample,
+        each,
+      ]),
+  );
+}
+
+function findSample(name: string, sampleName: string | undefined): { provider: Provider; sample: Sample } {
+  const provider = BUILT_IN_PROVIDERS.find((each) => each.name === name);
+  if (!provider)
+    throw new Error(
+      `there is no provider ${name}; there are ${BUILT_IN_PROVIDERS.map((each) => each.name).join(', ')}`,
+    );
+  const { samples } = provider;
+  const sample =
+    sampleName !== undefined && Object.hasOwn(samples, sampleName) ? samples[sampleName] : undefined;
+  if (!sample)
+    throw new Error(`${name} has no sample ${sampleName ?? ''}; it has ${Object.keys(samples).join(', ')}`);
+  return { provider, sample };
+}

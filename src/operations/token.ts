@@ -1,7 +1,9 @@
+import path from 'node:path';
 import { SignJWT } from 'jose';
 import { LOCAL_ISSUER, SCOPES, type Scope } from '../api/auth';
 import { TenantId, UserId } from '../contracts/http';
 import { ConfigError, type Config } from '../platform/config';
+import { localAccess } from './local-access';
 
 export interface TokenRequest {
   /** `sub`: an operator's name, or a user's id. */
@@ -44,4 +46,14 @@ export async function mintToken(
     .setIssuedAt(now)
     .setExpirationTime(now + expiresInS)
     .sign(new TextEncoder().encode(config.AUTH_JWT_SECRET));
+}
+
+/** `remit token`: a bearer token, signed with the key in the environment or of the local installation. */
+export async function runToken(
+  dataDir: string,
+  options: { subject: string; tenant?: string; scope: string[]; expiresS: number },
+): Promise<string> {
+  const { config } = await localAccess(path.join(dataDir, 'endpoints.json'));
+  const { subject, tenant, scope, expiresS } = options;
+  return mintToken(config, { subject, tenant, scopes: scope, expiresInS: expiresS });
 }

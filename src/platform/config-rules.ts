@@ -1,4 +1,5 @@
 import { accessSync, constants } from 'node:fs';
+import { isIP } from 'node:net';
 import type { Config } from './config';
 
 type Given = Partial<Config>;
@@ -92,4 +93,17 @@ export function placeholderIn(value: string): boolean {
   const secret = value.replace(/^whsec_/, '');
   const bytes = Buffer.from(secret, 'base64');
   return WORDS.test(secret) || /^([0xX.*-])\1*$/.test(secret) || bytes.every((byte) => byte === 0);
+}
+
+/** Whether a text is a network such as 10.0.0.0/8 or fd00::/8. */
+export function isCidr(text: string): boolean {
+  const [network = '', prefix = '', ...rest] = text.split('/');
+  const family = isIP(network);
+  return (
+    rest.length === 0 &&
+    family !== 0 &&
+    !network.includes('%') &&
+    /^\d{1,3}$/.test(prefix) &&
+    Number(prefix) <= (family === 4 ? 32 : 128)
+  );
 }

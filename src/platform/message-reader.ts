@@ -68,12 +68,24 @@ export class MessageReader {
    * @throws when the brokers can't be reached or don't answer in time: that says nothing about the message.
    */
   async read(place: MessagePlace): Promise<StoredMessage | LostMessage> {
-    let cursor = this.topics.get(place.topic);
+    return this.cursorOf(place.topic).read(place);
+  }
+
+  private cursorOf(topic: string): TopicCursor {
+    let cursor = this.topics.get(topic);
     if (!cursor) {
-      cursor = new TopicCursor(this.kafka, place.topic, this.groupPrefix, () => this.connectedAdmin());
-      this.topics.set(place.topic, cursor);
+      cursor = new TopicCursor(this.kafka, topic, this.groupPrefix, () => this.connectedAdmin());
+      this.topics.set(topic, cursor);
     }
-    return cursor.read(place);
+    return cursor;
+  }
+
+  /**
+   * What one fetch brings of a partition from an offset on, which must lie within what the partition holds; by offset.
+   * @throws when the brokers can't be reached or don't answer in time, as where nothing lies from there on.
+   */
+  async page(topic: string, partition: number, offset: bigint): Promise<StoredMessage[]> {
+    return this.cursorOf(topic).page(partition, offset);
   }
 
   async stop(): Promise<void> {
@@ -124,6 +136,17 @@ class TopicCursor {
   /** One question at a time. */
   read(place: MessagePlace): Promise<StoredMessage | LostMessage> {
     const answer = this.last.then(() => this.answer(place));
+    this.last = answer.catch(() => undefined);
+    return answer;
+  }
+
+  page(partition: number, offset: bigint): Promise<StoredMessage[]> {
+    const answer = this.last.then(async () => {
+      const page = await this.fetch(partition, offset);
+      return [...page.values()]
+        .filter((message) => BigInt(message.offset) >= offset)
+        .sort((a, b) => (BigInt(a.offset) < BigInt(b.offset) ? -1 : 1));
+    });
     this.last = answer.catch(() => undefined);
     return answer;
   }

@@ -97,6 +97,67 @@ export async function readTopic(
   );
 }
 
+interface Group {
+  groupId: string;
+  sessionTimeoutMs: number;
+}
+
+/** @throws GroupIsBusy when a process is a member of the group. */
+async function requireNobodyElse(kafka: Kafka, { groupId, sessionTimeoutMs }: Group): Promise<void> {
+  const {
+    groups: [group],
+  } = await withAdmin(kafka, (admin) => admin.describeGroups([groupId]));
+  if ((group?.members.length ?? 0) > 0)
+    throw new GroupIsBusy(
+      `this is being done already, or was broken off a moment ago (consumer group ${groupId} has a member); ` +
+        `try again in ${Math.ceil(sessionTimeoutMs / 1_000)} s`,
+    );
+}
+
+/** Another process is at work for the same group. */
+export class GroupIsBusy extends Error {}
+
+/** Longest wait for becoming the group's one member. */
+const JOIN_TIMEOUT_MS = 30_000;
+
+/**
+ * Commits offsets of a topic, with metadata, for a group that nobody is a member of.
+ * @throws GroupIsBusy; what the brokers say when they do not take it.
+ */
+export async function commitFor(
+  kafka: Kafka,
+  { topic, groupId, sessionTimeoutMs }: Group & { topic: string },
+  offsets: readonly { partition: number; offset: bigint; metadata: string }[],
+): Promise<void> {
+  if (offsets.length === 0) return;
+  await requireNobodyElse(kafka, { groupId, sessionTimeoutMs });
+  const consumer = kafka.consumer({ ...ONE_VISIT, groupId, sessionTimeout: sessionTimeoutMs });
+  await consumer.connect();
+  let timer: NodeJS.Timeout | undefined;
+  try {
+    await consumer.subscribe({ topic, fromBeginning: true });
+    await new Promise<void>((resolve, reject) => {
+      timer = setTimeout(() => reject(new Error(`${groupId} could not be joined`)), JOIN_TIMEOUT_MS);
+      consumer.on(consumer.events.CRASH, ({ payload }) => reject(payload.error));
+      consumer.on(consumer.events.GROUP_JOIN, ({ payload }) => {
+        const mine = payload.memberAssignment[topic] ?? [];
+        consumer.pause([{ topic, partitions: mine }]);
+        if (offsets.every(({ partition }) => mine.includes(partition))) resolve();
+        else reject(new GroupIsBusy(`${topic}: another process does the same at the same time`));
+      });
+      consumer
+        .run({ autoCommit: false, eachBatchAutoResolve: false, eachBatch: () => Promise.resolve() })
+        .catch(reject);
+    });
+    await consumer.commitOffsets(
+      offsets.map(({ offset, ...each }) => ({ topic, ...each, offset: String(offset) })),
+    );
+  } finally {
+    clearTimeout(timer);
+    await consumer.disconnect();
+  }
+}
+
 /**
  * Hands each message of the ranges to `handle`, some at a time, and commits for the group how far it came: only what
  * was handled without an error, in the order of the partition.
@@ -108,18 +169,17 @@ export async function workOff(
     groupId,
     sessionTimeoutMs,
     signal,
+    metadataOf,
     ...visit
-  }: Visit & { groupId: string; sessionTimeoutMs: number; signal?: AbortSignal | undefined },
+  }: Visit &
+    Group & {
+      signal?: AbortSignal | undefined;
+      /** What is committed beside an offset. */
+      metadataOf?: (partition: number, offset: bigint) => string;
+    },
   handle: (message: StoredMessage) => Promise<void>,
 ): Promise<void> {
-  const {
-    groups: [group],
-  } = await withAdmin(kafka, (admin) => admin.describeGroups([groupId]));
-  if ((group?.members.length ?? 0) > 0)
-    throw new Error(
-      `this is being done already, or was broken off a moment ago (consumer group ${groupId} has a member); ` +
-        `try again in ${Math.ceil(sessionTimeoutMs / 1_000)} s`,
-    );
+  await requireNobodyElse(kafka, { groupId, sessionTimeoutMs });
   const consumer = kafka.consumer({ ...ONE_VISIT, groupId, sessionTimeout: sessionTimeoutMs });
   await visitRanges(
     consumer,
@@ -130,7 +190,12 @@ export async function workOff(
       const last = failed < 0 ? messages.at(-1) : messages[failed - 1];
       if (last)
         await consumer.commitOffsets([
-          { topic: last.topic, partition: last.partition, offset: String(BigInt(last.offset) + 1n) },
+          {
+            topic: last.topic,
+            partition: last.partition,
+            offset: String(BigInt(last.offset) + 1n),
+            ...(metadataOf && { metadata: metadataOf(last.partition, BigInt(last.offset) + 1n) }),
+          },
         ]);
       const result = results[failed];
       if (result?.status === 'rejected') throw result.reason;

@@ -38,7 +38,16 @@ export async function startApi(context: RoleContext): Promise<{ url: string }> {
   lifecycle.addCheck('kafka', kafkaReadiness(context.kafka, lifecycle));
 
   const temporal = () => context.temporal();
-  const app = createApp({ config, log, database, producer, temporal, keyring, lifecycle });
+  const app = createApp({
+    config,
+    log,
+    database,
+    producer,
+    kafka: context.kafka,
+    temporal,
+    keyring,
+    lifecycle,
+  });
   const server = http.createServer(
     {
       requestTimeout: config.API_REQUEST_TIMEOUT_MS + CONNECTIONS_CHECK_MS,

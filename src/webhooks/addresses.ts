@@ -1,5 +1,6 @@
 import ipaddr from 'ipaddr.js';
 import { BlockList, isIP } from 'node:net';
+import { isCidr } from '../platform/config-rules';
 
 /**
  * What webhooks may reach is what ipaddr.js, after the IANA special-purpose registries, calls `unicast`, and of IPv6 only
@@ -53,19 +54,6 @@ function blockList(subnets: readonly (readonly [string, number])[]): BlockList {
   for (const [network, prefix] of subnets)
     list.addSubnet(network, prefix, isIP(network) === 4 ? 'ipv4' : 'ipv6');
   return list;
-}
-
-/** Whether a text is a network such as 10.0.0.0/8 or fd00::/8. */
-export function isCidr(text: string): boolean {
-  const [network = '', prefix = '', ...rest] = text.split('/');
-  const family = isIP(network);
-  return (
-    rest.length === 0 &&
-    family !== 0 &&
-    !network.includes('%') &&
-    /^\d{1,3}$/.test(prefix) &&
-    Number(prefix) <= (family === 4 ? 32 : 128)
-  );
 }
 
 /** Which addresses webhooks may reach: public ones, and the private networks that configuration allows. */

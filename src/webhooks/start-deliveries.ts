@@ -1,5 +1,5 @@
 import { WorkflowExecutionAlreadyStartedError, type Client } from '@temporalio/client';
-import { deliveryStart } from '../contracts/starts';
+import { deliveryStart } from '../contracts/workflows/starts';
 import { WORKFLOWS, type DeliveryRef } from '../contracts/workflows';
 
 /** Workflows that are started side by side, for one caller. */

@@ -5,7 +5,7 @@ import {
   type ActivityOptions,
   type LocalActivityOptions,
 } from '@temporalio/workflow';
-import { HISTORY_BYTES_MAX, HISTORY_EVENTS_MAX } from '../contracts/workflow-limits';
+import { HISTORY_BYTES_MAX, HISTORY_EVENTS_MAX } from '../contracts/workflows/limits';
 import { FAILURES } from '../contracts/workflows';
 
 /**

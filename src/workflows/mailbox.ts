@@ -17,7 +17,7 @@ import {
   GATHER_MS,
   WAITING_BYTES_MAX,
   WAITING_MESSAGES_MAX,
-} from '../contracts/workflow-limits';
+} from '../contracts/workflows/limits';
 import type { CarriedMessages, RefusedMessage } from '../contracts/workflows';
 import { DEAD_LETTER_STEP, historyIsLong, unlessRefused } from './durable-steps';
 

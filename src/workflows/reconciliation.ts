@@ -1,7 +1,7 @@
 import { continueAsNew, proxyActivities } from '@temporalio/workflow';
 import type { LedgerActivities } from '../activities/ledger';
 import type { HousekeepingResult, ReconciliationSummary } from '../contracts/workflows';
-import { CHILDREN_A_RUN } from '../contracts/workflow-limits';
+import { CHILDREN_A_RUN } from '../contracts/workflows/limits';
 import { historyIsLong } from './durable-steps';
 import { startDeliveries } from './start-deliveries';
 

@@ -7,7 +7,7 @@ import {
   type ActivityOptions,
 } from '@temporalio/workflow';
 import type { DeliveryActivities } from '../activities/deliveries';
-import { deliveryStart } from '../contracts/starts';
+import { deliveryStart } from '../contracts/workflows/starts';
 import { TASK_QUEUES, WORKFLOWS, type DeliveryRef } from '../contracts/workflows';
 
 /** First attempts that one activity makes. */

@@ -17,7 +17,7 @@ import {
   type RetentionResult,
 } from '../contracts/workflows';
 import { historyIsLong } from './durable-steps';
-import { replayStart } from '../contracts/starts';
+import { replayStart } from '../contracts/workflows/starts';
 import { startDeliveries } from './start-deliveries';
 
 const RETRY = { initialInterval: '1s', maximumInterval: '1m' } as const;

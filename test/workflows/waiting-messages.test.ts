@@ -4,7 +4,7 @@ import {
   HISTORY_EVENTS_MAX,
   WAITING_BYTES_MAX,
   WAITING_MESSAGES_MAX,
-} from '../../src/contracts/workflow-limits';
+} from '../../src/contracts/workflows/limits';
 import { SIGNALS, TASK_QUEUES, workflowId, WORKFLOWS } from '../../src/contracts/workflows';
 import { messageRef, playedDeadLetters } from '../support/message-refs';
 import { eventually } from '../support/harness';

@@ -11,9 +11,34 @@ import {
   RedriveBody,
   Redriven,
 } from '../../contracts/dead-letters';
-import { defineRoute, type Route } from './route';
+import { headersToBase64 } from '../../bridges/message';
+import { uuidOrUndefined } from '../../contracts/http';
+import { recordChange } from '../../domain/audit';
+import { decodeCursor, encodeCursor } from '../../domain/pages';
+import { deliveriesStarted, reopenDelivery } from '../../domain/replays';
+import { letterId, letterSummary } from '../dead-letter-desk';
+import { tryDeliveryNow } from '../delivery-workflows';
+import { actorOf, defineRoute, pageLimits, type Route, type RouteDeps } from './route';
 
-const later = () => Promise.reject(new RemitError('unavailable', 'not there yet'));
+/** Sends a delivery again if it is exhausted. @returns why not, or undefined. */
+async function resendExhausted(
+  deps: RouteDeps,
+  id: string,
+  tenantId: string,
+  correlationId: string,
+): Promise<string | undefined> {
+  if (uuidOrUndefined(id) === undefined) return 'it names no delivery';
+  try {
+    const { delivery } = await reopenDelivery(deps.database, { tenantId, id, onlyIf: 'exhausted' });
+    await tryDeliveryNow(deps, delivery, correlationId);
+    await deliveriesStarted(deps.database, [delivery]).catch(() => undefined);
+    return undefined;
+  } catch (error) {
+    if (error instanceof RemitError && error.code !== 'unavailable')
+      return `delivery ${id}: ${error.message}`;
+    throw error;
+  }
+}
 
 const common = { tag: 'Dead letters', access: 'token', scope: 'platform' } as const;
 
@@ -27,7 +52,9 @@ export const deadLetterRoutes: Route[] = [
     summary: 'Every dead-letter topic, how much waits there, and why',
     description: 'Reads at most 1,000 of the letters that wait in a topic.',
     responses: { 200: { description: 'The topics', schema: DeadLetterTopics } },
-    handle: later,
+    async handle({ deps }) {
+      return { status: 200, body: { items: await deps.deadLetters.overview() } };
+    },
   }),
   defineRoute({
     ...common,
@@ -39,7 +66,18 @@ export const deadLetterRoutes: Route[] = [
     query: DeadLettersQuery,
     responses: { 200: { description: 'A page of letters', schema: DeadLetterPage } },
     problems: ['not_found'],
-    handle: later,
+    async handle({ deps, params, query }) {
+      const { limit, cursor } = pageLimits(query, deps.config, 'place');
+      const { found, next } = await deps.deadLetters.list(params.topic, {
+        code: query.code,
+        state: query.state,
+        limit,
+        after: cursor === undefined ? undefined : decodeCursor(cursor).id,
+      });
+      const items = found.map(({ message, waits }) => letterSummary(message, waits));
+      const nextCursor = next && encodeCursor({ createdAt: new Date(next.timestampMs), id: letterId(next) });
+      return { status: 200, body: { items, nextCursor } };
+    },
   }),
   defineRoute({
     ...common,
@@ -50,7 +88,18 @@ export const deadLetterRoutes: Route[] = [
     params: DeadLetterParams,
     responses: { 200: { description: 'The letter', schema: DeadLetterDetail } },
     problems: ['not_found'],
-    handle: later,
+    async handle({ deps, params }) {
+      const { message, waits } = await deps.deadLetters.read(params.topic, params.id);
+      return {
+        status: 200,
+        body: {
+          ...letterSummary(message, waits),
+          keyBase64: message.key?.toString('base64') ?? null,
+          valueBase64: message.value?.toString('base64') ?? null,
+          headersBase64: headersToBase64(message.headers),
+        },
+      };
+    },
   }),
   defineRoute({
     ...common,
@@ -66,7 +115,17 @@ export const deadLetterRoutes: Route[] = [
     bodyOptional: true,
     responses: { 200: { description: 'What became of them', schema: Redriven } },
     problems: ['not_found', 'conflict', 'unprocessable', 'not_queued'],
-    handle: later,
+    async handle({ deps, params, body, correlationId, ...call }) {
+      const resend = (id: string, tenantId: string) => resendExhausted(deps, id, tenantId, correlationId);
+      const result = await deps.deadLetters.redrive(params.topic, body, resend);
+      if (result.redriven > 0)
+        await recordChange(deps.database.prisma, actorOf({ ...call, correlationId }), {
+          action: 'dead_letters.redriven',
+          cause: `dead_letters:${params.topic}`,
+          after: { ...body, redriven: result.redriven },
+        });
+      return { status: 200, body: result };
+    },
   }),
   defineRoute({
     ...common,
@@ -80,6 +139,14 @@ export const deadLetterRoutes: Route[] = [
     body: PurgeBody,
     responses: { 200: { description: 'What became of them', schema: Purged } },
     problems: ['not_found', 'conflict', 'unprocessable'],
-    handle: later,
+    async handle({ deps, params, body, ...call }) {
+      const result = await deps.deadLetters.purge(params.topic, body);
+      await recordChange(deps.database.prisma, actorOf(call), {
+        action: 'dead_letters.purged',
+        cause: `dead_letters:${params.topic}`,
+        after: { ...body, purged: result.purged, deleted: result.deleted },
+      });
+      return { status: 200, body: result };
+    },
   }),
 ];

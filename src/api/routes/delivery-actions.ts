@@ -9,16 +9,12 @@ import { operateSubscription } from '../../domain/subscription-health';
 import { signalWorkflow, tryDeliveryNow, wakeDelivery } from '../delivery-workflows';
 import { beginReplay, replayOf } from './replays';
 import { actorOf, defineRoute, type ApiDeps, type Call, type Route } from './route';
+import { subscriptionId } from './subscription-id';
 
 function deliveryId(text: string): string {
   const id = uuidOrUndefined(text);
   if (id === undefined) throw new RemitError('not_found', 'There is no such delivery.');
   return id;
-}
-
-function subscriptionId(text: string): string {
-  if (!/^[\w-]{1,64}$/.test(text)) throw new RemitError('not_found', 'There is no such subscription.');
-  return text;
 }
 
 type By = Pick<Call<unknown, unknown, unknown>, 'caller' | 'correlationId'>;
@@ -108,7 +104,7 @@ const subscriptions: Route[] = [
     responses: { 200: { description: 'Paused', schema: SubscriptionOperated } },
     problems: ['not_found', 'conflict'],
     async handle({ deps, params, ...call }) {
-      const id = subscriptionId(params.id);
+      const id = await subscriptionId(deps, call.caller, params.id);
       await operateSubscription(deps.database, actorOf(call), id, 'pause');
       return { status: 200, body: { id, state: 'paused', missedSince: null, replay: null } };
     },
@@ -128,7 +124,7 @@ const subscriptions: Route[] = [
     },
     problems: ['not_found', 'conflict', 'unprocessable'],
     async handle({ deps, params, body, operationId, ...call }) {
-      const id = subscriptionId(params.id);
+      const id = await subscriptionId(deps, call.caller, params.id);
       const { tenantId } = call.caller;
       const missed = {
         replayId: operationId,

@@ -6,6 +6,7 @@ import { SIGNALS, workflowId } from '../../contracts/workflows';
 import { cancelReplay, createReplay, getReplay, listReplays, type ReplayView } from '../../domain/replays';
 import { signalWorkflow, startReplay } from '../delivery-workflows';
 import { defineRoute, pageLimits, type ApiDeps, type Route } from './route';
+import { subscriptionIdFilter } from './subscription-id';
 
 export function replayOf(replay: ReplayView): z.output<typeof Replay> {
   const { since, until, reachedAt, createdAt, finishedAt, ...rest } = replay;
@@ -118,9 +119,9 @@ export const replayRoutes: Route[] = [
     query: ReplaysQuery,
     responses: { 200: { description: 'A page of replays', schema: ReplayPage } },
     async handle({ deps, caller, query }) {
-      const { subscriptionId, status } = query;
+      const subscriptionId = await subscriptionIdFilter(deps, caller, query.subscriptionId);
       const page = await listReplays(deps.database, {
-        ...{ tenantId: caller.tenantId, subscriptionId, status },
+        ...{ tenantId: caller.tenantId, subscriptionId, status: query.status },
         ...pageLimits(query, deps.config, 'uuid'),
       });
       return { status: 200, body: { items: page.items.map(replayOf), nextCursor: page.nextCursor } };

@@ -1,5 +1,6 @@
 import type { Client } from '@temporalio/client';
 import type { Request, RequestHandler, Response } from 'express';
+import type { Kafka } from 'kafkajs';
 import type { z } from 'zod';
 import { RemitError, type ProblemCode } from '../../contracts/errors';
 import type { EventPublisher } from '../../domain/event-publisher';
@@ -12,6 +13,7 @@ import type { Logger } from '../../platform/logging';
 import type { OutgoingMessage } from '../../platform/kafka';
 import type { Database } from '../../platform/postgres';
 import type { Authenticator, Scope } from '../auth';
+import type { DeadLetterDesk } from '../dead-letter-desk';
 import type { Keyring } from '../../platform/secrets';
 
 /** What the routes work with. */
@@ -21,6 +23,8 @@ export interface ApiDeps {
   database: Database;
   /** Resolves when all in-sync replicas have the message; rejects with NotQueuedError. */
   producer: { send(message: OutgoingMessage): Promise<void> };
+  /** For what operators read of topics; connects when it is used. */
+  kafka: Kafka;
   /** The Temporal client, connected on first use: for what answers with a workflow's decision. */
   temporal(): Promise<Client>;
   /** Encrypts subscribers' secrets. */
@@ -34,6 +38,8 @@ export interface RouteDeps extends ApiDeps {
   eventSchemas: EventSchemas;
   /** Publishes events; requests share its statements. */
   eventPublisher: EventPublisher;
+  /** Dead letters of every topic. */
+  deadLetters: DeadLetterDesk;
 }
 
 /** `user`: X-User-Id or a token's subject. `token`: a bearer token with the scope. `public`: nobody in particular. */
@@ -240,11 +246,13 @@ export function timeOf({ since, until }: { since?: string | undefined; until?: s
 }
 
 /** What ids of a list's rows are: a cursor with another kind of id was not made by that list. */
-export type IdKind = 'uuid' | 'text' | 'number' | 'attempt';
+export type IdKind = 'uuid' | 'text' | 'number' | 'attempt' | 'place';
 const ID_FORMS = {
   uuid: /^[0-9a-f]{8}-(?:[0-9a-f]{4}-){3}[0-9a-f]{12}$/,
   number: /^\d{1,18}$/,
   attempt: /^\d{1,9}$/,
+  /** Partition and offset. */
+  place: /^\d{1,6}-\d{1,18}$/,
 };
 
 /**

@@ -36,14 +36,16 @@ import {
 import { PublishedEvent } from '../../contracts/events';
 import { testFilter } from '../../domain/filter-test';
 import { actorOf, defineRoute, etagOf, given, pageLimits, timeOf, type Route } from './route';
+import { subscriptionId, subscriptionIdFilter } from './subscription-id';
 
 /** Field by field: what the domain adds to a row later does not leave by itself. */
 function subscriptionOf(subscription: SubscriptionView): z.output<typeof Subscription> {
   const { id, url, eventTypes, description, filter, headerNames, rateLimitPerSecond } = subscription;
-  const { ordered, state, stateReason, stateChangedAt, version, createdAt, updatedAt } = subscription;
+  const { ordered, uid, labels, metadata, state, stateReason, stateChangedAt, version } = subscription;
+  const { createdAt, updatedAt } = subscription;
   return {
     ...{ id, url, eventTypes, description, filter, headerNames, rateLimitPerSecond, ordered },
-    ...{ state, stateReason, version },
+    ...{ uid, labels, metadata, state, stateReason, version },
     stateChangedAt: stateChangedAt.toISOString(),
     createdAt: createdAt.toISOString(),
     updatedAt: updatedAt.toISOString(),
@@ -78,12 +80,6 @@ function attemptOf({ attempt, startedAt, durationMs, result, statusCode, error, 
   };
 }
 
-/** Ids of subscriptions are text: one with characters that no id has can't exist. */
-function subscriptionId(text: string): string {
-  if (!/^[\w-]{1,64}$/.test(text)) throw new RemitError('not_found', 'There is no such subscription.');
-  return text;
-}
-
 function deliveryId(text: string): string {
   const id = uuidOrUndefined(text);
   if (id === undefined) throw new RemitError('not_found', 'There is no such delivery.');
@@ -99,7 +95,8 @@ const manage: Route[] = [
     operationId: 'createSubscription',
     tag: 'Subscriptions',
     summary: 'Subscribe a URL to event types',
-    description: 'The secret that signs the webhooks is in this answer and never shown again.',
+    description:
+      'The secret that signs the webhooks is in this answer and never shown again. It is random, or the one that you bring.',
     access: 'token',
     body: CreateSubscriptionBody,
     responses: {
@@ -109,7 +106,7 @@ const manage: Route[] = [
         headers: { Location: 'where it is', ETag: VERSION },
       },
     },
-    problems: ['unprocessable'],
+    problems: ['unprocessable', 'conflict'],
     async handle({ deps, caller, body, operationId, correlationId }) {
       const { subscription, secret } = await createSubscription(deps.database, deps.keyring, {
         operationId,
@@ -139,6 +136,8 @@ const manage: Route[] = [
       const page = await listSubscriptions(deps.database, {
         tenantId: caller.tenantId,
         state: query.state,
+        uid: query.uid,
+        label: query.label,
         ...pageLimits(query, deps.config, 'text'),
       });
       return { status: 200, body: { items: page.items.map(subscriptionOf), nextCursor: page.nextCursor } };
@@ -157,7 +156,7 @@ const manage: Route[] = [
     },
     problems: ['not_found'],
     async handle({ deps, caller, params }) {
-      const id = subscriptionId(params.id);
+      const id = await subscriptionId(deps, caller, params.id);
       const subscription = await getSubscription(deps.database, { tenantId: caller.tenantId, id });
       return { status: 200, body: subscriptionOf(subscription), headers: etagOf(subscription) };
     },
@@ -177,10 +176,10 @@ const manage: Route[] = [
     responses: {
       200: { description: 'The subscription', schema: Subscription, headers: { ETag: VERSION } },
     },
-    problems: ['not_found'],
+    problems: ['not_found', 'conflict'],
     async handle({ deps, params, body, expected, ...call }) {
       const subscription = await updateSubscription(deps.database, deps.keyring, actorOf(call), {
-        id: subscriptionId(params.id),
+        id: await subscriptionId(deps, call.caller, params.id),
         expected,
         changes: given(body),
         allowedPrivateCidrs: deps.config.WEBHOOK_ALLOWED_PRIVATE_CIDRS,
@@ -204,12 +203,13 @@ const manage: Route[] = [
     responses: {
       200: { description: 'The new secret', schema: SecretRotated, headers: { ETag: VERSION } },
     },
-    problems: ['not_found'],
+    problems: ['not_found', 'unprocessable'],
     async handle({ deps, params, body, expected, operationId, ...call }) {
       const rotated = await rotateSecret(deps.database, deps.keyring, actorOf(call), {
-        id: subscriptionId(params.id),
+        id: await subscriptionId(deps, call.caller, params.id),
         expected,
         operationId,
+        secret: body.secret,
         overlapMs:
           body.overlapS === undefined ? deps.config.WEBHOOK_SECRET_OVERLAP_MS : body.overlapS * 1_000,
       });
@@ -258,7 +258,7 @@ const manage: Route[] = [
     problems: ['not_found', 'conflict'],
     async handle({ deps, params, operationId, ...call }) {
       const published = await deps.eventPublisher.publishTest(actorOf(call), {
-        subscriptionId: subscriptionId(params.id),
+        subscriptionId: await subscriptionId(deps, call.caller, params.id),
         operationId,
       });
       return { status: 202, body: published, headers: { Location: `/api/v1/events/${published.id}` } };
@@ -279,7 +279,7 @@ const manage: Route[] = [
       const by = actorOf(call);
       await deleteSubscription(deps.database, {
         tenantId: by.tenantId,
-        id: subscriptionId(params.id),
+        id: await subscriptionId(deps, call.caller, params.id),
         by,
         expected,
       });
@@ -301,7 +301,7 @@ const deliveries: Route[] = [
     async handle({ deps, caller, query }) {
       const page = await listDeliveries(deps.database, {
         tenantId: caller.tenantId,
-        subscriptionId: query.subscriptionId,
+        subscriptionId: await subscriptionIdFilter(deps, caller, query.subscriptionId),
         eventId: query.eventId,
         eventType: query.eventType,
         status: query.status,

@@ -36,14 +36,20 @@ describe('an operator', () => {
     expect(tab.page.url()).toBe(`${world.api.url}/console/payments/${world.payments.waiting}`);
     const timeline = tab.page.getByRole('region', { name: 'Timeline' });
     expect(await timeline.locator('li.future').count()).toBeGreaterThan(0);
-    await timeline.getByText(/provider/).first().waitFor();
+    await timeline
+      .getByText(/provider/)
+      .first()
+      .waitFor();
     const workflow = tab.page.getByRole('link', { name: /^payment\/decard\// });
     expect(await workflow.getAttribute('href')).toContain('http://127.0.0.1:8233/namespaces/');
   });
 
   it('sees in a delivery’s drawer what was sent and answered, and has it tried now', async () => {
     await tab.visit('/deliveries?status=pending');
-    await tab.page.getByRole('link', { name: /^order\.finished/ }).first().click();
+    await tab.page
+      .getByRole('link', { name: /^order\.finished/ })
+      .first()
+      .click();
     const drawer = tab.page.getByRole('dialog');
     await drawer.getByText('the warehouse is closed').first().waitFor();
     await drawer.getByText(/webhook-id: /).waitFor();
@@ -55,7 +61,10 @@ describe('an operator', () => {
     await tab.confirm('Try now');
     await tab.said('is attempted now');
     await eventually(async () => {
-      const [delivery] = await rows<{ status: string; attempts: number }>('SELECT status, attempts FROM deliveries WHERE id = $1', [id]);
+      const [delivery] = await rows<{ status: string; attempts: number }>(
+        'SELECT status, attempts FROM deliveries WHERE id = $1',
+        [id],
+      );
       expect(delivery).toEqual({ status: 'delivered', attempts: 2 });
     });
     await drawer.getByText('Attempt 2').waitFor();
@@ -65,7 +74,12 @@ describe('an operator', () => {
 
   it('cancels what fits a filter after seeing how many, and resends it all', async () => {
     const waiting = async () =>
-      (await rows<{ id: string }>("SELECT id FROM deliveries WHERE subscription_id = $1 AND status = 'pending'", [world.brokenId])).length;
+      (
+        await rows<{ id: string }>(
+          "SELECT id FROM deliveries WHERE subscription_id = $1 AND status = 'pending'",
+          [world.brokenId],
+        )
+      ).length;
     const before = await waiting();
     expect(before).toBeGreaterThan(1);
     await tab.visit(`/deliveries?subscriptionId=${world.brokenId}&status=pending`);
@@ -83,14 +97,19 @@ describe('an operator', () => {
     await button(`Resend ${before} deliveries`).click();
     await tab.said(`Resend: ${before} done.`);
     await eventually(async () => {
-      const [{ n } = { n: -1 }] = await rows<{ n: number }>("SELECT count(*)::int AS n FROM deliveries WHERE subscription_id = $1 AND status <> 'delivered'", [world.brokenId]);
+      const [{ n } = { n: -1 }] = await rows<{ n: number }>(
+        "SELECT count(*)::int AS n FROM deliveries WHERE subscription_id = $1 AND status <> 'delivered'",
+        [world.brokenId],
+      );
       expect(n).toBe(0);
     });
   });
 
   it('pauses a subscription, sees who did, rotates its secret and resumes it with what it missed', async () => {
     await tab.visit(`/subscriptions/${world.shopId}`);
-    const state = async () => (await rows<{ state: string }>('SELECT state FROM subscriptions WHERE id = $1', [world.shopId]))[0]?.state;
+    const state = async () =>
+      (await rows<{ state: string }>('SELECT state FROM subscriptions WHERE id = $1', [world.shopId]))[0]
+        ?.state;
     await button('Pause').click();
     await tab.confirm('Pause');
     await tab.said('It is paused.');
@@ -98,7 +117,10 @@ describe('an operator', () => {
     await tab.page.getByText('An operator paused it.').waitFor();
     await tab.page.getByText('console:ayse').first().waitFor();
 
-    await world.api.withToken({ scopes: ['write'] }, 'POST', '/api/v1/events', { type: 'invoice.paid', data: { total: '7.00' } });
+    await world.api.withToken({ scopes: ['write'] }, 'POST', '/api/v1/events', {
+      type: 'invoice.paid',
+      data: { total: '7.00' },
+    });
     const before = world.shop.received.length;
     await button('Rotate secret').click();
     await tab.confirm('Rotate the secret');
@@ -111,34 +133,53 @@ describe('an operator', () => {
     await tab.said('It is resumed');
     expect(await state()).toBe('active');
     await eventually(() => {
-      const body = world.shop.received.slice(before).map(({ body: text }) => text).join('\n');
+      const body = world.shop.received
+        .slice(before)
+        .map(({ body: text }) => text)
+        .join('\n');
       expect(body).toContain('"total":"7.00"');
     });
     await tab.page.getByRole('tab', { name: 'Replays' }).click();
-    await tab.page.getByRole('cell', { name: /missed/ }).first().waitFor();
+    await tab.page
+      .getByRole('cell', { name: /missed/ })
+      .first()
+      .waitFor();
   });
 
   it('tries a filter on events that were, and sends a test event', async () => {
     await tab.visit(`/subscriptions/${world.shopId}`);
     await tab.page.getByRole('tab', { name: 'Filter tester' }).click();
-    await tab.page.getByRole('textbox', { name: 'Filter' }).fill('[{"path":"currency","op":"eq","value":"EUR"}]');
+    await tab.page
+      .getByRole('textbox', { name: 'Filter' })
+      .fill('[{"path":"currency","op":"eq","value":"EUR"}]');
     await button('Try the filter').click();
     const table = tab.page.getByRole('table').filter({ hasText: 'Wanted' });
     await table.waitFor();
-    expect((await table.getByRole('row').filter({ hasText: 'invoice.paid' }).allTextContents()).map((text) => text.slice(-3).includes('yes')).sort()).toContain(true);
+    expect(
+      (await table.getByRole('row').filter({ hasText: 'invoice.paid' }).allTextContents())
+        .map((text) => text.slice(-3).includes('yes'))
+        .sort(),
+    ).toContain(true);
     await button('Send a test event').click();
     await tab.said('is on its way');
-    await eventually(() => expect(world.shop.received.some(({ body }) => body.includes('webhook.test'))).toBe(true));
+    await eventually(() =>
+      expect(world.shop.received.some(({ body }) => body.includes('webhook.test'))).toBe(true),
+    );
   });
 
   it('redrives a dead letter after reading its bytes, and sees what became of it', async () => {
     const topic = `${world.api.space.config.TOPIC_WEBHOOKS_ORDERS}.dlq`;
     await tab.visit('/dead-letters');
     await tab.page.getByRole('link', { name: topic }).click();
-    await tab.page.getByRole('link', { name: /^\d+-\d+$/ }).first().click();
+    await tab.page
+      .getByRole('link', { name: /^\d+-\d+$/ })
+      .first()
+      .click();
     const drawer = tab.page.getByRole('dialog');
     await drawer.getByRole('region', { name: 'Value in hexadecimal' }).waitFor();
-    expect(await drawer.getByRole('region', { name: 'Value in hexadecimal' }).textContent()).toContain('7b 22 68 61 6c 66');
+    expect(await drawer.getByRole('region', { name: 'Value in hexadecimal' }).textContent()).toContain(
+      '7b 22 68 61 6c 66',
+    );
     expect(await tab.barriers()).toEqual([]);
     await tab.picture('dead-letter');
     await drawer.getByRole('button', { name: 'Redrive' }).click();
@@ -165,7 +206,9 @@ describe('an operator', () => {
     await tab.page.getByRole('textbox', { name: /^Amount/ }).fill('2.00');
     await tab.page.getByRole('dialog').getByRole('button', { name: 'Refund', exact: true }).click();
     await tab.said('2.00 TRY were refunded.');
-    const refunds = await rows<{ amount_minor: string; actor: string }>('SELECT amount_minor::text, actor FROM refunds');
+    const refunds = await rows<{ amount_minor: string; actor: string }>(
+      'SELECT amount_minor::text, actor FROM refunds',
+    );
     expect(refunds).toEqual([{ amount_minor: '200', actor: 'console:ayse' }]);
   });
 
@@ -175,8 +218,13 @@ describe('an operator', () => {
     await tab.page.getByText('nothing had moved yet').waitFor();
     expect(await tab.page.getByTestId('balance').textContent()).toMatch(/^0\.00 TRY/);
     await button('Now').click();
-    await eventually(async () => expect(await tab.page.getByTestId('balance').textContent()).toMatch(/^750\.00 TRY/));
-    const [csv] = await Promise.all([tab.page.waitForEvent('download'), tab.page.getByRole('link', { name: 'CSV' }).click()]);
+    await eventually(async () =>
+      expect(await tab.page.getByTestId('balance').textContent()).toMatch(/^750\.00 TRY/),
+    );
+    const [csv] = await Promise.all([
+      tab.page.waitForEvent('download'),
+      tab.page.getByRole('link', { name: 'CSV' }).click(),
+    ]);
     expect(csv.suggestedFilename()).toBe('entries-mehmet.csv');
     await tab.page.getByRole('table').getByRole('link').first().click();
     await tab.page.getByRole('heading', { name: /^Movement/ }).waitFor();
@@ -216,10 +264,17 @@ describe('an operator', () => {
   it('watches what happens now, filters it and holds it', async () => {
     await tab.visit('/');
     await tab.page.getByText('live', { exact: true }).waitFor();
-    const publish = (total: string) => world.api.withToken({ scopes: ['write'] }, 'POST', '/api/v1/events', { type: 'invoice.paid', data: { total } });
+    const publish = (total: string) =>
+      world.api.withToken({ scopes: ['write'] }, 'POST', '/api/v1/events', {
+        type: 'invoice.paid',
+        data: { total },
+      });
     await publish('1.00');
     const list = tab.page.getByRole('list', { name: 'What happened, newest first' });
-    await list.getByText(/invoice\.paid/).first().waitFor();
+    await list
+      .getByText(/invoice\.paid/)
+      .first()
+      .waitFor();
     await tab.picture('now-live');
     await tab.page.getByRole('textbox', { name: 'Only what contains' }).fill('no such thing');
     await tab.page.getByText('Nothing that came contains this').waitFor();
@@ -259,11 +314,34 @@ describe('whoever is logged in', () => {
     const stranger = await Tab.open(browser, world.api.url);
     const answers: string[] = [];
     stranger.page.on('response', (response) => {
-      if (response.url().includes('/api/v1/')) void response.text().then((text) => answers.push(text)).catch(() => undefined);
+      if (response.url().includes('/api/v1/'))
+        void response
+          .text()
+          .then((text) => answers.push(text))
+          .catch(() => undefined);
     });
     await stranger.login(await world.link({ subject: 'elif', tenantId: 'elsewhere', platform: false }));
-    for (const where of ['/payments', '/orders', '/disputes', '/ledger', '/events', '/deliveries', '/subscriptions', '/event-types', '/audit']) await stranger.visit(where);
-    for (const secret of ['mehmet', 'zeynep', world.shopId, world.payments.paid, world.orders.finished, 'invoice.paid']) expect(answers.join('\n')).not.toContain(secret);
+    for (const where of [
+      '/payments',
+      '/orders',
+      '/disputes',
+      '/ledger',
+      '/events',
+      '/deliveries',
+      '/subscriptions',
+      '/event-types',
+      '/audit',
+    ])
+      await stranger.visit(where);
+    for (const secret of [
+      'mehmet',
+      'zeynep',
+      world.shopId,
+      world.payments.paid,
+      world.orders.finished,
+      'invoice.paid',
+    ])
+      expect(answers.join('\n')).not.toContain(secret);
     expect(answers.length).toBeGreaterThan(8);
     expect(stranger.faults).toEqual([]);
     await stranger.close();

@@ -32,7 +32,12 @@ export class Tab {
   }
 
   static async open(browser: Browser, base: string, options: { phone?: boolean } = {}): Promise<Tab> {
-    const context = await browser.newContext({ viewport: options.phone ? PHONE : DESKTOP, colorScheme: 'light', reducedMotion: 'reduce', locale: 'en-GB' });
+    const context = await browser.newContext({
+      viewport: options.phone ? PHONE : DESKTOP,
+      colorScheme: 'light',
+      reducedMotion: 'reduce',
+      locale: 'en-GB',
+    });
     return new Tab(await context.newPage(), context, base);
   }
 
@@ -88,7 +93,11 @@ export class Tab {
     for (const theme of ['light', 'dark'] as const) {
       await this.page.evaluate(`document.documentElement.dataset.theme = '${theme}'`);
       await this.page.waitForTimeout(250);
-      await this.page.screenshot({ path: path.join(PROJECT_ROOT, 'docs/images', `console-${name}-${theme}.jpg`), type: 'jpeg', quality: 78 });
+      await this.page.screenshot({
+        path: path.join(PROJECT_ROOT, 'docs/images', `console-${name}-${theme}.jpg`),
+        type: 'jpeg',
+        quality: 78,
+      });
     }
     await this.page.evaluate(`document.documentElement.dataset.theme = 'system'`);
   }

@@ -51,7 +51,11 @@ describe('every screen', () => {
     const found: string[] = [];
     for (const [name, where, shows] of screens()) {
       await tab.visit(where);
-      await tab.page.getByText(shows).first().waitFor().catch(() => found.push(`${where} does not show ${String(shows)}`));
+      await tab.page
+        .getByText(shows)
+        .first()
+        .waitFor()
+        .catch(() => found.push(`${where} does not show ${String(shows)}`));
       found.push(...(await tab.barriers()).map((each) => `${where}: ${each}`));
       if (await tab.overflows()) found.push(`${where} is wider than its window`);
       await tab.picture(name);

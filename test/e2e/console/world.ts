@@ -48,7 +48,12 @@ export async function makeWorld(): Promise<World> {
   await migrateClickHouse(space.config, space.log);
   const running = await runRoles(space, async (context) => {
     const api = await startApi(context);
-    await Promise.all([startBridge(context), startWorker(context), startRelay(context), startIngest(context)]);
+    await Promise.all([
+      startBridge(context),
+      startWorker(context),
+      startRelay(context),
+      startIngest(context),
+    ]);
     return api;
   });
   const api = TestApi.of(space, running);
@@ -96,7 +101,12 @@ async function populate(world: World): Promise<void> {
   await api.fund('zeynep', '1250.50');
 
   const pay = async (status: 'success' | 'failed' | undefined, amount: string) => {
-    const { id } = await made('/api/v1/payments', { userId: 'mehmet', amount, currency: 'TRY', provider: 'decard' });
+    const { id } = await made('/api/v1/payments', {
+      userId: 'mehmet',
+      amount,
+      currency: 'TRY',
+      provider: 'decard',
+    });
     if (status) await provider(api, id!, status, amount);
     return id!;
   };
@@ -107,7 +117,10 @@ async function populate(world: World): Promise<void> {
   };
   await made('/api/v1/payouts', { userId: 'zeynep', amount: '120.00', currency: 'TRY', provider: 'decard' });
   const order = async (userId: string, amount: string, body: object = {}) =>
-    ((await api.asUser(userId, 'POST', '/orders', { amount, description: 'Two tickets', ...body })).body as Json)['id']!;
+    (
+      (await api.asUser(userId, 'POST', '/orders', { amount, description: 'Two tickets', ...body }))
+        .body as Json
+    )['id']!;
   world.orders = {
     finished: await order('zeynep', '42.00'),
     disputed: await order('zeynep', '99.90'),
@@ -125,18 +138,30 @@ async function populate(world: World): Promise<void> {
 
   // An order webhook that nobody knows becomes a dead letter; so does what is no JSON.
   const producer = await api.running.context.producer();
-  await producer.send({ topic: api.space.config.TOPIC_WEBHOOKS_ORDERS, key: 'order-1', value: '{"half": ', headers: {} });
+  await producer.send({
+    topic: api.space.config.TOPIC_WEBHOOKS_ORDERS,
+    key: 'order-1',
+    value: '{"half": ',
+    headers: {},
+  });
   for (let i = 0; i < 20; i++)
-    await producer.send({ topic: api.space.config.TOPIC_PURCHASES, key: `p-${i}`, value: JSON.stringify(purchase(i)), headers: {} });
+    await producer.send({
+      topic: api.space.config.TOPIC_PURCHASES,
+      key: `p-${i}`,
+      value: JSON.stringify(purchase(i)),
+      headers: {},
+    });
 
   await eventually(async () => {
-    const read = async (path: string, scopes = ['read', 'platform']) => (await api.withToken({ scopes }, 'GET', path)).body as { items: Json[] };
+    const read = async (path: string, scopes = ['read', 'platform']) =>
+      (await api.withToken({ scopes }, 'GET', path)).body as { items: Json[] };
     const disputes = await read('/api/v1/disputes');
     const deliveries = await read('/api/v1/deliveries?status=pending');
     const letters = (await read('/api/v1/dead-letters')) as unknown as { items: { waiting: number }[] };
     const payments = await read('/api/v1/payments?status=succeeded');
     if (disputes.items.length === 0) throw new Error('the dispute is not open yet');
-    if (deliveries.items.filter((each) => Number(each['attempts']) === 1).length < 3) throw new Error('too few deliveries wait');
+    if (deliveries.items.filter((each) => Number(each['attempts']) === 1).length < 3)
+      throw new Error('too few deliveries wait');
     if (!letters.items.some(({ waiting }) => waiting > 0)) throw new Error('there is no dead letter yet');
     if (payments.items.length === 0) throw new Error('the payment is not settled yet');
     world.disputeId = disputes.items[0]!['id']!;
@@ -164,14 +189,23 @@ function provider(api: TestApi, transactionId: string, status: string, amount: s
 }
 
 async function chargeback(api: TestApi, orderId: string): Promise<void> {
-  const body = JSON.stringify({ provider_event_id: randomUUID(), order_id: orderId, status: 'opened', reason: 'fraudulent' });
+  const body = JSON.stringify({
+    provider_event_id: randomUUID(),
+    order_id: orderId,
+    status: 'opened',
+    reason: 'fraudulent',
+  });
   const secret = api.space.config.PROVIDER_SECRET_PAYMENTS!;
   const id = `msg_${randomUUID()}`;
   const at = new Date();
   const reply = await api.call(
     'POST',
     '/webhooks/payments/chargebacks',
-    { 'webhook-id': id, 'webhook-timestamp': String(Math.floor(at.getTime() / 1_000)), 'webhook-signature': new Webhook(secret).sign(id, at, body) },
+    {
+      'webhook-id': id,
+      'webhook-timestamp': String(Math.floor(at.getTime() / 1_000)),
+      'webhook-signature': new Webhook(secret).sign(id, at, body),
+    },
     body,
   );
   if (reply.status !== 202) throw new Error(`chargeback: ${reply.status}`);

@@ -176,7 +176,7 @@ describe('the OpenAPI document', () => {
     const { context, lifecycle } = api.running;
     const producer = { send: () => Promise.reject(new Error('not used')) };
     const app = createApp({
-      ...{ config, log, lifecycle, producer },
+      ...{ config, log, lifecycle, producer, kafka: context.kafka },
       temporal: () => context.temporal(),
       database: context.database(),
       keyring: createKeyring(config),

@@ -6,7 +6,7 @@ import { metrics } from '../../../src/platform/metrics';
 import { secretVariable } from '../../../src/providers/names';
 import type { Provider, Sample } from '../../../src/providers/provider';
 import { BUILT_IN_PROVIDERS } from '../../../src/providers/registry';
-import { runSend } from '../../../src/operations/local-access';
+import { runSend } from '../../../src/operations/send';
 import { eventually, openTestDatabase } from '../../support/harness';
 import { expectProblem, newUser, TestApi } from './support';
 

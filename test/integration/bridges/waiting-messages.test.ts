@@ -1,7 +1,7 @@
 import { randomUUID } from 'node:crypto';
 import type { Client, Connection } from '@temporalio/client';
 import type { Kafka } from 'kafkajs';
-import { WAITING_MESSAGES_MAX } from '../../../src/contracts/workflow-limits';
+import { WAITING_MESSAGES_MAX } from '../../../src/contracts/workflows/limits';
 import { QUERIES, workflowId } from '../../../src/contracts/workflows';
 import { createPayment } from '../../../src/domain/payments';
 import { createKafka, headersToStrings, MessageProducer } from '../../../src/platform/kafka';

@@ -13,15 +13,8 @@ import { paymentWebhookTopic } from '../../../src/platform/topics';
 import { callApi } from '../../../src/operations/api-call';
 import { startApi } from '../../../src/roles/api';
 import { startBridge } from '../../../src/roles/bridge';
-import {
-  dlqTopics,
-  listDlqs,
-  purgeDlq,
-  REDRIVEN,
-  redriveDlq,
-  showDlq,
-  type DlqAccess,
-} from '../../../src/operations/dlq';
+import { dlqTopics, REDRIVEN } from '../../../src/bridges/dead-letter-topics';
+import { listDlqs, purgeDlq, redriveDlq, showDlq, type DlqAccess } from '../../../src/operations/dlq';
 import { startIngest } from '../../../src/roles/ingest';
 import { startRelay } from '../../../src/roles/relay';
 import { mintToken } from '../../../src/operations/token';

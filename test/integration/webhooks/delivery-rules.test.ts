@@ -138,23 +138,31 @@ describe('a secret that rotates', () => {
     expect(server.received[1]?.headers['webhook-signature']).toMatch(/^v1,\S+$/);
   });
 
-  it('has at most one former secret, and none when the overlap is zero', async () => {
+  it('keeps each former secret for its own time, whatever is rotated meanwhile, and none when the overlap is zero', async () => {
     const { tenantId, id, server, secret: first } = await subscribed();
     const second = (await rotate(tenantId, id, DAY)).secret;
-    const third = (await rotate(tenantId, id, DAY)).secret;
-    await attempt(await announce(tenantId));
-    expect([first, second, third].map((secret) => verifies(secret, server.received[0]!))).toEqual([
-      false,
-      true,
-      true,
-    ]);
-    const fourth = await rotate(tenantId, id, 0);
-    expect(fourth.previousSecretValidUntil).toBeNull();
-    await attempt(await announce(tenantId));
-    expect([third, fourth.secret].map((secret) => verifies(secret, server.received[1]!))).toEqual([
-      false,
-      true,
-    ]);
+    const third = (await rotate(tenantId, id, MINUTE)).secret;
+    const fourth = (await rotate(tenantId, id, DAY)).secret;
+    const which = async () => {
+      await attempt(await announce(tenantId));
+      const last = server.received.at(-1)!;
+      const all = [first, second, third, fourth];
+      return { verified: all.map((secret) => verifies(secret, last)), headers: last.headers };
+    };
+    const all = await which();
+    expect(all.verified).toEqual([true, true, true, true]);
+    expect(String(all.headers['webhook-signature']).split(' ')).toHaveLength(4);
+    // The second’s minute is over; the first’s day and the third’s are not.
+    nowMs = Date.now() + 2 * MINUTE;
+    expect(String((await which()).headers['webhook-signature']).split(' ')).toHaveLength(3);
+    nowMs = Date.now();
+    await rotate(tenantId, id, DAY);
+    await expect(rotate(tenantId, id, DAY)).rejects.toMatchObject({ code: 'unprocessable' });
+    const last = await rotate(tenantId, id, 0);
+    expect(last.previousSecretValidUntil).toBeNull();
+    const alone = await which();
+    expect(alone.verified).toEqual([false, false, false, false]);
+    expect(verifies(last.secret, server.received.at(-1)!)).toBe(true);
     await expect(rotate('other', id, DAY)).rejects.toMatchObject({ code: 'not_found' });
   });
 

@@ -4,7 +4,7 @@ import { Writable } from 'node:stream';
 import pino from 'pino';
 import { createApp } from '../../../src/api/app';
 import { loadConfig } from '../../../src/platform/config';
-import { NotQueuedError } from '../../../src/platform/kafka';
+import { createKafka, NotQueuedError } from '../../../src/platform/kafka';
 import { Lifecycle } from '../../../src/platform/lifecycle';
 import { openDatabase } from '../../../src/platform/postgres';
 import { createKeyring } from '../../../src/platform/secrets';
@@ -42,6 +42,7 @@ const app = createApp({
   log,
   database: openDatabase(config, log),
   producer: { send: () => Promise.reject(new NotQueuedError('broker 10.1.2.3 is away')) },
+  kafka: createKafka(config, log),
   temporal: () => Promise.reject(new Error('not used')),
   keyring: createKeyring(config),
   lifecycle: new Lifecycle(log, 1_000),

@@ -2,7 +2,7 @@ import { parseChargeback } from '../../../src/bridges/disputes';
 import type { IncomingMessage } from '../../../src/bridges/message';
 import { parseOrderWebhook } from '../../../src/bridges/order-webhooks';
 import { parsePaymentRequest } from '../../../src/bridges/payment-requests';
-import { SIGNAL_BYTES_MAX } from '../../../src/contracts/workflow-limits';
+import { SIGNAL_BYTES_MAX } from '../../../src/contracts/workflows/limits';
 import { decardEvent, message } from './messages';
 
 const ID = '3f6d2c1a-8b4e-4d57-9a10-5c2e7f9b6d31';

@@ -1,11 +1,8 @@
 import { defineSearchAttributeKey, TypedSearchAttributes } from '@temporalio/common';
-import {
-  TASK_QUEUES,
-  workflowId,
-  type DeliveryRef,
-  type DisputeWorkflowInput,
-  type ReplayInput,
-} from './workflows';
+import type { DeliveryRef } from './delivery';
+import type { DisputeWorkflowInput } from './dispute';
+import { TASK_QUEUES, workflowId } from './names';
+import type { ReplayInput } from './replay';
 
 /** How workflows are started, the same from a client and from a workflow. */
 

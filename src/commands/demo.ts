@@ -1,0 +1,14 @@
+import type { Command } from 'commander';
+import { say } from './command';
+
+export function register(program: Command): void {
+  program
+    .command('demo')
+    .description('plays samples/ through the real doors of a throw-away stack and checks what comes out')
+    .option('--endpoints <file>', 'play against a running remit: its .remit/endpoints.json')
+    .option('--keep', 'leave the stack running until Ctrl-C, to look around in the Temporal UI')
+    .action(async (options: { endpoints?: string; keep?: boolean }) => {
+      const { runDemo } = await import('../demo/demo.js');
+      process.exit(await runDemo(options, say));
+    });
+}

@@ -1,5 +1,5 @@
 import { Check, Copy, ExternalLink, Info, OctagonAlert, TriangleAlert } from 'lucide-react';
-import { useEffect, useState, type ReactNode } from 'react';
+import { useEffect, useRef, useState, type ReactNode } from 'react';
 import { ApiError } from '../lib/api';
 import { exact, grouped, relative } from '../lib/format';
 import { useSession } from '../lib/session';
@@ -247,13 +247,15 @@ export function Head({
   children?: ReactNode;
   actions?: ReactNode;
 }) {
-  const text = typeof title === 'string' ? title : undefined;
+  const heading = useRef<HTMLHeadingElement>(null);
   useEffect(() => {
-    if (text !== undefined) document.title = `${text} · remit`;
-  }, [text]);
+    document.title = `${heading.current?.textContent ?? 'Console'} · remit`;
+  });
   return (
     <div className="head">
-      <h1 className="grow">{title}</h1>
+      <h1 className="grow" ref={heading}>
+        {title}
+      </h1>
       {actions}
       {children && <p>{children}</p>}
     </div>

@@ -3,6 +3,7 @@ import { purgeKeys } from '../domain/idempotency';
 import { sweepOrders } from '../domain/order-sweep';
 import { sweepPayments } from '../domain/payment-sweep';
 import { reconcile, reconciliationOptions } from '../domain/reconciliation';
+import { keepRun } from '../domain/reconciliation-runs';
 import type { WithoutWorkflow } from '../domain/reconciliation-work-checks';
 import { saveSweepPosition, type SweepPosition, type SweepStep } from '../domain/sweep';
 import type { Config } from '../platform/config';
@@ -42,7 +43,7 @@ export function createLedgerActivities({ db, log, config, deliveryPolicy, lookAt
     return { expired: step.expired, deliveries, position: step.position };
   };
   return {
-    /** Reconciles all tenants, sets the metric that alarms, and logs what was found. Reads only. */
+    /** Reconciles all tenants, sets the metric that alarms, and logs what was found, and keeps the run. */
     async reconcileLedger(): Promise<ReconciliationSummary> {
       const result = await reconcile(db, {
         ...reconciliationOptions(config),
@@ -52,6 +53,10 @@ export function createLedgerActivities({ db, log, config, deliveryPolicy, lookAt
         metrics.reconciliationFindings.set({ check: name }, found);
         if (found > 0) log.error({ check: name, found, findings }, 'reconciliation found a difference');
       }
+      // For whoever looks later; the result is in the workflow, and in the log, also when it can't be kept.
+      await keepRun(db, result, { startedBy: 'schedule' }).catch((error: unknown) =>
+        log.warn({ err: error }, 'a run of reconciliation could not be kept'),
+      );
       metrics.reconciliationLastRun.set(Date.now() / 1_000);
       return {
         clean: result.clean,

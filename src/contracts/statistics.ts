@@ -6,7 +6,9 @@ import { Timestamp } from './times';
 /** Figures by time. Buckets without anything are left out. */
 
 const bucketed = {
-  since: Timestamp.optional().meta({ description: 'a day before until when left out' }),
+  since: Timestamp.optional().meta({
+    description: 'before until by an hour of minutes, a day of hours, 30 days of days when left out',
+  }),
   until: Timestamp.optional().meta({ description: 'now when left out' }),
   bucket: z.enum(['minute', 'hour', 'day']).default('hour').meta({
     description: 'minutes of at most 6 hours, hours of at most 31 days, days of at most 366',

@@ -24,7 +24,8 @@ export interface AccountKey {
   currency: string;
 }
 
-function view(account: Account): AccountView {
+/** An account's row as everything above shows it. */
+export function accountView(account: Account): AccountView {
   const { id, userId, currency, balanceMinor, heldMinor, version, createdAt } = account;
   return {
     id,
@@ -51,22 +52,22 @@ export async function createAccount(
     skipDuplicates: true,
   });
   const ours = !created && id ? await db.prisma.account.findFirst({ where: { id, ...key } }) : undefined;
-  if (ours) return view(ours);
+  if (ours) return accountView(ours);
   if (!created) throw new RemitError('account_exists', `the user already has an account in ${key.currency}`);
-  return view(created);
+  return accountView(created);
 }
 
 /** @throws RemitError not_found when the user has no account in that currency. */
 export async function getAccount(db: Database, key: AccountKey): Promise<AccountView> {
   const account = await db.prisma.account.findUnique({ where: { tenantId_userId_currency: key } });
   if (!account) throw new RemitError('not_found', `the user has no account in ${key.currency}`);
-  return view(account);
+  return accountView(account);
 }
 
 /** All accounts of a user, by currency. */
 export async function listAccounts(db: Database, key: Omit<AccountKey, 'currency'>): Promise<AccountView[]> {
   const accounts = await db.prisma.account.findMany({ where: key, orderBy: { currency: 'asc' } });
-  return accounts.map(view);
+  return accounts.map(accountView);
 }
 
 /** SQLSTATE of a bigint that overflows. */

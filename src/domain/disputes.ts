@@ -6,7 +6,7 @@ import type { Dispute, DisputeEvidence } from '../generated/prisma/client';
 import { metrics } from '../platform/metrics';
 import type { Database } from '../platform/postgres';
 import { callMoneyFunction } from './money-transaction';
-import { afterCursor, NEWEST_FIRST, toPage, type Page } from './pages';
+import { afterCursor, decodeCursor, NEWEST_FIRST, toPage, type Page } from './pages';
 import { DeliveryRows, type DeliveryRow } from './payments';
 
 /** A provider's chargeback of an order; amounts in minor units. */
@@ -63,19 +63,45 @@ export interface DisputeFilter {
   tenantId: string;
   orderId?: string | undefined;
   status?: DisputeStatus | undefined;
+  /** `due`: those that wait for evidence, the one that is due first at the top. */
+  sort?: 'newest' | 'due' | undefined;
   limit: number;
   cursor?: string | undefined;
 }
 
 /** Disputes, newest first, without their evidence. @throws RemitError invalid_request on a malformed cursor. */
 export async function listDisputes(db: Database, filter: DisputeFilter): Promise<Page<DisputeView>> {
-  const { tenantId, orderId, status, limit, cursor } = filter;
+  const { tenantId, orderId, status, sort = 'newest', limit, cursor } = filter;
+  if (sort === 'due') return listDue(db, filter);
   const rows = await db.prisma.dispute.findMany({
     where: { tenantId, ...(orderId && { orderId }), ...(status && { status }), ...afterCursor(cursor) },
     orderBy: NEWEST_FIRST,
     take: limit + 1,
   });
   return toPage(rows, limit, view);
+}
+
+async function listDue(
+  db: Pick<Database, 'prisma'>,
+  { tenantId, orderId, limit, cursor }: DisputeFilter,
+): Promise<Page<DisputeView>> {
+  const after = cursor === undefined ? undefined : decodeCursor(cursor);
+  const rows = await db.prisma.dispute.findMany({
+    where: {
+      ...{ tenantId, status: 'opened', ...(orderId && { orderId }) },
+      ...(after && {
+        OR: [
+          { evidenceDueAt: { gt: after.createdAt } },
+          { evidenceDueAt: after.createdAt, id: { gt: after.id } },
+        ],
+      }),
+    },
+    orderBy: [{ evidenceDueAt: 'asc' }, { id: 'asc' }],
+    take: limit + 1,
+  });
+  // A place in this order is the time that evidence is due.
+  const places = rows.map((row) => ({ id: row.id, createdAt: row.evidenceDueAt, row }));
+  return toPage(places, limit, ({ row }) => view(row));
 }
 
 const DisputeRow = z.object({

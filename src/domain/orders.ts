@@ -26,7 +26,8 @@ export interface OrderView {
   expiresAt: Date | null;
 }
 
-function view(order: Order): OrderView {
+/** An order's row as everything above shows it. */
+export function orderView(order: Order): OrderView {
   const { id, userId, amountMinor, currency, description, failureCode, createdAt, decidedAt, expiresAt } =
     order;
   return {
@@ -113,7 +114,7 @@ export async function getOrder(
 ): Promise<OrderView> {
   const order = await db.prisma.order.findFirst({ where: { id, tenantId, userId } });
   if (!order) throw new RemitError('not_found', `there is no order ${id}`);
-  return view(order);
+  return orderView(order);
 }
 
 /** A user's orders, newest first. @throws RemitError invalid_request on a malformed cursor. */
@@ -131,7 +132,7 @@ export async function listOrders(
     orderBy: NEWEST_FIRST,
     take: limit + 1,
   });
-  return toPage(rows, limit, view);
+  return toPage(rows, limit, orderView);
 }
 
 const PayOrderRow = z.object({

@@ -6,7 +6,7 @@ import type { Payment } from '../generated/prisma/client';
 import { metrics } from '../platform/metrics';
 import type { Database } from '../platform/postgres';
 import { accountLane, callMoneyFunction } from './money-transaction';
-import { afterCursor, NEWEST_FIRST, toPage, type Page } from './pages';
+import { afterCursor, createdWithin, NEWEST_FIRST, toPage, type Page } from './pages';
 
 /** A payment (money in) or payout (money out) that a provider reports on. */
 export interface PaymentView {
@@ -131,20 +131,26 @@ export interface PaymentFilter {
   type?: PaymentType | undefined;
   userId?: string | undefined;
   status?: PaymentStatus | undefined;
+  provider?: string | undefined;
+  /** Made from this moment on. */
+  since?: Date | undefined;
+  /** Made before this moment. */
+  until?: Date | undefined;
   limit: number;
   cursor?: string | undefined;
 }
 
 /** Payments and payouts, newest first. @throws RemitError invalid_request on a malformed cursor. */
 export async function listPayments(db: Database, filter: PaymentFilter): Promise<Page<PaymentView>> {
-  const { tenantId, type, userId, status, limit, cursor } = filter;
+  const { tenantId, type, userId, status, provider, since, until, limit, cursor } = filter;
   const rows = await db.prisma.payment.findMany({
     where: {
       tenantId,
       ...(type && { type }),
       ...(userId && { userId }),
       ...(status && { status }),
-      ...afterCursor(cursor),
+      ...(provider && { provider }),
+      AND: [createdWithin({ since, until }), afterCursor(cursor)],
     },
     orderBy: NEWEST_FIRST,
     take: limit + 1,

@@ -43,7 +43,16 @@ export async function listEntries(
     accountId,
     limit,
     cursor,
-  }: { tenantId: string; accountId: string; limit: number; cursor?: string | undefined },
+    since,
+    until,
+  }: {
+    tenantId: string;
+    accountId: string;
+    limit: number;
+    cursor?: string | undefined;
+    since?: Date | undefined;
+    until?: Date | undefined;
+  },
 ): Promise<Page<StatementEntry>> {
   const account = await pool.query('SELECT FROM accounts WHERE id = $1 AND tenant_id = $2', [
     accountId,
@@ -55,8 +64,9 @@ export async function listEntries(
             j.correlation_id, e.created_at
        FROM ledger_entries e JOIN journal_transactions j ON j.id = e.journal_id
       WHERE e.account_id = $1 AND ($2::bigint IS NULL OR e.id < $2)
+        AND ($4::timestamptz IS NULL OR e.created_at >= $4) AND ($5::timestamptz IS NULL OR e.created_at < $5)
       ORDER BY e.id DESC LIMIT $3`,
-    [accountId, cursor === undefined ? null : entryId(cursor), limit + 1],
+    [accountId, cursor === undefined ? null : entryId(cursor), limit + 1, since ?? null, until ?? null],
   );
   return toPage(rows.map(view), limit, (entry) => entry);
 }

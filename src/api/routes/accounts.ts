@@ -20,7 +20,8 @@ function balanceOf(account: AccountView) {
   };
 }
 
-function accountOf(account: AccountView) {
+/** An account as the API shows it. */
+export function accountOf(account: AccountView) {
   return { id: account.id, ...balanceOf(account), createdAt: account.createdAt.toISOString() };
 }
 

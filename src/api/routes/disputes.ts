@@ -88,6 +88,7 @@ export const disputeRoutes: Route[] = [
         tenantId: caller.tenantId,
         orderId: query.orderId,
         status: query.status,
+        sort: query.sort,
         ...pageLimits(query, deps.config, 'text'),
       });
       return { status: 200, body: { items: page.items.map(disputeOf), nextCursor: page.nextCursor } };

@@ -5,7 +5,7 @@ import { EntriesQuery } from '../../contracts/journal';
 import { formatMinor } from '../../contracts/money';
 import { reconcile, reconciliationOptions, reconciliationReport } from '../../domain/reconciliation';
 import { listEntries, type StatementEntry } from '../../domain/statements';
-import { defineRoute, pageLimits, type Route } from './route';
+import { defineRoute, pageLimits, timeOf, type Route } from './route';
 
 function entryOf({ amountMinor, balanceAfterMinor, createdAt, ...entry }: StatementEntry) {
   return {
@@ -41,6 +41,7 @@ export const ledgerRoutes: Route[] = [
       const page = await listEntries(deps.database, {
         tenantId: caller.tenantId,
         accountId,
+        ...timeOf(query),
         ...pageLimits(query, deps.config, 'text'),
       });
       return { status: 200, body: { items: page.items.map(entryOf), nextCursor: page.nextCursor } };

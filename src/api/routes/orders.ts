@@ -5,7 +5,8 @@ import { formatMinor, parseMajorAmount } from '../../contracts/money';
 import { createOrder, getOrder, listOrders, type OrderView } from '../../domain/orders';
 import { defineRoute, pageLimits, type Route } from './route';
 
-function orderOf({ amountMinor, createdAt, decidedAt, expiresAt, ...order }: OrderView) {
+/** An order as the API shows it. */
+export function orderOf({ amountMinor, createdAt, decidedAt, expiresAt, ...order }: OrderView) {
   return {
     ...order,
     amount: formatMinor(amountMinor, order.currency),

@@ -10,7 +10,7 @@ import {
 import type { PaymentType } from '../../contracts/messages';
 import { formatMinor, parseMajorAmount } from '../../contracts/money';
 import { createPayment, getPayment, listPayments, type PaymentView } from '../../domain/payments';
-import { defineRoute, pageLimits, type Answer, type Call, type Route } from './route';
+import { defineRoute, pageLimits, timeOf, type Answer, type Call, type Route } from './route';
 
 function paymentOf({ amountMinor, createdAt, expiresAt, settledAt, ...payment }: PaymentView) {
   return {
@@ -76,6 +76,8 @@ function readRoutes(type: PaymentType, tag: string): Route[] {
           type,
           userId: query.userId,
           status: query.status,
+          provider: query.provider,
+          ...timeOf(query),
           ...pageLimits(query, deps.config, 'uuid'),
         });
         return { status: 200, body: { items: page.items.map(paymentOf), nextCursor: page.nextCursor } };

@@ -1,5 +1,5 @@
 import { RemitError } from '../../contracts/errors';
-import { IdParams } from '../../contracts/http';
+import { IdParams, uuidOrUndefined } from '../../contracts/http';
 import {
   Correction,
   CorrectionPage,
@@ -10,9 +10,45 @@ import {
   ReconciliationRunPage,
   RunsQuery,
 } from '../../contracts/reconciliation';
-import { defineRoute, type Route } from './route';
+import { formatMinor, parseMajorAmount } from '../../contracts/money';
+import {
+  approveCorrection,
+  currencyOf,
+  listCorrections,
+  proposeCorrection,
+  rejectCorrection,
+  type CorrectionView,
+} from '../../domain/corrections';
+import { reconcile, reconciliationOptions } from '../../domain/reconciliation';
+import { getRun, keepRun, listRuns, type RunView } from '../../domain/reconciliation-runs';
+import { actorOf, defineRoute, pageLimits, type Caller, type Route, type RouteDeps } from './route';
 
-const later = () => Promise.reject(new RemitError('unavailable', 'not there yet'));
+/** A reconciliation reads whole tables. */
+const MAX_RUNNING = 2;
+let running = 0;
+
+function runOf({ createdAt: _, at, ...run }: RunView) {
+  return { ...run, at: at.toISOString() };
+}
+
+async function detailOf({ database }: RouteDeps, { tenantId, platform }: Caller, text: string) {
+  const id = uuidOrUndefined(text);
+  if (id === undefined) throw new RemitError('not_found', 'There is no such run.');
+  const { report, ...run } = await getRun(database, { tenantId, allTenants: platform ?? false, id });
+  return { ...runOf(run), report };
+}
+
+function correctionOf({ amountMinor, createdAt, decidedAt, ...correction }: CorrectionView) {
+  const { id, currency, status } = correction;
+  return {
+    ...correction,
+    direction: amountMinor < 0n ? 'debit' : 'credit',
+    amount: formatMinor(amountMinor < 0n ? -amountMinor : amountMinor, currency),
+    createdAt: createdAt.toISOString(),
+    decidedAt: decidedAt?.toISOString() ?? null,
+    reference: status === 'posted' ? `correction:${id}` : null,
+  };
+}
 
 const decide = (verb: 'approve' | 'reject', operationId: string, summary: string, description: string) =>
   defineRoute({
@@ -29,7 +65,15 @@ const decide = (verb: 'approve' | 'reject', operationId: string, summary: string
     bodyOptional: true,
     responses: { 200: { description: 'The correction', schema: Correction } },
     problems: ['not_found', 'conflict', 'unprocessable'],
-    handle: later,
+    async handle({ deps, params, body, ...call }) {
+      const id = uuidOrUndefined(params.id);
+      if (id === undefined) throw new RemitError('not_found', 'There is no such correction.');
+      const decideIt = verb === 'approve' ? approveCorrection : rejectCorrection;
+      return {
+        status: 200,
+        body: correctionOf(await decideIt(deps.database, actorOf(call), { id, ...body })),
+      };
+    },
   });
 
 /** Runs of reconciliation, and movements that correct what they found. */
@@ -44,7 +88,14 @@ export const reconciliationRoutes: Route[] = [
     access: 'token',
     query: RunsQuery,
     responses: { 200: { description: 'A page of runs', schema: ReconciliationRunPage } },
-    handle: later,
+    async handle({ deps, caller, query }) {
+      const page = await listRuns(deps.database, {
+        ...{ tenantId: caller.tenantId, allTenants: caller.platform ?? false },
+        clean: query.clean === undefined ? undefined : query.clean === 'true',
+        ...pageLimits(query, deps.config, 'uuid'),
+      });
+      return { status: 200, body: { items: page.items.map(runOf), nextCursor: page.nextCursor } };
+    },
   }),
   defineRoute({
     method: 'get',
@@ -56,7 +107,9 @@ export const reconciliationRoutes: Route[] = [
     params: IdParams,
     responses: { 200: { description: 'The run', schema: ReconciliationRunDetail } },
     problems: ['not_found'],
-    handle: later,
+    async handle({ deps, caller, params }) {
+      return { status: 200, body: await detailOf(deps, caller, params.id) };
+    },
   }),
   defineRoute({
     method: 'post',
@@ -66,7 +119,21 @@ export const reconciliationRoutes: Route[] = [
     summary: 'Reconcile the tenant now, and keep the run',
     access: 'token',
     responses: { 201: { description: 'The run', schema: ReconciliationRunDetail } },
-    handle: later,
+    async handle({ deps, caller, operationId }) {
+      const { tenantId } = caller;
+      const known = await detailOf(deps, caller, operationId).catch(() => undefined);
+      if (known) return { status: 201, body: known };
+      if (running >= MAX_RUNNING)
+        throw new RemitError('unavailable', 'Other reconciliations are running; try again.');
+      running += 1;
+      try {
+        const result = await reconcile(deps.database, { ...reconciliationOptions(deps.config), tenantId });
+        await keepRun(deps.database, result, { id: operationId, startedBy: caller.actor });
+      } finally {
+        running -= 1;
+      }
+      return { status: 201, body: await detailOf(deps, caller, operationId) };
+    },
   }),
   defineRoute({
     method: 'get',
@@ -77,7 +144,13 @@ export const reconciliationRoutes: Route[] = [
     access: 'token',
     query: CorrectionsQuery,
     responses: { 200: { description: 'A page of corrections', schema: CorrectionPage } },
-    handle: later,
+    async handle({ deps, caller, query }) {
+      const page = await listCorrections(deps.database, {
+        ...{ tenantId: caller.tenantId, status: query.status },
+        ...pageLimits(query, deps.config, 'uuid'),
+      });
+      return { status: 200, body: { items: page.items.map(correctionOf), nextCursor: page.nextCursor } };
+    },
   }),
   defineRoute({
     method: 'post',
@@ -91,7 +164,16 @@ export const reconciliationRoutes: Route[] = [
     body: ProposeCorrectionBody,
     responses: { 201: { description: 'The correction, proposed', schema: Correction } },
     problems: ['not_found', 'unprocessable'],
-    handle: later,
+    async handle({ deps, body, operationId, ...call }) {
+      const { accountId, direction, amount, reason, runId = null } = body;
+      const currency = await currencyOf(deps.database, { tenantId: call.caller.tenantId, accountId });
+      const minor = parseMajorAmount(amount, currency);
+      const correction = await proposeCorrection(deps.database, actorOf(call), {
+        ...{ id: operationId, accountId, reason, runId },
+        amountMinor: direction === 'credit' ? minor : -minor,
+      });
+      return { status: 201, body: correctionOf(correction) };
+    },
   }),
   decide(
     'approve',

@@ -1,5 +1,6 @@
 import { RemitError } from '../../contracts/errors';
-import { StreamQuery } from '../../contracts/stream';
+import { type Happened, STREAM_KINDS, StreamQuery } from '../../contracts/stream';
+import { takeStream, writeStream } from '../event-stream';
 import { defineRoute, type Route } from './route';
 
 export const streamRoutes: Route[] = [
@@ -14,6 +15,23 @@ export const streamRoutes: Route[] = [
     access: 'token',
     query: StreamQuery,
     responses: { 200: { description: 'The stream', contentTypes: ['text/event-stream'] } },
-    handle: () => Promise.reject(new RemitError('unavailable', 'not there yet')),
+    handle({ deps, caller, query, lastEventId: header }) {
+      const given = query.lastEventId ?? header;
+      if (given !== undefined && !/^\d{1,15}$/.test(given))
+        throw new RemitError('invalid_request', 'Last-Event-ID is not valid.', [
+          { path: 'Last-Event-ID', message: 'not an id that this stream gave' },
+        ]);
+      const kinds = new Set((query.kinds?.split(',') ?? STREAM_KINDS) as Happened['kind'][]);
+      const release = takeStream(caller.tenantId);
+      const stream = {
+        ...{ tenantId: caller.tenantId, kinds, lastEventId: given },
+        seconds: Number(query.seconds),
+      };
+      return Promise.resolve({
+        status: 200,
+        headers: { 'Content-Type': 'text/event-stream; charset=utf-8', 'X-Accel-Buffering': 'no' },
+        write: (response) => writeStream(deps, response, stream).finally(release),
+      });
+    },
   }),
 ];

@@ -1,9 +1,35 @@
-import { RemitError } from '../../contracts/errors';
 import { PageQuery } from '../../contracts/http';
 import { OutboxRowsBody, OutboxRowsOperated, RefusedOutboxPage, SystemStatus } from '../../contracts/system';
-import { defineRoute, type Route } from './route';
+import { listRefused, operateRefused } from '../../domain/outbox-refused';
+import type { OutboxRefused } from '../../generated/prisma/client';
+import { systemStatus } from '../system-status';
+import { actorOf, defineRoute, pageLimits, type Route, type RouteDeps } from './route';
 
-const later = () => Promise.reject(new RemitError('unavailable', 'not there yet'));
+/** One measurement serves all who ask within this time. */
+const MEASURED_FOR_MS = 2_000;
+const measurements = new WeakMap<object, { at: number; status: ReturnType<typeof systemStatus> }>();
+
+function measured(deps: RouteDeps): ReturnType<typeof systemStatus> {
+  const last = measurements.get(deps.lifecycle);
+  if (last && Date.now() - last.at < MEASURED_FOR_MS) return last.status;
+  const status = systemStatus(deps);
+  measurements.set(deps.lifecycle, { at: Date.now(), status });
+  return status;
+}
+
+function refusedOf({ id, createdAt, refusedAt, headers, ...row }: OutboxRefused) {
+  const texts = Object.entries((headers ?? {}) as Record<string, unknown>).map(([name, value]) => [
+    name,
+    String(value),
+  ]);
+  return {
+    ...row,
+    id: id.toString(),
+    headers: Object.fromEntries(texts) as Record<string, string>,
+    createdAt: createdAt.toISOString(),
+    refusedAt: refusedAt.toISOString(),
+  };
+}
 
 const common = { tag: 'System', access: 'token', scope: 'platform' } as const;
 
@@ -17,7 +43,9 @@ export const systemRoutes: Route[] = [
     summary: 'Dependencies, outbox, consumer lag, workers, and what is wrong',
     description: 'Measured when it is asked for, at most once in two seconds.',
     responses: { 200: { description: 'How the installation is', schema: SystemStatus } },
-    handle: later,
+    async handle({ deps }) {
+      return { status: 200, body: await measured(deps) };
+    },
   }),
   defineRoute({
     ...common,
@@ -27,7 +55,10 @@ export const systemRoutes: Route[] = [
     summary: 'List messages that Kafka will never take as they are, newest first',
     query: PageQuery,
     responses: { 200: { description: 'A page of rows', schema: RefusedOutboxPage } },
-    handle: later,
+    async handle({ deps, query }) {
+      const page = await listRefused(deps.database, pageLimits(query, deps.config, 'number'));
+      return { status: 200, body: { items: page.items.map(refusedOf), nextCursor: page.nextCursor } };
+    },
   }),
   defineRoute({
     ...common,
@@ -38,8 +69,12 @@ export const systemRoutes: Route[] = [
     summary: 'Put refused messages into the outbox again, once their cause is mended',
     description: 'What Kafka still does not take comes back here. Needs the scope admin too.',
     body: OutboxRowsBody,
+    bodyOptional: true,
     responses: { 200: { description: 'How many wait for the relay', schema: OutboxRowsOperated } },
-    handle: later,
+    async handle({ deps, body, ...call }) {
+      const rows = await operateRefused(deps.database, actorOf(call), 'retry', body.ids);
+      return { status: 200, body: { rows } };
+    },
   }),
   defineRoute({
     ...common,
@@ -50,7 +85,11 @@ export const systemRoutes: Route[] = [
     summary: 'Give refused messages up; the audit log keeps them',
     description: 'Needs the scope admin too.',
     body: OutboxRowsBody,
+    bodyOptional: true,
     responses: { 200: { description: 'How many are gone', schema: OutboxRowsOperated } },
-    handle: later,
+    async handle({ deps, body, ...call }) {
+      const rows = await operateRefused(deps.database, actorOf(call), 'discard', body.ids);
+      return { status: 200, body: { rows } };
+    },
   }),
 ];

@@ -74,9 +74,9 @@ export async function systemStatus(deps: Deps): Promise<SystemStatus> {
 
 async function outboxOf({ pool }: Deps['database']): Promise<SystemStatus['outbox']> {
   const { rows } = await pool.query<SystemStatus['outbox']>(
-    `SELECT (SELECT count(*) FROM (SELECT FROM outbox LIMIT ${OUTBOX_COUNTED_MAX}) AS some)::int AS waiting,
+    `SELECT (SELECT count(*) FROM (SELECT FROM outbox LIMIT ${OUTBOX_COUNTED_MAX}) AS counted)::int AS waiting,
             coalesce(extract(epoch FROM now() - (SELECT created_at FROM outbox ORDER BY id LIMIT 1)), 0)::float AS "oldestSeconds",
-            (SELECT count(*) FROM (SELECT FROM outbox_refused LIMIT ${OUTBOX_COUNTED_MAX}) AS some)::int AS refused`,
+            (SELECT count(*) FROM (SELECT FROM outbox_refused LIMIT ${OUTBOX_COUNTED_MAX}) AS counted)::int AS refused`,
   );
   return rows[0]!;
 }

@@ -23,7 +23,7 @@ export function duration(ms: number): string {
   if (ms < 1_000) return `${Math.round(ms)} ms`;
   let value = ms / 1_000;
   for (const [size, unit] of STEPS) {
-    if (value < size) return `${value < 10 && unit !== 's' ? trim(value) : Math.floor(value)} ${unit}`;
+    if (value < size) return `${Math.floor(value)} ${unit}`;
     value /= size;
   }
   return `${trim(value)} y`;

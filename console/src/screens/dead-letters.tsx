@@ -1,7 +1,8 @@
 import { useQuery } from '@tanstack/react-query';
-import { Link, useParams } from '@tanstack/react-router';
+import { Link } from '@tanstack/react-router';
 import { RotateCcw, Trash2 } from 'lucide-react';
 import { useState } from 'react';
+import { useRouteParam } from '../ui/route-param';
 import { api, ok, type Schemas } from '../lib/api';
 import { bytes, count, fromBase64, hexDump, pretty } from '../lib/format';
 import { Code, Empty, Facts, Failure, Head, Loading, Note, Panel, Status, Time } from '../ui/basics';
@@ -118,7 +119,7 @@ const COLUMNS = (open: (id: string) => void) => [
 const REDRIVE_MAX = 1_000;
 
 export function DeadLetters() {
-  const { topic } = useParams({ strict: false }) as { topic: string };
+  const topic = useRouteParam('topic');
   const [search, set] = useFilters();
   const [became, setBecame] = useState<Schemas['DeadLettersRedriven'] | undefined>();
   const { act, busy } = useAct();

@@ -1,7 +1,8 @@
 import { useQuery } from '@tanstack/react-query';
-import { Link, useParams } from '@tanstack/react-router';
+import { Link } from '@tanstack/react-router';
 import { Ban, FastForward, RotateCcw } from 'lucide-react';
 import { useMemo, useState } from 'react';
+import { useRouteParam } from '../ui/route-param';
 import { api, ok, type Schemas } from '../lib/api';
 import { count, duration, pretty } from '../lib/format';
 import { useSession } from '../lib/session';
@@ -138,7 +139,7 @@ export function Deliveries() {
             onChange={() => toggle(id)}
           />
         ),
-        { width: '40px' },
+        { width: '52px' },
       ),
       column<Delivery>('status', 'Status', ({ status }) => <Status value={status} />, { width: '106px' }),
       column<Delivery>(
@@ -569,7 +570,7 @@ function Attempts({ delivery }: { delivery: Delivery }) {
 }
 
 export function Delivery() {
-  const { id } = useParams({ strict: false }) as { id: string };
+  const id = useRouteParam('id');
   const query = useDelivery(id);
   const [showing, setShowing] = useState(false);
   if (query.isPending)

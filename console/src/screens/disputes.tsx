@@ -1,7 +1,8 @@
 import { useQuery } from '@tanstack/react-query';
-import { Link, useParams } from '@tanstack/react-router';
+import { Link } from '@tanstack/react-router';
 import { FileUp, Plus, Trash2 } from 'lucide-react';
 import { useState } from 'react';
+import { useRouteParam } from '../ui/route-param';
 import { api, ok, type Schemas } from '../lib/api';
 import { useSession } from '../lib/session';
 import { Code, Empty, Facts, Failure, Head, Id, Loading, Money, Panel, Status, Time } from '../ui/basics';
@@ -97,7 +98,7 @@ export function Disputes() {
 }
 
 export function Dispute() {
-  const { id } = useParams({ strict: false }) as { id: string };
+  const id = useRouteParam('id');
   const query = useQuery({
     queryKey: ['disputes', id],
     queryFn: () => ok(api.GET('/api/v1/disputes/{id}', { params: { path: { id } } })),

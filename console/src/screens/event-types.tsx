@@ -1,5 +1,6 @@
 import { useQuery } from '@tanstack/react-query';
-import { Link, useParams } from '@tanstack/react-router';
+import { Link } from '@tanstack/react-router';
+import { useRouteParam } from '../ui/route-param';
 import { api, ok, type Schemas } from '../lib/api';
 import { Code, Empty, Facts, Failure, Head, Loading, Panel, Time } from '../ui/basics';
 import { column, List, usePages } from '../ui/table';
@@ -59,7 +60,7 @@ export function EventTypes() {
 }
 
 export function EventType() {
-  const { name } = useParams({ strict: false }) as { name: string };
+  const name = useRouteParam('name');
   const query = useQuery({
     queryKey: ['event-types', name],
     queryFn: () => ok(api.GET('/api/v1/event-types/{name}', { params: { path: { name } } })),

@@ -1,5 +1,6 @@
 import { useQuery } from '@tanstack/react-query';
-import { Link, useParams } from '@tanstack/react-router';
+import { Link } from '@tanstack/react-router';
+import { useRouteParam } from '../ui/route-param';
 import { api, ok, type Schemas } from '../lib/api';
 import { Code, Empty, Facts, Failure, Head, Id, Loading, Panel, Status, Time } from '../ui/basics';
 import { Filters, sinceOf, useFilters } from '../ui/filters';
@@ -80,7 +81,7 @@ export function Events() {
 }
 
 export function Event() {
-  const { id } = useParams({ strict: false }) as { id: string };
+  const id = useRouteParam('id');
   const query = useQuery({
     queryKey: ['events', id],
     queryFn: () => ok(api.GET('/api/v1/events/{id}', { params: { path: { id } } })),

@@ -1,7 +1,8 @@
 import { useQuery } from '@tanstack/react-query';
-import { Link, useParams } from '@tanstack/react-router';
+import { Link } from '@tanstack/react-router';
 import { Download } from 'lucide-react';
 import { useMemo, useState } from 'react';
+import { useRouteParam } from '../ui/route-param';
 import { api, ok, type Schemas } from '../lib/api';
 import { exact } from '../lib/format';
 import { Empty, Facts, Failure, Head, Id, Loading, Money, Panel, Time } from '../ui/basics';
@@ -121,7 +122,7 @@ const ENTRIES = [
 ];
 
 export function Account() {
-  const { id } = useParams({ strict: false }) as { id: string };
+  const id = useRouteParam('id');
   const [search, set] = useFilters();
   const at =
     search['at'] && !Number.isNaN(Date.parse(search['at']))
@@ -252,7 +253,7 @@ export function Account() {
 }
 
 export function JournalTransaction() {
-  const { id } = useParams({ strict: false }) as { id: string };
+  const id = useRouteParam('id');
   const query = useQuery({
     queryKey: ['journal', id],
     queryFn: () => ok(api.GET('/api/v1/journal-transactions/{id}', { params: { path: { id } } })),
@@ -343,7 +344,7 @@ export function JournalTransaction() {
 const HERE = ['payments', 'payouts', 'orders'] as const;
 
 export function User() {
-  const { id } = useParams({ strict: false }) as { id: string };
+  const id = useRouteParam('id');
   const accounts = useQuery({
     queryKey: ['accounts', 'of', id],
     queryFn: () => ok(api.GET('/api/v1/accounts', { params: { query: { userId: id, limit: 50 } } })),

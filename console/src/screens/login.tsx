@@ -2,7 +2,7 @@ import { useEffect, useRef, useState } from 'react';
 import icon from '../icon.svg';
 import { consoleCall } from '../lib/api';
 import { useForgetSession, type ConsoleState } from '../lib/session';
-import { Note } from '../ui/basics';
+import { Loading, Note } from '../ui/basics';
 
 const PROBLEMS: Record<string, string> = {
   forbidden:
@@ -19,6 +19,7 @@ export function Login({ state }: { state: ConsoleState }) {
     return code === null ? undefined : (PROBLEMS[code] ?? 'The login did not work. Try again.');
   });
   const begun = useRef(false);
+  const [redeeming, setRedeeming] = useState(location.hash.length > 1);
   const here = location.pathname + location.search;
   const next = here.startsWith('/console/login') ? '/console' : here;
   useEffect(() => {
@@ -32,10 +33,12 @@ export function Login({ state }: { state: ConsoleState }) {
         history.replaceState(null, '', '/console');
         return forget();
       })
-      .catch((error: unknown) =>
-        setProblem(error instanceof Error ? error.message : 'The login did not work.'),
-      );
+      .catch((error: unknown) => {
+        setRedeeming(false);
+        setProblem(error instanceof Error ? error.message : 'The login did not work.');
+      });
   }, [forget]);
+  if (redeeming) return <Loading rows={3} />;
   return (
     <main className="login">
       <div className="panel">

@@ -301,8 +301,9 @@ function Rate<T extends { at: string }>({
   const lost = failed?.reduce((sum, value) => sum + value, 0) ?? 0;
   return (
     <section className="panel tile" aria-label={title}>
-      <span>
-        <Link to={to}>{title}</Link>, last hour
+      <span className="name">
+        <Link to={to}>{title}</Link>
+        <span>last hour</span>
       </span>
       <b>{count(total)}</b>
       <span>

@@ -1,7 +1,8 @@
 import { useQuery } from '@tanstack/react-query';
-import { Link, useParams } from '@tanstack/react-router';
+import { Link } from '@tanstack/react-router';
 import { Undo2 } from 'lucide-react';
 import { useState } from 'react';
+import { useRouteParam } from '../ui/route-param';
 import { api, ok, type Schemas } from '../lib/api';
 import { useSession } from '../lib/session';
 import { Empty, Facts, Failure, Head, Id, Loading, Money, Panel, Status, Time } from '../ui/basics';
@@ -92,7 +93,7 @@ export function Orders() {
 }
 
 export function Order() {
-  const { id } = useParams({ strict: false }) as { id: string };
+  const id = useRouteParam('id');
   const query = useQuery({
     queryKey: ['orders', id],
     queryFn: () => ok(api.GET('/api/v1/orders/{id}', { params: { path: { id } } })),

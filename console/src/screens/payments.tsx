@@ -1,5 +1,6 @@
-import { Link, useParams } from '@tanstack/react-router';
+import { Link } from '@tanstack/react-router';
 import { useQuery } from '@tanstack/react-query';
+import { useRouteParam } from '../ui/route-param';
 import { api, ok, type Schemas } from '../lib/api';
 import { Empty, Facts, Failure, Head, Id, Loading, Money, Panel, Status, Time } from '../ui/basics';
 import { Filters, sinceOf, useFilters, type FilterSpec } from '../ui/filters';
@@ -98,7 +99,7 @@ export const Payments = () => <PaymentList kind="payments" />;
 export const Payouts = () => <PaymentList kind="payouts" />;
 
 export function Payment() {
-  const { id } = useParams({ strict: false }) as { id: string };
+  const id = useRouteParam('id');
   const kind = location.pathname.startsWith('/console/payouts') ? 'payouts' : 'payments';
   const query = useQuery({
     queryKey: [kind, id],

@@ -42,7 +42,7 @@ export function Purchases() {
   const groups = system.data?.consumers.filter(({ topic }) => topic.includes('purchases')) ?? [];
   const unread = groups.reduce((sum, { lag }) => sum + lag, 0);
   return (
-    <div className="page">
+    <div className="page" tabIndex={0}>
       <Head
         title="Purchases"
         actions={groups.length > 0 && <Status value={unread > 0 || slowest > LATE_S ? 'warning' : 'ok'} />}

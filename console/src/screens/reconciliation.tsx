@@ -1,7 +1,8 @@
 import { useQuery } from '@tanstack/react-query';
-import { Link, useNavigate, useParams } from '@tanstack/react-router';
+import { Link, useNavigate } from '@tanstack/react-router';
 import { Play, Plus } from 'lucide-react';
 import { useState } from 'react';
+import { useRouteParam } from '../ui/route-param';
 import { api, ok, type Schemas } from '../lib/api';
 import { count, duration } from '../lib/format';
 import { useSession } from '../lib/session';
@@ -84,7 +85,7 @@ export function Runs() {
 }
 
 export function Run() {
-  const { id } = useParams({ strict: false }) as { id: string };
+  const id = useRouteParam('id');
   const query = useQuery({
     queryKey: ['runs', id],
     queryFn: () => ok(api.GET('/api/v1/reconciliation-runs/{id}', { params: { path: { id } } })),

@@ -1,8 +1,9 @@
 import * as Tabs from '@radix-ui/react-tabs';
 import { useQuery } from '@tanstack/react-query';
-import { Link, useParams } from '@tanstack/react-router';
+import { Link } from '@tanstack/react-router';
 import { FlaskConical, KeyRound, Pause, Play, Plus, Repeat2 } from 'lucide-react';
 import { useState } from 'react';
+import { useRouteParam } from '../ui/route-param';
 import { api, ok, type Schemas } from '../lib/api';
 import { count, duration } from '../lib/format';
 import { useSession } from '../lib/session';
@@ -121,6 +122,9 @@ function NewSubscription({ open, onClose }: { open: boolean; onClose: () => void
                     url,
                     eventTypes: types.split(/[\s,]+/).filter(Boolean),
                     description: '',
+                    uid: null,
+                    labels: {},
+                    metadata: {},
                     filter: [],
                     headers: {},
                     rateLimitPerSecond: null,
@@ -199,7 +203,7 @@ const REASONS: Record<string, string> = {
 };
 
 export function Subscription() {
-  const { id } = useParams({ strict: false }) as { id: string };
+  const id = useRouteParam('id');
   const query = useQuery({
     queryKey: ['subscriptions', id],
     queryFn: () => ok(api.GET('/api/v1/subscriptions/{id}', { params: { path: { id } } })),
@@ -383,13 +387,19 @@ function Page({ subscription }: { subscription: Subscription }) {
                   ),
                 ],
                 ['In order', subscription.ordered ? 'yes' : 'no'],
+                [
+                  'Labels',
+                  Object.entries(subscription.labels)
+                    .map(([name, value]) => `${name}: ${value}`)
+                    .join(', ') || <span className="muted">none</span>,
+                ],
                 ['Description', subscription.description || <span className="muted">none</span>],
                 ['Created', <Time at={subscription.createdAt} />],
               ]}
             />
           </Panel>
           <Panel title="Deliveries">
-            <ul>
+            <ul className="links">
               {(['exhausted', 'pending', 'held', 'delivered'] as const).map((status) => (
                 <li key={status}>
                   <Link to="/deliveries" search={{ subscriptionId: id, status }}>

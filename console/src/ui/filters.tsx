@@ -6,7 +6,7 @@ import { useEffect, useState } from 'react';
 export type Search = Record<string, string>;
 
 export function useFilters(): [Search, (change: Record<string, string | undefined>) => void] {
-  const search = useSearch({ strict: false }) as Search;
+  const search: Search = useSearch({ strict: false });
   const navigate = useNavigate();
   const set = (change: Record<string, string | undefined>) => {
     const next = Object.fromEntries(

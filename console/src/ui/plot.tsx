@@ -7,6 +7,21 @@ export interface Line {
   values: (number | null)[];
 }
 
+/** Steps of the upright axis: what is counted has no halves. */
+const WHOLE = [
+  1, 2, 5, 10, 20, 50, 100, 200, 500, 1e3, 2e3, 5e3, 1e4, 2e4, 5e4, 1e5, 2e5, 5e5, 1e6, 1e7, 1e8, 1e9,
+];
+const CLOCK = new Intl.DateTimeFormat('en-GB', { hour: '2-digit', minute: '2-digit' });
+const SECONDS = new Intl.DateTimeFormat('en-GB', { hour: '2-digit', minute: '2-digit', second: '2-digit' });
+const DAY = new Intl.DateTimeFormat('en-GB', { day: 'numeric', month: 'short' });
+const DAY_S = 86_400;
+
+function timesOf(_self: unknown, ticks: number[]): string[] {
+  const step = (ticks[1] ?? 0) - (ticks[0] ?? 0);
+  const format = step >= DAY_S ? DAY : step > 0 && step < 60 ? SECONDS : CLOCK;
+  return ticks.map((at) => format.format(new Date(at * 1_000)));
+}
+
 /** Lines over time. The plot's code is loaded when the first one is shown. */
 export function Plot({
   label,
@@ -55,8 +70,14 @@ export function Plot({
             legend: { show: false },
             scales: { y: { range: (_self, _low, high) => [0, Math.max(high * 1.15, 1)] } },
             axes: [
-              { ...axis, grid: { show: false }, space: 70, size: 24 },
-              { ...axis, size: 44, space: 34, values: (_self, ticks) => ticks.map((tick) => format(tick)) },
+              { ...axis, grid: { show: false }, space: 64, size: 24, values: timesOf },
+              {
+                ...axis,
+                size: 44,
+                incrs: WHOLE,
+                space: 34,
+                values: (_self, ticks) => ticks.map((tick) => format(tick)),
+              },
             ],
             series: [
               {},

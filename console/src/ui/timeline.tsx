@@ -83,7 +83,7 @@ function TimelinePanels({ timeline }: { timeline: Timeline }) {
         </header>
         <ol className="line">
           {timeline.willHappen.toReversed().map((next, i) => (
-            <Future key={i} next={next} now={now} />
+            <Future key={i} next={next} now={now} page={timeline.subject.id} />
           ))}
           <li className="now">
             <span className="when">now</span>
@@ -94,7 +94,7 @@ function TimelinePanels({ timeline }: { timeline: Timeline }) {
             </span>
           </li>
           {happened.map((entry, i) => (
-            <Past key={i} entry={entry} now={now} />
+            <Past key={i} entry={entry} now={now} page={timeline.subject.id} />
           ))}
         </ol>
       </section>
@@ -111,7 +111,7 @@ function TimelinePanels({ timeline }: { timeline: Timeline }) {
 
 const EFFECTS = { hurry: FastForward, stop: Square, mend: Wrench };
 
-function Future({ next, now }: { next: Timeline['willHappen'][number]; now: number }) {
+function Future({ next, now, page }: { next: Timeline['willHappen'][number]; now: number; page: string }) {
   const { act, busy } = useAct();
   const { mayAct } = useSession();
   return (
@@ -124,17 +124,19 @@ function Future({ next, now }: { next: Timeline['willHappen'][number]; now: numb
         <span className="when">waits</span>
       )}
       <div>
-        <div className="what">{next.what}</div>
+        <div className="what">
+          <span>{next.what}</span>
+        </div>
         <div className="sub">
           <span>waits for {next.waitsFor === 'time' ? 'its time' : `the ${next.waitsFor}`}</span>
-          <Subject {...next.subject} />
+          {next.subject.id !== page && <Subject {...next.subject} />}
           {next.at && <span>{shortDate(next.at)}</span>}
         </div>
         <div className="acts">
           {next.actions.map((action) => {
             const Icon = EFFECTS[action.effect];
             const { method, path } = action;
-            return method !== null && method !== 'GET' && path !== null ? (
+            return method !== null && method !== 'GET' && path !== null && !path.endsWith('/evidence') ? (
               <button
                 key={action.label}
                 type="button"
@@ -181,7 +183,7 @@ function Future({ next, now }: { next: Timeline['willHappen'][number]; now: numb
   );
 }
 
-function Past({ entry, now }: { entry: Timeline['happened'][number]; now: number }) {
+function Past({ entry, now, page }: { entry: Timeline['happened'][number]; now: number; page: string }) {
   const { details } = entry;
   return (
     <li className={entry.level}>
@@ -195,7 +197,7 @@ function Past({ entry, now }: { entry: Timeline['happened'][number]; now: number
         </div>
         <div className="sub">
           <span>{shortDate(entry.at)}</span>
-          {entry.subject && <Subject {...entry.subject} />}
+          {entry.subject && entry.subject.id !== page && <Subject {...entry.subject} />}
         </div>
         {Object.keys(details).length > 0 && (
           <details>

@@ -77,3 +77,7 @@ export function pretty(text: string): string {
     return text;
   }
 }
+
+/** A sentence with its times as people read them. */
+export const readable = (sentence: string): string =>
+  sentence.replace(/\b\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d+)?Z/g, (iso) => shortDate(iso));

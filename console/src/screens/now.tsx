@@ -183,7 +183,7 @@ function Wrong() {
         )
       ) : (
         <div className="tablewrap">
-          <table className="plain">
+          <table className="plain stack">
             <tbody>
               {lines.map(({ key, tone, text, to }) => (
                 <tr key={key}>

@@ -123,7 +123,7 @@ function NewSubscription({ open, onClose }: { open: boolean; onClose: () => void
                     eventTypes: types.split(/[\s,]+/).filter(Boolean),
                     description: '',
                     uid: null,
-                    labels: {},
+                    labels: [],
                     metadata: {},
                     filter: [],
                     headers: {},
@@ -387,12 +387,7 @@ function Page({ subscription }: { subscription: Subscription }) {
                   ),
                 ],
                 ['In order', subscription.ordered ? 'yes' : 'no'],
-                [
-                  'Labels',
-                  Object.entries(subscription.labels)
-                    .map(([name, value]) => `${name}: ${value}`)
-                    .join(', ') || <span className="muted">none</span>,
-                ],
+                ['Labels', subscription.labels.join(', ') || <span className="muted">none</span>],
                 ['Description', subscription.description || <span className="muted">none</span>],
                 ['Created', <Time at={subscription.createdAt} />],
               ]}

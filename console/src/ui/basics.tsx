@@ -252,13 +252,15 @@ export function Head({
     document.title = `${heading.current?.textContent ?? 'Console'} · remit`;
   });
   return (
-    <div className="head">
-      <h1 className="grow" ref={heading}>
-        {title}
-      </h1>
-      {actions}
+    <header className="heading">
+      <div className="head">
+        <h1 className="grow" ref={heading}>
+          {title}
+        </h1>
+        {actions}
+      </div>
       {children && <p>{children}</p>}
-    </div>
+    </header>
   );
 }
 

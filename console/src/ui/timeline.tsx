@@ -2,7 +2,7 @@ import { useQuery } from '@tanstack/react-query';
 import { Link } from '@tanstack/react-router';
 import { FastForward, Square, Wrench } from 'lucide-react';
 import { api, ok, proposed, type Schemas } from '../lib/api';
-import { exact, relative, shortDate } from '../lib/format';
+import { exact, readable, relative, shortDate } from '../lib/format';
 import { useSession } from '../lib/session';
 import { Code, Failure, Loading, Money, Note, Panel, Status, useNow, Workflow } from './basics';
 import { useAct } from './dialogs';
@@ -70,7 +70,7 @@ function TimelinePanels({ timeline }: { timeline: Timeline }) {
   return (
     <>
       <Panel title="Why">
-        <p className="why">{timeline.why}</p>
+        <p className="why">{readable(timeline.why)}</p>
       </Panel>
       <section className="panel" aria-label="Timeline">
         <header>
@@ -125,7 +125,7 @@ function Future({ next, now, page }: { next: Timeline['willHappen'][number]; now
       )}
       <div>
         <div className="what">
-          <span>{next.what}</span>
+          <span>{readable(next.what)}</span>
         </div>
         <div className="sub">
           <span>waits for {next.waitsFor === 'time' ? 'its time' : `the ${next.waitsFor}`}</span>
@@ -192,7 +192,7 @@ function Past({ entry, now, page }: { entry: Timeline['happened'][number]; now: 
       </time>
       <div>
         <div className="what">
-          <span>{entry.what}</span>
+          <span>{readable(entry.what)}</span>
           <span className="tag">{entry.source.replace('_', ' ')}</span>
         </div>
         <div className="sub">

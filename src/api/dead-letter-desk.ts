@@ -31,6 +31,8 @@ const LOOKED_AT_MAX = 5_000;
 const OF_KEY_NEWEST = 500;
 /** A long value is cut where many are listed. */
 const KEY_SHOWN_MAX = 300;
+/** One look at all topics serves all who ask within this time. */
+const LOOKED_FOR_MS = 2_000;
 const names = HEADERS.deadLetter;
 
 export interface DeskDeps {
@@ -92,6 +94,7 @@ export function letterSummary(message: StoredMessage, waits: boolean): DeadLette
 export class DeadLetterDesk {
   private readonly reader: MessageReader;
   private readonly busy = new Set<string>();
+  private looked: { at: number; topics: Promise<DeadLetterTopic[]> } | undefined;
 
   constructor(private readonly deps: DeskDeps) {
     this.reader = new MessageReader(deps.kafka, deps.config.KAFKA_GROUP_PREFIX);
@@ -101,8 +104,17 @@ export class DeadLetterDesk {
     return this.reader.stop();
   }
 
-  /** Every DLQ, with the reasons of the first that wait. */
-  async overview(): Promise<DeadLetterTopic[]> {
+  /** Every DLQ, with the reasons of the first that wait. One look serves all who ask within two seconds. */
+  overview(): Promise<DeadLetterTopic[]> {
+    const last = this.looked;
+    if (last && Date.now() - last.at < LOOKED_FOR_MS) return last.topics;
+    const topics = this.look();
+    this.looked = { at: Date.now(), topics };
+    topics.catch(() => (this.looked = undefined));
+    return topics;
+  }
+
+  private async look(): Promise<DeadLetterTopic[]> {
     const { kafka, config } = this.deps;
     const existing = new Set(await withAdmin(kafka, (admin) => admin.listTopics()));
     const topics: DeadLetterTopic[] = [];

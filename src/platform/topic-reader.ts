@@ -134,6 +134,7 @@ export async function commitFor(
   const consumer = kafka.consumer({ ...ONE_VISIT, groupId, sessionTimeout: sessionTimeoutMs });
   await consumer.connect();
   let timer: NodeJS.Timeout | undefined;
+  let refused: GroupIsBusy | undefined;
   try {
     await consumer.subscribe({ topic, fromBeginning: true });
     await new Promise<void>((resolve, reject) => {
@@ -142,12 +143,13 @@ export async function commitFor(
       consumer.on(consumer.events.GROUP_JOIN, ({ payload }) => {
         const mine = payload.memberAssignment[topic] ?? [];
         consumer.pause([{ topic, partitions: mine }]);
-        if (offsets.every(({ partition }) => mine.includes(partition))) resolve();
-        else reject(new GroupIsBusy(`${topic}: another process does the same at the same time`));
+        if (!offsets.every(({ partition }) => mine.includes(partition)))
+          refused = new GroupIsBusy(`${topic}: another process does the same at the same time`);
       });
+      // Resolves when it has joined: before that, kafkajs passes over what it is to commit.
       consumer
         .run({ autoCommit: false, eachBatchAutoResolve: false, eachBatch: () => Promise.resolve() })
-        .catch(reject);
+        .then(() => (refused ? reject(refused) : resolve()), reject);
     });
     await consumer.commitOffsets(
       offsets.map(({ offset, ...each }) => ({ topic, ...each, offset: String(offset) })),

@@ -5,6 +5,7 @@ import path from 'node:path';
 import { promisify } from 'node:util';
 import { Webhook } from 'standardwebhooks';
 import { SecretRotated } from '../../src/contracts/subscriptions';
+import { migrateClickHouse } from '../../src/platform/clickhouse-migrations';
 import { PROJECT_ROOT } from '../../src/platform/project';
 import { mintToken } from '../../src/operations/token';
 import { TestApi } from '../integration/api/support';
@@ -23,6 +24,7 @@ beforeAll(async () => {
     subscriber((response) => response.end()),
     mkdtemp(path.join(os.tmpdir(), 'remit-postman-')),
   ]);
+  await migrateClickHouse(api.space.config, api.space.log);
 }, 180_000);
 afterAll(async () => {
   await api?.stop();

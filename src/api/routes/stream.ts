@@ -22,7 +22,6 @@ export const streamRoutes: Route[] = [
           { path: 'Last-Event-ID', message: 'not an id that this stream gave' },
         ]);
       const kinds = new Set((query.kinds?.split(',') ?? STREAM_KINDS) as Happened['kind'][]);
-      const release = takeStream(caller.tenantId);
       const stream = {
         ...{ tenantId: caller.tenantId, kinds, lastEventId: given },
         seconds: Number(query.seconds),
@@ -30,7 +29,15 @@ export const streamRoutes: Route[] = [
       return Promise.resolve({
         status: 200,
         headers: { 'Content-Type': 'text/event-stream; charset=utf-8', 'X-Accel-Buffering': 'no' },
-        write: (response) => writeStream(deps, response, stream).finally(release),
+        async write(response) {
+          if (response.req.method === 'HEAD') return void response.end();
+          const release = takeStream(caller.tenantId);
+          try {
+            await writeStream(deps, response, stream);
+          } finally {
+            release();
+          }
+        },
       });
     },
   }),

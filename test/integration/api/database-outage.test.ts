@@ -5,6 +5,7 @@ import type { RawRoute, Route } from '../../../src/api/routes/route';
 import { reconcile } from '../../../src/domain/reconciliation';
 import type { Database } from '../../../src/platform/postgres';
 import { startApi } from '../../../src/roles/api';
+import { migrateClickHouse } from '../../../src/platform/clickhouse-migrations';
 import { mintToken } from '../../../src/operations/token';
 import {
   createTestSpace,
@@ -34,10 +35,15 @@ const known: Record<string, string> = {};
 
 beforeAll(async () => {
   space = await createTestSpace({ topics: true, env: { IDEMPOTENCY_LEASE_MS: '500' } });
+  await migrateClickHouse(space.config, space.log);
   way = await TcpProxy.toUrl(space.config.DATABASE_URL);
   db = openTestDatabase(space);
   api = await start({});
-  token = await mintToken(space.config, { subject: 'operator', scopes: ['admin'], expiresInS: 3_600 });
+  token = await mintToken(space.config, {
+    subject: 'operator',
+    scopes: ['admin', 'platform'],
+    expiresInS: 3_600,
+  });
   const made = async (path: string, body: object, id = 'id') => {
     const { status, body: thing } = await send('POST', path, JSON.stringify(body));
     expect(status).toBe(201);
@@ -117,7 +123,9 @@ function expectHonest(reply: Reply, sound: number[]): void {
   expectProblem(reply, 503, 'unavailable');
 }
 
-const withDatabaseRoutes = ROUTES.filter(({ path }) => !['/healthz', '/readyz', '/metrics'].includes(path));
+const withDatabaseRoutes = ROUTES.filter(
+  ({ path }) => !['/healthz', '/readyz', '/metrics', '/api/v1/stream'].includes(path),
+);
 
 describe('a connection to PostgreSQL that breaks', () => {
   it.each(withDatabaseRoutes.map((route) => [nameOf(route), route] as const))(

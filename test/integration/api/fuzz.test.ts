@@ -4,6 +4,7 @@ import { allRoutes } from '../../../src/api/app';
 import { problemCodes } from '../../../src/api/openapi';
 import type { RawRoute, Route } from '../../../src/api/routes/route';
 import { PROBLEM_STATUS } from '../../../src/contracts/errors';
+import { migrateClickHouse } from '../../../src/platform/clickhouse-migrations';
 import { mintToken } from '../../../src/operations/token';
 import { expectProblem, TestApi, type Reply } from './support';
 
@@ -11,7 +12,12 @@ let api: TestApi;
 let token: string;
 beforeAll(async () => {
   api = await TestApi.start();
-  token = await mintToken(api.space.config, { subject: 'fuzz', scopes: ['admin'], expiresInS: 3_600 });
+  token = await mintToken(api.space.config, {
+    subject: 'fuzz',
+    scopes: ['admin', 'platform'],
+    expiresInS: 3_600,
+  });
+  await migrateClickHouse(api.space.config, api.space.log);
   await api.fund('fuzz', '1000.00');
   const made = await send(
     'POST',
@@ -87,6 +93,16 @@ const ACCEPTED: Record<string, Record<string, unknown>> = {
   '/api/v1/replays': { subscriptionId: 'sub_nobody', kind: 'all', since: '2026-01-01T00:00:00Z' },
   '/api/v1/subscriptions/:id': { description: 'x' },
   '/api/v1/orders/:id/refunds': { reason: 'x' },
+  '/api/v1/corrections': {
+    ...{ accountId: '6f9619ff-8b86-4011-b42d-00c04fc964ff', direction: 'credit' },
+    ...{ amount: '1.00', reason: 'x' },
+  },
+  '/api/v1/corrections/:id/approve': { comment: 'x' },
+  '/api/v1/corrections/:id/reject': { comment: 'x' },
+  '/api/v1/dead-letters/:topic/redrive': { limit: 1 },
+  '/api/v1/dead-letters/:topic/purge': { done: true },
+  '/api/v1/outbox/refused/retry': { ids: ['1'] },
+  '/api/v1/outbox/refused/discard': { ids: ['1'] },
   '/api/v1/disputes/:id/evidence': { text: 'delivered on time', documents: [] },
   '/webhooks/payments/orders': {
     ...{ ...money, status: 'success', user_id: 'fuzz', provider_event_id: 'evt_1' },
@@ -215,7 +231,9 @@ function signed(template: string, text: string): Record<string, string> {
 }
 
 describe('whatever a client sends', () => {
-  it.each(allRoutes().map((route) => [route.method.toUpperCase(), route.path, route] as const))(
+  // An answer without an end is tried elsewhere.
+  const routes = allRoutes().filter(({ path }) => path !== '/api/v1/stream');
+  it.each(routes.map((route) => [route.method.toUpperCase(), route.path, route] as const))(
     'to %s %s, it never gets a 5xx, and the answer is one that the OpenAPI document names',
     async (method, template, route) => {
       const seen = new Set<number>();
@@ -248,7 +266,7 @@ describe('whatever a client sends', () => {
       // Routes of one thing can't know an id that exists; replays name a subscription that does not.
       const namesNothing =
         (template.includes('/:') && !template.endsWith(':provider')) ||
-        method + template === 'POST/api/v1/replays';
+        ['POST/api/v1/replays', 'POST/api/v1/corrections'].includes(method + template);
       // The webhooks here are DeCard’s, whose answer has a body; other providers want to read 200.
       const success = template.endsWith(':provider')
         ? 202

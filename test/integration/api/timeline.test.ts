@@ -1,8 +1,10 @@
 import { randomUUID } from 'node:crypto';
+import os from 'node:os';
 import { DeadLetterDetail, DeadLetterPage, DeadLetterTopics } from '../../../src/contracts/dead-letters';
 import { Payment } from '../../../src/contracts/payments';
 import { SearchResult, Timeline } from '../../../src/contracts/timeline';
-import { timelineAsText } from '../../../src/operations/why';
+import { mintToken } from '../../../src/operations/token';
+import { runWhy, timelineAsText } from '../../../src/operations/why';
 import { eventually } from '../../support/harness';
 import { subscriber, type Subscriber } from '../../unit/webhooks/subscriber';
 import { expectProblem, newUser, TestApi } from './support';
@@ -82,6 +84,13 @@ describe('the timeline of a payment', () => {
       level: 'error',
       details: { code: 'amount_mismatch' },
     });
+    const lines: string[] = [];
+    const token = await mintToken(api.space.config, { subject: 'operator', scopes: ['read'], expiresInS: 60 });
+    const command = { json: false, url: api.url, token };
+    expect(await runWhy(os.tmpdir(), payment.id, command, (line) => lines.push(line))).toBe(0);
+    expect(lines.join('\n')).toMatch(/✗ .*dead_letter {2}a message was dead-lettered, amount_mismatch[\s\S]*remit dlq redrive/);
+    require('node:fs').writeFileSync('/tmp/seeit/why.txt', lines.join('\n'));
+    expect(await runWhy(os.tmpdir(), randomUUID(), command, (line) => lines.push(line))).toBe(1);
     expect(found.willHappen.flatMap(({ actions }) => actions)).toContainEqual(
       expect.objectContaining({ effect: 'mend', command: expect.stringMatching(/^remit dlq redrive /) }),
     );

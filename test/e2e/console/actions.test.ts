@@ -47,7 +47,7 @@ describe('an operator', () => {
   it('sees in a delivery’s drawer what was sent and answered, and has it tried now', async () => {
     await tab.visit('/deliveries?status=pending');
     await tab.page
-      .getByRole('link', { name: /^order\.finished/ })
+      .getByRole('link', { name: /order\.finished/ })
       .first()
       .click();
     const drawer = tab.page.getByRole('dialog');

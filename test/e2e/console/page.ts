@@ -55,7 +55,11 @@ export class Tab {
   /** Until nothing loads any more. */
   async settled(): Promise<void> {
     await this.page.locator('h1').first().waitFor();
-    await this.page.waitForFunction(`document.querySelector('[aria-label="Loading"]') === null`);
+    // A function: the page's policy lets no text be run.
+    await this.page.waitForFunction(() => {
+      const { document } = globalThis as unknown as { document: { querySelector(what: string): unknown } };
+      return document.querySelector('[aria-label="Loading"]') === null;
+    });
   }
 
   /** What axe-core finds on the page as it is, a line each. */

@@ -89,8 +89,8 @@ async function populate(world: World): Promise<void> {
   };
   const subscribe = (url: string, eventTypes: string[], description: string) =>
     made('/api/v1/subscriptions', { url, eventTypes, description });
-  world.shopId = (await subscribe(world.shop.url, ['payment.*', 'order.*', 'invoice.paid'], 'Shop'))['id']!;
-  world.brokenId = (await subscribe(world.broken.url, ['order.*', 'invoice.paid'], 'Warehouse'))['id']!;
+  world.shopId = (await subscribe(world.shop.url, ['*'], 'Shop'))['id']!;
+  world.brokenId = (await subscribe(world.broken.url, ['*'], 'Warehouse'))['id']!;
   await made('/api/v1/event-types', {
     name: 'invoice.paid',
     description: 'An invoice was paid in full',

@@ -1,5 +1,38 @@
+import { readdirSync } from 'node:fs';
+import path from 'node:path';
 import tseslint from 'typescript-eslint';
-import importX from 'eslint-plugin-import-x';
+import importX, { createNodeResolver } from 'eslint-plugin-import-x';
+
+/**
+ * Which folders of src each one may use, besides itself: what is not here is refused. docs/architecture.md
+ * says what each of them is for.
+ */
+const MAY_USE = {
+  contracts: [],
+  providers: ['contracts'],
+  platform: ['contracts', 'providers', 'generated'],
+  // Of sending webhooks, only what a subscription is checked and made with; neither knows of the domain.
+  domain: ['contracts', 'platform', 'generated', 'webhooks/addresses.ts', 'webhooks/signature.ts'],
+  webhooks: ['contracts', 'platform', 'domain'],
+  activities: ['contracts', 'platform', 'domain', 'webhooks'],
+  // Types of activities only: see below.
+  workflows: ['contracts', 'activities'],
+  bridges: ['contracts', 'providers', 'platform', 'domain', 'webhooks'],
+  api: ['contracts', 'providers', 'platform', 'domain', 'webhooks'],
+  embedded: ['platform'],
+  roles: [
+    ...['contracts', 'providers', 'platform', 'domain', 'webhooks', 'activities', 'bridges', 'api'],
+    'embedded',
+  ],
+  operations: ['contracts', 'providers', 'platform', 'domain', 'webhooks', 'bridges', 'api', 'roles'],
+  demo: ['contracts', 'platform', 'roles', 'operations'],
+  commands: ['contracts', 'platform', 'embedded', 'roles', 'operations', 'demo'],
+  generated: [],
+};
+for (const { name } of readdirSync(path.join(import.meta.dirname, 'src'), { withFileTypes: true }).filter(
+  (entry) => entry.isDirectory(),
+))
+  if (!(name in MAY_USE)) throw new Error(`eslint.config.mjs does not say what src/${name} may use`);
 
 const noRestricted = (patterns) => ({ 'no-restricted-imports': ['error', { patterns }] });
 const group = (globs, message, extra = {}) => ({ group: globs, message, ...extra });
@@ -21,7 +54,12 @@ export default tseslint.config(
     extends: [tseslint.configs.recommendedTypeChecked],
     languageOptions: { parserOptions: { projectService: true, tsconfigRootDir: import.meta.dirname } },
     plugins: { 'import-x': importX },
-    settings: { 'import-x/resolver': { node: { extensions: ['.ts', '.tsx', '.js'] } } },
+    settings: {
+      // Dynamic imports carry the .js that Node needs of the compiled code.
+      'import-x/resolver-next': [
+        createNodeResolver({ extensions: ['.ts', '.tsx', '.js'], extensionAlias: { '.js': ['.ts', '.js'] } }),
+      ],
+    },
     rules: {
       '@typescript-eslint/no-floating-promises': 'error',
       '@typescript-eslint/no-misused-promises': ['error', { checksVoidReturn: { arguments: false } }],
@@ -47,48 +85,22 @@ export default tseslint.config(
       ],
     },
   },
-  // Dependencies point one way: contracts <- domain <- activities; workflows name activities by type only.
+  // Dependencies point one way (MAY_USE above).
   {
-    files: ['src/contracts/**/*.ts'],
-    rules: noRestricted([
-      group(
-        [
-          '**/domain/**',
-          '**/platform/**',
-          '**/api/**',
-          '**/bridges/**',
-          '**/activities/**',
-          '**/workflows/*',
-        ],
-        'contracts depend on nothing of ours',
-      ),
-    ]),
-  },
-  {
-    files: ['src/providers/**/*.ts'],
-    rules: noRestricted([
-      group(
-        [
-          '**/domain/**',
-          '**/platform/**',
-          '**/api/**',
-          '**/bridges/**',
-          '**/activities/**',
-          '**/workflows/*',
-          '!**/contracts/**',
-        ],
-        'a provider depends on contracts only',
-      ),
-    ]),
-  },
-  {
-    files: ['src/domain/**/*.ts'],
-    rules: noRestricted([
-      group(
-        ['**/api/**', '**/bridges/**', '**/activities/**', '**/workflows/*', '!**/contracts/**'],
-        'domain depends on contracts and platform only',
-      ),
-    ]),
+    files: ['src/**/*.ts'],
+    rules: {
+      'import-x/no-restricted-paths': [
+        'error',
+        {
+          zones: Object.entries(MAY_USE).map(([folder, used]) => ({
+            target: `./src/${folder}`,
+            from: './src',
+            except: [folder, ...used].map((each) => `./${each}`),
+            message: `src/${folder} may use ${used.join(', ') || 'nothing of ours'} (eslint.config.mjs)`,
+          })),
+        },
+      ],
+    },
   },
   {
     files: ['src/workflows/**/*.ts'],
@@ -97,20 +109,7 @@ export default tseslint.config(
         ['node:*', 'fs', 'path', 'crypto', 'pg', 'kafkajs', 'express'],
         'workflow code is deterministic: no Node built-ins, no clients',
       ),
-      group(
-        ['**/domain/**', '**/platform/**', '**/api/**', '**/bridges/**'],
-        'workflows import contracts and activity types only',
-      ),
       group(['**/activities/**'], 'workflows import activity types only', { allowTypeImports: true }),
-    ]),
-  },
-  {
-    files: ['src/api/**/*.ts', 'src/bridges/**/*.ts'],
-    rules: noRestricted([
-      group(
-        ['../workflows/*', '../../workflows/*', '**/activities/**'],
-        'api and bridges name workflows, they never import their code',
-      ),
     ]),
   },
   // A connection that breaks while it is checked out must not end the process (platform/postgres-pool.ts).

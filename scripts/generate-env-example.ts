@@ -136,12 +136,85 @@ it opens a port or a connection: every mistake is listed at once and the process
 the name: \`_MS\` milliseconds, \`_S\` seconds, \`_BYTES\`, \`_ROWS\`, \`_MESSAGES\`; lists are comma separated.
 
 \`.env.example\` has the same variables, ready to copy. Docker Compose reads \`.env\` by itself; for a role started by hand:
-\`node --env-file=.env dist/cli.js api\`.`,
+\`node --env-file=.env dist/cli.js api\`.
+
+What is not here is no operator's to decide: \`src/platform/settings.ts\` has the sizes, pauses and intervals that follow from how the
+code works (the docs name them \`SETTINGS.…\`), and what is derived from the variables.`,
+    firstTable(),
     ...configSections().map(table),
     table({ title: 'Docker Compose only', variables: composeVariables() }),
   ]
     .join('\n\n')
     .concat('\n');
+}
+
+/** Which variables to look at first, why, and by which metric each is judged. */
+export const FIRST: readonly { name: string; why: string; metric: string }[] = [
+  {
+    name: 'DATABASE_MONEY_POOL_CONNECTIONS',
+    why: 'how many movements of money run at once in a process; beyond what PostgreSQL has cores for, they only conflict',
+    metric: 'remit_money_transaction_seconds',
+  },
+  {
+    name: 'WORKER_ACTIVITY_SLOTS',
+    why: 'how many steps of workflows a worker has in flight: too few leave PostgreSQL idle, too many queue for its connections',
+    metric: 'remit_money_conflicts_total',
+  },
+  {
+    name: 'WORKER_CACHED_WORKFLOWS',
+    why: 'memory against replays: a workflow that is not cached is read from its first event; Temporal’s own metrics tell',
+    metric: 'temporal_sticky_cache_miss',
+  },
+  {
+    name: 'KAFKA_TOPIC_PARTITIONS',
+    why: 'the most replicas of bridge and ingest that have work; it is hard to lower later',
+    metric: 'remit_consumer_lag_messages',
+  },
+  {
+    name: 'BRIDGE_CONCURRENT_KEYS',
+    why: 'how many payments one stream hands to Temporal at a time; up when lag grows and Temporal has room',
+    metric: 'remit_bridge_messages_total',
+  },
+  {
+    name: 'WEBHOOK_CONCURRENT_ATTEMPTS',
+    why: 'how many deliveries a worker sends at once; subscribers’ latencies times this is the throughput',
+    metric: 'remit_delivery_attempt_seconds',
+  },
+  {
+    name: 'WEBHOOK_CONCURRENT_PER_SUBSCRIPTION',
+    why: 'what one subscriber may take of that, and has to stand',
+    metric: 'remit_delivery_attempts_put_off_total',
+  },
+  {
+    name: 'INGEST_BATCH_ROWS',
+    why: 'fewer, larger inserts make fewer parts in ClickHouse; INGEST_FLUSH_MS bounds how late rows are seen',
+    metric: 'remit_ingest_batch_rows',
+  },
+  {
+    name: 'EVENT_RETENTION_DAYS',
+    why: 'how large the tables of events and deliveries grow, and how far back a replay reaches',
+    metric: 'remit_events_published_total',
+  },
+  {
+    name: 'API_RATE_LIMIT_REQUESTS',
+    why: 'what one tenant may take from the others',
+    metric: 'remit_http_request_seconds',
+  },
+];
+
+function firstTable(): string {
+  const sections = configSections();
+  const fallbackOf = (name: string) =>
+    sections.flatMap(({ variables }) => variables).find((each) => each.name === name)?.fallback ?? '';
+  return [
+    '## Ten to look at first\n',
+    'Addresses, credentials and secrets aside, which a role asks for by itself.\n',
+    '| variable | default | why | measured by |',
+    '|---|---|---|---|',
+    ...FIRST.map(
+      ({ name, why, metric }) => `| \`${name}\` | \`${fallbackOf(name)}\` | ${why} | \`${metric}\` |`,
+    ),
+  ].join('\n');
 }
 
 /** `Providers' webhooks` → `env-providers-webhooks`: the anchor of a section in docker-compose.yml. */
@@ -171,6 +244,13 @@ export const GENERATED: Record<string, () => string> = {
   '.env.example': renderEnvExample,
   'docs/configuration.md': renderConfigurationDoc,
   'docker-compose.yml': renderCompose,
+  // A chart reads nothing outside its own folder.
+  ...Object.fromEntries(
+    ['alerts.yml', 'alerts-purchases.yml'].map((file) => [
+      `deploy/helm/remit/files/${file}`,
+      () => read(`deploy/prometheus/${file}`),
+    ]),
+  ),
 };
 
 if (require.main === module)

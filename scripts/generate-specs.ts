@@ -1,11 +1,13 @@
 import path from 'node:path';
 import { convertV2, type CollectionResult } from 'openapi-to-postmanv2';
 import { stringify } from 'yaml';
+import { z } from 'zod';
 import { allRoutes } from '../src/api/app';
 import { openApiDocument } from '../src/api/openapi';
 import { asyncApiDocument } from '../src/contracts/asyncapi';
 import { loadConfig } from '../src/platform/config';
 import { deadLetterTopic, paymentWebhookTopic } from '../src/platform/topics';
+import { ProvidersFile } from '../src/providers/configuration';
 import { BUILT_IN_PROVIDERS } from '../src/providers/registry';
 import { writeGenerated, type Render } from './lib/generated-files';
 import { usableCollection } from './lib/postman';
@@ -62,10 +64,14 @@ export async function postmanCollection(): Promise<Record<string, unknown>> {
   return usableCollection(JSON.parse(JSON.stringify(collection)) as Record<string, unknown>, allRoutes());
 }
 
+/** The JSON Schema of the file that PROVIDERS_FILE names, as an operator writes it. */
+export const providersFileSchema = () => z.toJSONSchema(ProvidersFile, { io: 'input' });
+
 /** Each file with what should be in it. */
 export const SPECS: Record<string, Render> = {
   'docs/event-config-openapi.yaml': () => yaml(openApi()),
   'docs/event-webhook-asyncapi.yaml': () => yaml(asyncApi()),
+  'docs/providers.schema.json': () => `${JSON.stringify(providersFileSchema(), null, 2)}\n`,
   'postman_collection.json': async () => `${JSON.stringify(await postmanCollection(), null, 2)}\n`,
 };
 

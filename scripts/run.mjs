@@ -53,7 +53,7 @@ const COMMANDS = {
   dev: () => foreground(tsx([path.join(root, 'scripts/dev.ts')]), { ordered: true }),
   test: async (args) => {
     if (process.env.REMIT_TEST_SKIP_CHECK !== '1') await step('Checking types, lint and format', check);
-    return test(args, ['postgres', 'kafka', 'temporal', 'clickhouse']);
+    return test(args, ['postgres', 'kafka', 'temporal', 'clickhouse', 'kubernetes-tools']);
   },
   'test:fast': (args) => test(['--selectProjects', 'unit', 'workflows', ...args], []),
 };
@@ -91,6 +91,7 @@ async function downloads(wanted) {
   const require = createRequire(path.join(root, 'dist/embedded/'));
   const { ensureDownloads } = require('./downloads.js');
   const { ensureTimeSkippingServer } = require('./temporal-test-server.js');
+  const { ensureKubernetesTools } = require('./kubernetes-tools.js');
   const outside = {
     postgres: 'DATABASE_URL',
     kafka: 'KAFKA_BROKERS',
@@ -98,12 +99,13 @@ async function downloads(wanted) {
     clickhouse: 'CLICKHOUSE_URL',
   };
   const parts = wanted.filter(
-    (part) => !process.env[outside[part]] && !(part === 'kafka' && process.env.KAFKA_BROKER),
+    (part) => outside[part] && !process.env[outside[part]] && !(part === 'kafka' && process.env.KAFKA_BROKER),
   );
   const report = (line) => say(`  ${line}`);
   try {
     await ensureDownloads(parts, report);
     await ensureTimeSkippingServer(report);
+    if (wanted.includes('kubernetes-tools')) await ensureKubernetesTools(report);
   } catch (error) {
     throw new StepError(error.message);
   }

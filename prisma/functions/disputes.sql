@@ -194,11 +194,11 @@ BEGIN
   SELECT * INTO v_dispute FROM disputes WHERE id = p->>'disputeId' FOR UPDATE;
 
   v_outcome := CASE
-    WHEN v_dispute.order_id <> v_order.id THEN 'dispute_mismatch'
+    WHEN v_dispute.order_id <> v_order.id OR v_dispute.provider <> p->>'provider' THEN 'dispute_mismatch'
     WHEN v_order.currency <> p->>'currency' OR v_amount > v_order.amount_minor OR v_amount <> v_dispute.amount_minor
       THEN 'amount_mismatch' END;
   IF v_outcome IS NOT NULL THEN
-    -- Of a dispute of another order this order's workflow must not learn anything but the refusal.
+    -- Of another order's or provider's dispute nobody must learn anything but the refusal.
     RETURN dispute_result(CASE v_outcome WHEN 'amount_mismatch' THEN v_dispute END,
       refuse_event(v_order, p, v_stream, v_outcome));
   END IF;

@@ -7,7 +7,13 @@ CREATE OR REPLACE FUNCTION new_event_id() RETURNS text LANGUAGE sql VOLATILE AS 
   SELECT 'evt_' || replace(gen_random_uuid()::text, '-', '')
 $$;
 
--- The types that subscribers are told of: OWN_EVENT_TYPES of src/contracts/webhooks.ts. A new one is added in both places.
+-- What a type of remit's own is called for subscribers, whose other types are their tenants' (ADR 0025).
+CREATE OR REPLACE FUNCTION webhook_type(p_type text) RETURNS text LANGUAGE sql IMMUTABLE AS $$
+  SELECT 'remit.' || p_type
+$$;
+
+-- The types that subscribers are told of, without their prefix: OWN_EVENT_TYPES of src/contracts/webhooks.ts. A new one is
+-- added in both places.
 CREATE OR REPLACE FUNCTION own_event_types() RETURNS text[] LANGUAGE sql IMMUTABLE AS $$
   SELECT ARRAY['payment.succeeded', 'payment.failed', 'payment.expired', 'payout.succeeded', 'payout.failed',
     'order.finished', 'order.cancelled', 'order.refunded', 'order.charged_back',
@@ -43,7 +49,7 @@ CREATE OR REPLACE FUNCTION request_fan_out(
 ) RETURNS void LANGUAGE plpgsql AS $$
 BEGIN
   PERFORM outbox_put('events', p_id,
-    jsonb_build_object('id', p_id, 'tenantId', p_tenant, 'clientId', NULL, 'type', p_type, 'timestamp', p_at,
+    jsonb_build_object('id', p_id, 'tenantId', p_tenant, 'clientId', NULL, 'type', webhook_type(p_type), 'timestamp', p_at,
       'data', p_data), p_correlation);
 END $$;
 
@@ -55,21 +61,22 @@ CREATE OR REPLACE FUNCTION emit_event(
 ) RETURNS jsonb LANGUAGE plpgsql AS $$
 DECLARE
   v_at text := iso_utc(clock_timestamp());
+  v_type text := webhook_type(p_type);
   v_config event_configs;
   v_deliveries jsonb;
 BEGIN
   PERFORM domain_event(p_id, p_tenant, p_type, v_at, p_aggregate, p_aggregate_id, p_data, p_correlation);
   INSERT INTO webhook_events (id, tenant_id, type, body, correlation_id)
-  VALUES (p_id, p_tenant, p_type,
-          jsonb_build_object('type', p_type, 'timestamp', v_at, 'data', p_data)::text, p_correlation);
-  SELECT * INTO v_config FROM event_configs WHERE tenant_id = p_tenant AND event_type = p_type;
+  VALUES (p_id, p_tenant, v_type,
+          jsonb_build_object('type', v_type, 'timestamp', v_at, 'data', p_data)::text, p_correlation);
+  SELECT * INTO v_config FROM event_configs WHERE tenant_id = p_tenant AND event_type = v_type;
   IF NOT v_config.enabled THEN RETURN '[]'; END IF;
-  WITH matching AS (SELECT * FROM matching_subscriptions(p_tenant, p_type, p_data)),
+  WITH matching AS (SELECT * FROM matching_subscriptions(p_tenant, v_type, p_data)),
   written AS (
     INSERT INTO deliveries (tenant_id, event_id, subscription_id, event_type)
-    SELECT p_tenant, p_id, subscription_id, p_type FROM matching
+    SELECT p_tenant, p_id, subscription_id, v_type FROM matching
     RETURNING id, subscription_id)
-  SELECT jsonb_agg(delivery_ref(w.id, p_id, w.subscription_id, p_type, m.is_ordered, v_config)) INTO v_deliveries
+  SELECT jsonb_agg(delivery_ref(w.id, p_id, w.subscription_id, v_type, m.is_ordered, v_config)) INTO v_deliveries
     FROM written w JOIN matching m USING (subscription_id);
   RETURN coalesce(v_deliveries, '[]');
 END $$;
@@ -101,7 +108,7 @@ BEGIN
   IF v_event.fanned_out_at IS NULL THEN
     WITH chosen AS (
       SELECT m.subscription_id
-        FROM matching_subscriptions(v_event.tenant_id, v_event.type, v_event.body::jsonb->'data') m
+        FROM matching_subscriptions(v_event.tenant_id, v_event.type, event_data(v_event.body)) m
        WHERE v_event.only_subscription_id IS NULL AND coalesce(v_config.enabled, true) AND m.subscription_id > p_after
       UNION ALL
       SELECT s.id FROM subscriptions s
@@ -181,7 +188,7 @@ BEGIN
   chosen AS MATERIALIZED (
     SELECT w.id, w.tenant_id, w.type, m.subscription_id
       FROM waiting w CROSS JOIN LATERAL (
-        SELECT s.subscription_id FROM matching_subscriptions(w.tenant_id, w.type, w.body::jsonb->'data') s
+        SELECT s.subscription_id FROM matching_subscriptions(w.tenant_id, w.type, event_data(w.body)) s
          ORDER BY 1 LIMIT p_limit) AS m
      WHERE w.only_subscription_id IS NULL AND w.enabled
     UNION ALL

@@ -1,11 +1,28 @@
 -- Which subscriptions an event goes to: type patterns and filters. The same rules in TypeScript, for checking what a tenant
 -- sends, are in src/contracts/webhooks.ts.
 
+-- What filters see of an event's body. Numbers are numeric here, as they were written. jsonb holds no NUL and no half of a
+-- surrogate pair; a body may have them, as escapes: for filters they are left out.
+CREATE OR REPLACE FUNCTION event_data(p_body text) RETURNS jsonb LANGUAGE sql IMMUTABLE AS $$
+  SELECT (CASE WHEN p_body ~ '\\u(0000|[dD][89abcdefABCDEF])'
+    THEN regexp_replace(p_body,
+      '(\\\\|\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][cdefCDEF][0-9a-fA-F]{2})|\\u(?:0000|[dD][89abcdefABCDEF][0-9a-fA-F]{2})', '\1', 'g')
+    ELSE p_body END)::jsonb -> 'data'
+$$;
+
 -- The patterns of subscriptions that match an event type: payment.succeeded → {*, payment.succeeded, payment.*}.
 CREATE OR REPLACE FUNCTION event_type_patterns(p_type text) RETURNS text[] LANGUAGE sql IMMUTABLE AS $$
   SELECT ARRAY['*', p_type] || ARRAY(
     SELECT array_to_string((string_to_array(p_type, '.'))[1:n], '.') || '.*'
       FROM generate_series(1, cardinality(string_to_array(p_type, '.')) - 1) AS n)
+$$;
+
+-- Whether one of the patterns matches an event type: those above, and those with * for one segment in the middle (a.*.c).
+CREATE OR REPLACE FUNCTION event_type_wanted(p_patterns text[], p_type text) RETURNS boolean LANGUAGE sql IMMUTABLE AS $$
+  SELECT p_patterns && event_type_patterns(p_type) OR EXISTS (
+    SELECT FROM unnest(p_patterns) AS pattern
+     WHERE pattern LIKE '%*.%'
+       AND p_type ~ ('^' || replace(replace(replace(regexp_replace(pattern, '\*$', '>'), '.', '\.'), '*', '[^.]+'), '>', '.+') || '$'))
 $$;
 
 -- A number in a JSON number or in a string such as "100.00" (amounts are decimal strings); NULL for everything else.
@@ -53,6 +70,6 @@ $$;
 CREATE OR REPLACE FUNCTION matching_subscriptions(p_tenant text, p_type text, p_data jsonb)
 RETURNS TABLE (subscription_id text, is_ordered boolean) LANGUAGE sql STABLE AS $$
   SELECT s.id, s.ordered FROM subscriptions s
-   WHERE s.tenant_id = p_tenant AND s.state IN ('active', 'failing') AND s.event_types && event_type_patterns(p_type)
+   WHERE s.tenant_id = p_tenant AND s.state IN ('active', 'failing') AND event_type_wanted(s.event_types, p_type)
      AND (s.filter = '[]' OR filter_matches(s.filter, p_data))
 $$;

@@ -31,7 +31,7 @@ BEGIN
                AND (p_after = '' OR (d.created_at, d.id) > (p_at, nullif(p_after, '')::uuid))
                AND (d.status = 'exhausted' AND d.replay_id IS DISTINCT FROM r.id
                     OR d.status = 'pending' AND d.replay_id = r.id)
-               AND (r.event_types = '{}' OR r.event_types && event_type_patterns(d.event_type))
+               AND (r.event_types = '{}' OR event_type_wanted(r.event_types, d.event_type))
              ORDER BY d.created_at, d.id LIMIT p_limit) AS page;
   ELSE
     WITH page AS MATERIALIZED (
@@ -42,11 +42,11 @@ BEGIN
     wanted AS (
       SELECT p.* FROM page p JOIN subscriptions s ON s.id = r.subscription_id
        WHERE coalesce(p.only_subscription_id = s.id,
-               s.event_types && event_type_patterns(p.type)
-               AND (s.filter = '[]' OR filter_matches(s.filter, p.body::jsonb->'data'))
+               event_type_wanted(s.event_types, p.type)
+               AND (s.filter = '[]' OR filter_matches(s.filter, event_data(p.body)))
                AND coalesce((SELECT c.enabled FROM event_configs c
                               WHERE c.tenant_id = r.tenant_id AND c.event_type = p.type), true))
-         AND (r.event_types = '{}' OR r.event_types && event_type_patterns(p.type))),
+         AND (r.event_types = '{}' OR event_type_wanted(r.event_types, p.type))),
     -- In the order of the events, and after what is there already: this is the order of an ordered subscription.
     written AS (
       INSERT INTO deliveries (tenant_id, event_id, subscription_id, event_type, replay_id, created_at)

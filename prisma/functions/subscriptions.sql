@@ -157,8 +157,8 @@ BEGIN
   v_at := iso_utc(clock_timestamp());
   v_data := subscription_data(s);
   INSERT INTO webhook_events (id, tenant_id, type, body, correlation_id, fanned_out_at)
-  VALUES (v_event_id, p_tenant, v_type,
-          jsonb_build_object('type', v_type, 'timestamp', v_at, 'data', v_data)::text, p_correlation, NULL);
+  VALUES (v_event_id, p_tenant, webhook_type(v_type),
+          jsonb_build_object('type', webhook_type(v_type), 'timestamp', v_at, 'data', v_data)::text, p_correlation, NULL);
   PERFORM request_fan_out(v_event_id, p_tenant, v_type, v_at, v_data, p_correlation);
   PERFORM domain_event(v_event_id, p_tenant, v_type, v_at, 'subscription', p_id, v_data, p_correlation);
   RETURN jsonb_build_object('outcome', 'ok', 'missedSince', iso_utc(v_missed), 'replayId', r.id);

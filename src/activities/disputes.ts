@@ -13,6 +13,7 @@ import {
   type DisputeStep,
 } from '../domain/disputes';
 import type { ActivityDeps } from './deps';
+import { handOver } from './hand-over';
 
 /** Durable steps of the dispute workflow. */
 export function createDisputeActivities({
@@ -27,7 +28,7 @@ export function createDisputeActivities({
   ): DisputeResult => ({
     ...step,
     waitUntil,
-    deliveries: deliveries.map((row) => deliveryPolicy(row, correlationId ?? '')),
+    ...handOver(deliveries.map((row) => deliveryPolicy(row, correlationId ?? ''))),
   });
 
   return {

@@ -10,6 +10,7 @@ import type { Config } from '../platform/config';
 import type { Logger } from '../platform/logging';
 import { metrics } from '../platform/metrics';
 import type { ActivityDeps } from './deps';
+import { handOver } from './hand-over';
 
 export type LedgerDeps = Pick<ActivityDeps, 'db' | 'deliveryPolicy'> & {
   log: Logger;
@@ -40,7 +41,7 @@ export function createLedgerActivities({ db, log, config, deliveryPolicy, lookAt
     const deliveries: DeliveryRef[] = step.deliveries.map(({ row, correlationId }) =>
       deliveryPolicy(row, correlationId),
     );
-    return { expired: step.expired, deliveries, position: step.position };
+    return { expired: step.expired, ...handOver(deliveries), position: step.position };
   };
   return {
     /** Reconciles all tenants, sets the metric that alarms, and logs what was found, and keeps the run. */

@@ -1,13 +1,14 @@
 import type {
-  DeliveryRef,
   OrderEvent,
   OrderEventResult,
   RefundInput,
   RefundResult,
+  ToDeliver,
 } from '../contracts/workflows';
 import { settleOrderEvent } from '../domain/order-webhooks';
 import { refundOrder } from '../domain/refunds';
 import type { ActivityDeps } from './deps';
+import { handOver } from './hand-over';
 
 /** Durable steps of the order workflow beyond paying from the balance: a provider's word on it, and refunds. */
 export function createOrderWebhookActivities({ db, deliveryPolicy, unknownTransactionWaitMs }: ActivityDeps) {
@@ -19,14 +20,14 @@ export function createOrderWebhookActivities({ db, deliveryPolicy, unknownTransa
       return {
         ...result,
         waitUntil: result.outcome === 'unknown_order' ? new Date(until).toISOString() : null,
-        deliveries: deliveries.map((row) => deliveryPolicy(row, event.correlationId)),
+        ...handOver(deliveries.map((row) => deliveryPolicy(row, event.correlationId))),
       };
     },
 
     /** Refunds an order. Idempotent by the refund's id. */
-    async refundOrder(input: RefundInput): Promise<RefundResult & { deliveries: DeliveryRef[] }> {
+    async refundOrder(input: RefundInput): Promise<RefundResult & ToDeliver> {
       const { deliveries, ...result } = await refundOrder(db, input);
-      return { ...result, deliveries: deliveries.map((row) => deliveryPolicy(row, input.correlationId)) };
+      return { ...result, ...handOver(deliveries.map((row) => deliveryPolicy(row, input.correlationId))) };
     },
   };
 }

@@ -2,6 +2,7 @@ import type { ExpirePaymentInput, ProviderEvent, SettleResult } from '../contrac
 import { expiryEvent } from '../domain/payment-sweep';
 import { settleProviderEvent, type SettleInput } from '../domain/payments';
 import type { ActivityDeps } from './deps';
+import { handOver } from './hand-over';
 
 /** Durable steps of the payment workflow. */
 export function createPaymentActivities({ db, deliveryPolicy, unknownTransactionWaitMs }: ActivityDeps) {
@@ -14,7 +15,7 @@ export function createPaymentActivities({ db, deliveryPolicy, unknownTransaction
     return {
       ...result,
       waitUntil,
-      deliveries: deliveries.map((row) => deliveryPolicy(row, input.correlationId)),
+      ...handOver(deliveries.map((row) => deliveryPolicy(row, input.correlationId))),
     };
   }
 

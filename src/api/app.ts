@@ -7,6 +7,7 @@ import express, {
 } from 'express';
 import helmet from 'helmet';
 import { RemitError } from '../contracts/errors';
+import { JsonText } from '../contracts/json';
 import { Authenticator } from './auth';
 import { CONSOLE_HOME } from './console/return-path';
 import { consoleRouter } from './console/router';
@@ -14,7 +15,7 @@ import { ConsoleSessions } from './console/sessions';
 import { DeadLetterDesk } from './dead-letter-desk';
 import { beginRequest, pathOf, refuseRepeatedHeaders } from './context';
 import { once, ReplayedRefusal } from './idempotency';
-import { readAnyJson, readJson, requireJson } from './json-body';
+import { readAnyJson, readJson, readJsonKeeping, requireJson } from './json-body';
 import { EventPublisher } from '../domain/event-publisher';
 import { EventSchemas } from '../domain/event-schemas';
 import { rateLimits } from './rate-limit';
@@ -62,6 +63,7 @@ export function allRoutes(): (Route | RawRoute)[] {
     providerWebhookRoute,
     orderWebhookRoute,
     chargebackRoute,
+    ...eventRoutes,
     ...healthRoutes,
     ...orderRoutes,
     ...accountRoutes,
@@ -69,7 +71,6 @@ export function allRoutes(): (Route | RawRoute)[] {
     ...paymentRoutes,
     ...refundRoutes,
     ...disputeRoutes,
-    ...eventRoutes,
     ...subscriptionRoutes,
     ...deliveryActionRoutes,
     ...replayRoutes,
@@ -171,10 +172,18 @@ function uniform(
     for (const [name, value] of Object.entries(answer.headers ?? {})) response.setHeader(name, value);
     response.setHeader('Cache-Control', 'no-store');
     if (answer.write) await answer.write(response);
-    else if (answer.body === undefined) response.end();
-    else response.json(answer.body);
+    else sendJson(response, answer.body);
   };
   return route.body ? [login, ...limits, onlyJson, readBody, parseBody(route), run] : [login, ...limits, run];
+}
+
+/** What Express' `json` does, without what it looks at for every kind of body. */
+function sendJson(response: Response, body: unknown): void {
+  if (body === undefined) return void response.end();
+  const bytes = Buffer.from(body instanceof JsonText ? body.text : JSON.stringify(body));
+  response.setHeader('Content-Type', 'application/json; charset=utf-8');
+  response.setHeader('Content-Length', bytes.length);
+  response.end(bytes);
 }
 
 function parseInput(route: Route, request: Request): { params: unknown; query: unknown; body: unknown } {
@@ -208,7 +217,12 @@ const onlyJson: RequestHandler = (request, _response, next) => {
 
 /** Parses the bytes of a body; an empty one counts as `{}`. */
 function parseBody(route: Route): RequestHandler {
-  const parse = route.anyJson ? readAnyJson : (bytes: Buffer) => readJson(bytes).json;
+  const { anyJson, keeps } = route;
+  const parse = keeps
+    ? (bytes: Buffer) => readJsonKeeping(bytes, keeps)
+    : anyJson
+      ? readAnyJson
+      : (bytes: Buffer) => readJson(bytes).json;
   return (request, _response, next) => {
     const bytes: unknown = request.body;
     if (Buffer.isBuffer(bytes)) request.body = bytes.length === 0 ? {} : parse(bytes);

@@ -1,5 +1,7 @@
+import { createHash } from 'node:crypto';
 import type { Request } from 'express';
 import { decodeProtectedHeader, errors, jwtVerify, type JWTPayload, type JWTVerifyGetKey } from 'jose';
+import { LRUCache } from 'lru-cache';
 import { RemitError } from '../contracts/errors';
 import { TenantId, UserId } from '../contracts/http';
 import type { Config } from '../platform/config';
@@ -51,6 +53,9 @@ const JWKS_ALGORITHMS = [
 const LOCAL_ALGORITHMS = ['HS256'];
 const CLOCK_TOLERANCE_S = 5;
 const MAX_TOKEN_CHARACTERS = 8_192;
+/** How long a verified token is not verified again: so long a key that its issuer withdraws may still count. */
+const VERIFIED_FOR_MS = 30_000;
+const MAX_VERIFIED = 10_000;
 
 export type AuthConfig = Pick<
   Config,
@@ -66,6 +71,10 @@ export type AuthConfig = Pick<
 export class Authenticator {
   private readonly localKey: Uint8Array | undefined;
   private readonly jwks: JWTVerifyGetKey | undefined;
+  /** Who the callers are whose tokens were verified lately, by the hash of the token. */
+  private readonly verified = new LRUCache<string, { principal: Principal; untilMs: number }>({
+    max: MAX_VERIFIED,
+  });
 
   constructor(
     private readonly config: AuthConfig,
@@ -134,7 +143,14 @@ export class Authenticator {
     const token = match?.[1];
     if (!token || token.length > MAX_TOKEN_CHARACTERS)
       throw new RemitError('unauthenticated', 'A bearer token is required.');
-    return this.read(await this.verify(token));
+    const hash = createHash('sha256').update(token).digest('base64');
+    const known = this.verified.get(hash);
+    if (known && Date.now() < known.untilMs) return known.principal;
+    const payload = await this.verify(token);
+    const principal = this.read(payload);
+    const untilMs = Math.min((payload.exp! + CLOCK_TOLERANCE_S) * 1_000, Date.now() + VERIFIED_FOR_MS);
+    this.verified.set(hash, { principal, untilMs });
+    return principal;
   }
 
   private async verify(token: string): Promise<JWTPayload> {

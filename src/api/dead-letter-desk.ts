@@ -12,7 +12,7 @@ import {
   waitingIn,
   type DlqState,
   type RedriveAccess,
-} from '../bridges/dead-letter-topics';
+} from '../platform/dead-letter-topics';
 import type { DeadLetter, DeadLetterTopic } from '../contracts/dead-letters';
 import { RemitError } from '../contracts/errors';
 import { HEADERS } from '../contracts/messages';

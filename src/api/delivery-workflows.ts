@@ -1,9 +1,10 @@
-import { WorkflowExecutionAlreadyStartedError, WorkflowNotFoundError } from '@temporalio/client';
+import { WorkflowNotFoundError } from '@temporalio/client';
+import type { SignalDefinition } from '@temporalio/common';
 import { RemitError } from '../contracts/errors';
-import { deliveryStart, replayStart } from '../contracts/workflows/starts';
-import { SIGNALS, workflowId, WORKFLOWS, type ReplayInput } from '../contracts/workflows';
+import { SIGNALS, workflowId, type ReplayInput } from '../contracts/workflows';
 import { deliveryPolicyOf } from '../webhooks/delivery-policy';
 import type { DeliveryRow } from '../domain/payments';
+import { signalTryNow, startReplay as start } from '../platform/workflow-starts';
 import type { ApiDeps } from './routes/route';
 import { callTemporal } from './temporal-call';
 
@@ -15,19 +16,13 @@ type Deps = Pick<ApiDeps, 'config' | 'temporal' | 'log'>;
  */
 export async function tryDeliveryNow(deps: Deps, row: DeliveryRow, correlationId: string): Promise<string> {
   const ref = deliveryPolicyOf(deps.config)(row, correlationId);
-  const { workflowId: id } = deliveryStart(ref);
-  await callTemporal(deps, id, (client) =>
-    client.workflow.signalWithStart(WORKFLOWS.delivery, {
-      ...deliveryStart(ref),
-      signal: SIGNALS.tryNow,
-      workflowIdReusePolicy: 'ALLOW_DUPLICATE',
-    }),
-  );
+  const id = workflowId.delivery(ref.eventId, ref.subscriptionId, ref.generation);
+  await callTemporal(deps, id, (client) => signalTryNow(client, ref));
   return id;
 }
 
 /** Signals a workflow. @returns false when none of this id is running. @throws RemitError unavailable. */
-export async function signalWorkflow(deps: Deps, id: string, signal: string): Promise<boolean> {
+export async function signalWorkflow(deps: Deps, id: string, signal: SignalDefinition): Promise<boolean> {
   try {
     await callTemporal(deps, id, (client) => client.workflow.getHandle(id).signal(signal));
     return true;
@@ -48,17 +43,9 @@ export async function wakeDelivery(deps: Deps, row: DeliveryRow): Promise<void> 
  * schedule starts it: the replay is written already.
  */
 export async function startReplay(deps: Deps, input: ReplayInput): Promise<void> {
-  const id = workflowId.replay(input.replayId);
   try {
-    await callTemporal(deps, id, (client) =>
-      client.workflow.start(WORKFLOWS.replay, {
-        ...replayStart(input),
-        workflowIdReusePolicy: 'REJECT_DUPLICATE',
-      }),
-    );
+    await callTemporal(deps, workflowId.replay(input.replayId), (client) => start(client, input));
   } catch (error) {
-    if (error instanceof WorkflowExecutionAlreadyStartedError) return;
-    if (error instanceof RemitError && error.code === 'unavailable') return;
-    throw error;
+    if (!(error instanceof RemitError && error.code === 'unavailable')) throw error;
   }
 }

@@ -1,7 +1,7 @@
 import { MIMEType } from 'node:util';
 import type { Request } from 'express';
 import { RemitError } from '../contracts/errors';
-import { decodeJson, JsonError, parseExactly } from '../contracts/json';
+import { decodeJson, JsonError, parseExactly, parseKeeping } from '../contracts/json';
 
 /** How every route reads a JSON body, a provider's and anybody else's. */
 
@@ -41,6 +41,18 @@ export function readJson(bytes: Buffer): { text: string; json: unknown } {
 export function readAnyJson(bytes: Buffer): unknown {
   try {
     return JSON.parse(decodeJson(bytes)) as unknown;
+  } catch (error) {
+    throw invalidJson(error);
+  }
+}
+
+/**
+ * The same, but for the values at `path`, which stay as they were written (`parseKeeping`).
+ * @throws RemitError invalid_json.
+ */
+export function readJsonKeeping(bytes: Buffer, path: readonly string[]): unknown {
+  try {
+    return parseKeeping(decodeJson(bytes), path);
   } catch (error) {
     throw invalidJson(error);
   }

@@ -1,6 +1,6 @@
 import type { Client } from '@temporalio/client';
 import { HEADERS } from '../contracts/messages';
-import { Timeline, type TimelineEntry, type TimelineNext } from '../contracts/timeline';
+import type { Timeline, TimelineEntry, TimelineNext } from '../contracts/timeline';
 import type { MessageRef } from '../contracts/workflows';
 import { findExactly, type Subject } from '../domain/subjects';
 import { readTimeline, timelineSubject } from '../domain/timeline';
@@ -9,7 +9,6 @@ import type { Config } from '../platform/config';
 import { headersToStrings } from '../platform/kafka';
 import { paymentWebhookTopic, deadLetterTopic } from '../platform/topics';
 import { readWorkflow, type WorkflowLife } from '../platform/workflow-history';
-import { BUILT_IN_PROVIDERS } from '../providers/registry';
 import { letterSummary, type DeadLetterDesk } from './dead-letter-desk';
 import type { ApiDeps } from './routes/route';
 import { callTemporal } from './temporal-call';
@@ -19,10 +18,12 @@ export type TimelineDeps = Pick<ApiDeps, 'config' | 'database' | 'log' | 'tempor
 };
 
 /** Streams under which provider events are stored. */
-export const PROVIDER_STREAMS: readonly string[] = [
-  ...BUILT_IN_PROVIDERS.map(({ name }) => name),
-  'payments',
-].flatMap((name) => [name, `${name}.orders`, `${name}.disputes`]);
+export const providerStreams = ({ providers }: Pick<Config, 'providers'>): string[] =>
+  [...providers.map(({ name }) => name), 'payments'].flatMap((name) => [
+    name,
+    `${name}.orders`,
+    `${name}.disputes`,
+  ]);
 
 /** How long Kafka may take; what it has of a subject is seldom, and the rest of the timeline does not wait for it. */
 const KAFKA_ANSWER_MS = 6_000;
@@ -51,7 +52,7 @@ export async function timelineOf(
   tenantId: string,
   text: string,
 ): Promise<Timeline | undefined> {
-  const found = await findExactly(deps.database, { tenantId, text, providers: PROVIDER_STREAMS });
+  const found = await findExactly(deps.database, { tenantId, text, providers: providerStreams(deps.config) });
   found.sort((a, b) => RANK.indexOf(a.kind) - RANK.indexOf(b.kind));
   const [first, ...others] = found;
   if (!first) return undefined;

@@ -2,19 +2,15 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import {
   ActivityFailure,
   ApplicationFailure,
-  WithStartWorkflowOperation,
   WorkflowUpdateFailedError,
   type Client,
 } from '@temporalio/client';
-import { defineSearchAttributeKey, TypedSearchAttributes } from '@temporalio/common';
 import { RemitError } from '../contracts/errors';
-import { FAILURES, TASK_QUEUES, type UPDATES, type WORKFLOWS } from '../contracts/workflows';
+import { FAILURES } from '../contracts/workflows';
 import { DataRefusedError } from '../domain/money-transaction';
 import { checkTemporal } from '../platform/temporal';
 import type { ApiDeps } from './routes/route';
 import { callTemporal } from './temporal-call';
-
-const RemitOrderId = defineSearchAttributeKey('RemitOrderId', 'KEYWORD');
 
 /** The run is about to continue in a new one, which takes the update. */
 function isRunFull({ cause }: WorkflowUpdateFailedError): boolean {
@@ -24,56 +20,28 @@ function isRunFull({ cause }: WorkflowUpdateFailedError): boolean {
 const ATTEMPTS = 3;
 const RETRY_PAUSE_MS = 100;
 
-export interface WorkflowUpdate {
-  workflow: (typeof WORKFLOWS)[keyof typeof WORKFLOWS];
-  workflowId: string;
-  /** What a run is started with when none is running. */
-  input: object;
-  orderId: string;
-  update: (typeof UPDATES)[keyof typeof UPDATES];
-  /** The same id again is the same update. */
-  updateId: string;
-  argument: object;
-}
-
 /**
- * Sends an update to a workflow on the queue of the orders and waits for its answer; a run is started when none is
- * running. Once Temporal has accepted it, it is carried out even when nobody waits for the answer any more. What the
- * update does must be idempotent: one that met a run at its very end is sent again.
- * @throws WorkflowUpdateFailedError when the workflow refuses it, DataRefusedError when the database does; RemitError unavailable when Temporal can't be reached,
- * or the workflow does not decide within API_REQUEST_TIMEOUT_MS.
+ * Sends an update to a workflow (`send`: one of platform/workflow-starts.ts) and waits for its answer. Once Temporal has
+ * accepted it, it is carried out even when nobody waits for the answer any more. What the update does must be
+ * idempotent: one that met a run at its very end is sent again.
+ * @throws WorkflowUpdateFailedError when the workflow refuses it, DataRefusedError when the database does; RemitError
+ * unavailable when Temporal can't be reached, or the workflow does not decide within API_REQUEST_TIMEOUT_MS.
  */
 export async function updateWorkflow<Result>(
   { config, temporal, log }: Pick<ApiDeps, 'config' | 'temporal' | 'log'>,
-  { workflow, workflowId, input, orderId, update, updateId, argument }: WorkflowUpdate,
+  workflowId: string,
+  send: (client: Client) => Promise<Result>,
 ): Promise<Result> {
   const deadline = Date.now() + config.API_REQUEST_TIMEOUT_MS;
-  const send = async (): Promise<Result> => {
-    const client: Client = await temporal();
-    const startWorkflowOperation = new WithStartWorkflowOperation<(input: object) => Promise<unknown>>(
-      workflow,
-      {
-        workflowId,
-        taskQueue: TASK_QUEUES.orders,
-        args: [input],
-        workflowIdConflictPolicy: 'USE_EXISTING',
-        workflowIdReusePolicy: 'ALLOW_DUPLICATE',
-        typedSearchAttributes: new TypedSearchAttributes([{ key: RemitOrderId, value: orderId }]),
-      },
-    );
-    return await client.withDeadline(deadline, () =>
-      client.workflow.executeUpdateWithStart<(input: object) => Promise<unknown>, Result, [object]>(update, {
-        args: [argument],
-        updateId,
-        startWorkflowOperation,
-      }),
-    );
+  const attemptOnce = async (): Promise<Result> => {
+    const client = await temporal();
+    return await client.withDeadline(deadline, () => send(client));
   };
   // A workflow may take its time to decide. That Temporal is away, or hangs, is told from that beforehand.
   await callTemporal({ temporal, log }, workflowId, checkTemporal);
   for (let attempt = 1; ; attempt++) {
     try {
-      return await send();
+      return await attemptOnce();
     } catch (error) {
       if (error instanceof WorkflowUpdateFailedError && !isRunFull(error)) throw refusedData(error) ?? error;
       const pauseMs = RETRY_PAUSE_MS * attempt;

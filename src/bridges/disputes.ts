@@ -1,11 +1,11 @@
 import type { Client } from '@temporalio/client';
 import { ChargebackWebhook } from '../contracts/messages';
-import { SIGNALS, WORKFLOWS, type DisputeEvent } from '../contracts/workflows';
-import { disputeStart } from '../contracts/workflows/starts';
+import type { DisputeEvent } from '../contracts/workflows';
 import type { Config } from '../platform/config';
+import { signalDispute } from '../platform/workflow-starts';
 import { parseEnvelope } from './envelopes';
 import type { IncomingMessage } from './message';
-import { exactAmount, payloadHash } from './payments';
+import { exactAmount, payloadHash } from './message-fields';
 import { takenByTemporal } from './temporal-start';
 
 /** The dispute of a chargeback that names none: all such chargebacks of one order are one dispute. */
@@ -36,22 +36,8 @@ export function chargebackHandler(
   client: Client,
   config: Pick<Config, 'BRIDGE_START_TIMEOUT_MS'>,
 ): (message: IncomingMessage) => Promise<void> {
-  return async (message) => signalDispute(client, config, parseChargeback(message));
-}
-
-/** Hands what a provider says of a dispute to the dispute's one workflow, which is started where none runs. */
-export async function signalDispute(
-  client: Client,
-  config: Pick<Config, 'BRIDGE_START_TIMEOUT_MS'>,
-  event: DisputeEvent,
-): Promise<void> {
-  await takenByTemporal(client, config.BRIDGE_START_TIMEOUT_MS, () =>
-    client.workflow.signalWithStart(WORKFLOWS.dispute, {
-      ...disputeStart(event),
-      signal: SIGNALS.disputeEvent,
-      signalArgs: [event],
-      workflowIdReusePolicy: 'ALLOW_DUPLICATE',
-      memo: { correlationId: event.correlationId },
-    }),
-  );
+  return async (message) => {
+    const event = parseChargeback(message);
+    await takenByTemporal(client, config.BRIDGE_START_TIMEOUT_MS, () => signalDispute(client, event));
+  };
 }

@@ -2,7 +2,7 @@ import type { z } from 'zod';
 import { Envelope } from '../contracts/messages';
 import { headersToStrings } from '../platform/kafka';
 import { parseJson, parseWith, PoisonMessage, toMessageRef, type IncomingMessage } from './message';
-import { correlationId, receivedAt } from './payments';
+import { correlationId, receivedAt } from './message-fields';
 
 /** What of an envelope decides: who wrapped it, and when, is for tracing and no reason to refuse what is in it. */
 const Wrapping = Envelope.pick({ key: true, type: true, payload: true });

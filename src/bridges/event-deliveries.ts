@@ -1,7 +1,10 @@
 import { loadPendingOfEvents, type PendingDelivery } from '../domain/deliveries';
 import { fanOutEvent, fanOutEvents } from '../domain/events';
+import { EventRefused, type EventPublisher } from '../domain/event-publisher';
 import type { DeliveryRef } from '../contracts/workflows';
-import { EventMessage } from '../contracts/events';
+import { RemitError } from '../contracts/errors';
+import { EventMessage, PublishMessage } from '../contracts/events';
+import { decodeJson, JsonError, parseKeeping } from '../contracts/json';
 import { Coalescer } from '../platform/coalescer';
 import type { Config } from '../platform/config';
 import { headersToStrings } from '../platform/kafka';
@@ -9,8 +12,8 @@ import type { Database } from '../platform/postgres';
 import { isDatabaseUnavailable } from '../platform/postgres-errors';
 import type { Keyring } from '../platform/secrets';
 import type { FirstAttempts } from '../webhooks/first-attempts';
-import { parseJson, parseWith, PoisonMessage, type IncomingMessage } from './message';
-import { correlationId } from './payments';
+import { parseWith, PoisonMessage, type IncomingMessage } from './message';
+import { correlationId } from './message-fields';
 
 /** Events that are handed out by one pair of statements, and such pairs at a time. */
 const FAN_OUT_BATCH = 100;
@@ -19,6 +22,8 @@ const FAN_OUT_CALLS = 2;
 export interface EventDeliveryDeps {
   db: Pick<Database, 'pool'>;
   keyring: Keyring;
+  /** For what comes from other producers. */
+  publisher: Pick<EventPublisher, 'publish'>;
   firstAttempts: FirstAttempts;
   /** Resolves when the workflow of each delivery is there. Idempotent. */
   startDeliveries: (deliveries: readonly DeliveryRef[]) => Promise<void>;
@@ -31,19 +36,31 @@ interface Step {
 }
 
 /** @throws PoisonMessage invalid_json, invalid_message. */
-export function parseEventMessage(message: IncomingMessage): EventMessage {
-  return parseWith(EventMessage, parseJson(message));
+function parseMessage({ value }: IncomingMessage): EventMessage | PublishMessage {
+  if (value === null) throw new PoisonMessage('invalid_json', 'the message has no value');
+  let json: unknown;
+  try {
+    json = parseKeeping(decodeJson(value), ['data']);
+  } catch (error) {
+    if (error instanceof JsonError) throw new PoisonMessage('invalid_json', `the value ${error.message}`);
+    throw error;
+  }
+  const isStored = typeof json === 'object' && json !== null && 'id' in json;
+  return isStored ? parseWith(EventMessage, json) : parseWith(PublishMessage, json);
 }
 
 /**
- * The handler of `events`: hands a published event out and makes its first attempts. Resolves when each of its deliveries
+ * The handler of `events`: hands an event out and makes its first attempts. Resolves when each of its deliveries
  * is recorded or has its workflow, so that the offset is committed then. A repeated message finds the rows written and
- * sees only to what is still pending. What the event says is read from the database: a message that nobody published
- * through the API ends on the DLQ as `unknown_event`.
+ * sees only to what is still pending. A message with an `id` is of an event that is stored, and what that says is read from
+ * the database; when it is not there, the message ends on the DLQ as `unknown_event`. One without is published by its
+ * producer: it is checked and stored like one that came by HTTP, and its own message follows through the outbox, so that
+ * repetitions write nothing and send nothing.
  */
 export function eventDeliveryHandler({
   db,
   keyring,
+  publisher,
   firstAttempts,
   startDeliveries,
   config,
@@ -76,14 +93,47 @@ export function eventDeliveryHandler({
     );
   };
   return async (message) => {
-    const { id } = parseEventMessage(message);
+    const event = parseMessage(message);
     const correlation = correlationId(headersToStrings(message.headers));
+    if (!('id' in event)) return publishMessage(publisher, event, correlation);
+    const { id } = event;
     for (let step = await firstSteps.add(id); ;) {
-      if (step === undefined)
-        throw new PoisonMessage('unknown_event', `no event ${id} was published through the API`);
+      if (step === undefined) throw new PoisonMessage('unknown_event', `no event ${id} is stored`);
       await startDeliveries(await firstAttempts.make(step.pending, () => correlation));
       if (step.next === null) return;
       step = await nextStep(id, step.next);
     }
   };
+}
+
+/**
+ * Publishes an event that its producer put on the topic. Idempotent by its client id.
+ * @throws PoisonMessage when it will never be right: unknown_event_type (also of an unknown tenant), reserved_event_type,
+ *   schema_mismatch, schema_too_complex, message_too_large, event_conflict.
+ */
+async function publishMessage(
+  publisher: Pick<EventPublisher, 'publish'>,
+  { tenantId, clientId, ...event }: PublishMessage,
+  correlation: string,
+): Promise<void> {
+  try {
+    await publisher.publish({ tenantId, correlationId: correlation }, [{ ...event, id: clientId }]);
+  } catch (error) {
+    throw poisonOf(error);
+  }
+}
+
+function poisonOf(error: unknown): unknown {
+  if (!(error instanceof RemitError)) return error;
+  const code =
+    error instanceof EventRefused
+      ? error.fault
+      : error.code === 'conflict'
+        ? 'event_conflict'
+        : error.code === 'schema_too_complex'
+          ? error.code
+          : undefined;
+  if (code === undefined) return error;
+  const mistakes = error.fields.map(({ path, message }) => `${path}: ${message}`);
+  return new PoisonMessage(code, mistakes.join('; '));
 }

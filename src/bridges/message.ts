@@ -37,13 +37,6 @@ export function toMessageRef(message: IncomingMessage): MessageRef {
   return { topic, partition, offset, timestampMs, sha256: messageDigest(message) };
 }
 
-/** Every value of every header, a repeated one once for each. */
-export function headersToBase64(headers: IHeaders): [name: string, valueBase64: string][] {
-  return Object.entries(headers).flatMap(([name, given]) =>
-    [given ?? []].flat().map((value): [string, string] => [name, Buffer.from(value).toString('base64')]),
-  );
-}
-
 /** Bytes that a message takes on the wire, near enough for limits. */
 export function messageBytes({ key, value, headers }: IncomingMessage): number {
   let bytes = (key?.length ?? 0) + (value?.length ?? 0);

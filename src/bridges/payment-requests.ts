@@ -1,22 +1,12 @@
 import type { Client } from '@temporalio/client';
-import { defineSearchAttributeKey, TypedSearchAttributes } from '@temporalio/common';
 import { PaymentRequestEvent } from '../contracts/messages';
-import {
-  SIGNALS,
-  TASK_QUEUES,
-  workflowId,
-  WORKFLOWS,
-  type OrderWorkflowInput,
-  type PaymentRequest,
-} from '../contracts/workflows';
+import type { PaymentRequest } from '../contracts/workflows';
 import type { Config } from '../platform/config';
 import { headersToStrings } from '../platform/kafka';
+import { signalPaymentRequest } from '../platform/workflow-starts';
 import { parseJson, parseWith, toMessageRef, type IncomingMessage } from './message';
-import { correlationId, exactAmount } from './payments';
+import { correlationId, exactAmount } from './message-fields';
 import { takenByTemporal } from './temporal-start';
-
-const RemitOrderId = defineSearchAttributeKey('RemitOrderId', 'KEYWORD');
-const RemitUserId = defineSearchAttributeKey('RemitUserId', 'KEYWORD');
 
 /** @throws PoisonMessage invalid_json, invalid_message, amount_invalid. */
 export function parsePaymentRequest(message: IncomingMessage): PaymentRequest {
@@ -46,22 +36,8 @@ export function paymentRequestHandler(
 ): (message: IncomingMessage) => Promise<void> {
   return async (message) => {
     const request = parsePaymentRequest(message);
-    const { orderId, userId, correlationId } = request;
-    const input: OrderWorkflowInput = { orderId };
     await takenByTemporal(client, config.BRIDGE_START_TIMEOUT_MS, () =>
-      client.workflow.signalWithStart(WORKFLOWS.order, {
-        workflowId: workflowId.order(orderId),
-        taskQueue: TASK_QUEUES.orders,
-        args: [input],
-        signal: SIGNALS.paymentRequest,
-        signalArgs: [request],
-        workflowIdReusePolicy: 'ALLOW_DUPLICATE',
-        typedSearchAttributes: new TypedSearchAttributes([
-          { key: RemitOrderId, value: orderId },
-          { key: RemitUserId, value: userId },
-        ]),
-        memo: { correlationId },
-      }),
+      signalPaymentRequest(client, request),
     );
   };
 }

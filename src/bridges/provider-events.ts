@@ -1,5 +1,5 @@
 import type { Client } from '@temporalio/client';
-import { HEADERS, toLine } from '../contracts/messages';
+import { disputeIdOf, HEADERS, toLine } from '../contracts/messages';
 import { Timestamp } from '../contracts/times';
 import type {
   DisputeEvent as DisputeSignal,
@@ -10,11 +10,11 @@ import type { Config } from '../platform/config';
 import { headersToStrings } from '../platform/kafka';
 import type { Logger } from '../platform/logging';
 import { metrics } from '../platform/metrics';
+import { signalDispute, signalOrder, signalPayment } from '../platform/workflow-starts';
 import { BodyError, type Provider, type ProviderEvent, type UnhandledEvent } from '../providers/provider';
-import { signalDispute } from './disputes';
 import { PoisonMessage, toMessageRef, type IncomingMessage } from './message';
-import { signalOrder } from './order-webhooks';
-import { correlationId, payloadHash, providerEventId, receivedAt, signalPayment } from './payments';
+import { correlationId, payloadHash, providerEventId, receivedAt } from './message-fields';
+import { takenByTemporal } from './temporal-start';
 
 const REASON_MAX_CHARACTERS = 500;
 const TYPE_MAX_CHARACTERS = 64;
@@ -108,7 +108,8 @@ function toSignal(event: ProviderEvent, common: Common): ReadEvent {
       };
     }
     case 'dispute': {
-      const { orderId, disputeId, status, currency } = event;
+      const { orderId, status, currency } = event;
+      const disputeId = disputeIdOf(common.provider, event.disputeId);
       return {
         to: 'dispute',
         event: {
@@ -135,17 +136,19 @@ export function providerHandler(
   log: Logger,
 ): (message: IncomingMessage) => Promise<void> {
   const typeLabel = boundedLabel();
+  const hand = (signal: () => Promise<void>) =>
+    takenByTemporal(client, config.BRIDGE_START_TIMEOUT_MS, signal);
   return async (message) => {
     for (const { to, event } of readProviderEvents(provider, message))
       switch (to) {
         case 'payment':
-          await signalPayment(client, config, event);
+          await hand(() => signalPayment(client, event));
           break;
         case 'order':
-          await signalOrder(client, config, event);
+          await hand(() => signalOrder(client, event));
           break;
         case 'dispute':
-          await signalDispute(client, config, event);
+          await hand(() => signalDispute(client, event));
           break;
         case 'nobody':
           metrics.providerEventsUnhandled.inc({ provider: provider.name, type: typeLabel(event.type) });

@@ -1,5 +1,5 @@
 import { Option, type Command } from 'commander';
-import { TASK_QUEUES, type TaskQueue } from '../contracts/workflows';
+import { TASK_QUEUES, type TaskQueue } from '../contracts/workflows/names';
 import { runAsRole } from './command';
 
 export function register(program: Command): void {

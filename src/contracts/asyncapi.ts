@@ -1,6 +1,6 @@
 import { z } from 'zod';
 import { DEAD_LETTER_CODES } from './errors';
-import { EventMessage } from './events';
+import { EventMessage, PublishMessage } from './events';
 import {
   ChargebackWebhook,
   DomainEvent,
@@ -11,7 +11,7 @@ import {
   PaymentStatusEvent,
 } from './messages';
 import { Purchase } from './purchases';
-import { DeliveryDeadLetter, OWN_EVENT_TYPES, TEST_EVENT_TYPE, WebhookBody } from './webhooks';
+import { DeliveryDeadLetter, TEST_EVENT_TYPE, WEBHOOK_EVENT_TYPES, WebhookBody } from './webhooks';
 
 /** A topic as AsyncAPI tells it. */
 interface Channel {
@@ -131,9 +131,9 @@ function channels(topics: TopicNames): (Channel & { topic: string })[] {
       topic: topics.events,
       name: 'events',
       description:
-        'Events published through the API. What is delivered is read from the database: a message that nobody published there ends on the dead-letter topic.',
-      key: 'event id',
-      messages: { EventMessage },
+        'Events to be delivered. EventMessage is remit’s: the event is stored, and read from the database when it is delivered. PublishMessage is anybody’s who may write here: it is checked, stored and delivered as if it came by POST /api/v1/events, once for each clientId of a tenant. Whoever may write here publishes as any tenant.',
+      key: 'event id; of a PublishMessage whatever its producer likes: messages of one key are stored in their order',
+      messages: { EventMessage, PublishMessage },
       actions: ['send', 'receive'],
     },
     {
@@ -189,7 +189,7 @@ function webhookChannel() {
   return {
     address: null,
     title: 'Webhooks to subscribers',
-    description: `POST to the URL of a subscription, signed to the Standard Webhooks specification. Types of remit itself: ${[...OWN_EVENT_TYPES, TEST_EVENT_TYPE].join(', ')}; others are published by tenants.`,
+    description: `POST to the URL of a subscription, signed to the Standard Webhooks specification. Types of remit itself: ${[...WEBHOOK_EVENT_TYPES, TEST_EVENT_TYPE].join(', ')}; others are published by tenants.`,
     servers: [{ $ref: '#/servers/subscriber' }],
     messages: {
       Webhook: {

@@ -1,5 +1,6 @@
 import { z } from 'zod';
-import { cleanText, createdTime, Instant, page, PageQuery } from './http';
+import { cleanText, createdTime, Instant, page, PageQuery, TenantId } from './http';
+import { JsonText, keptTextFault } from './json';
 import { Timestamp } from './times';
 import { Delivery } from './subscriptions';
 import { DeliveryStatus, EventTypeName } from './webhooks';
@@ -52,6 +53,23 @@ const jsonObjectOrNull = (description: string, example: object) =>
     .nullable()
     .meta({ type: ['object', 'null'], additionalProperties: true, description, example });
 
+/** A JSON object of any content that is handed on as it was written (`parseKeeping`). */
+const keptObject = (description: string, example: object) =>
+  z
+    .custom<JsonText>(
+      (json) =>
+        json instanceof JsonText &&
+        typeof json.value === 'object' &&
+        json.value !== null &&
+        !Array.isArray(json.value),
+      { error: 'must be a JSON object' },
+    )
+    .superRefine(({ text }, context) => {
+      const message = keptTextFault(text, JSON_MAX_DEPTH);
+      if (message !== undefined) context.addIssue({ code: 'custom', message });
+    })
+    .meta({ ...JSON_OBJECT, description, example });
+
 // ---------------------------------------------------------------------------------------------------- event types
 
 const DATA_EXAMPLE = { total: '10.50', currency: 'EUR' };
@@ -59,7 +77,7 @@ const DATA_EXAMPLE = { total: '10.50', currency: 'EUR' };
 const eventTypeFields = {
   description: cleanText(1_000),
   schema: jsonObjectOrNull(
-    'JSON Schema (2020-12) of the events’ data. References within the document only, no recursion. Null: any object',
+    'JSON Schema (2020-12) of the events’ data. References within the document only; recursion has to go into the data. Null: any object',
     { type: 'object', properties: { total: { type: 'string' } }, required: ['total'] },
   ),
   example: jsonObjectOrNull('Data of an example event; it must satisfy the schema', DATA_EXAMPLE),
@@ -191,7 +209,10 @@ export const PublishEventBody = z
     id: ClientEventId.optional(),
     type: EventTypeName,
     timestamp: Timestamp.optional().meta({ description: 'when it happened; now when left out' }),
-    data: jsonObject('What subscribers get as data; it must satisfy the type’s schema', DATA_EXAMPLE),
+    data: keptObject(
+      'What subscribers get as data, byte for byte as it is here; it must satisfy the type’s schema',
+      DATA_EXAMPLE,
+    ),
   })
   .meta({ id: 'PublishEvent', example: { type: 'invoice.paid', data: DATA_EXAMPLE } });
 export type PublishEvent = z.output<typeof PublishEventBody>;
@@ -227,7 +248,9 @@ export const PublishedBatch = z.object({ items: z.array(PublishedEvent) }).meta(
 const eventFields = {
   id: z.string(),
   clientId: z.string().nullable(),
-  source: z.enum(['remit', 'api']).meta({ description: 'api: published by the tenant' }),
+  source: z
+    .enum(['remit', 'api'])
+    .meta({ description: 'api: published by the tenant, over HTTP or on Kafka' }),
   type: z.string(),
   timestamp: Instant,
   createdAt: Instant,
@@ -238,7 +261,7 @@ export const EventPage = page(Event, 'EventPage');
 export const EventDetail = z
   .object({
     ...eventFields,
-    data: z.record(z.string(), z.unknown()),
+    data: z.record(z.string(), z.unknown()).meta({ description: 'byte for byte as it was published' }),
     deliveryCounts: z.record(DeliveryStatus, z.int()),
     deliveries: z
       .array(Delivery)
@@ -252,18 +275,42 @@ export const EventsQuery = PageQuery.extend({
   ...createdTime,
 });
 
-/** An event published through the API, on the topic `events`, keyed by its id. */
+/** An event that is stored and waits to be handed out, on the topic `events`, keyed by its id. */
 export const EventMessage = z
   .looseObject({
     id: z.string().regex(/^[\w-]{1,64}$/),
     tenantId: z.string().min(1).max(64),
     clientId: z.string().nullable(),
-    type: EventTypeName,
+    type: z.string().min(1).max(200),
     timestamp: Timestamp,
-    data: z.record(z.string(), z.unknown()),
+    data: keptObject('as it was published', DATA_EXAMPLE),
   })
   .meta({ id: 'EventMessage' });
 export type EventMessage = z.infer<typeof EventMessage>;
+
+/**
+ * An event that somebody else publishes by putting it on the topic `events`: what POST /api/v1/events takes, with the
+ * tenant. It has no `id`, which is remit's.
+ */
+export const PublishMessage = z
+  .strictObject({
+    tenantId: TenantId.meta({ description: 'whose event it is; the type must be one of this tenant' }),
+    clientId: ClientEventId.meta({
+      description:
+        'The publisher’s own id, unique within the tenant: what makes a repeated message harmless. The same as `id` of POST /api/v1/events',
+    }),
+    type: EventTypeName,
+    timestamp: Timestamp.optional().meta({ description: 'when it happened; when it was stored if left out' }),
+    data: keptObject(
+      'What subscribers get as data, byte for byte as it is here; it must satisfy the type’s schema',
+      DATA_EXAMPLE,
+    ),
+  })
+  .meta({
+    id: 'PublishMessage',
+    example: { tenantId: 'default', clientId: 'invoice-7', type: 'invoice.paid', data: DATA_EXAMPLE },
+  });
+export type PublishMessage = z.output<typeof PublishMessage>;
 
 // ---------------------------------------------------------------------------------------------------- audit
 

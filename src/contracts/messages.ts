@@ -116,17 +116,26 @@ export type OrderWebhook = z.infer<typeof OrderWebhook>;
 export const DisputeStatus = z.enum(['opened', 'under_review', 'won', 'lost', 'expired']);
 export type DisputeStatus = z.infer<typeof DisputeStatus>;
 
-/** Ids of disputes are also ids of workflows and parts of paths. */
-export const DisputeId = z
+/** A provider's own id of a dispute. */
+export const ProviderDisputeId = z
   .string()
   .regex(/^[A-Za-z0-9_-]{1,64}$/, { error: 'must be 1 to 64 of A-Z a-z 0-9 _ -' });
+
+/**
+ * A dispute's id in remit, also the id of its workflow and a part of paths: the provider's name, a dot and the provider's
+ * id, as two providers may number alike. Chargebacks of `/webhooks/payments/chargebacks` keep the id that they give.
+ */
+export const DisputeId = z.string().regex(/^([a-z][a-z0-9-]{0,31}\.)?[A-Za-z0-9_-]{1,64}$/);
+
+/** See DisputeId. */
+export const disputeIdOf = (provider: string, id: string): string => `${provider}.${id}`;
 
 /** A provider's chargeback of an order. */
 export const ChargebackWebhook = z
   .looseObject({
     provider_event_id: ProviderEventId,
     order_id: Uuid.meta({ format: 'uuid' }),
-    dispute_id: DisputeId.nullish().meta({
+    dispute_id: ProviderDisputeId.nullish().meta({
       description:
         'Without one, all chargebacks of the order that have none are one dispute, order-<order_id>',
     }),

@@ -30,7 +30,7 @@ export const CreateReplayBody = z
       subscriptionId: 'sub_0123456789abcdef',
       kind: 'missed',
       since: '2026-01-01T00:00:00Z',
-      eventTypes: ['payment.*'],
+      eventTypes: ['remit.payment.*'],
     },
   });
 

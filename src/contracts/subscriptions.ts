@@ -87,7 +87,7 @@ export const CreateSubscriptionBody = z
     id: 'CreateSubscription',
     example: {
       url: 'https://example.com/webhooks',
-      eventTypes: ['payment.*', 'order.finished'],
+      eventTypes: ['remit.payment.*', 'remit.order.finished'],
       description: 'Accounting',
       filter: [{ path: 'currency', op: 'eq', value: 'TRY' }],
       headers: { 'x-team': 'accounting' },
@@ -98,7 +98,7 @@ export const UpdateSubscriptionBody = z
   .partial()
   .meta({
     id: 'UpdateSubscription',
-    example: { eventTypes: ['payment.*'], rateLimitPerSecond: 20, ordered: true },
+    example: { eventTypes: ['remit.payment.*'], rateLimitPerSecond: 20, ordered: true },
   });
 
 const SubscriptionState = z.enum(['active', 'failing', 'paused', 'disabled']);

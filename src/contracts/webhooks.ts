@@ -1,6 +1,9 @@
 import { z } from 'zod';
 
-/** Event types that remit itself emits to subscribers; prisma/functions/events.sql has them too. */
+/**
+ * State changes that remit tells subscribers of, under its prefix (`WEBHOOK_EVENT_TYPES`), and other systems on
+ * `domain.events`, where there are no others and no prefix. prisma/functions/events.sql has them too.
+ */
 export const OWN_EVENT_TYPES = [
   'payment.succeeded',
   'payment.failed',
@@ -22,6 +25,14 @@ export const OWN_EVENT_TYPES = [
 ] as const;
 export type OwnEventType = (typeof OWN_EVENT_TYPES)[number];
 
+/** The first word of every type that remit itself emits to subscribers, and of nobody else's (ADR 0025). */
+export const RESERVED_EVENT_WORD = 'remit';
+
+/** What subscribers see of remit's own. */
+export const WEBHOOK_EVENT_TYPES: readonly string[] = OWN_EVENT_TYPES.map(
+  (type) => `${RESERVED_EVENT_WORD}.${type}`,
+);
+
 /** State changes that other systems learn of on `domain.events`, and that subscribers are not told of. */
 export const INTERNAL_EVENT_TYPES = ['order.credited', 'dispute.under_review'] as const;
 
@@ -35,36 +46,38 @@ export const WebhookBody = z
   .meta({ id: 'WebhookBody' });
 export type WebhookBody = z.infer<typeof WebhookBody>;
 
-/** A full event type (`payment.succeeded`) or a wildcard at a dot (`payment.*`, `*`). */
+const SEGMENT = '[A-Za-z0-9_-]+';
+
+/**
+ * A full event type, or one with wildcards: `*` stands for one segment, at the end for one or more (`invoice.*`,
+ * `tenant.*.created`), alone for every type.
+ */
 export const EventTypePattern = z
   .string()
   .max(128)
-  .regex(/^(\*|[a-z0-9_]+(\.[a-z0-9_]+)*(\.\*)?)$/, {
-    error: 'an event type such as payment.succeeded, payment.* or *',
+  .regex(new RegExp(`^(${SEGMENT}|\\*)(\\.(${SEGMENT}|\\*))*$`), {
+    error: 'an event type such as invoice.paid, or with * for a segment: invoice.*, a.*.c, *',
   })
   .meta({ example: 'invoice.*' });
 
-/** A full event type: lower case words of letters, digits and _, separated by dots. */
+/** A full event type: segments of A-Z a-z 0-9 _ - with dots between them. Case counts. */
 export const EventTypeName = z
   .string()
   .max(128)
-  .regex(/^[a-z0-9_]+(\.[a-z0-9_]+)*$/, { error: 'an event type such as invoice.paid' })
+  .regex(new RegExp(`^${SEGMENT}(\\.${SEGMENT})*$`), {
+    error: 'must be segments of A-Z a-z 0-9 _ - with dots between them, such as invoice.paid',
+  })
   .meta({ example: 'invoice.paid' });
 
 /** The type of a test event, which goes to one subscription alone. */
-export const TEST_EVENT_TYPE = 'webhook.test';
+export const TEST_EVENT_TYPE = `${RESERVED_EVENT_WORD}.webhook.test`;
 
 /**
- * First words of types that only remit emits: nobody else can make a subscriber believe in a payment. Whole words, so
- * that a type which remit adds later is nobody's yet.
+ * Whether a type is remit's own, or may become so: nobody else can make a subscriber believe in a payment. In any case of
+ * letters, as subscribers may compare without it.
  */
-export const RESERVED_EVENT_WORDS: ReadonlySet<string> = new Set(
-  [...OWN_EVENT_TYPES, TEST_EVENT_TYPE].map((type) => type.slice(0, type.indexOf('.'))),
-);
-
-/** Whether a type is remit's own, or may become so. */
 export function isReservedEventType(type: string): boolean {
-  return RESERVED_EVENT_WORDS.has(type.split('.', 1)[0] ?? '');
+  return type.split('.', 1)[0]?.toLowerCase() === RESERVED_EVENT_WORD;
 }
 
 const FilterScalar = z.union([

@@ -220,7 +220,7 @@ export interface HealthRules {
 
 /** What follows after an attempt beside its own delivery. */
 export interface Aftermath {
-  /** Deliveries of the event that the attempt gave rise to (`subscription.failing` and the like), not started yet. */
+  /** Deliveries of the event that the attempt gave rise to (`remit.subscription.failing` and the like), not started yet. */
   deliveries: DeliveryRow[];
   /** The ordered delivery that was waiting for this one to end. */
   next: DeliveryRow | null;

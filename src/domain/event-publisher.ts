@@ -1,10 +1,11 @@
 import { createHash, randomUUID } from 'node:crypto';
+import { LRUCache } from 'lru-cache';
 import type { Pool, PoolClient } from 'pg';
-import stringify from 'safe-stable-stringify';
 import { RemitError } from '../contracts/errors';
-import type { EventMessage, PublishEvent } from '../contracts/events';
+import type { PublishEvent } from '../contracts/events';
+import { JsonText, parseKeeping, saySame } from '../contracts/json';
 import { HEADERS } from '../contracts/messages';
-import { isReservedEventType, TEST_EVENT_TYPE, type WebhookBody } from '../contracts/webhooks';
+import { isReservedEventType, TEST_EVENT_TYPE } from '../contracts/webhooks';
 import { Coalescer } from '../platform/coalescer';
 import { metrics } from '../platform/metrics';
 import type { Database } from '../platform/postgres';
@@ -22,6 +23,35 @@ export interface Published {
   duplicate: boolean;
 }
 
+/** Why an event can't be published, whoever sends it. */
+export type EventFault =
+  'unknown_event_type' | 'reserved_event_type' | 'schema_mismatch' | 'message_too_large';
+interface Mistake {
+  fault: EventFault;
+  path: string;
+  message: string;
+}
+
+/** An event will never be right as it is. */
+export class EventRefused extends RemitError {
+  /** Of the first event that has one. */
+  readonly fault: EventFault;
+
+  constructor(mistakes: readonly [Mistake, ...Mistake[]]) {
+    super(
+      'unprocessable',
+      'The events can’t be published.',
+      mistakes.map(({ path, message }) => ({ path, message })),
+    );
+    this.fault = mistakes[0].fault;
+  }
+}
+
+/** @throws EventRefused when there is a mistake. */
+function requireNone([first, ...others]: readonly Mistake[]): void {
+  if (first) throw new EventRefused([first, ...others]);
+}
+
 /** Names a field of one of the events in an error. */
 type PathOf = (index: number, field: string) => string;
 
@@ -32,10 +62,18 @@ interface Candidate {
   id: string;
   clientId: string | null;
   type: string;
+  /** As subscribers get it. */
   body: string;
+  /** What the publisher said: of type and timestamp (none when it gave none), and of its data's bytes. */
   hash: string;
+  /** EventMessage of src/contracts/events.ts, as text. */
   message: string;
+  timestamp: string | null;
+  data: string;
   onlySubscriptionId: string | null;
+  /** The version of the type that it was checked by; null: of none, such as a test. */
+  typeId: string | null;
+  typeVersion: number | null;
   /** Where its client id was in the request, for an error. */
   idPath: string;
 }
@@ -43,6 +81,12 @@ interface Candidate {
 /** Rows that one statement writes or looks up, and statements at a time: what comes meanwhile shares the next one. */
 const BATCH_ROWS = 200;
 const STATEMENTS = 2;
+
+/** Event types that are remembered, and characters of their schemas. */
+const MAX_TYPES = 10_000;
+const MAX_TYPES_CHARACTERS = 16_000_000;
+/** A type that changes while events are checked by it is read anew; one that changes all the time is not chased for ever. */
+const TRIES = 3;
 
 const mayBeOneItems = (error: unknown) => !isDatabaseUnavailable(error);
 
@@ -54,6 +98,12 @@ type Publisher = Pick<Actor, 'tenantId' | 'correlationId'>;
  */
 export class EventPublisher {
   private readonly types: Coalescer<{ tenantId: string; name: string }, EventTypeRow | undefined>;
+  /** What was read last: nothing is written by a version that no longer holds. */
+  private readonly lastTypes = new LRUCache<string, EventTypeRow>({
+    max: MAX_TYPES,
+    maxSize: MAX_TYPES_CHARACTERS,
+    sizeCalculation: ({ schema }) => 200 + (schema === null ? 0 : JSON.stringify(schema).length),
+  });
   private readonly writes: Coalescer<Candidate, Written | undefined>;
 
   constructor(
@@ -71,8 +121,8 @@ export class EventPublisher {
    * Publishes all of the events or none. Idempotent by client id within the tenant: the same id with the same content is
    * answered as a duplicate and writes nothing. Events without an id are new each time, unless they come under the
    * operation id of an earlier call.
-   * @throws RemitError unprocessable when a type is unknown, remit's own, the data does not satisfy its schema, or an event
-   *   is larger than the message that carries it may be; schema_too_complex when its data can't be checked in time;
+   * @throws EventRefused (unprocessable) when a type is unknown, remit's own, the data does not satisfy its schema, or an
+   *   event is larger than the message that carries it may be; RemitError schema_too_complex when its data can't be checked in time;
    *   conflict when a client id was used with other content.
    */
   async publish(
@@ -83,13 +133,12 @@ export class EventPublisher {
       pathOf = (_index, field) => field,
     }: { operationId?: string; pathOf?: PathOf } = {},
   ): Promise<Published[]> {
-    await this.requireValid(tenantId, events, pathOf);
     const candidates = events.map((event, index) =>
       candidateOf({ tenantId, correlationId }, eventId(operationId, index), event, pathOf(index, 'id')),
     );
     requireFitting(candidates, { correlationId, maxBytes: this.maxMessageBytes, pathOf });
     const firsts = firstOfEachId(candidates);
-    const written = await this.write([...new Set(firsts.values())]);
+    const written = await this.writeValid(tenantId, events, candidates, firsts, pathOf);
     const answers = candidates.map((candidate) => {
       const first = firsts.get(candidate)!;
       const { id, isNew } = written.get(first)!;
@@ -121,11 +170,35 @@ export class EventPublisher {
     if (!subscription) throw new RemitError('not_found', 'There is no such subscription.');
     if (subscription.state !== 'active' && subscription.state !== 'failing')
       throw new RemitError('conflict', `The subscription is ${subscription.state} and gets nothing.`);
-    const event = { type: TEST_EVENT_TYPE, data: { subscriptionId, message: 'A test event of remit.' } };
+    const data = JsonText.of({ subscriptionId, message: 'A test event of remit.' });
+    const event = { type: TEST_EVENT_TYPE, data };
     const candidate = candidateOf({ tenantId, correlationId }, eventId(operationId, 0), event, 'id');
     await this.write([{ ...candidate, onlySubscriptionId: subscriptionId }]);
     metrics.eventsPublished.inc({ outcome: 'accepted' });
     return { id: candidate.id, clientId: null, type: TEST_EVENT_TYPE, duplicate: false };
+  }
+
+  /** Writes the first of each id, checked by the types as they are in the moment of writing. */
+  private async writeValid(
+    tenantId: string,
+    events: readonly PublishEvent[],
+    candidates: readonly Candidate[],
+    firsts: ReadonlyMap<Candidate, Candidate>,
+    pathOf: PathOf,
+  ): Promise<Map<Candidate, Written>> {
+    for (let tries = 1; ; tries += 1) {
+      const types = await this.requireValid(tenantId, events, pathOf, tries > 1);
+      for (const candidate of candidates) {
+        const { id, version } = types.get(candidate.type)!;
+        candidate.typeId = id;
+        candidate.typeVersion = version;
+      }
+      try {
+        return await this.write([...new Set(firsts.values())]);
+      } catch (error) {
+        if (!(error instanceof NotWrittenError) || tries === TRIES) throw error;
+      }
+    }
   }
 
   /** Several events of one request are a transaction of their own: all or none. */
@@ -146,16 +219,28 @@ export class EventPublisher {
     tenantId: string,
     events: readonly PublishEvent[],
     pathOf: PathOf,
-  ): Promise<void> {
-    const names = [...new Set(events.map(({ type }) => type))];
-    const types = await Promise.all(names.map((name) => this.types.add({ tenantId, name })));
-    const byName = new Map(types.flatMap((type) => (type ? [[type.name, type] as const] : [])));
+    anew: boolean,
+  ): Promise<Map<string, EventTypeRow>> {
+    const byName = new Map<string, EventTypeRow>();
+    let remembered = false;
+    await Promise.all(
+      [...new Set(events.map(({ type }) => type))].map(async (name) => {
+        const key = `${tenantId} ${name}`;
+        const last = anew ? undefined : this.lastTypes.get(key);
+        remembered ||= last !== undefined;
+        const type = last ?? (await this.types.add({ tenantId, name }));
+        if (!type) return void this.lastTypes.delete(key);
+        if (!last) this.lastTypes.set(key, type);
+        byName.set(name, type);
+      }),
+    );
     const toCheck: { index: number; event: TypedEvent }[] = [];
-    const errors = events.flatMap(({ type, data }, index) => {
+    const errors = events.flatMap(({ type, data }, index): Mistake[] => {
       const path = pathOf(index, 'type');
-      if (isReservedEventType(type)) return [{ path, message: 'is emitted by remit alone' }];
+      if (isReservedEventType(type))
+        return [{ fault: 'reserved_event_type', path, message: 'is emitted by remit alone' }];
       const known = byName.get(type);
-      if (!known) return [{ path, message: 'there is no such event type' }];
+      if (!known) return [{ fault: 'unknown_event_type', path, message: 'there is no such event type' }];
       if (known.schema !== null)
         toCheck.push({
           index,
@@ -170,8 +255,15 @@ export class EventPublisher {
     );
     for (const [n, { index }] of toCheck.entries())
       for (const { path, message } of checked[n]!)
-        errors.push({ path: pathOf(index, path === '' ? 'data' : `data.${path}`), message });
-    if (errors.length > 0) throw new RemitError('unprocessable', 'The events can’t be published.', errors);
+        errors.push({
+          fault: 'schema_mismatch',
+          path: pathOf(index, path === '' ? 'data' : `data.${path}`),
+          message,
+        });
+    // What was remembered may no longer hold: nobody is refused by it.
+    if (errors.length > 0 && remembered) return this.requireValid(tenantId, events, pathOf, true);
+    requireNone(errors);
+    return byName;
   }
 }
 
@@ -200,21 +292,23 @@ async function lookUpTypes(
 
 /**
  * What the bridge would only dead-letter is not accepted: its key, value and headers are counted as there. A body within
- * its limit may still be too large, as numbers such as 1e20 are written out.
+ * its limit may still be too large, as the message has more around it.
  */
 function requireFitting(
   candidates: readonly Candidate[],
   { correlationId, maxBytes, pathOf }: { correlationId: string; maxBytes: number; pathOf: PathOf },
 ): void {
   const headers = HEADERS.correlationId + correlationId;
-  const errors = candidates
+  const tooLarge = candidates
     .map(({ id, message }, index) => ({ index, bytes: Buffer.byteLength(id + message + headers) }))
-    .filter(({ bytes }) => bytes > maxBytes)
-    .map(({ index, bytes }) => ({
+    .filter(({ bytes }) => bytes > maxBytes);
+  requireNone(
+    tooLarge.map(({ index, bytes }) => ({
+      fault: 'message_too_large',
       path: pathOf(index, 'data'),
       message: `makes a message of ${bytes} bytes, more than ${maxBytes}`,
-    }));
-  if (errors.length > 0) throw new RemitError('unprocessable', 'The events can’t be published.', errors);
+    })),
+  );
 }
 
 /** The id of the nth event of an operation: the same when the operation is repeated. */
@@ -230,25 +324,29 @@ function candidateOf(
   idPath: string,
 ): Candidate {
   const clientId = givenId ?? null;
-  const at = timestamp === undefined ? new Date() : new Date(timestamp);
-  const body: WebhookBody = { type, timestamp: at.toISOString(), data };
-  const message: EventMessage = { id, tenantId, clientId, ...body };
+  const at = new Date(timestamp ?? Date.now()).toISOString();
+  const given = timestamp === undefined ? null : at;
+  // The data stays the publisher's text; the rest is ours.
+  const rest = `"type":${JSON.stringify(type)},"timestamp":"${at}","data":${data.text}}`;
   return {
     tenantId,
     correlationId,
     id,
     clientId,
     type,
-    body: JSON.stringify(body),
-    // What the publisher said: a timestamp that was made here is none of it.
-    hash: createHash('sha256')
-      .update(stringify({ type, data, timestamp: timestamp === undefined ? null : at.toISOString() }) ?? '')
-      .digest('hex'),
-    message: JSON.stringify(message),
+    body: `{${rest}`,
+    hash: `${sha256(JSON.stringify([type, given]))}.${sha256(data.text)}`,
+    message: `${JSON.stringify({ id, tenantId, clientId }).slice(0, -1)},${rest}`,
+    timestamp: given,
+    data: data.text,
     onlySubscriptionId: null,
+    typeId: null,
+    typeVersion: null,
     idPath,
   };
 }
+
+const sha256 = (text: string): string => createHash('sha256').update(text).digest('hex');
 
 const clash = ({ idPath }: Candidate) =>
   new RemitError('conflict', 'The id was used for an event with other content.', [
@@ -262,7 +360,7 @@ function firstOfEachId(candidates: readonly Candidate[]): Map<Candidate, Candida
     candidates.map((candidate) => {
       if (candidate.clientId === null) return [candidate, candidate];
       const first = byClientId.get(candidate.clientId) ?? candidate;
-      if (first.hash !== candidate.hash) throw clash(candidate);
+      if (!isRepetition(candidate, first)) throw clash(candidate);
       byClientId.set(candidate.clientId, first);
       return [candidate, first];
     }),
@@ -274,12 +372,37 @@ interface Written {
   id: string;
   isNew: boolean;
   hash: string;
+  body: string;
 }
 
-/** @throws RemitError conflict when its client id was used with other content. */
+/**
+ * Whether a candidate says what was said before: byte for byte, or at least the same type, timestamp and exact values, as of
+ * a client that writes its JSON anew each time.
+ */
+function isRepetition(
+  { hash, type, timestamp, data }: Candidate,
+  earlier: Pick<Written, 'hash' | 'body'>,
+): boolean {
+  if (hash === earlier.hash) return true;
+  const [head, ofData] = earlier.hash.split('.');
+  if (ofData !== undefined && head !== hash.split('.')[0]) return false;
+  const body = parseKeeping(earlier.body, ['data']) as { type: string; timestamp: string; data: JsonText };
+  // Of events of the former version it is not known whether they came with a timestamp.
+  if (body.type !== type || (timestamp !== null && body.timestamp !== timestamp)) return false;
+  return saySame(body.data.text, data);
+}
+
+/** The type was changed since the event was checked by it, or an event of the same id has just been deleted. */
+class NotWrittenError extends RemitError {
+  constructor() {
+    super('unavailable', 'The event or its type is just being changed; try again.');
+  }
+}
+
+/** @throws RemitError conflict when its client id was used with other content; NotWrittenError. */
 function accepted(candidate: Candidate, written: Written | undefined): Written {
-  if (!written) throw new RemitError('unavailable', 'The event is just being deleted; try again.');
-  if (written.hash !== candidate.hash) throw clash(candidate);
+  if (!written) throw new NotWrittenError();
+  if (!isRepetition(candidate, written)) throw clash(candidate);
   return written;
 }
 
@@ -293,6 +416,8 @@ const COLUMNS = [
   'hash',
   'message',
   'onlySubscriptionId',
+  'typeId',
+  'typeVersion',
 ] as const;
 
 /** In the order of tenants and client ids, so that two publications of the same ids wait for each other in one order. */
@@ -304,14 +429,18 @@ async function writeEvents(
     name: 'publish_events',
     text: `WITH given AS MATERIALIZED (
              SELECT * FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[],
-                                  $8::text[], $9::text[])
+                                  $8::text[], $9::text[], $10::uuid[], $11::integer[])
                WITH ORDINALITY AS g (tenant_id, correlation_id, id, client_id, type, body, hash, message,
-                                     only_subscription_id, n)),
+                                     only_subscription_id, type_id, type_version, n)),
+           held AS MATERIALIZED (
+             SELECT t.id, t.version FROM event_types t WHERE t.id = ANY($10::uuid[])),
            inserted AS (
              INSERT INTO webhook_events (id, tenant_id, type, body, correlation_id, source, client_id, payload_hash,
                                          only_subscription_id, fanned_out_at)
              SELECT id, tenant_id, type, body, correlation_id, 'api', client_id, hash, only_subscription_id, NULL
-               FROM given ORDER BY tenant_id, client_id, n
+               FROM given
+              WHERE type_id IS NULL OR (type_id, type_version) IN (SELECT h.id, h.version FROM held h)
+              ORDER BY tenant_id, client_id, n
              ON CONFLICT DO NOTHING
              RETURNING id),
            announced AS (
@@ -324,33 +453,27 @@ async function writeEvents(
   const isNew = new Set(inserted.map(({ id }) => id));
   const known = candidates.filter(({ id }) => !isNew.has(id));
   const earlier = known.length === 0 ? [] : await findEarlier(client, known);
-  return candidates.map(({ tenantId, id, clientId, hash }) => {
-    if (isNew.has(id)) return { id, hash, isNew: true };
+  return candidates.map(({ tenantId, id, clientId, hash, body }) => {
+    if (isNew.has(id)) return { id, hash, body, isNew: true };
     const found = earlier.find(
       (row) => row.tenantId === tenantId && (clientId === null ? row.id === id : row.clientId === clientId),
     );
-    return found && { id: found.id, hash: found.hash, isNew: false };
+    return found && { id: found.id, hash: found.hash, body: found.body, isNew: false };
   });
 }
 
+type EarlierRow = Pick<Candidate, 'tenantId' | 'id' | 'clientId' | 'hash' | 'body'>;
+
 /** A statement of its own: what another transaction has just committed is not in the snapshot of the one before. */
-async function findEarlier(
-  client: Pick<Pool, 'query'>,
-  known: readonly Candidate[],
-): Promise<{ tenantId: string; id: string; clientId: string | null; hash: string }[]> {
-  const { rows } = await client.query<{
-    tenantId: string;
-    id: string;
-    clientId: string | null;
-    hash: string;
-  }>({
+async function findEarlier(client: Pick<Pool, 'query'>, known: readonly Candidate[]): Promise<EarlierRow[]> {
+  const { rows } = await client.query<EarlierRow>({
     name: 'find_earlier_events',
-    text: `SELECT e.tenant_id AS "tenantId", e.id, e.client_id AS "clientId", e.payload_hash AS hash
+    text: `SELECT e.tenant_id AS "tenantId", e.id, e.client_id AS "clientId", e.payload_hash AS hash, e.body
              FROM webhook_events e
              JOIN unnest($1::text[], $2::text[]) AS k (tenant_id, client_id)
                ON e.tenant_id = k.tenant_id AND e.client_id = k.client_id
            UNION
-           SELECT e.tenant_id, e.id, e.client_id, e.payload_hash FROM webhook_events e
+           SELECT e.tenant_id, e.id, e.client_id, e.payload_hash, e.body FROM webhook_events e
             WHERE e.id = ANY($3)`,
     values: [
       known.map(({ tenantId }) => tenantId),

@@ -1,7 +1,9 @@
 import path from 'node:path';
 import { RemitError } from '../contracts/errors';
+import type { JsonText } from '../contracts/json';
 import { CrowdedError, FairPool, OverrunError } from '../platform/fair-pool';
 import type { FieldError, JsonSchema } from './schema-check';
+import { InlineChecks } from './schema-inline';
 import type { DataAnswer, DataTask, SchemaAnswer, SchemaTask } from './schema-worker';
 
 export type { JsonSchema } from './schema-check';
@@ -19,14 +21,19 @@ const ADVICE =
   'Use fewer branches (anyOf, oneOf, $ref), less uniqueItems, contains and patterns, or smaller data';
 
 /** An event of one of the tenant's types; `key` names the type with its version: another version is another schema. */
-export type TypedEvent = DataTask['events'][number];
+export interface TypedEvent {
+  key: string;
+  schema: JsonSchema;
+  data: JsonText;
+}
 
 /**
- * Checks tenants' schemas, and data against them, in worker threads with a deadline: nothing that a tenant stores or
- * publishes can stop the event loop or take the threads from other tenants. One for each API process.
+ * Checks tenants' schemas, and data against them, in worker threads with a deadline (but for what
+ * schema-inline.ts knows to be cheap): nothing that a tenant stores or publishes can stop the event loop or take the threads from other tenants. One for each API process.
  */
 export class EventSchemas {
   private readonly pool: FairPool;
+  private readonly inline = new InlineChecks();
 
   /** @param cacheEntries EVENT_SCHEMA_CACHE_ENTRIES. */
   constructor(cacheEntries: number) {
@@ -55,22 +62,27 @@ export class EventSchemas {
     events: readonly TypedEvent[],
     pathOf: (index: number) => string,
   ): Promise<FieldError[][]> {
-    const answers: FieldError[][] = [];
-    for (let first = 0; first < events.length; first += CHUNK_EVENTS) {
-      const task: DataTask = { kind: 'data', events: events.slice(first, first + CHUNK_EVENTS) };
+    const answers = events.map(({ key, schema, data }) => this.inline.check(key, schema, data));
+    const others = [...events.entries()].filter(([index]) => answers[index] === undefined);
+    for (let first = 0; first < others.length; first += CHUNK_EVENTS) {
+      const chunk = others.slice(first, first + CHUNK_EVENTS);
+      const task: DataTask = {
+        kind: 'data',
+        events: chunk.map(([, { key, schema, data }]) => ({ key, schema, data: data.text })),
+      };
       const refuse = (index: number, how: string) =>
         tooComplex([
-          { path: pathOf(first + index), message: `can’t be checked by its schema ${how}. ${ADVICE}` },
+          { path: pathOf(chunk[index]![0]), message: `can’t be checked by its schema ${how}. ${ADVICE}` },
         ]);
       const answer = (await this.run(tenantId, task, ({ limit, progress }) =>
         refuse(progress, within(limit)),
       )) as DataAnswer;
-      for (const [index, each] of answer.entries()) {
-        if (each === 'tooComplex') throw refuse(index, 'within the stack of a thread');
-        answers.push(each);
+      for (const [n, each] of answer.entries()) {
+        if (each === 'tooComplex') throw refuse(n, 'within the stack of a thread');
+        answers[chunk[n]![0]] = each;
       }
     }
-    return answers;
+    return answers.map((each) => each ?? []);
   }
 
   /** Ends the threads. */

@@ -1,12 +1,11 @@
 import { RemitError } from '../contracts/errors';
-import { isReservedEventType } from '../contracts/webhooks';
+import { isReservedEventType, RESERVED_EVENT_WORD } from '../contracts/webhooks';
 import { Prisma, type EventType } from '../generated/prisma/client';
 import type { Database } from '../platform/postgres';
-import { recordChange, type Actor } from './audit';
+import type { Actor } from './audit';
 import type { EventSchemas, JsonSchema } from './event-schemas';
-import { afterCursor, NEWEST_FIRST, toPage, type Page } from './pages';
-import { createWithinQuota, requireRoom } from './quota';
-import { requireOneRow, requireVersion, type ExpectedVersions } from './versions';
+import { versionedResource } from './versioned-resource';
+import type { ExpectedVersions } from './versions';
 
 /** A type of events that a tenant publishes. */
 export interface EventTypeView {
@@ -31,7 +30,6 @@ export interface EventTypeFields {
   example: JsonSchema | null;
 }
 
-const cause = (name: string) => `event_type:${name}`;
 const json = (value: JsonSchema | null) =>
   value === null ? Prisma.DbNull : (value as Prisma.InputJsonObject);
 const stored = ({ description, schema, example }: EventTypeFields) => ({
@@ -39,7 +37,28 @@ const stored = ({ description, schema, example }: EventTypeFields) => ({
   schema: json(schema),
   example: json(example),
 });
-const notFound = () => new RemitError('not_found', 'There is no such event type.');
+
+const resource = versionedResource<EventType, EventTypeView, EventTypeFields>({
+  kind: 'event_type',
+  plural: 'event types',
+  view,
+  fieldsOf: ({ description, schema, example }) => ({ description, schema, example }),
+  notFound: () => new RemitError('not_found', 'There is no such event type.'),
+  taken: (name) => new RemitError('conflict', `There is an event type ${name} already.`),
+  table: {
+    count: (tx, tenantId) => tx.eventType.count({ where: { tenantId } }),
+    find: (tx, tenantId, name) => tx.eventType.findUnique({ where: { tenantId_name: { tenantId, name } } }),
+    page: (tx, where, newestFirst) => tx.eventType.findMany({ where, ...newestFirst }),
+    create: (tx, tenantId, name, fields) =>
+      tx.eventType.create({ data: { tenantId, name, ...stored(fields) } }),
+    update: (tx, { key: name, ...row }, fields) =>
+      tx.eventType.updateMany({
+        where: { ...row, name },
+        data: { ...stored(fields), version: { increment: 1 }, updatedAt: new Date() },
+      }),
+    remove: (tx, { key: name, ...row }) => tx.eventType.deleteMany({ where: { ...row, name } }),
+  },
+});
 
 /** @throws RemitError invalid_request that names schema or example, schema_too_complex. */
 async function requireSound(
@@ -63,7 +82,7 @@ async function requireSound(
  * @throws RemitError conflict when the tenant has it; unprocessable when the name is kept for remit or the tenant has as
  *   many types as it may; invalid_request when schema or example are none; schema_too_complex.
  */
-export async function createEventType(
+async function createEventType(
   db: Pick<Database, 'prisma'>,
   schemas: EventSchemas,
   actor: Actor,
@@ -72,103 +91,30 @@ export async function createEventType(
 ): Promise<EventTypeView> {
   if (isReservedEventType(name))
     throw new RemitError('unprocessable', 'Types that begin like this are remit’s own.', [
-      { path: 'name', message: `${name.split('.', 1)[0]}.* is kept for events of remit itself` },
+      { path: 'name', message: `${RESERVED_EVENT_WORD}.* is kept for events of remit itself` },
     ]);
-  const { tenantId } = actor;
-  await requireSound(schemas, tenantId, fields);
-  try {
-    return await createWithinQuota(db, 'event types', tenantId, async (tx) => {
-      requireRoom('event types', await tx.eventType.count({ where: { tenantId } }), maxPerTenant);
-      const created = await tx.eventType.create({ data: { tenantId, name, ...stored(fields) } });
-      await recordChange(tx, actor, { action: 'event_type.created', cause: cause(name), after: fields });
-      return view(created);
-    });
-  } catch (error) {
-    if (error instanceof Prisma.PrismaClientKnownRequestError && error.code === 'P2002')
-      throw new RemitError('conflict', `There is an event type ${name} already.`);
-    throw error;
-  }
-}
-
-/** @throws RemitError not_found, also for another tenant's. */
-export async function getEventType(
-  db: Pick<Database, 'prisma'>,
-  { tenantId, name }: { tenantId: string; name: string },
-): Promise<EventTypeView> {
-  const found = await db.prisma.eventType.findUnique({ where: { tenantId_name: { tenantId, name } } });
-  if (!found) throw notFound();
-  return view(found);
-}
-
-/** A tenant's event types, newest first. @throws RemitError invalid_request on a malformed cursor. */
-export async function listEventTypes(
-  db: Pick<Database, 'prisma'>,
-  { tenantId, limit, cursor }: { tenantId: string; limit: number; cursor?: string | undefined },
-): Promise<Page<EventTypeView>> {
-  const rows = await db.prisma.eventType.findMany({
-    where: { tenantId, ...afterCursor(cursor) },
-    orderBy: NEWEST_FIRST,
-    take: limit + 1,
-  });
-  return toPage(rows, limit, view);
+  await requireSound(schemas, actor.tenantId, fields);
+  return resource.create(db, actor, name, fields, maxPerTenant);
 }
 
 /**
  * Changes the given fields. Events that were published before are not checked again.
  * @throws RemitError not_found, precondition_failed, invalid_request when schema or example are none, schema_too_complex.
  */
-export async function updateEventType(
+function updateEventType(
   db: Pick<Database, 'prisma'>,
   schemas: EventSchemas,
   actor: Actor,
-  {
-    name,
-    expected,
-    changes,
-  }: { name: string; expected: ExpectedVersions; changes: Partial<EventTypeFields> },
+  change: { key: string; expected: ExpectedVersions; changes: Partial<EventTypeFields> },
 ): Promise<EventTypeView> {
-  const { tenantId } = actor;
-  const before = await getEventType(db, { tenantId, name });
-  requireVersion(expected, before.version);
-  const { description, schema, example, version } = before;
-  const old: EventTypeFields = { description, schema, example };
-  const next: EventTypeFields = { ...old, ...changes };
-  await requireSound(schemas, tenantId, next);
-  return db.prisma.$transaction(async (tx) => {
-    const { count } = await tx.eventType.updateMany({
-      where: { tenantId, name, version },
-      data: { ...stored(next), version: { increment: 1 }, updatedAt: new Date() },
-    });
-    requireOneRow(count);
-    await recordChange(tx, actor, {
-      action: 'event_type.updated',
-      cause: cause(name),
-      before: old,
-      after: next,
-    });
-    return view(await tx.eventType.findUniqueOrThrow({ where: { tenantId_name: { tenantId, name } } }));
-  });
+  return resource.update(db, actor, change, (next) => requireSound(schemas, actor.tenantId, next));
 }
 
-/**
- * Deletes an event type: nothing of it can be published any more. Events, their deliveries and the type's config stay.
- * @throws RemitError not_found, precondition_failed.
- */
-export async function deleteEventType(
-  db: Pick<Database, 'prisma'>,
-  actor: Actor,
-  { name, expected }: { name: string; expected: ExpectedVersions },
-): Promise<void> {
-  const { tenantId } = actor;
-  const { version, description, schema, example } = await getEventType(db, { tenantId, name });
-  requireVersion(expected, version);
-  await db.prisma.$transaction(async (tx) => {
-    const { count } = await tx.eventType.deleteMany({ where: { tenantId, name, version } });
-    requireOneRow(count);
-    await recordChange(tx, actor, {
-      action: 'event_type.deleted',
-      cause: cause(name),
-      before: { description, schema, example },
-    });
-  });
-}
+/** Of a deleted type nothing can be published any more; its events, their deliveries and its config stay. */
+export const eventTypes = {
+  get: resource.get,
+  list: resource.list,
+  remove: resource.remove,
+  create: createEventType,
+  update: updateEventType,
+} as const;

@@ -1,5 +1,6 @@
 import { z } from 'zod';
 import { RemitError } from '../contracts/errors';
+import { parseKeeping, type JsonText } from '../contracts/json';
 import { DeliveryStatus, type WebhookBody } from '../contracts/webhooks';
 import type { WebhookEvent } from '../generated/prisma/client';
 import type { Database } from '../platform/postgres';
@@ -115,7 +116,8 @@ export async function listEvents(
 }
 
 export interface EventDetailView extends EventView {
-  data: Record<string, unknown>;
+  /** JSON text, as it was published. */
+  data: string;
   deliveryCounts: Record<DeliveryStatus, number>;
   /** The newest, at most as many as asked for. */
   deliveries: DeliveryView[];
@@ -148,6 +150,6 @@ export async function getEvent(
     number
   >;
   for (const { status, _count } of groups) deliveryCounts[status as DeliveryStatus] = _count._all;
-  const { data } = JSON.parse(event.body) as WebhookBody;
-  return { ...view(event), data, deliveryCounts, deliveries: page.items };
+  const { data } = parseKeeping(event.body, ['data']) as { data: JsonText };
+  return { ...view(event), data: data.text, deliveryCounts, deliveries: page.items };
 }

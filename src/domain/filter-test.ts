@@ -27,9 +27,9 @@ export async function testFilter(
   ]);
   if (found.rowCount === 0) return undefined;
   const { rows } = await pool.query<FilterTestRow>(
-    `SELECT e.id, e.type, e.created_at AS "createdAt", filter_matches($3, e.body::jsonb->'data') AS matches
+    `SELECT e.id, e.type, e.created_at AS "createdAt", filter_matches($3, event_data(e.body)) AS matches
        FROM (SELECT * FROM webhook_events WHERE tenant_id = $1 ORDER BY created_at DESC, id DESC LIMIT $5) AS e
-       JOIN subscriptions s ON s.id = $2 AND s.event_types && event_type_patterns(e.type)
+       JOIN subscriptions s ON s.id = $2 AND event_type_wanted(s.event_types, e.type)
       WHERE e.only_subscription_id IS NULL
       ORDER BY e.created_at DESC, e.id DESC LIMIT $4`,
     [tenantId, subscriptionId, JSON.stringify(filter), limit, LOOK_AT_EVENTS],

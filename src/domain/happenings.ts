@@ -34,6 +34,8 @@ type Row = Omit<Subject, 'amountMinor'> & {
   attempt?: number;
 };
 
+/** What the types of remit's own events begin with. */
+const OWN_PREFIX = 'remit.';
 /** Of what a remit event tells, by the first word of its type. */
 const OWN_KINDS: readonly string[] = ['payment', 'payout', 'order', 'dispute'];
 
@@ -63,7 +65,8 @@ export async function happenings(
 
 function happenedOf({ type, happenedAt, attempt, ...row }: Row): Happened {
   const subject: Subject = { ...row, amountMinor: row.amountMinor === null ? null : BigInt(row.amountMinor) };
-  const word = type.split('.', 1)[0] ?? '';
+  const own = type.startsWith(OWN_PREFIX) ? type.slice(OWN_PREFIX.length) : '';
+  const word = own.split('.', 1)[0] ?? '';
   const kind = (
     attempt !== undefined
       ? 'attempt'

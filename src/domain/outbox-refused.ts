@@ -2,6 +2,8 @@ import type { OutboxRefused } from '../generated/prisma/client';
 import type { Database } from '../platform/postgres';
 import { decodeCursor, toPage, type Page } from './pages';
 
+export type RefusedRow = OutboxRefused;
+
 /** Messages that Kafka will never take as they are, newest first. @throws RemitError invalid_request on a malformed cursor. */
 export async function listRefused(
   { prisma }: Pick<Database, 'prisma'>,

@@ -74,7 +74,7 @@ const dialect = newAjv();
 
 /**
  * What is wrong with a JSON Schema that a tenant wants to store; undefined when it is fine. Refused beside what is no
- * schema: references out of the document, recursion, and what would take long to check.
+ * schema: references out of the document, recursion that goes nowhere, and what would take long to check.
  */
 export function schemaFault(schema: JsonSchema): string | undefined {
   const dialect = schema['$schema'];
@@ -125,7 +125,15 @@ function countPatterns(node: unknown): number {
   return Object.values(node).reduce((sum: number, each) => sum + countPatterns(each), own);
 }
 
-/** Counts the parts of a schema as if every reference were written out, which refuses recursion on the way. */
+/** Keywords whose subschemas judge the same value as the schema that has them. */
+const IN_PLACE_LISTS = ['allOf', 'anyOf', 'oneOf'];
+const IN_PLACE = ['not', 'if', 'then', 'else'];
+
+/**
+ * Counts the parts of a schema as if every reference were written out, one that leads back to where it stands once. A
+ * schema that refers to itself is followed as deep as the data goes, which is bounded; one that comes back to itself for
+ * the same value would be followed for ever, and is refused.
+ */
 class PartCounter {
   private readonly counted = new Map<unknown, number>();
   private readonly open = new Set<unknown>();
@@ -136,11 +144,34 @@ class PartCounter {
     this.partsOf(this.root);
   }
 
+  /** Schemas of which it is known that they end, or is being found out, for one value. */
+  private readonly ends = new Map<unknown, boolean>();
+
+  private requireEnd(node: unknown): void {
+    if (typeof node !== 'object' || node === null) return;
+    const known = this.ends.get(node);
+    if (known === false)
+      throw new Error('a schema that refers to itself without going into the data is not supported');
+    if (known) return;
+    this.ends.set(node, false);
+    const schema = node as JsonSchema;
+    if (typeof schema['$ref'] === 'string') this.requireEnd(this.resolve(schema['$ref']));
+    for (const keyword of IN_PLACE) this.requireEnd(schema[keyword]);
+    for (const keyword of IN_PLACE_LISTS)
+      if (Array.isArray(schema[keyword])) schema[keyword].forEach((each) => this.requireEnd(each));
+    const { dependentSchemas, dependencies } = schema;
+    for (const given of [dependentSchemas, dependencies])
+      if (typeof given === 'object' && given !== null)
+        for (const each of Object.values(given)) this.requireEnd(each);
+    this.ends.set(node, true);
+  }
+
   private partsOf(node: unknown): number {
     if (typeof node !== 'object' || node === null) return 0;
     const known = this.counted.get(node);
     if (known !== undefined) return known;
-    if (this.open.has(node)) throw new Error('a schema that refers to itself is not supported');
+    if (this.open.has(node)) return 0;
+    this.requireEnd(node);
     this.open.add(node);
     let parts = 1;
     for (const each of Object.values(node)) parts += this.partsOf(each);
@@ -172,7 +203,8 @@ class PartCounter {
  * keywords) is made in a fraction of a millisecond; the schema was checked against the dialect before.
  */
 export function compileAlone(schema: JsonSchema): ValidateFunction {
-  return newAjv({ meta: false, validateSchema: false }).compile(schema);
+  // Without a name of its own, ajv does not find `#` in a schema that it is not to remember.
+  return newAjv({ meta: false, validateSchema: false }).compile({ $id: 'remit:schema', ...schema });
 }
 
 /** @throws Error when it is no JSON Schema. */

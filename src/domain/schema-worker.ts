@@ -13,10 +13,10 @@ export interface SchemaTask {
   example: JsonSchema | null;
 }
 
-/** Data of events, each with the schema of its type; `key` names the type with its version. */
+/** Data of events as JSON text, each with the schema of its type; `key` names the type with its version. */
 export interface DataTask {
   kind: 'data';
-  events: { key: string; schema: JsonSchema; data: unknown }[];
+  events: { key: string; schema: JsonSchema; data: string }[];
 }
 
 export interface SchemaAnswer {
@@ -63,7 +63,7 @@ function checkEvent({ key, schema, data }: DataTask['events'][number]): DataAnsw
       validate = compileAlone(schema);
       compiled.set(key, validate, { size: JSON.stringify(schema).length });
     }
-    return checkData(validate, data);
+    return checkData(validate, JSON.parse(data));
   } catch (error) {
     if (error instanceof RangeError) return 'tooComplex';
     return [

@@ -129,13 +129,15 @@ export async function readAudit(
   return refused;
 }
 
+const textOf = (value: unknown): string => (typeof value === 'string' ? value : '?');
+
 function auditText(row: AuditRow): string {
   const { actor, action: done, details, currency } = row;
   if (REFUSED_ACTIONS.has(done)) {
     const { status, amountMinor, currency: said, providerEventId } = details ?? {};
     const amount =
       typeof amountMinor === 'string' && typeof said === 'string' ? ` of ${amountOf(amountMinor, said)}` : '';
-    return `${actor}’s event ${String(providerEventId ?? '')} (${String(status ?? '?')}${amount}) was not applied: ${done}`;
+    return `${actor}’s event ${textOf(providerEventId)} (${textOf(status)}${amount}) was not applied: ${done}`;
   }
   if (currency === null || row.before === null || row.after === null) return `${actor}: ${done}`;
   const changes = [

@@ -99,7 +99,7 @@ async function readPayment(reading: Reading, subject: Subject): Promise<string> 
   const refused = await readAudit(reading, causes, ref);
   await readEvents(reading, [
     ...said.flatMap(({ eventId }) => (eventId === null ? [] : [eventId])),
-    ...(await eventAt(reading, row.settledAt, `${kind}.failed`, id)),
+    ...(await eventAt(reading, row.settledAt, `remit.${kind}.failed`, id)),
   ]);
   if (userId !== null) record.relate({ kind: 'user', id: userId }, 'of the user', null);
   record.workflows.set(workflowId.payment(provider ?? '', id), ref);

@@ -1,4 +1,4 @@
-import { headersToBase64 } from '../bridges/message';
+import { headersToBase64 } from '../platform/kafka';
 import { HEADERS } from '../contracts/messages';
 import { headersToStrings } from '../platform/kafka';
 import { printable, printableBytes } from '../platform/terminal';

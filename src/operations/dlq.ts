@@ -14,7 +14,7 @@ import {
   waitingIn,
   writeBeyond,
   type DlqState,
-} from '../bridges/dead-letter-topics';
+} from '../platform/dead-letter-topics';
 import { HEADERS } from '../contracts/messages';
 import type { Config } from '../platform/config';
 import type { Logger } from '../platform/logging';

@@ -1,8 +1,8 @@
-import { WorkflowExecutionAlreadyStartedError, type Client } from '@temporalio/client';
-import { deliveryStart, disputeStart, replayStart } from '../contracts/workflows/starts';
-import { WORKFLOWS, type DeliveryRef, type ReplayInput } from '../contracts/workflows';
+import type { Client } from '@temporalio/client';
+import type { DeliveryRef, ReplayInput } from '../contracts/workflows';
 import type { UnfinishedWork } from '../domain/unfinished-work';
 import type { DeliveryRow } from '../domain/payments';
+import { startDelivery, startDispute, startReplay } from '../platform/workflow-starts';
 
 /** Completes a delivery row with the retry policy that applies to it. */
 export type DeliveryPolicy = (row: DeliveryRow, correlationId: string) => DeliveryRef;
@@ -13,33 +13,15 @@ export type DeliveryPolicy = (row: DeliveryRow, correlationId: string) => Delive
  * @returns whether it was started; false when one is running.
  * @throws what Temporal's client throws in an outage.
  */
-export async function startWork(
+export function startWork(
   client: Client,
   deliveryPolicy: DeliveryPolicy,
   work: UnfinishedWork,
 ): Promise<boolean> {
-  try {
-    await start(client, deliveryPolicy, work);
-    return true;
-  } catch (error) {
-    if (error instanceof WorkflowExecutionAlreadyStartedError) return false;
-    throw error;
-  }
-}
-
-function start(client: Client, deliveryPolicy: DeliveryPolicy, work: UnfinishedWork): Promise<unknown> {
-  const again = {
-    workflowId: work.workflowId,
-    workflowIdReusePolicy: 'ALLOW_DUPLICATE',
-    workflowIdConflictPolicy: 'FAIL',
-  } as const;
   switch (work.kind) {
     case 'dispute': {
       const { id: disputeId, orderId, provider } = work;
-      return client.workflow.start(WORKFLOWS.dispute, {
-        ...disputeStart({ disputeId, orderId, provider }),
-        ...again,
-      });
+      return startDispute(client, { disputeId, orderId, provider });
     }
     case 'replay': {
       const { id, subscriptionId, ratePerSecond, paused } = work;
@@ -53,12 +35,9 @@ function start(client: Client, deliveryPolicy: DeliveryPolicy, work: UnfinishedW
           progress: { at: '1970-01-01T00:00:00Z', after: '', examined: 0, replayed: 0, paused },
         }),
       };
-      return client.workflow.start(WORKFLOWS.replay, { ...replayStart(input), ...again });
+      return startReplay(client, input, true);
     }
     case 'delivery':
-      return client.workflow.start(WORKFLOWS.delivery, {
-        ...deliveryStart(deliveryPolicy(work.row, work.correlationId ?? work.id)),
-        ...again,
-      });
+      return startDelivery(client, deliveryPolicy(work.row, work.correlationId ?? work.id));
   }
 }

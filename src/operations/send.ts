@@ -2,9 +2,9 @@ import { randomUUID } from 'node:crypto';
 import path from 'node:path';
 import { Webhook } from 'standardwebhooks';
 import { request } from 'undici';
+import { loadConfig } from '../platform/config';
 import { secretVariable } from '../providers/names';
 import type { Provider, Sample, SampleSubject } from '../providers/provider';
-import { BUILT_IN_PROVIDERS } from '../providers/registry';
 import { localAccess } from './local-access';
 
 export interface ProviderWebhook {
@@ -161,7 +161,9 @@ export async function runSend(
   say: (line: string) => void,
 ): Promise<number> {
   if (options.list) {
-    samplesOf(name).forEach(([provider, sample, { title }]) => say(`${provider}  ${sample}  ${title}`));
+    samplesOf(loadConfig(process.env, []).providers, name).forEach(([provider, sample, { title }]) =>
+      say(`${provider}  ${sample}  ${title}`),
+    );
     return 0;
   }
   const { endpoints, config } = await localAccess(path.join(dataDir, 'endpoints.json'));
@@ -191,7 +193,7 @@ export async function runSend(
     return answer.status === 202 ? 0 : 1;
   }
 
-  const { provider, sample } = findSample(name, sampleName);
+  const { provider, sample } = findSample(config.providers, name, sampleName);
   const secret = options.secret ?? config[secretVariable(provider.name)];
   if (!secret) throw new Error(`${secretVariable(provider.name)} is not set: set it, or give --secret`);
   const id = options.id ?? options.transaction;
@@ -208,22 +210,30 @@ export async function runSend(
   return answer.status === (provider.acknowledgement?.status ?? 202) ? 0 : 1;
 }
 
-function samplesOf(name: string | undefined): [provider: string, sample: string, Sample][] {
-  return BUILT_IN_PROVIDERS.filter((provider) => name === undefined || provider.name === name).flatMap(
-    (provider) =>
+function samplesOf(
+  providers: readonly Provider[],
+  name: string | undefined,
+): [provider: string, sample: string, Sample][] {
+  return providers
+    .filter((provider) => name === undefined || provider.name === name)
+    .flatMap((provider) =>
       Object.entries(provider.samples).map(([sample, each]): [string, string, Sample] => [
         provider.name,
         sample,
         each,
       ]),
-  );
+    );
 }
 
-function findSample(name: string, sampleName: string | undefined): { provider: Provider; sample: Sample } {
-  const provider = BUILT_IN_PROVIDERS.find((each) => each.name === name);
+function findSample(
+  providers: readonly Provider[],
+  name: string,
+  sampleName: string | undefined,
+): { provider: Provider; sample: Sample } {
+  const provider = providers.find((each) => each.name === name);
   if (!provider)
     throw new Error(
-      `there is no provider ${name}; there are ${BUILT_IN_PROVIDERS.map((each) => each.name).join(', ')}`,
+      `there is no provider ${name}; there are ${providers.map((each) => each.name).join(', ')}`,
     );
   const { samples } = provider;
   const sample =

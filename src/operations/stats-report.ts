@@ -1,7 +1,10 @@
 import { plot } from 'asciichart';
+import { configure } from 'safe-stable-stringify';
 import { tableOf } from '../platform/table';
 import { printable } from '../platform/terminal';
 import type { Stats, StatsOptions } from './stats';
+
+const stringify = configure({ bigint: true, deterministic: false, strict: true });
 
 const PLOT_HEIGHT = 8;
 /** In front of the plot's points: a label, a blank and the axis. */
@@ -22,7 +25,7 @@ export function statsReport(
   { days }: Pick<StatsOptions, 'days'>,
   width: number | undefined,
 ): string[] {
-  const table = (title: string, head: string[], rows: (string | number)[][]): string =>
+  const table = (title: string, head: string[], rows: (string | number | bigint)[][]): string =>
     `\n${title}\n${rows.length === 0 ? '  nothing yet' : tableOf(head, rows, width)}`;
   const when = `the last ${days} days`;
   return [
@@ -55,6 +58,11 @@ export function statsReport(
       width,
     ),
   ];
+}
+
+/** The figures as one JSON object; counts are numbers with all their digits, also beyond 2^53. */
+export function statsJson(stats: Stats): string {
+  return stringify(stats);
 }
 
 function revenueByDay(revenue: Stats['revenue'], currency: string): number[] {

@@ -3,7 +3,7 @@ import { ClickHouseError, type ClickHouseClient } from '@clickhouse/client';
 import { createClickHouse } from '../platform/clickhouse';
 import { loadConfig, type Config } from '../platform/config';
 import { localAccess } from './local-access';
-import { statsReport } from './stats-report';
+import { statsJson, statsReport } from './stats-report';
 
 export interface StatsOptions {
   /** Days of revenue and products. */
@@ -16,12 +16,16 @@ export interface StatsOptions {
   json: boolean;
 }
 
+/** Counts are exact, however large: ClickHouse counts in 64 bits. */
 export interface Stats {
-  stored: { table: string; rows: number; once: number }[];
-  revenue: { day: string; provider: string; currency: string; purchases: number; amount: string }[];
-  products: { productId: string; currency: string; purchases: number; amount: string }[];
-  lag: { minute: string; rows: number; meanSeconds: number; maxSeconds: number }[];
+  stored: { table: string; rows: bigint; once: bigint }[];
+  revenue: { day: string; provider: string; currency: string; purchases: bigint; amount: string }[];
+  products: { productId: string; currency: string; purchases: bigint; amount: string }[];
+  lag: { minute: string; rows: bigint; meanSeconds: number; maxSeconds: number }[];
 }
+
+/** The columns that are counts. */
+const COUNTS: ReadonlySet<string> = new Set(['rows', 'once', 'purchases']);
 
 /**
  * Reads what ingest has stored: rows, revenue by day, provider and currency, top products, lag by minute. Completed
@@ -79,9 +83,15 @@ async function readRows<T>(
     query,
     query_params: parameters,
     format: 'JSONEachRow',
-    clickhouse_settings: { output_format_json_quote_64bit_integers: 0 },
+    clickhouse_settings: { output_format_json_quote_64bit_integers: 1 },
   });
-  return result.json<T>();
+  const rows = await result.json<Record<string, string | number>>();
+  return rows.map(
+    (row) =>
+      Object.fromEntries(
+        Object.entries(row).map(([name, value]) => [name, COUNTS.has(name) ? BigInt(value) : value]),
+      ) as T,
+  );
 }
 
 /** `remit stats`: the figures as tables, revenue and lag as plots. */
@@ -98,7 +108,7 @@ export async function runStats(
   const stats = await readStats(config, options).catch((error: unknown) => {
     throw new Error(whatIsWrong(config, error), { cause: error });
   });
-  if (options.json) return say(JSON.stringify(stats));
+  if (options.json) return say(statsJson(stats));
   for (const line of statsReport(stats, options, process.stdout.columns)) say(line);
 }
 

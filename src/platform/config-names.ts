@@ -11,11 +11,18 @@ const ALIASES = ['KAFKA_BROKER'];
 
 /**
  * Variables that are set under a name which is nearly one of ours, and would be ignored: the mistake is told instead of
- * the default being used. @returns the mistakes, one line each.
+ * the default being used.
+ * @param fixed names of settings that no variable sets.
+ * @returns the mistakes, one line each.
  */
-export function misspelt(given: readonly string[], known: readonly string[]): string[] {
+export function misspelt(
+  given: readonly string[],
+  known: readonly string[],
+  fixed: readonly string[] = [],
+): string[] {
   const ours = new Set([...known, ...ALIASES]);
   return given.flatMap((name) => {
+    if (fixed.includes(name)) return [`${name} is no variable of remit: it is fixed, or follows from others`];
     if (ours.has(name) || OF_SERVICES.test(name) || !name.includes('_')) return [];
     const meant = nearest(name, known);
     if (meant !== undefined) return [`${name} is no variable of remit; is ${meant} meant?`];

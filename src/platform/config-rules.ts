@@ -1,11 +1,11 @@
 import { accessSync, constants } from 'node:fs';
 import { isIP } from 'node:net';
-import type { Config } from './config';
+import type { Config, ConfigKey } from './config';
 
 type Given = Partial<Config>;
 
 /** Variables that mean something only together: all of them are set, or none. */
-const TOGETHER: readonly (readonly (keyof Config)[])[] = [
+const TOGETHER: readonly (readonly ConfigKey[])[] = [
   ['KAFKA_SASL_MECHANISM', 'KAFKA_SASL_USERNAME', 'KAFKA_SASL_PASSWORD'],
   ['TEMPORAL_TLS_CERT_FILE', 'TEMPORAL_TLS_KEY_FILE'],
 ];
@@ -15,7 +15,7 @@ const FILES = [
   'TEMPORAL_TLS_CA_FILE',
   'TEMPORAL_TLS_CERT_FILE',
   'TEMPORAL_TLS_KEY_FILE',
-] as const satisfies readonly (keyof Config)[];
+] as const satisfies readonly ConfigKey[];
 
 /**
  * What no single variable can tell: security that is half configured would be silently off, and a file that can't be
@@ -38,11 +38,6 @@ export function crossFieldMistakes(config: Given): string[] {
     );
   if (config.CONSOLE_OIDC_CLIENT_ID !== undefined && config.AUTH_ISSUER && !URL.canParse(config.AUTH_ISSUER))
     mistakes.push('AUTH_ISSUER must be a URL: CONSOLE_OIDC_CLIENT_ID logs in there');
-  const { DATABASE_STATEMENT_TIMEOUT_MS: statementMs, DATABASE_ANSWER_TIMEOUT_MS: answerMs } = config;
-  if (statementMs !== undefined && answerMs !== undefined && answerMs <= statementMs)
-    mistakes.push(
-      'DATABASE_ANSWER_TIMEOUT_MS must be more than DATABASE_STATEMENT_TIMEOUT_MS: the server is to give up first',
-    );
   const { API_BODY_LIMIT_BYTES: bodyBytes, KAFKA_MESSAGE_MAX_BYTES: messageBytes } = config;
   if (bodyBytes !== undefined && messageBytes !== undefined && messageBytes < bodyBytes)
     mistakes.push(

@@ -3,8 +3,11 @@ import { Currency } from '../contracts/money';
 import { TenantId } from '../contracts/http';
 import { misspelt } from './config-names';
 import { crossFieldMistakes, isCidr, isHostAndPort, placeholderIn } from './config-rules';
+import { callerPath } from './project';
+import { derivedSettings, SETTINGS, type Derived, type Settings } from './settings';
 import type { Provider } from '../providers/provider';
 import { secretVariable } from '../providers/names';
+import { readProvidersFile } from '../providers/providers-file';
 import { BUILT_IN_PROVIDERS } from '../providers/registry';
 
 /**
@@ -73,10 +76,11 @@ const providerSecrets = ({ title, secret }: Provider) =>
     .transform((secrets) => secrets.join(','))
     .optional()
     .describe(`${title}: ${secret.description}; while it is changed two, comma separated, the new one first`);
+const secretsOf = (providers: readonly Provider[]): [name: string, field: z.ZodType][] =>
+  providers.map((provider) => [secretVariable(provider.name), providerSecrets(provider)]);
 /** One for each provider of the registry. */
-const PROVIDER_SECRETS: object = Object.fromEntries(
-  BUILT_IN_PROVIDERS.map((provider) => [secretVariable(provider.name), providerSecrets(provider)]),
-);
+const PROVIDER_SECRETS: object = Object.fromEntries(secretsOf(BUILT_IN_PROVIDERS));
+const NO_MORE = { providers: [], mistakes: [] };
 const MINUTE = 60_000;
 const HOUR = 60 * MINUTE;
 
@@ -95,13 +99,11 @@ const shape = {
     .default('127.0.0.1')
     .describe('address of /healthz, /readyz and /metrics (0.0.0.0 in a container)'),
   METRICS_PORT: int(9464, 0, 65_535).describe('port of /healthz, /readyz and /metrics; 0 takes a free one'),
-  READINESS_TIMEOUT_MS: int(2_000, 100, 60_000).describe('longest wait for one dependency in /readyz'),
 
   // HTTP API
   API_HOST: text().default('127.0.0.1').describe('address the API listens on (0.0.0.0 in a container)'),
   API_PORT: int(8080, 0, 65_535).describe('port of the API; 0 takes a free one'),
   API_BODY_LIMIT_BYTES: int(65_536, 1_024, 10_485_760).describe('largest request body'),
-  API_PAGE_SIZE_MAX_ROWS: int(200, 1, 1_000).describe('largest page of a list'),
   API_REQUEST_TIMEOUT_MS: int(30_000, 1_000, 300_000).describe('longest time a request may take'),
   API_RATE_LIMIT_REQUESTS: int(60_000, 0, 100_000_000).describe(
     'requests of one tenant in one window at one API process; 0 for no limit. Providers’ webhooks are not counted',
@@ -155,6 +157,11 @@ const shape = {
   ),
 
   // Providers' webhooks
+  PROVIDERS_FILE: text()
+    .optional()
+    .describe(
+      'YAML or JSON file with more providers (docs/providers.md); each has its secret in PROVIDER_SECRET_<NAME>',
+    ),
   ...PROVIDER_SECRETS,
   PROVIDER_SECRET_PAYMENTS: webhookSecrets()
     .optional()
@@ -180,47 +187,16 @@ const shape = {
     'longest wait for a connection, a free one of the pool or a new one; then 503',
   ),
   DATABASE_STATEMENT_TIMEOUT_MS: int(5_000, 100, 600_000).describe('longest statement'),
-  DATABASE_ANSWER_TIMEOUT_MS: int(6_000, 200, 900_000).describe(
-    'a connection that has not answered a statement for this long is given up as dead; more than the longest statement',
-  ),
-  DATABASE_KEEPALIVE_MS: int(10_000, 1_000, 600_000).describe(
-    'a connection on which nothing happens is probed (TCP keepalive) after this long',
-  ),
-  MONEY_RETRY_MAX_ATTEMPTS: int(25, 1, 1_000).describe(
-    'tries of one money transaction on serialization conflicts',
-  ),
-  MONEY_RETRY_BASE_MS: int(2, 1, 1_000).describe('base of the full-jitter back-off between these tries'),
-  MONEY_RETRY_CAP_MS: int(200, 1, 60_000).describe('cap of that back-off'),
   MONEY_RETRY_DEADLINE_MS: int(10_000, 10, 600_000).describe(
     'from its first conflict on, a money transaction is tried again for at most this long; also its longest wait for a turn',
   ),
-  MONEY_QUEUE_CALLS: int(10_000, 1, 1_000_000).describe(
-    'movements of one account that may wait for each other in one process; more are refused',
-  ),
-  MONEY_BATCH_CALLS: int(16, 1, 100).describe('waiting movements of one account that share a transaction'),
   PAYMENT_EXPIRES_AFTER_MS: int(72 * HOUR, 1_000, 365 * 24 * HOUR).describe(
     'a payment or payout without a terminal event, or an order that its provider has not paid, expires after this long',
-  ),
-  PAYMENT_SWEEP_INTERVAL_MS: int(MINUTE, 1_000, 24 * HOUR).describe(
-    'how often the schedule looks for overdue orders, and payments that no workflow expired, and purges idempotency keys',
-  ),
-  PAYMENT_SWEEP_GRACE_MS: int(2 * MINUTE, 0, 24 * HOUR).describe(
-    'how long after its time a payment is left to its own workflow, and an order to its provider’s webhook',
-  ),
-  PAYMENT_SWEEP_BATCH_ROWS: int(200, 1, 10_000).describe('payments or orders in one step of that'),
-  PAYMENT_SWEEP_BATCH_DELIVERIES: int(500, 1, 1_000).describe(
-    'deliveries after which such a step ends early',
   ),
   IDEMPOTENCY_KEY_TTL_MS: int(24 * HOUR, MINUTE, 30 * 24 * HOUR).describe(
     'how long an Idempotency-Key and its answer are kept',
   ),
-  IDEMPOTENCY_LEASE_MS: int(5_000, 100, 600_000).describe(
-    'a request that has not answered for this long may be executed again under its key',
-  ),
-  IDEMPOTENCY_PURGE_ROWS: int(5_000, 1, 100_000).describe('expired keys deleted in one statement'),
   RECONCILIATION_INTERVAL_MS: int(HOUR, MINUTE, 30 * 24 * HOUR).describe('how often the schedule reconciles'),
-  RECONCILIATION_TIMEOUT_MS: int(10 * MINUTE, 1_000, 24 * HOUR).describe('longest reconciliation'),
-  RECONCILIATION_FINDINGS_MAX: int(20, 1, 1_000).describe('findings listed of one check; all are counted'),
   RECONCILIATION_DAYS: int(31, 1, 3_660).describe('days of the providers’ totals in a reconciliation'),
 
   // Kafka
@@ -243,64 +219,32 @@ const shape = {
     'how long dead letters wait for an operator',
   ),
   KAFKA_TOPIC_PARTITIONS: int(6, 1, 1_000).describe('of the topics that `remit migrate` creates'),
-  KAFKA_PRODUCER_BATCH_MESSAGES: int(500, 1, 10_000).describe('largest number of messages in one request'),
   KAFKA_PRODUCER_BATCH_BYTES: int(800_000, 1_024, 16_777_216).describe(
     'largest sum of messages in one request; less than the brokers’ message.max.bytes',
-  ),
-  KAFKA_PRODUCER_QUEUE_MESSAGES: int(20_000, 1, 1_000_000).describe(
-    'messages of one topic waiting in memory; more are refused',
-  ),
-  KAFKA_PRODUCER_QUEUE_BYTES: int(67_108_864, 65_536, 4_294_967_296).describe(
-    'bytes of one topic waiting in memory; more are refused',
   ),
   KAFKA_PRODUCE_TIMEOUT_MS: int(10_000, 100, 300_000).describe('longest wait for the brokers to acknowledge'),
   KAFKA_MESSAGE_MAX_BYTES: int(262_144, 1_024, 10_485_760).describe('larger messages are dead-lettered'),
   KAFKA_SESSION_TIMEOUT_MS: int(10_000, 6_000, 1_800_000).describe(
     'a consumer that is silent for this long loses its partitions',
   ),
-  KAFKA_LAG_INTERVAL_MS: int(5_000, 100, 600_000).describe('how often consumer lag is measured'),
   KAFKA_GROUP_PREFIX: kafkaName().default('remit').describe('prefix of the consumer groups'),
+  KAFKA_TOPIC_PREFIX: z
+    .string()
+    .regex(/^[A-Za-z0-9._-]{0,100}$/, { error: 'must be at most 100 of A-Z a-z 0-9 . _ -' })
+    .default('')
+    .describe(
+      'prefix of the topics that only remit writes; those of providers and producers are named below',
+    ),
   TOPIC_PAYMENT_WEBHOOK_PREFIX: kafkaName()
     .default('payment.webhook.')
     .describe('a provider’s topic is this and its name'),
-  TOPIC_WEBHOOKS_ORDERS: kafkaName().default('webhooks.orders').describe('order webhooks'),
-  TOPIC_WEBHOOKS_DISPUTES: kafkaName().default('webhooks.disputes').describe('chargeback webhooks'),
-  TOPIC_PAYMENT_REQUEST: kafkaName().default('payment-request').describe('orders that ask to be paid'),
-  TOPIC_PAYMENT_STATUS: kafkaName().default('payment-status').describe('what became of them'),
-  TOPIC_EVENTS: kafkaName().default('events').describe('events published through the API'),
-  TOPIC_DOMAIN_EVENTS: kafkaName().default('domain.events').describe('every state change'),
-  TOPIC_WEBHOOK_DELIVERY_DLQ: kafkaName()
-    .default('webhook.delivery.dlq')
-    .describe('deliveries that were given up'),
   TOPIC_PURCHASES: kafkaName().default('purchases').describe('purchases for ClickHouse'),
-  TOPIC_PURCHASES_DLQ: kafkaName().default('purchases.dlq').describe('purchases that can’t be stored'),
 
   // Bridge and relay
   BRIDGE_CONCURRENT_KEYS: int(64, 1, 1_000).describe(
     'messages, each of another key, that one stream hands on at a time',
   ),
-  BRIDGE_BUFFER_MESSAGES: int(2_000, 1, 100_000).describe(
-    'messages of one partition held in memory; then it is paused',
-  ),
-  BRIDGE_BUFFER_BYTES: int(4_194_304, 1_024, 1_073_741_824).describe(
-    'bytes of one partition held in memory; then it is paused',
-  ),
-  BRIDGE_START_TIMEOUT_MS: int(10_000, 100, 60_000).describe('longest wait for Temporal to take one event'),
-  BRIDGE_COMMIT_INTERVAL_MS: int(50, 1, 10_000).describe('pause between two commits of offsets'),
-  BRIDGE_FETCH_WAIT_MS: int(100, 1, 5_000).describe('longest time a broker holds back an empty answer'),
-  BRIDGE_RETRY_BASE_MS: int(200, 1, 60_000).describe('first pause when Temporal does not take an event'),
-  BRIDGE_RETRY_CAP_MS: int(10_000, 1, 600_000).describe('longest such pause'),
-  RELAY_POLL_INTERVAL_MS: int(25, 1, 60_000).describe('pause of the relay when the outbox is empty'),
   RELAY_BATCH_ROWS: int(500, 1, 10_000).describe('outbox rows in one round of the relay'),
-  RELAY_BATCH_BYTES: int(800_000, 1_024, 10_485_760).describe(
-    'bytes in one round; less than the brokers’ message.max.bytes',
-  ),
-  RELAY_RETRY_BASE_MS: int(100, 1, 60_000).describe('first pause when PostgreSQL or Kafka is not there'),
-  RELAY_RETRY_CAP_MS: int(5_000, 1, 600_000).describe('longest such pause'),
-  RELAY_TURN_TIMEOUT_MS: int(120_000, 1_000, 3_600_000).describe(
-    'a relay that is silent for this long inside a round loses its turn to another',
-  ),
-  RELAY_METRICS_INTERVAL_MS: int(5_000, 100, 600_000).describe('how often the outbox is counted for metrics'),
 
   // Temporal
   TEMPORAL_ADDRESS: address().describe('host:port of the Temporal frontend'),
@@ -349,14 +293,7 @@ const shape = {
     ])
     .describe('pause before each delivery attempt; its length is the number of attempts'),
   WEBHOOK_TIMEOUT_MS: int(15_000, 100, 60_000).describe('longest delivery attempt'),
-  WEBHOOK_RESPONSE_MAX_BYTES: int(16_384, 0, 1_048_576).describe('how much of a subscriber’s answer is kept'),
   WEBHOOK_CONNECT_TIMEOUT_MS: int(5_000, 100, 60_000).describe('longest TCP and TLS handshake of an attempt'),
-  WEBHOOK_DNS_TIMEOUT_MS: int(2_000, 50, 60_000).describe(
-    'longest wait for a DNS server at first; one that is known to answer fast is given a second',
-  ),
-  WEBHOOK_DNS_TRIES: int(4, 1, 10).describe(
-    'how often a DNS server is asked for one name; all of it counts as part of the handshake',
-  ),
   WEBHOOK_RETRY_AFTER_MAX_MS: int(24 * HOUR, 0, 7 * 24 * HOUR).describe(
     'a subscriber’s Retry-After lengthens a pause up to this',
   ),
@@ -368,21 +305,11 @@ const shape = {
   WEBHOOK_CONCURRENT_PER_SUBSCRIPTION: int(16, 1, 10_000).describe(
     'of these, for one subscription, and for all subscriptions of one host; an eighth for one that is slow',
   ),
-  WEBHOOK_SLOW_AFTER_MS: int(2_000, 10, 60_000).describe(
-    'a subscriber whose last answer took this long is slow; the slow ones together get half of the attempts',
-  ),
-  WEBHOOK_LATER_BASE_MS: int(500, 10, 60_000).describe(
-    'first pause of a delivery whose subscription has all its attempts in flight; it doubles, with full jitter',
-  ),
-  WEBHOOK_LATER_CAP_MS: int(5 * MINUTE, 100, HOUR).describe('longest such pause'),
   WEBHOOK_THROTTLE_BASE_MS: int(5_000, 100, HOUR).describe(
     'how long a subscription is left alone after a timeout, 429, 502, 503 or 504; it doubles until one succeeds',
   ),
   WEBHOOK_THROTTLE_CAP_MS: int(15 * MINUTE, 100, 24 * HOUR).describe(
     'longest such rest, unless Retry-After asks for more',
-  ),
-  WEBHOOK_ORDERED_POLL_MS: int(MINUTE, 1_000, HOUR).describe(
-    'a delivery that waits for the one before it looks this often, should nobody wake it',
   ),
   WEBHOOK_FAILING_ATTEMPT: int(4, 1, 50).describe(
     'when this many attempts of one delivery failed, its subscription is failing and says so by an event',
@@ -394,30 +321,14 @@ const shape = {
     'how long the old secret of a subscription still signs beside the new one, unless the rotation says otherwise',
   ),
   WEBHOOK_REPLAY_RATE_PER_SECOND: int(50, 1, 10_000).describe('deliveries a second of one replay, at most'),
-  WEBHOOK_REPLAY_BATCH_ROWS: int(100, 1, 500).describe('events or deliveries in one step of a replay'),
   WEBHOOK_REPLAYS_MAX_RUNNING: int(10, 1, 1_000).describe('replays of one tenant at a time'),
-  WEBHOOK_REPLAY_SWEEP_INTERVAL_MS: int(MINUTE, 1_000, HOUR).describe(
-    'how often the schedule looks for replays, and deliveries sent again, whose workflow was never started',
-  ),
-  WEBHOOK_CONNECTIONS_PER_ORIGIN: int(64, 1, 1_000).describe(
-    'connections to one subscriber; waiting for one counts as part of the attempt',
-  ),
-  WEBHOOK_ORIGINS_MAX: int(1_000, 1, 100_000).describe('subscribers whose connections are kept open'),
   EVENT_TYPES_MAX_PER_TENANT: int(1_000, 1, 100_000).describe(
     'event types, and event configs, of one tenant',
   ),
-  EVENT_SCHEMA_CACHE_ENTRIES: int(1_000, 1, 100_000).describe(
-    'compiled JSON Schemas kept by each thread of an API process that checks events',
-  ),
   EVENTS_BATCH_MAX_EVENTS: int(100, 1, 1_000).describe('events in one POST /api/v1/events/batch'),
-  EVENT_FANOUT_BATCH_ROWS: int(100, 1, 1_000).describe('deliveries of one event that are written at a time'),
   EVENT_RETENTION_DAYS: int(90, 1, 3_650).describe(
     'events and their deliveries are kept this long, unless the config of their type says otherwise',
   ),
-  EVENT_RETENTION_INTERVAL_MS: int(HOUR, MINUTE, 30 * 24 * HOUR).describe(
-    'how often the schedule deletes what is older than that',
-  ),
-  EVENT_RETENTION_BATCH_ROWS: int(500, 1, 10_000).describe('events that it looks at in one step'),
   SUBSCRIPTIONS_MAX_PER_TENANT: int(1_000, 1, 100_000).describe('subscriptions of one tenant'),
   ENCRYPTION_KEY: base64Key(32).optional().describe('AES-256-GCM key of secrets at rest, 32 bytes in base64'),
   ENCRYPTION_KEYS_OLD: list()
@@ -441,28 +352,15 @@ const shape = {
     .enum(['full', 'pass-through'])
     .default('full')
     .describe('full checks every message; pass-through trusts the producer and leaves checks to ClickHouse'),
-  INGEST_DISTRUST_MS: int(60_000, 0, 86_400_000).describe(
-    'after ClickHouse refused a row, pass-through checks every message for this long',
-  ),
   INGEST_BATCH_ROWS: int(50_000, 1, 1_000_000).describe(
     'rows of one insert; less than the 1,048,449 up to which a batch is one block',
   ),
   INGEST_BATCH_BYTES: int(16_777_216, 1_024, 268_435_456).describe('bytes of one insert'),
   INGEST_FLUSH_MS: int(1_000, 10, 600_000).describe('a batch is stored at the latest after this long'),
   INGEST_WRITERS: int(3, 1, 64).describe('inserts in flight at a time'),
-  INGEST_BATCHES_AHEAD: int(4, 1, 32).describe(
-    'closed batches of one partition that wait or are being stored; then it is paused',
-  ),
   INGEST_IN_FLIGHT_BYTES: int(100_663_296, 1_048_576, 17_179_869_184).describe(
     'memory of all batches; then all partitions are paused',
   ),
-  INGEST_FETCH_BYTES: int(1_048_576, 16_384, 67_108_864).describe('bytes of one partition in one fetch'),
-  INGEST_FETCH_WAIT_MS: int(50, 1, 5_000).describe('longest time a broker holds back an empty answer'),
-  INGEST_COMMIT_INTERVAL_MS: int(200, 1, 60_000).describe(
-    'offsets of stored batches are committed this often',
-  ),
-  INGEST_RETRY_BASE_MS: int(200, 1, 60_000).describe('first pause when ClickHouse or Kafka is down or full'),
-  INGEST_RETRY_CAP_MS: int(10_000, 1, 600_000).describe('longest such pause'),
 
   // Local stack only (npm start; no role in a container reads these)
   REMIT_DATA_DIR: text()
@@ -474,10 +372,16 @@ const shape = {
   ),
 } as const;
 
-export type Config = z.infer<z.ZodObject<typeof shape>> & {
+type Variables = z.infer<z.ZodObject<typeof shape>> & {
   PROVIDER_SECRET_DECARD: string | undefined;
 } & Record<`PROVIDER_SECRET_${string}`, string | undefined>;
-export type ConfigKey = keyof Config;
+export type ConfigKey = keyof Variables;
+export type Config = Variables &
+  Settings &
+  Derived & {
+    /** Those that remit comes with, and those of PROVIDERS_FILE. */
+    providers: readonly Provider[];
+  };
 
 /** Names, descriptions and defaults of every variable, in order: what `.env.example` is generated from. */
 export const CONFIG_FIELDS: readonly { name: string; description: string; fallback: unknown }[] =
@@ -488,6 +392,13 @@ export const CONFIG_FIELDS: readonly { name: string; description: string; fallba
 
 /** Whether a variable is about the local stack alone, so that deployments have no use for it. */
 export const isLocalOnly = (name: string): boolean => name.startsWith('REMIT_');
+
+/** For what is derived from a variable that is wrong: its mistake is told, and no other for its sake. */
+const DEFAULTS = Object.fromEntries(
+  CONFIG_FIELDS.map(({ name, fallback }) => [name, fallback]),
+) as unknown as Variables;
+/** What no variable sets. */
+const FIXED = [...Object.keys(SETTINGS), ...Object.keys(derivedSettings(DEFAULTS))];
 
 /** All configuration mistakes at once; the process exits 78 (EX_CONFIG) with this message. */
 export class ConfigError extends Error {
@@ -505,12 +416,21 @@ export function loadConfig(env: NodeJS.ProcessEnv, needs: readonly ConfigKey[]):
     if (value !== undefined && value !== '') given[name] = value;
   if (!given['KAFKA_BROKERS'] && given['KAFKA_BROKER']) given['KAFKA_BROKERS'] = given['KAFKA_BROKER'];
 
+  const more =
+    given['PROVIDERS_FILE'] === undefined ? NO_MORE : readProvidersFile(callerPath(given['PROVIDERS_FILE']));
+  const fields: [string, z.ZodType][] = [...Object.entries(shape), ...secretsOf(more.providers)];
   const needed = new Set<string>(needs);
-  const missing = [...needed].filter((name) => given[name] === undefined && isMissed(name, given));
+  // Who needs secrets of providers needs those of the providers that the operator has listed.
+  if (needs.some((name) => name.startsWith('PROVIDER_SECRET_')))
+    secretsOf(more.providers).forEach(([name]) => needed.add(name));
+  const described = new Map(fields);
+  const missing = [...needed].filter(
+    (name) => given[name] === undefined && isMissed(name, described.get(name), given),
+  );
   // One variable at a time: a mistake in one hides none in another, nor what does not go together.
-  const config: Record<string, unknown> = {};
+  const config: Record<string, unknown> = { providers: [...BUILT_IN_PROVIDERS, ...more.providers] };
   const invalid: string[] = [];
-  for (const [name, field] of Object.entries(shape) as [string, z.ZodType][]) {
+  for (const [name, field] of fields) {
     const parsed = field.safeParse(given[name]);
     if (parsed.success) config[name] = parsed.data;
     else if (given[name] !== undefined)
@@ -518,9 +438,17 @@ export function loadConfig(env: NodeJS.ProcessEnv, needs: readonly ConfigKey[]):
         ...parsed.error.issues.map(({ path, message }) => `${[name, ...path].join('.')}: ${message}`),
       );
   }
+  Object.assign(config, SETTINGS, derivedSettings({ ...DEFAULTS, ...(config as Partial<Variables>) }));
   const mistakes = [
-    ...missing.map((name) => `${name} is not set (${describe(name)})`),
-    ...misspelt(Object.keys(given), Object.keys(shape)),
+    ...missing.map(
+      (name) => `${name} is not set (${described.get(name)?.description ?? 'see .env.example'})`,
+    ),
+    ...misspelt(
+      Object.keys(given),
+      fields.map(([name]) => name),
+      FIXED,
+    ),
+    ...more.mistakes,
     ...invalid,
     ...crossFieldMistakes(config as Partial<Config>),
   ];
@@ -534,15 +462,10 @@ export function loadConfig(env: NodeJS.ProcessEnv, needs: readonly ConfigKey[]):
 }
 
 /** Whether a needed variable that is not set has no default either. Secrets of providers may be waived. */
-function isMissed(name: string, given: Record<string, string>): boolean {
+function isMissed(name: string, field: z.ZodType | undefined, given: Record<string, string>): boolean {
   if (name.startsWith('PROVIDER_SECRET_') && /^(false|0)$/.test(given['PROVIDER_SIGNATURES_REQUIRED'] ?? ''))
     return false;
-  const parsed = (shape as Record<string, z.ZodType>)[name]?.safeParse(undefined);
-  return parsed?.data === undefined;
-}
-
-function describe(name: string): string {
-  return (shape as Record<string, z.ZodType>)[name]?.description ?? 'see .env.example';
+  return field?.safeParse(undefined).data === undefined;
 }
 
 /** Variables that each role can't do without. */

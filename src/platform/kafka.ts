@@ -390,3 +390,10 @@ export function kafkaReadiness(kafka: Kafka, lifecycle: Lifecycle): ReadinessChe
   let running: Promise<void> | undefined;
   return () => (running ??= check().finally(() => (running = undefined)));
 }
+
+/** Every value of every header, a repeated one once for each. */
+export function headersToBase64(headers: IHeaders): [name: string, valueBase64: string][] {
+  return Object.entries(headers).flatMap(([name, given]) =>
+    [given ?? []].flat().map((value): [string, string] => [name, Buffer.from(value).toString('base64')]),
+  );
+}

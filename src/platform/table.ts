@@ -20,7 +20,7 @@ const frameWidth = (columns: number): number => 3 * columns + 1;
  */
 export function tableOf(
   head: string[],
-  rows: readonly (readonly (string | number)[])[],
+  rows: readonly (readonly (string | number | bigint)[])[],
   width: number | undefined,
 ): string {
   const cells = [head, ...rows.map((row) => row.map((cell) => printable(String(cell))))];

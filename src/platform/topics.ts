@@ -1,4 +1,3 @@
-import { BUILT_IN_PROVIDERS } from '../providers/registry';
 import type { Config } from './config';
 
 /** Topic of a provider's webhooks. */
@@ -17,7 +16,7 @@ export function deadLetterTopic(config: Config, topic: string): string {
  */
 export function bridgeGroups(config: Config): { group: string; topic: string }[] {
   const named: [name: string, topic: string][] = [
-    ...BUILT_IN_PROVIDERS.map(({ name }): [string, string] => [
+    ...config.providers.map(({ name }): [string, string] => [
       `payments.${name}`,
       paymentWebhookTopic(config, name),
     ]),
@@ -32,7 +31,7 @@ export function bridgeGroups(config: Config): { group: string; topic: string }[]
 /** Topics whose messages workflows refer to: they are read once more when one is to be dead-lettered. */
 export function readBackTopics(config: Config): string[] {
   return [
-    ...BUILT_IN_PROVIDERS.map(({ name }) => paymentWebhookTopic(config, name)),
+    ...config.providers.map(({ name }) => paymentWebhookTopic(config, name)),
     config.TOPIC_WEBHOOKS_ORDERS,
     config.TOPIC_WEBHOOKS_DISPUTES,
     config.TOPIC_PAYMENT_REQUEST,

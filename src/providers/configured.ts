@@ -1,132 +1,118 @@
 import { createHmac, randomBytes } from 'node:crypto';
 import { isLosslessNumber } from 'lossless-json';
 import { z } from 'zod';
-import { DisputeStatus, ProviderStatus } from '../contracts/messages';
-import { parseMajorAmount, minorUnitExponent } from '../contracts/money';
+import type { ProviderStatus } from '../contracts/messages';
+import { parseMajorAmount } from '../contracts/money';
+import type { ProviderConfiguration } from './configuration';
 import {
   BodyError,
   SignatureError,
   type IncomingWebhook,
   type Provider,
   type ProviderEvent,
+  type Sample,
   type SampleSubject,
   type SecretFormat,
   type SignedWebhook,
   type VerifyTools,
 } from './provider';
-import { minorFromMajor, minorFromProvider, parseReference, readJson, reference } from './reading';
+import {
+  minorFromMajor,
+  minorFromProvider,
+  parseReference,
+  readJson,
+  reference,
+  type Reference,
+} from './reading';
 import { requiredHeader, requireFresh, sameText } from './signing';
 import { signStandardWebhook, standardWebhooksSecret, verifyStandardWebhook } from './standard-webhooks';
 
-/**
- * Providers by configuration alone: JSON webhooks signed as Standard Webhooks say, or with an HMAC over a text that is
- * made of time and body. Listed in registry.ts like the others.
- */
+/** Providers by configuration alone (configuration.ts): what is read from their webhooks, and how they are checked. */
 
-/** `data.object.amount`, `items.0.id`: names and places in lists, from the root. */
-const JsonPath = z.string().regex(/^[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+){0,15}$/, {
-  error: 'must be names separated by dots, such as data.amount',
-});
-const HeaderName = z
-  .string()
-  .regex(/^[A-Za-z0-9-]{1,64}$/)
-  .transform((name) => name.toLowerCase());
+type HmacScheme = Extract<ProviderConfiguration['signature'], { scheme: 'hmac' }>;
 
-const HmacSignature = z.strictObject({
-  scheme: z.literal('hmac'),
-  header: HeaderName.meta({ description: 'header that holds the signature' }),
-  algorithm: z.enum(['sha256', 'sha512', 'sha1']).default('sha256'),
-  encoding: z.enum(['hex', 'base64']).default('hex'),
-  prefix: z.string().max(16).default('').meta({ description: 'text before the signature, such as sha256=' }),
-  signed: z
-    .string()
-    .max(200)
-    .refine((text) => text.includes('{body}'), { error: 'must contain {body}' })
-    .default('{body}')
-    .meta({ description: 'what is signed: {body}, {timestamp} and text between them' }),
-  timestampHeader: HeaderName.optional().meta({
-    description: 'header with the Unix time in seconds; required when {timestamp} is signed',
-  }),
-});
-const StandardWebhooksSignature = z.strictObject({ scheme: z.literal('standard-webhooks') });
+/** The names of a JSON pointer, unescaped. */
+const namesOf = (pointer: string): string[] =>
+  pointer
+    .slice(1)
+    .split('/')
+    .map((name) => name.replaceAll('~1', '/').replaceAll('~0', '~'));
 
-export const ProviderConfiguration = z
-  .strictObject({
-    name: z
-      .string()
-      .regex(/^[a-z][a-z0-9-]{0,31}$/, { error: 'must be 1 to 32 of a-z 0-9 -, a letter first' }),
-    title: z.string().max(100).optional(),
-    signature: z.discriminatedUnion('scheme', [StandardWebhooksSignature, HmacSignature]),
-    fields: z.strictObject({
-      id: JsonPath.optional().meta({ description: 'id of the event; left out, what it says identifies it' }),
-      reference: JsonPath.meta({ description: 'where payment:<id>, payout:<id> or order:<id> stands' }),
-      status: JsonPath,
-      amount: JsonPath,
-      currency: JsonPath,
-      dispute: JsonPath.optional().meta({
-        description: 'id of the dispute; an event that has one is a dispute’s',
-      }),
-    }),
-    amounts: z.enum(['major', 'minor']).meta({ description: '100 is 100.00, or 1.00' }),
-    statuses: z.record(z.string().max(100), ProviderStatus).meta({
-      description: 'the provider’s words for pending, success, failed, expired; others are unhandled',
-    }),
-    disputeStatuses: z.record(z.string().max(100), DisputeStatus).default({}),
-  })
-  .refine(
-    ({ signature }) =>
-      signature.scheme !== 'hmac' ||
-      signature.signed.includes('{timestamp}') === (signature.timestampHeader !== undefined),
-    { path: ['signature', 'timestampHeader'], error: 'goes with {timestamp} in what is signed' },
-  )
-  .meta({ id: 'ProviderConfiguration' });
-export type ProviderConfiguration = z.infer<typeof ProviderConfiguration>;
-type HmacScheme = z.infer<typeof HmacSignature>;
-
-/** The value at a path; undefined where there is none. Own properties only. */
-function at(json: unknown, path: string): unknown {
+/** The value at a JSON pointer; undefined where there is none. What was in the text alone, nothing inherited. */
+function at(json: unknown, pointer: string): unknown {
   let value = json;
-  for (const name of path.split('.')) {
-    if (typeof value !== 'object' || value === null || !Object.hasOwn(value, name)) return undefined;
+  for (const name of namesOf(pointer)) {
+    if (typeof value !== 'object' || value === null || isLosslessNumber(value)) return undefined;
+    if (Array.isArray(value) ? !/^\d+$/.test(name) : !Object.hasOwn(value, name)) return undefined;
     value = (value as Record<string, unknown>)[name];
   }
   return value;
 }
 
-/** @throws BodyError when there is no text or number at the path. */
-function textAt(json: unknown, path: string): string {
-  const value = at(json, path);
+/** @throws BodyError when there is no text, number, true or false at the pointer. */
+function textAt(json: unknown, pointer: string): string {
+  const value = at(json, pointer);
   if (typeof value === 'string' && value.length <= 256) return value;
-  if (typeof value === 'number' || isLosslessNumber(value)) return String(value);
-  throw new BodyError(path, 'must be text or a number');
+  if (typeof value === 'number' || typeof value === 'boolean' || isLosslessNumber(value))
+    return String(value);
+  throw new BodyError(pointer, 'must be text, a number, true or false');
 }
 
+/** A value of an operator's list of the provider's words. */
+const meaning = <T>(words: Record<string, T>, word: string): T | undefined =>
+  Object.hasOwn(words, word) ? words[word] : undefined;
+
+/** What an event is about; undefined when it is nothing of remit's. */
+function subjectAt({ fields, kind }: ProviderConfiguration, json: unknown): Reference | undefined {
+  const given = at(json, fields.reference);
+  if (typeof given !== 'string') return undefined;
+  if (kind === undefined) return parseReference(given);
+  const told = 'always' in kind ? kind.always : meaning(kind.values, textAt(json, kind.at));
+  return told && parseReference(`${told}:${given}`);
+}
+
+function eventIdOf(
+  { fields }: ProviderConfiguration,
+  json: unknown,
+  otherwise: string | undefined,
+): string | undefined {
+  const eventId = fields.id === undefined ? otherwise : textAt(json, fields.id);
+  if (eventId !== undefined && !/^[\x21-\x7e]{1,256}$/.test(eventId))
+    throw new BodyError(fields.id ?? '', 'must be 1 to 256 visible ASCII characters');
+  return eventId;
+}
+
+/** @throws BodyError */
 function eventOf(configuration: ProviderConfiguration, json: unknown, webhookId?: string): ProviderEvent {
   const { fields, statuses, disputeStatuses } = configuration;
+  if (typeof json !== 'object' || json === null || Array.isArray(json))
+    throw new BodyError('', 'must be an object');
+  const id = eventIdOf(configuration, json, webhookId);
+  // Providers have webhooks about other matters, such as a first one to try the address.
+  if (id !== undefined && at(json, fields.status) === undefined)
+    return { kind: 'unhandled', eventId: id, type: 'unknown', reason: 'it has no status' };
+
   const status = textAt(json, fields.status);
-  const given = at(json, fields.reference);
-  const about = typeof given === 'string' ? parseReference(given) : undefined;
+  const about = subjectAt(configuration, json);
   const dispute = fields.dispute === undefined ? undefined : at(json, fields.dispute);
   const isDispute = typeof dispute === 'string';
-  const eventId =
-    fields.id === undefined
-      ? (webhookId ?? `${isDispute ? dispute : (about?.id ?? 'unknown')}:${status}`)
-      : textAt(json, fields.id);
-  if (!/^[\x21-\x7e]{1,256}$/.test(eventId))
-    throw new BodyError(fields.id ?? '', 'must be 1 to 256 visible ASCII characters');
+  const eventId = id ?? `${isDispute ? dispute : (about?.id ?? 'unknown')}:${status}`;
   const unhandled = (reason: string): ProviderEvent => ({ kind: 'unhandled', eventId, type: status, reason });
   if (about === undefined) return unhandled('its reference names nothing of remit’s');
-  const currency = textAt(json, fields.currency).toUpperCase();
+  const currency =
+    typeof fields.currency === 'string'
+      ? textAt(json, fields.currency).toUpperCase()
+      : fields.currency.always;
   const money = () => ({ amountMinor: amountOf(configuration, json, currency), currency });
 
   if (isDispute) {
-    const known = Object.hasOwn(disputeStatuses, status) ? disputeStatuses[status] : undefined;
+    const known = meaning(disputeStatuses, status);
     if (known === undefined || about.kind !== 'order') return unhandled('no dispute status, or no order');
     if (!/^[A-Za-z0-9_-]{1,64}$/.test(dispute)) throw new BodyError(fields.dispute ?? '', 'is no id');
     const common = { eventId, orderId: about.id, disputeId: dispute, status: known };
     return { kind: 'dispute', ...common, ...money(), reason: null, evidenceDueBy: null };
   }
-  const known = Object.hasOwn(statuses, status) ? statuses[status] : undefined;
+  const known = meaning(statuses, status);
   if (known === undefined) return unhandled('a status that the configuration does not list');
   return about.kind === 'order'
     ? { kind: 'order', eventId, orderId: about.id, userId: null, status: known, ...money() }
@@ -137,107 +123,173 @@ function amountOf({ fields, amounts }: ProviderConfiguration, json: unknown, cur
   const text = textAt(json, fields.amount);
   if (amounts === 'major') return minorFromMajor(text, currency, fields.amount);
   if (!/^\d{1,15}$/.test(text)) throw new BodyError(fields.amount, 'must be a whole number of minor units');
-  let exponent = 0;
-  try {
-    exponent = minorUnitExponent(currency);
-  } catch {
-    // minorFromProvider says so, with the field's name.
-  }
-  return minorFromProvider(Number(text), currency, exponent, fields.amount);
+  return minorFromProvider(Number(text), currency, undefined, fields.amount);
 }
 
-function hmacOf(scheme: HmacScheme, secret: string, timestamp: string, body: Buffer | string): string {
-  const [before = '', after = ''] = scheme.signed.replace('{timestamp}', () => timestamp).split('{body}');
-  const hmac = createHmac(scheme.algorithm, secret).update(before).update(body).update(after);
-  return scheme.prefix + hmac.digest(scheme.encoding);
+/** The text around the body is made of what was signed, each place once: an id that reads `{timestamp}` stays one. */
+function hmacOf(
+  scheme: HmacScheme,
+  secret: string,
+  signed: { timestamp: string; id: string },
+  body: Buffer | string,
+): string {
+  const [before = '', after = ''] = scheme.signed
+    .split('{body}')
+    .map((text) => text.replace(/\{(timestamp|id)\}/g, (_, name: 'timestamp' | 'id') => signed[name]));
+  const key = scheme.secretEncoding === 'text' ? secret : Buffer.from(secret, scheme.secretEncoding);
+  return createHmac(scheme.algorithm, key).update(before).update(body).update(after).digest(scheme.encoding);
 }
 
+/** @returns the signed id, where there is one. @throws SignatureError */
 function verifyHmac(
   scheme: HmacScheme,
   webhook: IncomingWebhook,
   secrets: readonly string[],
   tools: VerifyTools,
-): void {
-  const given = requiredHeader(webhook, scheme.header);
-  const timestamp =
-    scheme.timestampHeader === undefined ? '' : requiredHeader(webhook, scheme.timestampHeader);
-  if (!secrets.some((secret) => sameText(given, hmacOf(scheme, secret, timestamp, webhook.body))))
-    throw new SignatureError('the signature does not match');
-  if (scheme.timestampHeader === undefined) return;
-  if (!/^[1-9]\d{0,14}$/.test(timestamp))
-    throw new SignatureError('the signed time is no Unix time in seconds');
-  requireFresh(Number(timestamp), tools);
+): string | undefined {
+  const { prefix, timestampHeader, idHeader } = scheme;
+  const header = requiredHeader(webhook, scheme.header);
+  if (!header.startsWith(prefix)) throw new SignatureError('the signature does not match');
+  const signature = header.slice(prefix.length);
+  const given = scheme.encoding === 'hex' ? signature.toLowerCase() : signature;
+  const timestamp = timestampHeader === undefined ? '' : requiredHeader(webhook, timestampHeader);
+  const id = idHeader === undefined ? '' : requiredHeader(webhook, idHeader);
+  let matches = 0;
+  for (const secret of secrets)
+    matches += Number(sameText(given, hmacOf(scheme, secret, { timestamp, id }, webhook.body)));
+  if (matches === 0) throw new SignatureError('the signature does not match');
+  if (timestampHeader !== undefined) {
+    if (!/^[1-9]\d{0,14}$/.test(timestamp)) throw new SignatureError('the signed time is no Unix time');
+    requireFresh(Math.floor(Number(timestamp) / unitsPerSecond(scheme)), tools);
+  }
+  return idHeader === undefined ? undefined : id;
 }
 
+const unitsPerSecond = ({ timestampUnit }: HmacScheme) => (timestampUnit === 'seconds' ? 1 : 1_000);
+
 function signHmac(scheme: HmacScheme, body: string, secret: string, nowMs: number): SignedWebhook {
-  const timestamp = String(Math.floor(nowMs / 1_000));
+  const { timestampHeader, idHeader } = scheme;
+  const timestamp = String(Math.floor((nowMs / 1_000) * unitsPerSecond(scheme)));
+  const id = randomBytes(16).toString('hex');
   return {
     headers: {
       'content-type': 'application/json',
-      ...(scheme.timestampHeader === undefined ? {} : { [scheme.timestampHeader]: timestamp }),
-      [scheme.header]: hmacOf(scheme, secret, scheme.timestampHeader === undefined ? '' : timestamp, body),
+      ...(timestampHeader === undefined ? {} : { [timestampHeader]: timestamp }),
+      ...(idHeader === undefined ? {} : { [idHeader]: id }),
+      [scheme.header]: scheme.prefix + hmacOf(scheme, secret, { timestamp, id }, body),
     },
     body,
   };
 }
 
-const hmacSecret: SecretFormat = {
-  description: 'the secret agreed with the provider, used as text',
-  schema: z.string().regex(/^[\x21-\x7e]{16,256}$/, { error: 'must be 16 to 256 visible ASCII characters' }),
-  generate: () => randomBytes(32).toString('hex'),
+const HMAC_SECRETS: Record<HmacScheme['secretEncoding'], SecretFormat> = {
+  text: {
+    description: 'the secret agreed with the provider, used as text',
+    // No comma: it separates two secrets.
+    schema: z
+      .string()
+      .regex(/^[!-+\--~]{16,256}$/, { error: 'must be 16 to 256 visible ASCII characters, no comma' }),
+    generate: () => randomBytes(32).toString('hex'),
+  },
+  hex: {
+    description: 'the secret agreed with the provider, in hexadecimal digits',
+    schema: z
+      .string()
+      .regex(/^([0-9A-Fa-f]{2}){16,128}$/, { error: 'must be 16 to 128 bytes in hexadecimal digits' }),
+    generate: () => randomBytes(32).toString('hex'),
+  },
+  base64: {
+    description: 'the secret agreed with the provider, in base64',
+    schema: z.string().regex(/^[A-Za-z0-9+/]{22,172}={0,2}$/, { error: 'must be 16 to 128 bytes in base64' }),
+    generate: () => randomBytes(32).toString('base64'),
+  },
 };
 
-/** Puts a value where a path says, making objects on the way. */
-function put(target: Record<string, unknown>, path: string, value: unknown): void {
-  const names = path.split('.');
-  const last = names.pop()!;
+/** Puts a value where a pointer says, making objects and lists on the way. */
+function put(target: Record<string, unknown>, pointer: string, value: unknown): void {
+  const names = namesOf(pointer);
   let place = target;
-  for (const name of names) place = (place[name] ??= {}) as Record<string, unknown>;
-  place[last] = value;
+  names.forEach((name, index) => {
+    if (index === names.length - 1) {
+      place[name] = value;
+      return;
+    }
+    if (!Object.hasOwn(place, name)) place[name] = names[index + 1] === '0' ? [] : {};
+    place = place[name] as Record<string, unknown>;
+  });
 }
 
-function samplesOf(configuration: ProviderConfiguration): Provider['samples'] {
-  const { fields, statuses, amounts } = configuration;
-  const body = (kind: 'payment' | 'payout' | 'order', status: string) => (subject: SampleSubject) => {
-    const json: Record<string, unknown> = {};
-    const minor = () => Number(parseMajorAmount(subject.amount, subject.currency));
-    put(json, fields.reference, reference({ kind, id: subject.id }));
-    if (fields.id !== undefined) put(json, fields.id, subject.eventId);
-    put(json, fields.status, status);
-    put(json, fields.amount, amounts === 'major' ? subject.amount : minor());
-    put(json, fields.currency, subject.currency);
-    return JSON.stringify(json);
-  };
+/** A webhook about a subject, as a sample shows it: in its place each of id, reference, amount and currency. */
+function sampleBody(
+  { fields, kind, amounts }: ProviderConfiguration,
+  is: Sample['kind'],
+  shown: Record<string, unknown>,
+  subject: SampleSubject,
+): string {
+  const json = structuredClone(shown);
+  if (fields.id !== undefined) put(json, fields.id, subject.eventId);
+  if (is === 'unhandled') return JSON.stringify(json);
+  const about = is === 'dispute' ? 'order' : is;
+  put(json, fields.reference, kind === undefined ? reference({ kind: about, id: subject.id }) : subject.id);
+  const amount =
+    amounts === 'major' ? subject.amount : Number(parseMajorAmount(subject.amount, subject.currency));
+  const asText = typeof (at(shown, fields.amount) ?? amount) === 'string';
+  put(json, fields.amount, asText ? String(amount) : Number(amount));
+  if (typeof fields.currency === 'string') put(json, fields.currency, subject.currency);
+  return JSON.stringify(json);
+}
+
+/** Samples made of the fields alone, where the file shows none: one for each word of the provider's. */
+function madeUpSamples({
+  fields,
+  kind,
+  statuses,
+}: ProviderConfiguration): NonNullable<ProviderConfiguration['samples']> {
   const word = (wanted: ProviderStatus) =>
     Object.entries(statuses).find(([, status]) => status === wanted)?.[0];
-  const named = (['payment', 'payout', 'order'] as const).flatMap((kind) =>
-    (['success', 'failed', 'expired'] as const).flatMap((status) => {
-      const theirs = word(status);
-      return theirs === undefined
-        ? []
-        : [[`${kind}-${status}`, { title: `${kind}: ${status}`, kind, body: body(kind, theirs) }] as const];
-    }),
-  );
-  return Object.fromEntries(named);
+  const samples: NonNullable<ProviderConfiguration['samples']> = {};
+  for (const what of ['payment', 'payout', 'order'] as const) {
+    const theirs =
+      kind && !('always' in kind)
+        ? Object.entries(kind.values).find(([, is]) => is === what)?.[0]
+        : undefined;
+    if (kind && ('always' in kind ? kind.always !== what : theirs === undefined)) continue;
+    for (const status of ['success', 'failed', 'expired'] as const) {
+      const said = word(status);
+      if (said === undefined) continue;
+      const body = {};
+      put(body, fields.status, said);
+      if (kind && !('always' in kind)) put(body, kind.at, theirs);
+      samples[`${what}-${status}`] = { title: `${what}: ${status}`, kind: what, body };
+    }
+  }
+  return samples;
 }
 
 /** Makes a provider of a configuration. */
 export function configuredProvider(configuration: ProviderConfiguration): Provider {
-  const { name, title = name, signature } = configuration;
+  const { name, title = name, documentation = 'docs/providers.md', signature } = configuration;
   const isHmac = signature.scheme === 'hmac';
+  const shown = configuration.samples ?? madeUpSamples(configuration);
   return {
     name,
     title,
-    documentation: 'docs/providers.md',
+    documentation,
     contentType: 'application/json',
-    secret: isHmac ? hmacSecret : standardWebhooksSecret,
-    verify(webhook, secrets, tools) {
+    secret: isHmac ? HMAC_SECRETS[signature.secretEncoding] : standardWebhooksSecret,
+    verify(webhook, secrets, given) {
+      const tools = { ...given, toleranceS: configuration.toleranceS ?? given.toleranceS };
       if (!isHmac) return { webhookId: verifyStandardWebhook(webhook, secrets, tools) };
-      verifyHmac(signature, webhook, secrets, tools);
-      return {};
+      const webhookId = verifyHmac(signature, webhook, secrets, tools);
+      return webhookId === undefined ? {} : { webhookId };
     },
     events: (body, webhookId) => [eventOf(configuration, readJson(body, z.unknown()), webhookId)],
-    samples: samplesOf(configuration),
+    samples: Object.fromEntries(
+      Object.entries(shown).map(([sample, { title: said = sample, kind, body }]): [string, Sample] => [
+        sample,
+        { title: said, kind, body: (subject) => sampleBody(configuration, kind, body, subject) },
+      ]),
+    ),
     sign: (body, secret, nowMs) =>
       isHmac ? signHmac(signature, body, secret, nowMs) : signStandardWebhook(body, secret, nowMs),
   };

@@ -132,6 +132,7 @@ export interface OrderEvent extends EventBase {
 export interface DisputeEvent extends EventBase {
   kind: 'dispute';
   orderId: string;
+  /** The provider's own; 1 to 64 of `A-Z a-z 0-9 _ -`. */
   disputeId: string;
   status: DisputeStatus;
   /** Null for the whole order. */

@@ -41,22 +41,24 @@ export const ExactInteger = z.int({ error: 'must be a whole number of at most 90
 
 /**
  * An amount in a provider's own minor units, in those of ISO 4217.
- * @param decimals how many the provider counts with, where they differ from ISO 4217 (Adyen: CLP 2, ISO: 0).
+ * @param decimals how many the provider counts with, where they differ from ISO 4217 (Adyen: CLP 2, ISO: 0); undefined where
+ * they do not.
  * @throws BodyError when it is not positive, too large, or has a fraction that ISO 4217 does not know.
  */
 export function minorFromProvider(
   amount: number,
   currency: string,
-  decimals: number,
+  decimals: number | undefined,
   path = 'amount',
 ): bigint {
   try {
     const exponent = minorUnitExponent(currency);
     const given = BigInt(amount);
-    const scale = 10n ** BigInt(Math.abs(exponent - decimals));
-    if (decimals > exponent && given % scale !== 0n)
+    const counted = decimals ?? exponent;
+    const scale = 10n ** BigInt(Math.abs(exponent - counted));
+    if (counted > exponent && given % scale !== 0n)
       throw new AmountError(`amount has more than the ${exponent} decimals of ${currency}`);
-    const minor = decimals > exponent ? given / scale : given * scale;
+    const minor = counted > exponent ? given / scale : given * scale;
     if (minor <= 0n) throw new AmountError('amount must be greater than zero');
     if (minor > MAX_AMOUNT_MINOR) throw new AmountError('amount is too large');
     return minor;

@@ -6,7 +6,6 @@ import { paymentRequestHandler } from '../bridges/payment-requests';
 import { providerHandler } from '../bridges/provider-events';
 import { checkTemporal } from '../platform/temporal';
 import { paymentWebhookTopic, readBackTopics } from '../platform/topics';
-import { BUILT_IN_PROVIDERS } from '../providers/registry';
 import type { RoleContext } from './context';
 
 /**
@@ -23,7 +22,7 @@ export async function startBridge(context: RoleContext): Promise<void> {
   lifecycle.addCheck('temporal', () => checkTemporal(client));
 
   const streams: { name: string; topic: string; handle: (message: IncomingMessage) => Promise<void> }[] = [
-    ...BUILT_IN_PROVIDERS.map((provider) => ({
+    ...config.providers.map((provider) => ({
       name: `payments.${provider.name}`,
       topic: paymentWebhookTopic(config, provider.name),
       handle: providerHandler(client, provider, config, context.log),

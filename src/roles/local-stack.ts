@@ -87,7 +87,9 @@ async function startLocked(options: LocalStackOptions, lock: FileLock | undefine
       options.env[OUTSIDE[part]] || (part === 'kafka' ? options.env['KAFKA_BROKER'] : undefined);
     if (address) outside[part] = address;
   }
-  const secrets = await localSecrets(dataDir);
+  // Mistakes in what is set are told before anything is made or started.
+  const { providers } = loadConfig(options.env, []);
+  const secrets = await localSecrets(dataDir, providers);
   const base: NodeJS.ProcessEnv = {
     ...secrets,
     TRUST_USER_ID_HEADER: 'true',
@@ -97,8 +99,6 @@ async function startLocked(options: LocalStackOptions, lock: FileLock | undefine
     METRICS_PORT: String(await chosenPort(9464, options.ports)),
     ...withoutEmpty(options.env),
   };
-  // Mistakes in what is set already are told before anything is started.
-  loadConfig(base, []);
 
   const wanted = parts.filter((part) => outside[part] === undefined);
   const embedded =

@@ -3,29 +3,34 @@ import { readFile, writeFile } from 'node:fs/promises';
 import path from 'node:path';
 import { z } from 'zod';
 import { secretVariable } from '../providers/names';
-import { BUILT_IN_PROVIDERS } from '../providers/registry';
+import type { Provider } from '../providers/provider';
 
 const webhookSecret = () => `whsec_${randomBytes(32).toString('base64')}`;
 
-const Secrets = z.object({
-  AUTH_JWT_SECRET: z.string(),
-  // Files of before there was a provider have none of its.
-  ...Object.fromEntries(
-    BUILT_IN_PROVIDERS.map(({ name, secret }) => [
-      secretVariable(name),
-      z.string().default(() => secret.generate()),
-    ]),
-  ),
-  PROVIDER_SECRET_PAYMENTS: z.string().default(webhookSecret),
-  ENCRYPTION_KEY: z.string(),
-});
+const secretsOf = (providers: readonly Provider[]) =>
+  z
+    .object({
+      AUTH_JWT_SECRET: z.string(),
+      // Files of before there was a provider have none of its.
+      ...Object.fromEntries(
+        providers.map(({ name, secret }) => [
+          secretVariable(name),
+          z.string().default(() => secret.generate()),
+        ]),
+      ),
+      PROVIDER_SECRET_PAYMENTS: z.string().default(webhookSecret),
+      ENCRYPTION_KEY: z.string(),
+    })
+    // Of providers whose file is not given this time: they may be there the next time.
+    .catchall(z.string());
 export type LocalSecrets = Record<string, string>;
 
 /**
  * The secrets of a local installation: made at random on the first start, kept in `secrets.json` (mode 600) so that
  * tokens, signatures and encrypted data survive a restart. The folder has been claimed before. Production sets the variables instead.
  */
-export async function localSecrets(dataDir: string): Promise<LocalSecrets> {
+export async function localSecrets(dataDir: string, providers: readonly Provider[]): Promise<LocalSecrets> {
+  const Secrets = secretsOf(providers);
   const file = path.join(dataDir, 'secrets.json');
   try {
     const given: unknown = JSON.parse(await readFile(file, 'utf8'));

@@ -10,6 +10,8 @@ import { createActivities } from '../activities';
 import { CARRYING_WORKFLOWS, TASK_QUEUES, type TaskQueue } from '../contracts/workflows';
 import { startConsumer } from '../bridges/consumer';
 import { deadLetterRefused } from '../bridges/dead-letters';
+import { EventPublisher } from '../domain/event-publisher';
+import { EventSchemas } from '../domain/event-schemas';
 import { eventDeliveryHandler, type EventDeliveryDeps } from '../bridges/event-deliveries';
 import { deliveryPolicyOf } from '../webhooks/delivery-policy';
 import type { Config } from '../platform/config';
@@ -21,6 +23,7 @@ import { metrics } from '../platform/metrics';
 import { openWorkflows } from '../platform/open-workflows';
 import { createKeyring } from '../platform/secrets';
 import { connectTemporalWorker } from '../platform/temporal';
+import type { Database } from '../platform/postgres';
 import { warnOfShortRetention } from '../platform/topic-retention';
 import { createWebhookClient } from '../webhooks/client';
 import { FirstAttempts } from '../webhooks/first-attempts';
@@ -84,6 +87,8 @@ export async function startWorker(
     disputeEvidenceDueMs: config.DISPUTE_EVIDENCE_DUE_MS,
     deadLetter: (message) => deadLetterRefused({ reader, producer, config, log }, message),
     deliveryPolicy,
+    startDeliveries: async (deliveries) =>
+      startDeliveryWorkflows(await context.temporal(), deliveries, config.BRIDGE_START_TIMEOUT_MS),
     lookAtWorkflows: async () => openWorkflows(await context.temporal(), CARRYING_WORKFLOWS),
   });
   const codePath = await workflowBundlePath();
@@ -123,10 +128,13 @@ export async function startWorker(
  */
 async function startEventDeliveries(
   context: RoleContext,
-  deps: Pick<EventDeliveryDeps, 'db' | 'keyring' | 'firstAttempts'>,
+  deps: Pick<EventDeliveryDeps, 'keyring' | 'firstAttempts'> & { db: Database },
 ): Promise<void> {
   const { config, kafka, lifecycle } = context;
   const [client, producer] = await Promise.all([context.temporal(), context.producer()]);
+  // Its threads are started with the first event that another producer puts on the topic.
+  const schemas = new EventSchemas(config.EVENT_SCHEMA_CACHE_ENTRIES);
+  lifecycle.onStop('close', 'schema threads', () => schemas.close());
   await startConsumer({
     kafka,
     producer,
@@ -137,6 +145,7 @@ async function startEventDeliveries(
     groupName: 'events',
     handle: eventDeliveryHandler({
       ...deps,
+      publisher: new EventPublisher(deps.db, schemas, config.KAFKA_MESSAGE_MAX_BYTES),
       config,
       startDeliveries: (deliveries) =>
         startDeliveryWorkflows(client, deliveries, config.BRIDGE_START_TIMEOUT_MS),

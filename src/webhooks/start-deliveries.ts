@@ -1,6 +1,6 @@
-import { WorkflowExecutionAlreadyStartedError, type Client } from '@temporalio/client';
-import { deliveryStart } from '../contracts/workflows/starts';
-import { WORKFLOWS, type DeliveryRef } from '../contracts/workflows';
+import type { Client } from '@temporalio/client';
+import type { DeliveryRef } from '../contracts/workflows';
+import { startDelivery } from '../platform/workflow-starts';
 
 /** Workflows that are started side by side, for one caller. */
 const SIDE_BY_SIDE = 16;
@@ -17,19 +17,8 @@ export async function startDeliveryWorkflows(
 ): Promise<void> {
   for (let from = 0; from < deliveries.length; from += SIDE_BY_SIDE)
     await Promise.all(
-      deliveries.slice(from, from + SIDE_BY_SIDE).map((ref) => startOne(client, ref, timeoutMs)),
+      deliveries
+        .slice(from, from + SIDE_BY_SIDE)
+        .map((ref) => client.withDeadline(Date.now() + timeoutMs, () => startDelivery(client, ref))),
     );
-}
-
-async function startOne(client: Client, ref: DeliveryRef, timeoutMs: number): Promise<void> {
-  try {
-    await client.withDeadline(Date.now() + timeoutMs, () =>
-      client.workflow.start(WORKFLOWS.delivery, {
-        ...deliveryStart(ref),
-        workflowIdReusePolicy: 'ALLOW_DUPLICATE',
-      }),
-    );
-  } catch (error) {
-    if (!(error instanceof WorkflowExecutionAlreadyStartedError)) throw error;
-  }
 }

@@ -4,8 +4,6 @@ import {
   CancelledFailure,
   condition,
   continueAsNew,
-  defineQuery,
-  defineSignal,
   getExternalWorkflowHandle,
   isCancellation,
   proxyActivities,
@@ -62,10 +60,10 @@ export async function deliveryWorkflow(
     nextAttemptAt: null,
     lastResult: null,
   };
-  setHandler(defineSignal(SIGNALS.tryNow), () => void (wishes.tryNow = true));
-  setHandler(defineSignal(SIGNALS.cancel), () => void (wishes.cancel = true));
-  setHandler(defineSignal(SIGNALS.wake), () => void (wishes.wake = true));
-  setHandler(defineQuery<DeliveryState>(QUERIES.state), () => state);
+  setHandler(SIGNALS.tryNow, () => void (wishes.tryNow = true));
+  setHandler(SIGNALS.cancel, () => void (wishes.cancel = true));
+  setHandler(SIGNALS.wake, () => void (wishes.wake = true));
+  setHandler(QUERIES.delivery, () => state);
   try {
     return await run(ref, wishes, state);
   } catch (error) {

@@ -3,9 +3,6 @@ import {
   ApplicationFailure,
   condition,
   continueAsNew,
-  defineQuery,
-  defineSignal,
-  defineUpdate,
   proxyLocalActivities,
   setHandler,
   sleep,
@@ -16,8 +13,8 @@ import {
   SIGNALS,
   UPDATES,
   type DisputeEvent,
-  type DisputeEventOutcome,
   type DisputeResult,
+  type DisputeState,
   type DisputeWorkflowInput,
   type DisputeWorkflowResult,
   type EvidenceInput,
@@ -27,7 +24,7 @@ import { DECIDING_STEP, historyIsLong, refuseWhenFull } from './durable-steps';
 import { Mailbox, type Handling } from './mailbox';
 import { refusalOf } from './refusals';
 import { markStatus } from './search-attributes';
-import { startDeliveries } from './start-deliveries';
+import { deliverAll } from './start-deliveries';
 
 const { settleDispute, expireDispute, loadDispute, submitDisputeEvidence } =
   proxyLocalActivities<DisputeActivities>(DECIDING_STEP);
@@ -37,7 +34,7 @@ const REFUSALS = {
   unknown_order: 'no order with this id exists',
   order_not_paid: 'the order was not paid, so there is nothing to dispute',
   amount_mismatch: 'the amount is larger than the order or another than before, or the currency differs',
-  dispute_mismatch: 'the dispute is one of another order',
+  dispute_mismatch: 'the dispute is one of another order, or of another provider',
   event_conflict: 'the provider event id was used before with another body',
 } as const;
 
@@ -45,13 +42,6 @@ const REFUSALS = {
 const CLOCK_PAUSE_MS = 1_000;
 /** A longer wait is made of several: a date may be centuries away. */
 const LONGEST_TIMER_MS = 30 * 24 * 3_600_000;
-
-export interface DisputeState {
-  status: DisputeWorkflowResult['status'];
-  evidenceDueAt: string | null;
-  outcomes: DisputeEventOutcome[];
-  waitingEvents: number;
-}
 
 /**
  * One dispute, from its first chargeback webhook to its end: applies each event in order, waits durably for an order
@@ -62,18 +52,14 @@ export async function disputeWorkflow(input: DisputeWorkflowInput): Promise<Disp
   const { disputeId, resume } = input;
   const state: DisputeState = { status: null, evidenceDueAt: null, outcomes: [], waitingEvents: 0 };
   const inbox = new Mailbox(handlingOf(disputeId, state), resume?.carried);
-  setHandler(defineSignal<[DisputeEvent]>(SIGNALS.disputeEvent), (event) => inbox.receive(event));
-  setHandler(defineQuery<DisputeState>(QUERIES.state), () => ({ ...state, waitingEvents: inbox.size }));
-  setHandler(
-    defineUpdate<EvidenceResult, [EvidenceInput]>(UPDATES.submitEvidence),
-    (evidence) => submit(evidence, state),
-    {
-      validator: (_evidence) => {
-        refuseLateEvidence(state);
-        refuseWhenFull();
-      },
+  setHandler(SIGNALS.disputeEvent, (event) => inbox.receive(event));
+  setHandler(QUERIES.dispute, () => ({ ...state, waitingEvents: inbox.size }));
+  setHandler(UPDATES.submitEvidence, (evidence) => submit(evidence, state), {
+    validator: (_evidence) => {
+      refuseLateEvidence(state);
+      refuseWhenFull();
     },
-  );
+  });
   // The first run's first event tells more; a run without one was opened by an update.
   if (resume || inbox.size === 0) adopt(state, await loadDispute({ disputeId }));
   do {
@@ -137,7 +123,7 @@ function adopt(state: DisputeState, { status, userId, evidenceDueAt }: DisputeRe
 
 async function conclude(state: DisputeState, result: DisputeResult): Promise<void> {
   adopt(state, result);
-  await startDeliveries(result.deliveries);
+  await deliverAll(result);
 }
 
 /** Without a trace in the history: what is certainly too late is refused before it is accepted. */

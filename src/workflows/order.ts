@@ -2,8 +2,6 @@ import {
   allHandlersFinished,
   condition,
   continueAsNew,
-  defineSignal,
-  defineUpdate,
   proxyLocalActivities,
   setHandler,
 } from '@temporalio/workflow';
@@ -12,21 +10,18 @@ import type { OrderActivities } from '../activities/orders';
 import {
   SIGNALS,
   UPDATES,
-  type OrderEvent,
   type OrderEventResult,
   type OrderMessage,
   type OrderWorkflowInput,
   type OrderWorkflowResult,
-  type PaymentRequest,
   type PayOrderResult,
-  type RefundInput,
-  type RefundResult,
+  type ToDeliver,
 } from '../contracts/workflows';
 import { DECIDING_STEP, refuseWhenFull } from './durable-steps';
 import { Mailbox, type Handling } from './mailbox';
 import { refusalOf } from './refusals';
 import { markStatus } from './search-attributes';
-import { startDeliveries } from './start-deliveries';
+import { deliverAll } from './start-deliveries';
 
 type Activities = OrderActivities & OrderWebhookActivities;
 const { payOrder, settleOrder, refundOrder } = proxyLocalActivities<Activities>(DECIDING_STEP);
@@ -55,17 +50,18 @@ export async function orderWorkflow(input: OrderWorkflowInput): Promise<OrderWor
     handlingOf(input, state, () => starting.size > 0),
     resume?.carried,
   );
-  setHandler(defineSignal<[PaymentRequest]>(SIGNALS.paymentRequest), (request) => inbox.receive({ request }));
-  setHandler(defineSignal<[OrderEvent]>(SIGNALS.orderEvent), (event) => inbox.receive({ event }));
+  setHandler(SIGNALS.paymentRequest, (request) => inbox.receive({ request }));
+  setHandler(SIGNALS.orderEvent, (event) => inbox.receive({ event }));
   let refunds = 0;
   // Somebody waits for a refund: it goes past what waits in the inbox, and is answered when the money is decided. Its
   // deliveries are started in the same workflow task, and the run goes on until they are.
   setHandler(
-    defineUpdate<RefundResult, [RefundInput]>(UPDATES.refund),
+    UPDATES.refund,
     async (asked) => {
       refunds += 1;
-      const { deliveries, ...result } = await refundOrder(asked);
-      const started: Promise<void> = startDeliveries(deliveries).finally(() => starting.delete(started));
+      const { deliveries, deliveriesOf, ...result } = await refundOrder(asked);
+      const written: ToDeliver = { deliveries, ...(deliveriesOf && { deliveriesOf }) };
+      const started: Promise<void> = deliverAll(written).finally(() => starting.delete(started));
       starting.add(started);
       return result;
     },
@@ -93,12 +89,12 @@ function handlingOf(
       waitUntil: 'waitUntil' in result ? result.waitUntil : null,
       refusal: refusalOf(REFUSALS, result.outcome),
     }),
-    async conclude(message, { outcome, status, failureCode, deliveries }) {
+    async conclude(message, { outcome, status, failureCode, ...written }) {
       Object.assign(state, { outcome, status, failureCode });
       // Also true after a repeated activity, which finds its own work done.
       if (status !== null && status !== 'NEW')
         markStatus(status, 'event' in message ? message.event.userId : null);
-      await startDeliveries(deliveries);
+      await deliverAll(written);
     },
     letterOf: (message) => {
       const { source, ...decided } = 'request' in message ? message.request : message.event;

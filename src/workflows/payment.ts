@@ -2,8 +2,6 @@ import {
   allHandlersFinished,
   condition,
   continueAsNew,
-  defineQuery,
-  defineSignal,
   proxyLocalActivities,
   setHandler,
 } from '@temporalio/workflow';
@@ -12,17 +10,17 @@ import {
   QUERIES,
   SIGNALS,
   type ExpirePaymentInput,
+  type PaymentState,
   type PaymentWorkflowInput,
   type PaymentWorkflowResult,
   type ProviderEvent,
-  type SettleOutcome,
   type SettleResult,
 } from '../contracts/workflows';
 import { DECIDING_STEP } from './durable-steps';
 import { Mailbox, type Handling } from './mailbox';
 import { refusalOf } from './refusals';
 import { markStatus } from './search-attributes';
-import { startDeliveries } from './start-deliveries';
+import { deliverAll } from './start-deliveries';
 
 const { settlePayment, expirePayment } = proxyLocalActivities<PaymentActivities>(DECIDING_STEP);
 
@@ -33,14 +31,6 @@ const REFUSALS = {
   type_mismatch: 'provider or type differ from the transaction',
   event_conflict: 'the provider event id was used before with another body',
 } as const;
-
-export interface PaymentState {
-  status: PaymentWorkflowResult['status'];
-  /** What became of each event of this run, in order. */
-  outcomes: SettleOutcome[];
-  waitingEvents: number;
-  expiresAt: string | null;
-}
 
 /** What a run knows of its payment. */
 interface Run extends Omit<PaymentState, 'waitingEvents'> {
@@ -61,8 +51,8 @@ export async function paymentWorkflow(input: PaymentWorkflowInput): Promise<Paym
     known: resume?.known ?? null,
   };
   const inbox = new Mailbox(handlingOf(input, run), resume?.carried);
-  setHandler(defineSignal<[ProviderEvent]>(SIGNALS.providerEvent), (event) => inbox.receive(event));
-  setHandler(defineQuery<PaymentState>(QUERIES.state), () => {
+  setHandler(SIGNALS.providerEvent, (event) => inbox.receive(event));
+  setHandler(QUERIES.payment, () => {
     const { status, outcomes, expiresAt } = run;
     return { status, outcomes, expiresAt, waitingEvents: inbox.size };
   });
@@ -116,5 +106,5 @@ async function conclude(run: Run, result: SettleResult): Promise<void> {
   run.expiresAt = result.expiresAt;
   // Also after a repeated activity, which finds its own work done: what counts is where the payment stands.
   if (result.status !== null && result.status !== 'pending') markStatus(result.status, result.userId);
-  await startDeliveries(result.deliveries);
+  await deliverAll(result);
 }

@@ -3,7 +3,7 @@ import type { LedgerActivities } from '../activities/ledger';
 import type { HousekeepingResult, ReconciliationSummary } from '../contracts/workflows';
 import { CHILDREN_A_RUN } from '../contracts/workflows/limits';
 import { historyIsLong } from './durable-steps';
-import { startDeliveries } from './start-deliveries';
+import { deliverAll } from './start-deliveries';
 
 /** As long as a reconciliation may take; the database's own limit is RECONCILIATION_TIMEOUT_MS a check. */
 const { reconcileLedger } = proxyActivities<LedgerActivities>({
@@ -33,12 +33,12 @@ export async function housekeepingWorkflow(before?: HousekeepingResult): Promise
   const result = before ?? { expired: 0, purgedKeys: await purgeKeys() };
   let children = 0;
   for (let i = 0; i < MAX_STEPS; i++) {
-    const { expired, deliveries, position } = await sweepOverduePayments();
+    const { expired, position, ...written } = await sweepOverduePayments();
     if (position === null) break;
-    await startDeliveries(deliveries);
+    await deliverAll(written);
     await saveSweepPosition(position);
     result.expired += expired;
-    children += deliveries.length;
+    children += written.deliveries.length;
     if (children >= CHILDREN_A_RUN || historyIsLong())
       return continueAsNew<typeof housekeepingWorkflow>(result);
   }

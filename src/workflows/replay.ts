@@ -2,8 +2,6 @@ import {
   CancellationScope,
   condition,
   continueAsNew,
-  defineQuery,
-  defineSignal,
   isCancellation,
   proxyActivities,
   setHandler,
@@ -41,10 +39,10 @@ interface Wishes {
 export async function replayWorkflow(input: ReplayInput): Promise<ReplayState['status']> {
   const wishes: Wishes = { paused: input.progress?.paused ?? false, cancel: false };
   const state: ReplayState = { ...(input.progress ?? START), status: 'running', reason: null };
-  setHandler(defineSignal(SIGNALS.pause), () => void (wishes.paused = true));
-  setHandler(defineSignal(SIGNALS.resume), () => void (wishes.paused = false));
-  setHandler(defineSignal(SIGNALS.cancel), () => void (wishes.cancel = true));
-  setHandler(defineQuery<ReplayState>(QUERIES.state), () => ({ ...state, paused: wishes.paused }));
+  setHandler(SIGNALS.pause, () => void (wishes.paused = true));
+  setHandler(SIGNALS.resume, () => void (wishes.paused = false));
+  setHandler(SIGNALS.cancel, () => void (wishes.cancel = true));
+  setHandler(QUERIES.replay, () => ({ ...state, paused: wishes.paused }));
   try {
     return await run(input, wishes, state);
   } catch (error) {

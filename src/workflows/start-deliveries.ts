@@ -1,14 +1,8 @@
-import { WorkflowExecutionAlreadyStartedError } from '@temporalio/common';
-import {
-  ParentClosePolicy,
-  proxyActivities,
-  startChild,
-  WorkflowIdReusePolicy,
-  type ActivityOptions,
-} from '@temporalio/workflow';
+import { proxyActivities, type ActivityOptions } from '@temporalio/workflow';
 import type { DeliveryActivities } from '../activities/deliveries';
-import { deliveryStart } from '../contracts/workflows/starts';
-import { TASK_QUEUES, WORKFLOWS, type DeliveryRef } from '../contracts/workflows';
+import type { EventDeliveryActivities } from '../activities/event-deliveries';
+import { TASK_QUEUES, type DeliveryRef, type ToDeliver } from '../contracts/workflows';
+import { startDelivery } from './start-children';
 
 /** First attempts that one activity makes. */
 const AT_ONCE = 200;
@@ -21,7 +15,9 @@ const FIRST_ATTEMPTS: ActivityOptions = {
   heartbeatTimeout: '15s',
   retry: { initialInterval: '1s', backoffCoefficient: 2, maximumInterval: '1m' },
 };
-const { makeFirstAttempts } = proxyActivities<DeliveryActivities>(FIRST_ATTEMPTS);
+const { makeFirstAttempts, deliverEvent } = proxyActivities<DeliveryActivities & EventDeliveryActivities>(
+  FIRST_ATTEMPTS,
+);
 
 /**
  * Delivers what a state change wrote: makes the first attempt of each in one activity, and starts a delivery workflow, as
@@ -36,14 +32,12 @@ export async function startDeliveries(deliveries: readonly DeliveryRef[]): Promi
   }
 }
 
-async function startDelivery(delivery: DeliveryRef): Promise<void> {
-  try {
-    await startChild(WORKFLOWS.delivery, {
-      ...deliveryStart(delivery),
-      parentClosePolicy: ParentClosePolicy.ABANDON,
-      workflowIdReusePolicy: WorkflowIdReusePolicy.ALLOW_DUPLICATE,
-    });
-  } catch (error) {
-    if (!(error instanceof WorkflowExecutionAlreadyStartedError)) throw error;
-  }
+/**
+ * Delivers what a step has written, however much: what is too many for a workflow's history is delivered by activities a
+ * page at a time, which start the delivery workflows themselves.
+ */
+export async function deliverAll({ deliveries, deliveriesOf = [] }: ToDeliver): Promise<void> {
+  await startDeliveries(deliveries);
+  for (const event of deliveriesOf)
+    for (let after: string | null = ''; after !== null;) after = await deliverEvent({ ...event, after });
 }

@@ -1,23 +1,14 @@
-import { WorkflowExecutionAlreadyStartedError } from '@temporalio/common';
-import {
-  continueAsNew,
-  ParentClosePolicy,
-  proxyActivities,
-  startChild,
-  WorkflowIdReusePolicy,
-} from '@temporalio/workflow';
+import { continueAsNew, proxyActivities } from '@temporalio/workflow';
 import type { EventActivities } from '../activities/events';
 import type { ReplayActivities, SweepPage } from '../activities/replays';
 import {
-  WORKFLOWS,
   type DeliveryRef,
-  type ReplayInput,
   type ReplaySweepInput,
   type RetentionInput,
   type RetentionResult,
 } from '../contracts/workflows';
 import { historyIsLong } from './durable-steps';
-import { replayStart } from '../contracts/workflows/starts';
+import { startReplay } from './start-children';
 import { startDeliveries } from './start-deliveries';
 
 const RETRY = { initialInterval: '1s', maximumInterval: '1m' } as const;
@@ -69,17 +60,3 @@ export async function replaySweepWorkflow(before?: ReplaySweepInput): Promise<nu
 }
 
 const startedOf = ({ deliveryId, generation = 0 }: DeliveryRef) => ({ deliveryId, generation });
-
-async function startReplay(input: ReplayInput): Promise<boolean> {
-  try {
-    await startChild(WORKFLOWS.replay, {
-      ...replayStart(input),
-      parentClosePolicy: ParentClosePolicy.ABANDON,
-      workflowIdReusePolicy: WorkflowIdReusePolicy.REJECT_DUPLICATE,
-    });
-    return true;
-  } catch (error) {
-    if (error instanceof WorkflowExecutionAlreadyStartedError) return false;
-    throw error;
-  }
-}

@@ -193,7 +193,7 @@ describe('when worker and bridge are killed with SIGKILL in the middle of a flow
     try {
       const { id } = await call('POST', '/api/v1/subscriptions', 'client', {
         url: patient.url,
-        eventTypes: ['payment.succeeded'],
+        eventTypes: ['remit.payment.succeeded'],
       });
       const subscriptionId = String(id);
       const { id: transactionId } = await newTransaction(db, await userWith(db), 'payment', 500n);

@@ -39,7 +39,6 @@ beforeAll(async () => {
       KAFKA_SESSION_TIMEOUT_MS: '6000',
       INGEST_BATCH_ROWS: '2000',
       INGEST_FLUSH_MS: '300',
-      INGEST_RETRY_CAP_MS: '1000',
       KAFKA_BROKERS: '',
       CLICKHOUSE_URL: '',
     },

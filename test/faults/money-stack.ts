@@ -12,7 +12,9 @@ import { eventually, freePort } from '../support/harness';
 import { startRole, type Child } from '../support/processes';
 
 const ROLES = ['api', 'bridge', 'worker', 'relay'] as const;
-export type RoleName = (typeof ROLES)[number];
+/** How long a role may take to come back on a loaded machine whose servers are being killed. */
+const RESTART_MS = 300_000;
+export type RoleName = (typeof ROLES)[number] | 'ingest';
 
 /**
  * A remit of a test's own whose servers and roles can be killed: nothing that other tests use is touched. Roles are
@@ -23,14 +25,16 @@ export class FaultStack {
   private stopping = false;
   /** How often a role ended by itself and was started again. */
   restarts = 0;
+  /** Which they were, and how they ended. */
+  readonly ended: string[] = [];
 
   private constructor(
     readonly stack: LocalStack,
     readonly db: Database,
-    private readonly dataDir: string,
+    readonly dataDir: string,
   ) {}
 
-  static async start(env: NodeJS.ProcessEnv = {}): Promise<FaultStack> {
+  static async start(env: NodeJS.ProcessEnv = {}, roles: readonly RoleName[] = ROLES): Promise<FaultStack> {
     const dataDir = await mkdtemp(path.join(os.tmpdir(), 'remit-faults-'));
     const stack = await startLocalStack({
       env: {
@@ -47,8 +51,20 @@ export class FaultStack {
     const log = createLogger(stack.config, 'faults');
     await migrate(stack.config, log);
     const started = new FaultStack(stack, openDatabase(stack.config, log), dataDir);
-    await Promise.all(ROLES.map((role) => started.run(role)));
+    await Promise.all(roles.map((role) => started.run(role)));
     return started;
+  }
+
+  /** What runs now: roles by name with their process ids. */
+  get processes(): { role: RoleName; pid: number }[] {
+    return [...this.running].flatMap(
+      ([
+        role,
+        {
+          process: { pid },
+        },
+      ]) => (pid === undefined ? [] : [{ role, pid }]),
+    );
   }
 
   get api(): string {
@@ -62,7 +78,8 @@ export class FaultStack {
     child.process.once('exit', () => {
       if (this.stopping || this.running.get(role) !== child) return;
       this.restarts += 1;
-      void eventually(() => this.run(role), 60_000).catch(() => undefined);
+      this.ended.push(`${role}: code ${child.process.exitCode}, signal ${child.process.signalCode}`);
+      void eventually(() => this.run(role), RESTART_MS).catch(() => undefined);
     });
   }
 
@@ -71,7 +88,7 @@ export class FaultStack {
     const child = this.running.get(role);
     this.running.delete(role);
     await child?.kill();
-    await eventually(() => this.run(role), 60_000);
+    await eventually(() => this.run(role), RESTART_MS);
   }
 
   /** SIGKILL, some time without it, and back with its data. */

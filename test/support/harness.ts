@@ -3,7 +3,7 @@ import net from 'node:net';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Connection } from '@temporalio/client';
 import type { Client as PgClient } from 'pg';
-import { loadConfig, type Config } from '../../src/platform/config';
+import type { Config } from '../../src/platform/config';
 import { createKafka, ensureTopics } from '../../src/platform/kafka';
 import { Lifecycle } from '../../src/platform/lifecycle';
 import { createLogger, type Logger } from '../../src/platform/logging';
@@ -11,19 +11,8 @@ import { openDatabase, type Database } from '../../src/platform/postgres';
 import { connectTemporal, registerSearchAttributes } from '../../src/platform/temporal';
 import { allTopics } from '../../src/platform/topics';
 import { createRoleContext, type RoleContext } from '../../src/roles/context';
+import { testConfig } from './test-config';
 import { SERVICE_LOGIN, sharedStack, TEMPLATE_DATABASE, withDatabase } from './shared-stack';
-
-const TOPIC_KEYS = [
-  'TOPIC_WEBHOOKS_ORDERS',
-  'TOPIC_WEBHOOKS_DISPUTES',
-  'TOPIC_PAYMENT_REQUEST',
-  'TOPIC_PAYMENT_STATUS',
-  'TOPIC_EVENTS',
-  'TOPIC_DOMAIN_EVENTS',
-  'TOPIC_WEBHOOK_DELIVERY_DLQ',
-  'TOPIC_PURCHASES',
-  'TOPIC_PURCHASES_DLQ',
-] as const;
 
 export interface TestSpace {
   /** Unique in this run. */
@@ -37,6 +26,7 @@ export interface TestSpace {
 }
 
 export interface SpaceOptions {
+  /** Variables, and settings that no variable sets; child processes get the variables alone. */
   env?: Record<string, string>;
   /** Create this space's topics in Kafka. */
   topics?: boolean;
@@ -54,15 +44,13 @@ export async function createTestSpace(options: SpaceOptions = {}): Promise<TestS
   const ownerUrl = database.toString();
   database.username = SERVICE_LOGIN.user;
   database.password = SERVICE_LOGIN.password;
-  const defaults = loadConfig({}, []);
-  const env: Record<string, string> = {
+  const { config, env } = testConfig({
     NODE_ENV: 'test',
     LOG_LEVEL: process.env['LOG_LEVEL'] ?? 'fatal',
     DATABASE_URL: database.toString(),
     // Machines that run tests are slower than a statement should ever be.
     DATABASE_CONNECT_TIMEOUT_MS: '10000',
     DATABASE_STATEMENT_TIMEOUT_MS: '15000',
-    DATABASE_ANSWER_TIMEOUT_MS: '20000',
     KAFKA_BROKERS: stack.kafka,
     KAFKA_TOPIC_PARTITIONS: '3',
     KAFKA_GROUP_PREFIX: name,
@@ -79,11 +67,11 @@ export async function createTestSpace(options: SpaceOptions = {}): Promise<TestS
     PROVIDER_SECRET_DECARD: `whsec_${Buffer.alloc(32, 7).toString('base64')}`,
     PROVIDER_SECRET_PAYMENTS: `whsec_${Buffer.alloc(32, 8).toString('base64')}`,
     ENCRYPTION_KEY: Buffer.alloc(32, 9).toString('base64'),
-    TOPIC_PAYMENT_WEBHOOK_PREFIX: `${name}.${defaults.TOPIC_PAYMENT_WEBHOOK_PREFIX}`,
-    ...Object.fromEntries(TOPIC_KEYS.map((key) => [key, `${name}.${defaults[key]}`])),
+    KAFKA_TOPIC_PREFIX: `${name}.`,
+    TOPIC_PAYMENT_WEBHOOK_PREFIX: `${name}.payment.webhook.`,
+    TOPIC_PURCHASES: `${name}.purchases`,
     ...options.env,
-  };
-  const config = loadConfig(env, []);
+  });
   const log = createLogger(config, 'test');
   await Promise.all([
     options.topics ? ensureTopics(createKafka(config, log), allTopics(config), config) : undefined,

@@ -13,6 +13,7 @@ export interface Child {
 }
 
 const STOP_MS = 20_000;
+const READY_MS = Number(process.env['REMIT_TEST_READY_MS'] ?? 60_000);
 
 function child(process: ChildProcess): Child {
   const ended = () => process.exitCode !== null || process.signalCode !== null;
@@ -53,7 +54,13 @@ export async function startRole(
     stdio: ['ignore', 'inherit', 'inherit'],
   });
   const running = child(spawned);
-  await untilReady(`http://127.0.0.1:${metricsPort}/readyz`, spawned);
+  try {
+    await untilReady(`http://127.0.0.1:${metricsPort}/readyz`, spawned);
+  } catch (error) {
+    // Whoever asks again gets a new one.
+    await running.kill();
+    throw error;
+  }
   return running;
 }
 
@@ -73,7 +80,7 @@ export async function startScript(file: string, env: NodeJS.ProcessEnv): Promise
 }
 
 async function untilReady(url: string, spawned: ChildProcess): Promise<void> {
-  const deadline = Date.now() + 60_000;
+  const deadline = Date.now() + READY_MS;
   while (Date.now() < deadline) {
     if (spawned.exitCode !== null)
       throw new Error(`the role ended with code ${spawned.exitCode} before it was ready`);
@@ -81,5 +88,5 @@ async function untilReady(url: string, spawned: ChildProcess): Promise<void> {
     if (answer?.ok) return;
     await sleep(100);
   }
-  throw new Error(`${url} was not ready within 60 s`);
+  throw new Error(`${url} was not ready within ${READY_MS} ms`);
 }

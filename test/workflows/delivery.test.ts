@@ -88,7 +88,7 @@ async function gapsMs(handle: WorkflowHandle): Promise<number[]> {
   return times.slice(1).map((at, index) => at - (times[index] ?? 0));
 }
 
-const stateOf = (handle: WorkflowHandle) => handle.query<DeliveryState>(QUERIES.state);
+const stateOf = (handle: WorkflowHandle) => handle.query<DeliveryState>(QUERIES.delivery);
 const waitingAfter = (handle: WorkflowHandle, attempts: number) =>
   eventually(async () => {
     const state = await stateOf(handle);

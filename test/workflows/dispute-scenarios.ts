@@ -66,7 +66,7 @@ function disputed(
     workflowId: workflowId.dispute(name),
     taskQueue: TASK_QUEUES.orders,
     input: { disputeId: name },
-    signal: { name: SIGNALS.disputeEvent, input: chargeback(name, 'opened') },
+    signal: { name: SIGNALS.disputeEvent.name, input: chargeback(name, 'opened') },
     activities: {
       settleDispute: () => Promise.resolve(left.length > 1 ? left.shift() : left[0]),
       expireDispute: () => Promise.resolve(dispute({ status: 'expired' })),
@@ -100,7 +100,7 @@ function order(
     workflowId: workflowId.order(name),
     taskQueue: TASK_QUEUES.orders,
     input: { orderId: ORDER_ID },
-    signal: { name: SIGNALS.orderEvent, input: orderWebhook },
+    signal: { name: SIGNALS.orderEvent.name, input: orderWebhook },
     activities: {
       settleOrder: () => Promise.resolve(ordered((left.length > 1 ? left.shift() : left[0]) ?? {})),
       refundOrder: () =>

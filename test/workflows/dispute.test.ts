@@ -10,12 +10,12 @@ import {
   WORKFLOWS,
   type DisputeEvent,
   type DisputeResult,
+  type DisputeState,
   type DisputeWorkflowResult,
   type EvidenceInput,
   type EvidenceResult,
   type RefusedMessage,
 } from '../../src/contracts/workflows';
-import type { DisputeState } from '../../src/workflows/dispute';
 import { DataRefusedError } from '../../src/domain/conflicts';
 import { messageRef } from '../support/message-refs';
 import { keyword, playedStage } from '../support/workflow-env';
@@ -119,7 +119,7 @@ function start(disputeId: string, first: DisputeEvent['status'] = 'opened') {
 }
 
 type Handle = Awaited<ReturnType<typeof start>>;
-const stateOf = (handle: Handle) => handle.query<DisputeState>(QUERIES.state);
+const stateOf = (handle: Handle) => handle.query<DisputeState>(QUERIES.dispute);
 
 /** Time stands still while one waits for anything but a result: this waits for the workflow, not for its timers. */
 async function until(handle: Handle, reached: (state: DisputeState) => boolean): Promise<DisputeState> {

@@ -1,5 +1,6 @@
 import { randomUUID } from 'node:crypto';
 import { WithStartWorkflowOperation } from '@temporalio/client';
+import type { SignalDefinition } from '@temporalio/common';
 import {
   SIGNALS,
   TASK_QUEUES,
@@ -103,7 +104,7 @@ function played(answers: OrderEventResult[], paid: Partial<PayOrderResult> = {})
   return calls;
 }
 
-function signalled(orderId: string, signal: string, argument: object) {
+function signalled<Message>(orderId: string, signal: SignalDefinition<[Message]>, argument: Message) {
   return stage.environment.client.workflow.signalWithStart(WORKFLOWS.order, {
     workflowId: workflowId.order(orderId),
     taskQueue: TASK_QUEUES.orders,

@@ -85,7 +85,7 @@ function payment(
         },
       }),
     },
-    signal: { name: SIGNALS.providerEvent, input: first },
+    signal: { name: SIGNALS.providerEvent.name, input: first },
     activities: {
       settlePayment: () => Promise.resolve(left.length > 1 ? left.shift() : left[0]),
       expirePayment: () => Promise.resolve(settled({ status: 'expired', failureCode: 'expired' })),
@@ -114,7 +114,7 @@ function order(name: string, answer: Partial<PayOrderResult>): Scenario {
     workflowId: workflowId.order(name),
     taskQueue: TASK_QUEUES.orders,
     input: { orderId: name },
-    signal: { name: SIGNALS.paymentRequest, input: request },
+    signal: { name: SIGNALS.paymentRequest.name, input: request },
     activities: {
       payOrder: () =>
         Promise.resolve({

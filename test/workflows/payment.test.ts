@@ -6,6 +6,7 @@ import {
   workflowId,
   WORKFLOWS,
   type DeliveryRef,
+  type EventDeliveriesInput,
   type ExpirePaymentInput,
   type HousekeepingResult,
   type PaymentWorkflowResult,
@@ -22,6 +23,7 @@ const stage = playedStage([
   'expirePayment',
   'deadLetterMessages',
   'attemptDelivery',
+  'deliverEvent',
   'finishDelivery',
   'deadLetterDelivery',
   'sweepOverduePayments',
@@ -128,7 +130,7 @@ describe('the payment workflow', () => {
     const transactionId = randomUUID();
     const handle = await begin(providerEvent(transactionId, 'pending'));
     await stage.environment.sleep('1h');
-    expect(await handle.query(QUERIES.state)).toMatchObject({ status: 'pending', outcomes: ['noted'] });
+    expect(await handle.query(QUERIES.payment)).toMatchObject({ status: 'pending', outcomes: ['noted'] });
     const again = await begin(providerEvent(transactionId, 'success'));
     expect(again.signaledRunId).toBe(handle.signaledRunId);
     expect(await handle.result()).toEqual({ status: 'succeeded', outcomes: ['noted', 'applied'] });
@@ -146,6 +148,23 @@ describe('the payment workflow', () => {
       { provider: 'decard', type: 'payment', amountMinor: '10000', currency: 'TRY' },
     ]);
     expect(await stage.environment.currentTimeMs()).toBeGreaterThanOrEqual(startedAt + 72 * HOUR);
+  });
+
+  it('has what very many subscriptions are told delivered a page at a time, by activities alone', async () => {
+    const told = { eventId: `evt_${randomUUID()}`, correlationId: 'correlation' };
+    const { activities } = played([answer({ deliveriesOf: [told] })]);
+    const pages: unknown[] = [];
+    const cursors = ['sub_b', 'sub_c', null];
+    stage.play({
+      ...activities,
+      deliverEvent: (page: EventDeliveriesInput) => {
+        pages.push(page);
+        return Promise.resolve(cursors[pages.length - 1] ?? null);
+      },
+    });
+    const handle = await begin(providerEvent(randomUUID(), 'success'));
+    expect(await handle.result()).toEqual({ status: 'succeeded', outcomes: ['applied'] });
+    expect(pages).toEqual(['', 'sub_b', 'sub_c'].map((after) => ({ ...told, after })));
   });
 
   it('waits for a transaction that is not known yet and then settles it', async () => {

@@ -77,10 +77,10 @@ describe('a replay', () => {
     // 100 deliveries at one a second: the pause begins after the step that was under way.
     await stage.environment.sleep('3m');
     await eventually(() => expect(states.at(-1)).toMatchObject({ status: 'paused' }));
-    const { replayed } = await handle.query<ReplayState>(QUERIES.state);
+    const { replayed } = await handle.query<ReplayState>(QUERIES.replay);
     expect(replayed).toBeLessThanOrEqual(100);
     await stage.environment.sleep('1h');
-    expect(await handle.query<ReplayState>(QUERIES.state)).toMatchObject({ status: 'paused', replayed });
+    expect(await handle.query<ReplayState>(QUERIES.replay)).toMatchObject({ status: 'paused', replayed });
     await handle.signal(SIGNALS.resume);
     expect(await handle.result()).toBe('done');
     expect(states.at(-1)).toMatchObject({ status: 'done', replayed: 120 });

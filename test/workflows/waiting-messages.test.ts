@@ -86,7 +86,7 @@ function stageOf(kind: Kind, waitMs: number) {
       workflowId: kind.idOf(id),
       taskQueue: kind.taskQueue,
       args: [kind.input(id)],
-      signal: kind.signal,
+      signal: kind.signal.name,
       signalArgs: [
         {
           ...{

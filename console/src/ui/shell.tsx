@@ -149,7 +149,7 @@ function UserMenu() {
   };
   return (
     <Menu.Root>
-      <Menu.Trigger className="btn plain" aria-label={`${session.subject}, tenant ${session.tenant}`}>
+      <Menu.Trigger className="btn plain">
         <span className="only-wide muted">{session.tenant}</span>
         <span className="clip" style={{ maxWidth: 130 }}>
           {session.subject}

@@ -11,7 +11,7 @@ import {
   RedriveBody,
   Redriven,
 } from '../../contracts/dead-letters';
-import { headersToBase64 } from '../../bridges/message';
+import { headersToBase64 } from '../../platform/kafka';
 import { uuidOrUndefined } from '../../contracts/http';
 import { recordChange } from '../../domain/audit';
 import { decodeCursor, encodeCursor } from '../../domain/pages';

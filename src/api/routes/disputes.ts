@@ -6,14 +6,9 @@ import { IdParams } from '../../contracts/http';
 import { DisputePage, DisputesQuery, DisputeWithEvidence, SubmitEvidenceBody } from '../../contracts/orders';
 import { DisputeId } from '../../contracts/messages';
 import { formatMinor } from '../../contracts/money';
-import {
-  UPDATES,
-  workflowId,
-  WORKFLOWS,
-  type EvidenceInput,
-  type EvidenceResult,
-} from '../../contracts/workflows';
+import { workflowId, type EvidenceInput } from '../../contracts/workflows';
 import { getDispute, listDisputes, type DisputeView } from '../../domain/disputes';
+import { updateEvidence } from '../../platform/workflow-starts';
 import { updateWorkflow } from '../workflow-updates';
 import { defineRoute, pageLimits, type ApiDeps, type Route } from './route';
 
@@ -53,17 +48,15 @@ const REFUSALS = {
 } as const;
 
 /** Has the dispute's workflow take the evidence. @throws RemitError conflict when it is too late. */
-async function submit(deps: ApiDeps, orderId: string, evidence: EvidenceInput): Promise<void> {
+async function submit(
+  deps: ApiDeps,
+  dispute: Pick<DisputeView, 'orderId' | 'provider'>,
+  evidence: EvidenceInput,
+): Promise<void> {
   try {
-    const { outcome } = await updateWorkflow<EvidenceResult>(deps, {
-      workflow: WORKFLOWS.dispute,
-      workflowId: workflowId.dispute(evidence.disputeId),
-      input: { disputeId: evidence.disputeId },
-      orderId,
-      update: UPDATES.submitEvidence,
-      updateId: evidence.hash,
-      argument: evidence,
-    });
+    const { outcome } = await updateWorkflow(deps, workflowId.dispute(evidence.disputeId), (client) =>
+      updateEvidence(client, dispute, { updateId: evidence.hash, input: evidence }),
+    );
     if (outcome in REFUSALS) throw new RemitError('conflict', REFUSALS[outcome as keyof typeof REFUSALS]);
   } catch (error) {
     const cause = error instanceof WorkflowUpdateFailedError ? error.cause : undefined;
@@ -125,9 +118,9 @@ export const disputeRoutes: Route[] = [
     problems: ['not_found', 'conflict'],
     async handle({ deps, caller, params, body, correlationId }) {
       const key = { tenantId: caller.tenantId, id: disputeIdOf(params.id) };
-      const { orderId } = await getDispute(deps.database, key);
+      const dispute = await getDispute(deps.database, key);
       const hash = createHash('sha256').update(stringify(body)).digest('hex');
-      await submit(deps, orderId, {
+      await submit(deps, dispute, {
         disputeId: key.id,
         hash,
         evidence: body,

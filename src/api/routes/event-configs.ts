@@ -9,14 +9,7 @@ import {
 } from '../../contracts/events';
 import { PageQuery } from '../../contracts/http';
 import { EventTypeName } from '../../contracts/webhooks';
-import {
-  createEventConfig,
-  deleteEventConfig,
-  getEventConfig,
-  listEventConfigs,
-  updateEventConfig,
-  type EventConfigView,
-} from '../../domain/event-configs';
+import { eventConfigs, type EventConfigView } from '../../domain/event-configs';
 import { actorOf, defineRoute, etagOf, given, pageLimits, type Route } from './route';
 
 function eventConfigOf(config: EventConfigView): z.output<typeof EventConfig> {
@@ -59,10 +52,12 @@ export const eventConfigRoutes: Route[] = [
     },
     problems: ['conflict', 'unprocessable'],
     async handle({ deps, body, ...call }) {
-      const created = await createEventConfig(
+      const { eventType, ...fields } = body;
+      const created = await eventConfigs.create(
         deps.database,
         actorOf(call),
-        body,
+        eventType,
+        fields,
         deps.config.EVENT_TYPES_MAX_PER_TENANT,
       );
       return {
@@ -82,7 +77,7 @@ export const eventConfigRoutes: Route[] = [
     query: PageQuery,
     responses: { 200: { description: 'A page of event configs', schema: EventConfigPage } },
     async handle({ deps, caller, query }) {
-      const page = await listEventConfigs(deps.database, {
+      const page = await eventConfigs.list(deps.database, {
         tenantId: caller.tenantId,
         ...pageLimits(query, deps.config, 'uuid'),
       });
@@ -100,10 +95,7 @@ export const eventConfigRoutes: Route[] = [
     responses: { 200: { description: 'The config', schema: EventConfig, headers: ETAG } },
     problems: ['not_found'],
     async handle({ deps, caller, params }) {
-      const found = await getEventConfig(deps.database, {
-        tenantId: caller.tenantId,
-        eventType: nameOf(params.eventType),
-      });
+      const found = await eventConfigs.get(deps.database, caller.tenantId, nameOf(params.eventType));
       return { status: 200, body: eventConfigOf(found), headers: etagOf(found) };
     },
   }),
@@ -123,8 +115,8 @@ export const eventConfigRoutes: Route[] = [
     responses: { 200: { description: 'The config', schema: EventConfig, headers: ETAG } },
     problems: ['not_found'],
     async handle({ deps, params, body, expected, ...call }) {
-      const updated = await updateEventConfig(deps.database, actorOf(call), {
-        eventType: nameOf(params.eventType),
+      const updated = await eventConfigs.update(deps.database, actorOf(call), {
+        key: nameOf(params.eventType),
         expected,
         changes: given(body),
       });
@@ -144,8 +136,8 @@ export const eventConfigRoutes: Route[] = [
     responses: { 204: { description: 'It is deleted' } },
     problems: ['not_found'],
     async handle({ deps, params, expected, ...call }) {
-      await deleteEventConfig(deps.database, actorOf(call), {
-        eventType: nameOf(params.eventType),
+      await eventConfigs.remove(deps.database, actorOf(call), {
+        key: nameOf(params.eventType),
         expected,
       });
       return { status: 204 };

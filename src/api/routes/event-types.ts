@@ -9,14 +9,7 @@ import {
 } from '../../contracts/events';
 import { PageQuery } from '../../contracts/http';
 import { EventTypeName } from '../../contracts/webhooks';
-import {
-  createEventType,
-  deleteEventType,
-  getEventType,
-  listEventTypes,
-  updateEventType,
-  type EventTypeView,
-} from '../../domain/event-types';
+import { eventTypes, type EventTypeView } from '../../domain/event-types';
 import { actorOf, defineRoute, etagOf, given, pageLimits, type Route } from './route';
 
 function eventTypeOf(eventType: EventTypeView): z.output<typeof EventType> {
@@ -45,8 +38,7 @@ export const eventTypeRoutes: Route[] = [
     operationId: 'createEventType',
     tag: 'Event types',
     summary: 'Define a type of events, with the JSON Schema of their data',
-    description:
-      'Names that begin with payment, payout, order, dispute, subscription or webhook are kept for remit’s own events.',
+    description: 'Names that begin with remit. are kept for remit’s own events.',
     access: 'token',
     scope: 'admin',
     body: CreateEventTypeBody,
@@ -60,7 +52,7 @@ export const eventTypeRoutes: Route[] = [
     },
     problems: ['conflict', 'unprocessable', 'schema_too_complex'],
     async handle({ deps, body, ...call }) {
-      const created = await createEventType(
+      const created = await eventTypes.create(
         deps.database,
         deps.eventSchemas,
         actorOf(call),
@@ -84,7 +76,7 @@ export const eventTypeRoutes: Route[] = [
     query: PageQuery,
     responses: { 200: { description: 'A page of event types', schema: EventTypePage } },
     async handle({ deps, caller, query }) {
-      const page = await listEventTypes(deps.database, {
+      const page = await eventTypes.list(deps.database, {
         tenantId: caller.tenantId,
         ...pageLimits(query, deps.config, 'uuid'),
       });
@@ -102,10 +94,7 @@ export const eventTypeRoutes: Route[] = [
     responses: { 200: { description: 'The event type', schema: EventType, headers: ETAG } },
     problems: ['not_found'],
     async handle({ deps, caller, params }) {
-      const found = await getEventType(deps.database, {
-        tenantId: caller.tenantId,
-        name: nameOf(params.name),
-      });
+      const found = await eventTypes.get(deps.database, caller.tenantId, nameOf(params.name));
       return { status: 200, body: eventTypeOf(found), headers: etagOf(found) };
     },
   }),
@@ -125,8 +114,8 @@ export const eventTypeRoutes: Route[] = [
     responses: { 200: { description: 'The event type', schema: EventType, headers: ETAG } },
     problems: ['not_found', 'schema_too_complex'],
     async handle({ deps, params, body, expected, ...call }) {
-      const updated = await updateEventType(deps.database, deps.eventSchemas, actorOf(call), {
-        name: nameOf(params.name),
+      const updated = await eventTypes.update(deps.database, deps.eventSchemas, actorOf(call), {
+        key: nameOf(params.name),
         expected,
         changes: given(body),
       });
@@ -146,7 +135,7 @@ export const eventTypeRoutes: Route[] = [
     responses: { 204: { description: 'It is deleted' } },
     problems: ['not_found'],
     async handle({ deps, params, expected, ...call }) {
-      await deleteEventType(deps.database, actorOf(call), { name: nameOf(params.name), expected });
+      await eventTypes.remove(deps.database, actorOf(call), { key: nameOf(params.name), expected });
       return { status: 204 };
     },
   }),

@@ -1,16 +1,13 @@
 import { RemitError } from '../../contracts/errors';
 import { IdParams, uuidOrUndefined } from '../../contracts/http';
-import {
-  CreatePaymentBody,
-  CreatePayoutBody,
-  Payment,
-  PaymentPage,
-  PaymentsQuery,
-} from '../../contracts/payments';
+import { newPaymentBodies, Payment, PaymentPage, PaymentsQuery } from '../../contracts/payments';
 import type { PaymentType } from '../../contracts/messages';
 import { formatMinor, parseMajorAmount } from '../../contracts/money';
 import { createPayment, getPayment, listPayments, type PaymentView } from '../../domain/payments';
+import { ProviderName } from '../../providers/names';
 import { defineRoute, pageLimits, timeOf, type Answer, type Call, type Route } from './route';
+
+export const { CreatePaymentBody, CreatePayoutBody } = newPaymentBodies(ProviderName.default('decard'));
 
 function paymentOf({ amountMinor, createdAt, expiresAt, settledAt, ...payment }: PaymentView) {
   return {
@@ -34,6 +31,13 @@ async function create(
   type: PaymentType,
   { deps, caller, body, correlationId, operationId }: Call<undefined, undefined, NewPayment>,
 ): Promise<Answer> {
+  if (!deps.config.providers.some(({ name }) => name === body.provider))
+    throw new RemitError('invalid_request', 'There is no such provider.', [
+      {
+        path: 'provider',
+        message: `must be one of ${deps.config.providers.map(({ name }) => name).join(', ')}`,
+      },
+    ]);
   const payment = await createPayment(deps.database, {
     id: operationId,
     tenantId: caller.tenantId,

@@ -16,7 +16,6 @@ import {
   type Provider,
   type ProviderEvent,
 } from '../../providers/provider';
-import { BUILT_IN_PROVIDERS } from '../../providers/registry';
 import { verifySignature } from '../../providers/standard-webhooks';
 import { fetchPem } from '../fetch-pem';
 import { requireJson } from '../json-body';
@@ -52,7 +51,7 @@ export function providerEndpoints(config: Config): Map<string, Endpoint> {
           .join('\n') +
         '\nEvery variable is described in .env.example.',
     );
-  const endpoints = BUILT_IN_PROVIDERS.flatMap((provider): [string, Endpoint][] => {
+  const endpoints = config.providers.flatMap((provider): [string, Endpoint][] => {
     const variable = secretVariable(provider.name);
     const secrets = config[variable]?.split(',').filter(Boolean) ?? [];
     const mayBeUnsigned = NEEDED.some((name) => name === variable) && !config.PROVIDER_SIGNATURES_REQUIRED;

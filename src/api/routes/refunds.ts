@@ -2,14 +2,9 @@ import { RemitError } from '../../contracts/errors';
 import { IdParams, PageQuery, uuidOrUndefined } from '../../contracts/http';
 import { CreateRefundBody, Refund, RefundPage } from '../../contracts/orders';
 import { formatMinor, parseMajorAmount } from '../../contracts/money';
-import {
-  UPDATES,
-  workflowId,
-  WORKFLOWS,
-  type RefundInput,
-  type RefundResult,
-} from '../../contracts/workflows';
+import { workflowId, type RefundInput, type RefundResult } from '../../contracts/workflows';
 import { getOrderMoney, getRefund, listRefunds, type RefundView } from '../../domain/refunds';
+import { updateRefund } from '../../platform/workflow-starts';
 import { updateWorkflow } from '../workflow-updates';
 import { defineRoute, pageLimits, type Route } from './route';
 
@@ -73,15 +68,9 @@ export const refundRoutes: Route[] = [
         actor,
         correlationId,
       };
-      const result = await updateWorkflow<RefundResult>(deps, {
-        workflow: WORKFLOWS.order,
-        workflowId: workflowId.order(orderId),
-        input: { orderId },
-        orderId,
-        update: UPDATES.refund,
-        updateId: input.refundId,
-        argument: input,
-      });
+      const result = await updateWorkflow(deps, workflowId.order(orderId), (client) =>
+        updateRefund(client, { updateId: input.refundId, input }),
+      );
       if (result.refundId === null) throw refusal(result, currency);
       const refund = await getRefund(deps.database, { tenantId, id: result.refundId });
       return {

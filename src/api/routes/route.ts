@@ -77,6 +77,8 @@ export interface RouteDoc {
   body?: z.ZodType;
   /** The body holds JSON of any content, whose numbers are no amounts and taken as JavaScript reads them. */
   anyJson?: boolean;
+  /** The same, but for what is at this path in the body (`parseKeeping`): it is handed on as it was written. */
+  keeps?: readonly string[];
   /** An absent body counts as `{}`. */
   bodyOptional?: boolean;
   responses: Record<number, ResponseDoc>;
@@ -96,6 +98,7 @@ export interface Caller {
 
 export interface Answer {
   status: number;
+  /** Sent as JSON; a JsonText as it is. */
   body?: unknown;
   /** In place of a JSON body: writes and ends the response itself; the status and headers are set by then. */
   write?: (response: Response) => Promise<void>;

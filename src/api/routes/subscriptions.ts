@@ -234,7 +234,7 @@ const manage: Route[] = [
     responses: { 200: { description: 'Which of them it wants', schema: FilterTested } },
     problems: ['not_found'],
     async handle({ deps, caller, params, body }) {
-      const id = subscriptionId(params.id);
+      const id = await subscriptionId(deps, caller, params.id);
       const items = await testFilter(deps.database, caller.tenantId, id, body.filter, body.limit);
       if (!items) throw new RemitError('not_found', 'There is no such subscription.');
       return { status: 200, body: { items } };
@@ -245,7 +245,7 @@ const manage: Route[] = [
     path: '/api/v1/subscriptions/:id/test',
     operationId: 'testSubscription',
     tag: 'Subscriptions',
-    summary: 'Send a test event (webhook.test) to this subscription alone',
+    summary: 'Send a test event (remit.webhook.test) to this subscription alone',
     access: 'token',
     params: IdParams,
     responses: {

@@ -1,7 +1,6 @@
 import { PageQuery } from '../../contracts/http';
 import { OutboxRowsBody, OutboxRowsOperated, RefusedOutboxPage, SystemStatus } from '../../contracts/system';
-import { listRefused, operateRefused } from '../../domain/outbox-refused';
-import type { OutboxRefused } from '../../generated/prisma/client';
+import { listRefused, operateRefused, type RefusedRow } from '../../domain/outbox-refused';
 import { systemStatus } from '../system-status';
 import { actorOf, defineRoute, pageLimits, type Route, type RouteDeps } from './route';
 
@@ -17,7 +16,7 @@ function measured(deps: RouteDeps): ReturnType<typeof systemStatus> {
   return status;
 }
 
-function refusedOf({ id, createdAt, refusedAt, headers, ...row }: OutboxRefused) {
+function refusedOf({ id, createdAt, refusedAt, headers, ...row }: RefusedRow) {
   const texts = Object.entries((headers ?? {}) as Record<string, unknown>).map(([name, value]) => [
     name,
     String(value),

@@ -9,7 +9,7 @@ import {
 } from '../../contracts/timeline';
 import { isWellFormed, NO_CONTROLS } from '../../contracts/http';
 import { findByPrefix, findExactly, titleOf, workflowOf, type FoundSubject } from '../../domain/subjects';
-import { PROVIDER_STREAMS, timelineOf } from '../timeline';
+import { providerStreams, timelineOf } from '../timeline';
 import { defineRoute, type Route } from './route';
 
 /** What can't be an id of anything is one of nothing. */
@@ -60,7 +60,7 @@ export const timelineRoutes: Route[] = [
       const limit = Number(query.limit);
       const text = query.q.trim();
       const what = { tenantId: caller.tenantId, text };
-      const whole = await findExactly(deps.database, { ...what, providers: PROVIDER_STREAMS });
+      const whole = await findExactly(deps.database, { ...what, providers: providerStreams(deps.config) });
       const begun = await findByPrefix(deps.database, { ...what, limit: limit + 1 });
       const hits = new Map<string, FoundSubject>();
       for (const hit of [...whole, ...begun])

@@ -23,6 +23,28 @@ export interface DeliveryRef {
   correlationId: string;
 }
 
+/** An event whose deliveries are written and have to be carried out. */
+export interface EventToDeliver {
+  eventId: string;
+  correlationId: string;
+}
+
+/**
+ * What a step has written to be delivered: the deliveries themselves or, where they are more than an answer of an
+ * activity should hold (DELIVERIES_HANDED_OVER_MAX), the events that all of them are of.
+ */
+export interface ToDeliver {
+  deliveries: DeliveryRef[];
+  /** Left out when `deliveries` are all there are. */
+  deliveriesOf?: EventToDeliver[];
+}
+
+/** How far the deliveries of an event have been carried out. */
+export interface EventDeliveriesInput extends EventToDeliver {
+  /** The last subscription whose delivery was seen to; '' at first. */
+  after: string;
+}
+
 export interface DeliveryState {
   status: 'waiting' | 'attempting' | 'delivered' | 'exhausted' | 'cancelled' | 'held';
   /** Of all generations. */

@@ -1,6 +1,6 @@
 import type { DeadLetterCode } from '../errors';
 import type { DisputeStatus } from '../messages';
-import type { DeliveryRef } from './delivery';
+import type { ToDeliver } from './delivery';
 import type { CarriedMessages, WebhookEvent } from './message-refs';
 
 /** The workflow of a dispute: what it takes, and what its steps answer. */
@@ -33,7 +33,7 @@ export type DisputeEventOutcome =
       'unknown_order' | 'order_not_paid' | 'amount_mismatch' | 'dispute_mismatch' | 'event_conflict'
     >;
 
-export interface DisputeResult {
+export interface DisputeResult extends ToDeliver {
   outcome: DisputeEventOutcome;
   /** The dispute's status afterwards; null when there is none. */
   status: DisputeStatus | null;
@@ -42,7 +42,6 @@ export interface DisputeResult {
   evidenceDueAt: string | null;
   /** Until when an event of an order that is unknown or not paid waits (ISO 8601). */
   waitUntil: string | null;
-  deliveries: DeliveryRef[];
 }
 
 export interface DisputeWorkflowResult {
@@ -62,4 +61,12 @@ export interface EvidenceInput {
 export interface EvidenceResult {
   outcome: 'ok' | 'duplicate' | 'already_submitted' | 'too_late' | 'unknown_dispute';
   status: DisputeStatus | null;
+}
+
+/** What its query `state` answers. */
+export interface DisputeState {
+  status: DisputeWorkflowResult['status'];
+  evidenceDueAt: string | null;
+  outcomes: DisputeEventOutcome[];
+  waitingEvents: number;
 }

@@ -1,17 +1,41 @@
-/** What a running workflow can be told and asked. */
+import { defineQuery, defineSignal, defineUpdate } from '@temporalio/workflow';
+import type { DeliveryState } from './delivery';
+import type { DisputeEvent, DisputeState, EvidenceInput, EvidenceResult } from './dispute';
+import type { OrderEvent, PaymentRequest, RefundInput, RefundResult } from './order';
+import type { PaymentState, ProviderEvent } from './payment';
+import type { ReplayState } from './replay';
+
+/** What running workflows can be told and asked: defined once, for those who handle it and those who send it. */
 
 export const SIGNALS = {
-  providerEvent: 'providerEvent',
-  paymentRequest: 'paymentRequest',
-  orderEvent: 'orderEvent',
-  disputeEvent: 'disputeEvent',
-  tryNow: 'tryNow',
-  cancel: 'cancel',
-  wake: 'wake',
-  pause: 'pause',
-  resume: 'resume',
+  /** payment */
+  providerEvent: defineSignal<[ProviderEvent]>('providerEvent'),
+  /** order */
+  paymentRequest: defineSignal<[PaymentRequest]>('paymentRequest'),
+  orderEvent: defineSignal<[OrderEvent]>('orderEvent'),
+  /** dispute */
+  disputeEvent: defineSignal<[DisputeEvent]>('disputeEvent'),
+  /** delivery */
+  tryNow: defineSignal('tryNow'),
+  wake: defineSignal('wake'),
+  /** delivery, replay */
+  cancel: defineSignal('cancel'),
+  /** replay */
+  pause: defineSignal('pause'),
+  resume: defineSignal('resume'),
 } as const;
 
-export const UPDATES = { refund: 'refund', submitEvidence: 'submitEvidence' } as const;
+/** Every workflow that waits answers `state`. */
+export const QUERIES = {
+  payment: defineQuery<PaymentState>('state'),
+  dispute: defineQuery<DisputeState>('state'),
+  delivery: defineQuery<DeliveryState>('state'),
+  replay: defineQuery<ReplayState>('state'),
+} as const;
 
-export const QUERIES = { state: 'state' } as const;
+export const UPDATES = {
+  /** order */
+  refund: defineUpdate<RefundResult, [RefundInput]>('refund'),
+  /** dispute */
+  submitEvidence: defineUpdate<EvidenceResult, [EvidenceInput]>('submitEvidence'),
+} as const;

@@ -1,6 +1,6 @@
 import type { DeadLetterCode } from '../errors';
 import type { ProviderStatus } from '../messages';
-import type { DeliveryRef } from './delivery';
+import type { ToDeliver } from './delivery';
 import type { CarriedMessages, MessageRef, WebhookEvent } from './message-refs';
 
 /** The workflow of an order: what it takes, and what its steps answer. */
@@ -50,13 +50,12 @@ export type OrderEventOutcome =
   | 'contradiction'
   | Extract<DeadLetterCode, 'unknown_order' | 'user_mismatch' | 'amount_mismatch' | 'event_conflict'>;
 
-export interface OrderEventResult {
+export interface OrderEventResult extends ToDeliver {
   outcome: OrderEventOutcome;
   status: OrderStatus | null;
   failureCode: string | null;
   /** Until when an event of an unknown order waits for it (ISO 8601). */
   waitUntil: string | null;
-  deliveries: DeliveryRef[];
 }
 
 /** What an order's workflow came to: its last decision, when there was one. */
@@ -66,14 +65,13 @@ export interface OrderWorkflowResult {
   failureCode: string | null;
 }
 
-export interface PayOrderResult {
+export interface PayOrderResult extends ToDeliver {
   outcome:
     | 'applied'
     | 'duplicate'
     | Extract<DeadLetterCode, 'unknown_order' | 'payment_method_mismatch' | 'event_conflict'>;
   status: OrderStatus | null;
   failureCode: string | null;
-  deliveries: DeliveryRef[];
 }
 
 export interface RefundInput {

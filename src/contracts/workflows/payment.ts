@@ -1,6 +1,6 @@
 import type { DeadLetterCode } from '../errors';
 import type { PaymentType, ProviderStatus } from '../messages';
-import type { DeliveryRef } from './delivery';
+import type { ToDeliver } from './delivery';
 import type { CarriedMessages, MessageRef } from './message-refs';
 
 /** The workflow of a payment or payout: what it takes, and what its steps answer. */
@@ -68,7 +68,7 @@ export type SettleOutcome =
   | 'unknown_transaction'
   | Extract<DeadLetterCode, 'amount_mismatch' | 'type_mismatch' | 'event_conflict'>;
 
-export interface SettleResult {
+export interface SettleResult extends ToDeliver {
   outcome: SettleOutcome;
   /** The payment's status afterwards; null when it is unknown. */
   status: PaymentStatus | null;
@@ -78,5 +78,13 @@ export interface SettleResult {
   expiresAt: string | null;
   /** Until when an event of an unknown transaction waits for it (ISO 8601). */
   waitUntil: string | null;
-  deliveries: DeliveryRef[];
+}
+
+/** What its query `state` answers. */
+export interface PaymentState {
+  status: PaymentWorkflowResult['status'];
+  /** What became of each event of this run, in order. */
+  outcomes: SettleOutcome[];
+  waitingEvents: number;
+  expiresAt: string | null;
 }

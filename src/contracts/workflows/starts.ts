@@ -1,41 +1,75 @@
-import { defineSearchAttributeKey, TypedSearchAttributes } from '@temporalio/common';
+import { TypedSearchAttributes, type SearchAttributePair } from '@temporalio/common';
 import type { DeliveryRef } from './delivery';
 import type { DisputeWorkflowInput } from './dispute';
 import { TASK_QUEUES, workflowId } from './names';
+import type { OrderWorkflowInput } from './order';
+import type { PaymentWorkflowInput } from './payment';
 import type { ReplayInput } from './replay';
+import { SEARCH_ATTRIBUTE_KEYS as KEYS } from './search-attributes';
 
-/** How workflows are started, the same from a client and from a workflow. */
+/**
+ * What each workflow is started with, the same by whomever: clients do so through platform/workflow-starts.ts, workflows
+ * through workflows/start-children.ts, Temporal's schedules through platform/schedules.ts.
+ *
+ * The id of one that has closed may be used again, but for replays: a late or repeated message opens a short run, and the
+ * database judges whether there is anything left to do.
+ */
 
-const SUBSCRIPTION = defineSearchAttributeKey('RemitSubscriptionId', 'KEYWORD');
-const EVENT_TYPE = defineSearchAttributeKey('RemitEventType', 'KEYWORD');
-const ORDER = defineSearchAttributeKey('RemitOrderId', 'KEYWORD');
-const PROVIDER = defineSearchAttributeKey('RemitProvider', 'KEYWORD');
 /** Temporal's limit, in bytes. */
 const FAIRNESS_KEY_MAX = 64;
 
-/** The delivery workflow of a delivery. */
-export function deliveryStart(ref: DeliveryRef) {
-  return {
-    workflowId: workflowId.delivery(ref.eventId, ref.subscriptionId, ref.generation),
-    taskQueue: TASK_QUEUES.deliveries,
-    args: [ref] as [DeliveryRef],
-    // A server with fair task queues serves subscriptions in turn, so that the backlog of one does not delay the rest.
-    priority: { fairnessKey: ref.subscriptionId.slice(0, FAIRNESS_KEY_MAX) },
-    typedSearchAttributes: new TypedSearchAttributes([
-      { key: SUBSCRIPTION, value: ref.subscriptionId },
-      { key: EVENT_TYPE, value: ref.eventType },
-    ]),
-  };
+/** What is known of the search attributes at the start. */
+function attributes(pairs: Partial<Record<keyof typeof KEYS, string>>): TypedSearchAttributes {
+  return new TypedSearchAttributes(
+    (Object.entries(pairs) as [keyof typeof KEYS, string | undefined][]).flatMap(
+      ([name, value]): SearchAttributePair[] => (value === undefined ? [] : [{ key: KEYS[name], value }]),
+    ),
+  );
 }
 
-/** The workflow of a replay. */
-export function replayStart(input: ReplayInput) {
+const memoOf = (correlationId: string | undefined) =>
+  correlationId === undefined ? {} : { memo: { correlationId } };
+
+/** The workflow of a payment or payout. */
+export function paymentStart({
+  provider,
+  transactionId,
+  correlationId,
+}: {
+  provider: string;
+  transactionId: string;
+  correlationId?: string;
+}) {
+  const input: PaymentWorkflowInput = { provider, transactionId };
   return {
-    workflowId: workflowId.replay(input.replayId),
-    taskQueue: TASK_QUEUES.deliveries,
-    args: [input] as [ReplayInput],
-    typedSearchAttributes: new TypedSearchAttributes([{ key: SUBSCRIPTION, value: input.subscriptionId }]),
-  };
+    workflowId: workflowId.payment(provider, transactionId),
+    taskQueue: TASK_QUEUES.payments,
+    args: [input] as [PaymentWorkflowInput],
+    workflowIdReusePolicy: 'ALLOW_DUPLICATE',
+    typedSearchAttributes: attributes({ provider }),
+    ...memoOf(correlationId),
+  } as const;
+}
+
+/** The workflow of an order; its user, where the caller knows it. */
+export function orderStart({
+  orderId,
+  userId,
+  correlationId,
+}: {
+  orderId: string;
+  userId?: string;
+  correlationId?: string;
+}) {
+  const input: OrderWorkflowInput = { orderId };
+  return {
+    workflowId: workflowId.order(orderId),
+    taskQueue: TASK_QUEUES.orders,
+    args: [input] as [OrderWorkflowInput],
+    workflowIdReusePolicy: 'ALLOW_DUPLICATE',
+    typedSearchAttributes: attributes({ orderId, ...(userId !== undefined && { userId }) }),
+    ...memoOf(correlationId),
+  } as const;
 }
 
 /** The workflow of a dispute. */
@@ -43,19 +77,45 @@ export function disputeStart({
   disputeId,
   orderId,
   provider,
+  correlationId,
 }: {
   disputeId: string;
   orderId: string;
   provider: string;
+  correlationId?: string;
 }) {
   const input: DisputeWorkflowInput = { disputeId };
   return {
     workflowId: workflowId.dispute(disputeId),
     taskQueue: TASK_QUEUES.orders,
     args: [input] as [DisputeWorkflowInput],
-    typedSearchAttributes: new TypedSearchAttributes([
-      { key: ORDER, value: orderId },
-      { key: PROVIDER, value: provider },
-    ]),
-  };
+    workflowIdReusePolicy: 'ALLOW_DUPLICATE',
+    typedSearchAttributes: attributes({ orderId, provider }),
+    ...memoOf(correlationId),
+  } as const;
+}
+
+/** The workflow of a delivery. */
+export function deliveryStart(ref: DeliveryRef) {
+  const { eventId, subscriptionId, generation, eventType } = ref;
+  return {
+    workflowId: workflowId.delivery(eventId, subscriptionId, generation),
+    taskQueue: TASK_QUEUES.deliveries,
+    args: [ref] as [DeliveryRef],
+    workflowIdReusePolicy: 'ALLOW_DUPLICATE',
+    // A server with fair task queues serves subscriptions in turn, so that the backlog of one does not delay the rest.
+    priority: { fairnessKey: subscriptionId.slice(0, FAIRNESS_KEY_MAX) },
+    typedSearchAttributes: attributes({ subscriptionId, eventType }),
+  } as const;
+}
+
+/** The workflow of a replay. Its id is used once: one that has ended is not begun again. */
+export function replayStart(input: ReplayInput) {
+  return {
+    workflowId: workflowId.replay(input.replayId),
+    taskQueue: TASK_QUEUES.deliveries,
+    args: [input] as [ReplayInput],
+    workflowIdReusePolicy: 'REJECT_DUPLICATE',
+    typedSearchAttributes: attributes({ subscriptionId: input.subscriptionId }),
+  } as const;
 }

@@ -1,4 +1,4 @@
-import type { DeliveryRef } from './delivery';
+import type { ToDeliver } from './delivery';
 
 /** The workflows that schedules start. */
 
@@ -9,9 +9,8 @@ export interface ReconciliationSummary {
 }
 
 /** One step of the sweeps over overdue payments, then orders. */
-export interface HousekeepingStep {
+export interface HousekeepingStep extends ToDeliver {
   expired: number;
-  deliveries: DeliveryRef[];
   /** To be saved when the deliveries are started; null when nothing was left. */
   position: { job: string; at: string; id: string } | null;
 }

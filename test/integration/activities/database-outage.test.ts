@@ -7,12 +7,13 @@ import { createActivities } from '../../../src/activities';
 import type { DeliveryRow } from '../../../src/domain/payments';
 import { DataRefusedError } from '../../../src/domain/money-transaction';
 import { EventSchemas } from '../../../src/domain/event-schemas';
-import { createEventType } from '../../../src/domain/event-types';
+import { eventTypes } from '../../../src/domain/event-types';
 import { createReplay } from '../../../src/domain/replays';
 import { createSubscription } from '../../../src/domain/subscriptions';
 import type { Database } from '../../../src/platform/postgres';
 import { isDatabaseUnavailable } from '../../../src/platform/postgres-errors';
 import { createKeyring } from '../../../src/platform/secrets';
+import { FirstAttempts } from '../../../src/webhooks/first-attempts';
 import { createWebhookClient, type WebhookClient } from '../../../src/webhooks/client';
 import { playedPolicy } from '../../support/deliveries';
 import { chargeback, chargebackOf, orderEventOf, paidOrder, placeOrder } from '../../support/disputes';
@@ -43,7 +44,10 @@ beforeAll(async () => {
   broken = openTestDatabase({ ...space, config });
   webhooks = createWebhookClient(config);
   receiver = await subscriber((response: http.ServerResponse) => response.end('ok'));
+  const first = { db: broken, webhooks, log: space.log, config, deliveryPolicy: playedPolicy };
   activities = createActivities({
+    firstAttempts: new FirstAttempts(first),
+    startDeliveries: () => Promise.resolve(),
     db: broken,
     config,
     webhooks,
@@ -60,7 +64,7 @@ beforeAll(async () => {
     allowedPrivateCidrs: config.WEBHOOK_ALLOWED_PRIVATE_CIDRS,
   });
   subscriptionId = subscription.id;
-  await createEventType(
+  await eventTypes.create(
     db,
     schemas,
     by,
@@ -128,6 +132,7 @@ const inputs: Record<string, () => Promise<unknown>> = {
   finishDelivery: async () => ({ ...(await deliver()), status: 'cancelled', reason: 'test' }),
   followersOf: async () => ({ ...(await deliver()), correlationId: 'test' }),
   deadLetterDelivery: async () => ({ ...(await deliver()), correlationId: 'test' }),
+  deliverEvent: async () => ({ eventId: (await deliver()).eventId, correlationId: 'test', after: '' }),
   makeFirstAttempts: async () => [playedPolicy(await deliver(), 'test')],
   purgeEvents: () => Promise.resolve({ at: START.at, after: '' }),
   stepReplay: async () => ({ ...(await replay()), correlationId: 'test', progress: null }),
@@ -183,7 +188,7 @@ describe('a connection to PostgreSQL that breaks under an activity', () => {
           }
           cuts += 1;
           // What was met is stored again at once, so that nobody is sent it twice.
-          if (error === undefined && name === 'makeFirstAttempts') continue;
+          if (error === undefined && (name === 'makeFirstAttempts' || name === 'deliverEvent')) continue;
           expect({ statement, time, error, away: isDatabaseUnavailable(error) }).toMatchObject({
             away: true,
           });

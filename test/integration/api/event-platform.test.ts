@@ -68,7 +68,7 @@ describe('event types', () => {
     await tenant.type('invoice.paid');
     const post = (body: object) => tenant.call('POST', '/event-types', body);
     expectProblem(await post({ name: 'invoice.paid' }), 409, 'conflict');
-    expectProblem(await post({ name: 'payment.mine' }), 422, 'unprocessable');
+    expectProblem(await post({ name: 'Remit.payment.mine' }), 422, 'unprocessable');
     expectProblem(await post({ name: 'Invoice Paid' }), 400, 'invalid_request');
     const unsound = expectProblem(
       await post({ name: 'a.b', schema: { type: 'thing' } }),
@@ -84,13 +84,16 @@ describe('event types', () => {
 describe('event configs', () => {
   it('are made, read, listed, changed and deleted, for remit’s own types too', async () => {
     const tenant = newTenant();
-    const created = await tenant.config('payment.succeeded', { scheduleMs: [0, 1_000], retentionDays: 7 });
+    const created = await tenant.config('remit.payment.succeeded', {
+      scheduleMs: [0, 1_000],
+      retentionDays: 7,
+    });
     expect(created).toMatchObject({ enabled: true, ordered: false, timeoutMs: null, version: 1 });
-    const path = '/event-configs/payment.succeeded';
+    const path = '/event-configs/remit.payment.succeeded';
     expect(EventConfig.parse((await tenant.get(path)).body)).toEqual(created);
     expect(EventConfigPage.parse((await tenant.get('/event-configs')).body).items).toEqual([created]);
     expectProblem(
-      await tenant.call('POST', '/event-configs', { eventType: 'payment.succeeded' }),
+      await tenant.call('POST', '/event-configs', { eventType: 'remit.payment.succeeded' }),
       409,
       'conflict',
     );

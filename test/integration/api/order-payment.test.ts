@@ -85,7 +85,7 @@ describe('POST /orders', () => {
     await webhook(order, 'success');
     expect(await decided(order)).toMatchObject({ status: 'FINISHED', expiresAt: order.expiresAt });
     expect(await balance(user)).toBe('99.00');
-    expect(await told([order])).toEqual({ 'order.finished': 1 });
+    expect(await told([order])).toEqual({ 'remit.order.finished': 1 });
   });
 
   it('with paymentMethod provider is paid however soon the webhook comes: 40 of 40, none heard as cancelled', async () => {
@@ -100,7 +100,7 @@ describe('POST /orders', () => {
       }),
     );
     for (const order of orders) expect(await decided(order)).toMatchObject({ status: 'FINISHED' });
-    expect(await told(orders)).toEqual({ 'order.finished': 40 });
+    expect(await told(orders)).toEqual({ 'remit.order.finished': 40 });
   });
 
   it('with paymentMethod provider is cancelled when the provider could not collect', async () => {
@@ -115,7 +115,7 @@ describe('POST /orders', () => {
     const order = await place(user, { amount: '50.00' });
     await webhook(order, 'failed');
     expect(await decided(order)).toMatchObject({ status: 'FINISHED' });
-    expect(await told([order])).toEqual({ 'order.finished': 1 });
+    expect(await told([order])).toEqual({ 'remit.order.finished': 1 });
   });
 
   it('knows no other payment method', async () => {

@@ -5,23 +5,31 @@ import { reconcile } from '../../../src/domain/reconciliation';
 import { metrics } from '../../../src/platform/metrics';
 import { secretVariable } from '../../../src/providers/names';
 import type { Provider, Sample } from '../../../src/providers/provider';
+import { readProvidersFile } from '../../../src/providers/providers-file';
 import { BUILT_IN_PROVIDERS } from '../../../src/providers/registry';
 import { runSend } from '../../../src/operations/send';
 import { eventually, openTestDatabase } from '../../support/harness';
 import { expectProblem, newUser, TestApi } from './support';
 
-/** Every provider of the registry, from its signed webhook to the money. */
+/** Every provider, from its signed webhook to the money: those of the registry, and made-up ones of a file alone. */
 
+const PROVIDERS_FILE = path.join(__dirname, '../../../examples/providers.yaml');
+const PROVIDERS = [...BUILT_IN_PROVIDERS, ...readProvidersFile(PROVIDERS_FILE).providers];
 const SECRETS = Object.fromEntries(
-  BUILT_IN_PROVIDERS.map(({ name, secret }) => [secretVariable(name), secret.generate()]),
+  PROVIDERS.map(({ name, secret }) => [secretVariable(name), secret.generate()]),
 );
 const MONEY = { amount: '100.00', currency: 'TRY' };
 
 let api: TestApi;
 beforeAll(async () => {
-  api = await TestApi.withWorkers(SECRETS);
+  // Commands read the environment of the terminal that they are called in.
+  process.env['PROVIDERS_FILE'] = PROVIDERS_FILE;
+  api = await TestApi.withWorkers({ PROVIDERS_FILE, ...SECRETS });
 });
-afterAll(() => api?.stop());
+afterAll(async () => {
+  delete process.env['PROVIDERS_FILE'];
+  await api?.stop();
+});
 
 const user = newUser();
 const freshId = () => randomUUID().replaceAll('-', '').slice(0, 16).toUpperCase();
@@ -66,93 +74,90 @@ const becomes = (path: string, status: string) =>
 const balance = async () =>
   ((await api.asUser(user, 'GET', '/accounts/balance')).body as { balance: string }).balance;
 
-describe.each(BUILT_IN_PROVIDERS.map((provider) => [provider.name, provider] as const))(
-  '%s',
-  (name, provider) => {
-    beforeAll(() => api.fund(user, '1000.00'));
+describe.each(PROVIDERS.map((provider) => [provider.name, provider] as const))('%s', (name, provider) => {
+  beforeAll(() => api.fund(user, '1000.00'));
 
-    it('settles a payment once, however often the webhook comes', async () => {
-      const before = Number(await balance());
-      const id = await make(provider, 'payment');
-      const webhook = signed(provider, bodyOf(sampleOf(provider, 'payment')!, id));
-      const reply = await post(provider, webhook);
-      expect(reply).toMatchObject(accepted(provider));
-      await becomes(`/api/v1/payments/${id}`, 'succeeded');
-      expect(await post(provider, webhook)).toMatchObject(accepted(provider));
-      const other = await make(provider, 'payment');
-      await send(provider, bodyOf(sampleOf(provider, 'payment')!, other));
-      await becomes(`/api/v1/payments/${other}`, 'succeeded');
-      expect(Number(await balance())).toBe(before + 200);
-    });
+  it('settles a payment once, however often the webhook comes', async () => {
+    const before = Number(await balance());
+    const id = await make(provider, 'payment');
+    const webhook = signed(provider, bodyOf(sampleOf(provider, 'payment')!, id));
+    const reply = await post(provider, webhook);
+    expect(reply).toMatchObject(accepted(provider));
+    await becomes(`/api/v1/payments/${id}`, 'succeeded');
+    expect(await post(provider, webhook)).toMatchObject(accepted(provider));
+    const other = await make(provider, 'payment');
+    await send(provider, bodyOf(sampleOf(provider, 'payment')!, other));
+    await becomes(`/api/v1/payments/${other}`, 'succeeded');
+    expect(Number(await balance())).toBe(before + 200);
+  });
 
-    it('is played by remit send, which names what it can play', async () => {
-      const [sample] = Object.entries(provider.samples).find(([, { kind }]) => kind === 'payment')!;
-      const id = await make(provider, 'payment');
-      const said: string[] = [];
-      const options = { url: api.url, secret: SECRETS[secretVariable(name)]!, id, user, ...MONEY };
-      const play = (more: object, sampleName: string) =>
-        runSend(
-          path.join(tmpdir(), 'remit-that-is-not-there'),
-          [name, sampleName],
-          { type: 'payment', status: 'success', list: false, ...options, ...more },
-          (line) => said.push(line),
-        );
-      expect(await play({ list: true }, sample)).toBe(0);
-      expect(said).toContainEqual(expect.stringContaining(sample));
-      expect(await play({}, sample)).toBe(0);
-      await becomes(`/api/v1/payments/${id}`, 'succeeded');
-      await expect(play({}, 'no-such-sample')).rejects.toThrow(sample);
-      expect(await play({ secret: provider.secret.generate() }, sample)).toBe(1);
-    });
+  it('is played by remit send, which names what it can play', async () => {
+    const [sample] = Object.entries(provider.samples).find(([, { kind }]) => kind === 'payment')!;
+    const id = await make(provider, 'payment');
+    const said: string[] = [];
+    const options = { url: api.url, secret: SECRETS[secretVariable(name)]!, id, user, ...MONEY };
+    const play = (more: object, sampleName: string) =>
+      runSend(
+        path.join(tmpdir(), 'remit-that-is-not-there'),
+        [name, sampleName],
+        { type: 'payment', status: 'success', list: false, ...options, ...more },
+        (line) => said.push(line),
+      );
+    expect(await play({ list: true }, sample)).toBe(0);
+    expect(said).toContainEqual(expect.stringContaining(sample));
+    expect(await play({}, sample)).toBe(0);
+    await becomes(`/api/v1/payments/${id}`, 'succeeded');
+    await expect(play({}, 'no-such-sample')).rejects.toThrow(sample);
+    expect(await play({ secret: provider.secret.generate() }, sample)).toBe(1);
+  });
 
-    it('settles a payout, where it makes them', async () => {
-      const sample = sampleOf(provider, 'payout');
-      if (!sample) return;
-      const id = await make(provider, 'payout');
-      expect(await send(provider, bodyOf(sample, id))).toMatchObject(accepted(provider));
-      await becomes(`/api/v1/payouts/${id}`, 'succeeded');
-    });
+  it('settles a payout, where it makes them', async () => {
+    const sample = sampleOf(provider, 'payout');
+    if (!sample) return;
+    const id = await make(provider, 'payout');
+    expect(await send(provider, bodyOf(sample, id))).toMatchObject(accepted(provider));
+    await becomes(`/api/v1/payouts/${id}`, 'succeeded');
+  });
 
-    it('pays an order and opens its dispute, where it collects for orders', async () => {
-      const [paid, disputed] = [sampleOf(provider, 'order'), sampleOf(provider, 'dispute')];
-      if (!paid) return;
-      const id = await created('/orders', { ...MONEY, paymentMethod: 'provider' });
-      expect(await send(provider, bodyOf(paid, id))).toMatchObject(accepted(provider));
-      await eventually(async () => {
-        const { body } = await api.asUser(user, 'GET', `/orders/${id}`);
-        expect(body).toMatchObject({ status: 'FINISHED' });
-      });
-      if (!disputed) return;
-      expect(await send(provider, bodyOf(disputed, id))).toMatchObject(accepted(provider));
-      await eventually(async () => {
-        const { body } = await api.operator('GET', `/api/v1/disputes?orderId=${id}`);
-        expect(body).toMatchObject({ items: [{ orderId: id, provider: name }] });
-      });
+  it('pays an order and opens its dispute, where it collects for orders', async () => {
+    const [paid, disputed] = [sampleOf(provider, 'order'), sampleOf(provider, 'dispute')];
+    if (!paid) return;
+    const id = await created('/orders', { ...MONEY, paymentMethod: 'provider' });
+    expect(await send(provider, bodyOf(paid, id))).toMatchObject(accepted(provider));
+    await eventually(async () => {
+      const { body } = await api.asUser(user, 'GET', `/orders/${id}`);
+      expect(body).toMatchObject({ status: 'FINISHED' });
     });
+    if (!disputed) return;
+    expect(await send(provider, bodyOf(disputed, id))).toMatchObject(accepted(provider));
+    await eventually(async () => {
+      const { body } = await api.operator('GET', `/api/v1/disputes?orderId=${id}`);
+      expect(body).toMatchObject({ items: [{ orderId: id, provider: name }] });
+    });
+  });
 
-    it('is refused with a signature of another secret', async () => {
-      const body = bodyOf(sampleOf(provider, 'payment')!, randomUUID());
-      const forged = provider.sign(body, provider.secret.generate(), Date.now());
-      const { status, text } = await post(provider, forged);
-      expect({ status, code: (JSON.parse(text) as { code: string }).code }).toEqual({
-        status: 401,
-        code: 'signature_invalid',
-      });
+  it('is refused with a signature of another secret', async () => {
+    const body = bodyOf(sampleOf(provider, 'payment')!, randomUUID());
+    const forged = provider.sign(body, provider.secret.generate(), Date.now());
+    const { status, text } = await post(provider, forged);
+    expect({ status, code: (JSON.parse(text) as { code: string }).code }).toEqual({
+      status: 401,
+      code: 'signature_invalid',
     });
+  });
 
-    it('is taken and counted where remit does nothing on what it says', async () => {
-      const sample = sampleOf(provider, 'unhandled');
-      if (!sample) return;
-      const counted = async () =>
-        (await metrics.providerEventsUnhandled.get()).values
-          .filter(({ labels }) => labels.provider === name)
-          .reduce((sum, { value }) => sum + value, 0);
-      const before = await counted();
-      expect(await send(provider, bodyOf(sample, randomUUID()))).toMatchObject(accepted(provider));
-      await eventually(async () => expect(await counted()).toBe(before + 1));
-    });
-  },
-);
+  it('is taken and counted where remit does nothing on what it says', async () => {
+    const sample = sampleOf(provider, 'unhandled');
+    if (!sample) return;
+    const counted = async () =>
+      (await metrics.providerEventsUnhandled.get()).values
+        .filter(({ labels }) => labels.provider === name)
+        .reduce((sum, { value }) => sum + value, 0);
+    const before = await counted();
+    expect(await send(provider, bodyOf(sample, randomUUID()))).toMatchObject(accepted(provider));
+    await eventually(async () => expect(await counted()).toBe(before + 1));
+  });
+});
 
 it('leaves books that agree with everything that was said', async () => {
   const db = openTestDatabase(api.space);
@@ -190,7 +195,7 @@ it('names the field that is wrong, and takes no other content type', async () =>
   expect((await post(stripe, form)).status).toBe(415);
 });
 
-it('a payment of a provider that is not in the registry is refused', async () => {
+it('a payment of a provider that is in neither registry nor file is refused', async () => {
   const reply = await api.operator('POST', '/api/v1/payments', {
     userId: user,
     provider: 'nobody',

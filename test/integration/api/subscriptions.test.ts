@@ -23,7 +23,7 @@ let tenants = 0;
 const newTenant = () => ({ tenant: `tenant-${(tenants += 1)}` });
 const wanted = (changed: object = {}) => ({
   url: 'https://example.com/hooks',
-  eventTypes: ['payment.succeeded', 'order.*'],
+  eventTypes: ['remit.payment.succeeded', 'remit.order.*'],
   description: 'accounting',
   ...changed,
 });
@@ -131,9 +131,9 @@ describe('deliveries', () => {
     const tenant = newTenant();
     const { id: subscription } = await create(tenant);
     const { id: other } = await create(tenant);
-    const failed = await deliver(tenant.tenant, subscription, 'payment.succeeded');
-    await deliver(tenant.tenant, subscription, 'order.finished');
-    await deliver(tenant.tenant, other, 'order.finished');
+    const failed = await deliver(tenant.tenant, subscription, 'remit.payment.succeeded');
+    await deliver(tenant.tenant, subscription, 'remit.order.finished');
+    await deliver(tenant.tenant, other, 'remit.order.finished');
     for (const attempt of [1, 2])
       await recordAttempt(
         api.running.context.database(),
@@ -172,7 +172,7 @@ describe('deliveries', () => {
   it('of another tenant, or that do not exist, are not found', async () => {
     const [owner, stranger] = [newTenant(), newTenant()];
     const { id: subscription } = await create(owner);
-    const id = await deliver(owner.tenant, subscription, 'order.finished');
+    const id = await deliver(owner.tenant, subscription, 'remit.order.finished');
     for (const path of [id, `${id}/attempts`])
       expectProblem(await api.withToken(stranger, 'GET', `/api/v1/deliveries/${path}`), 404, 'not_found');
     for (const path of ['x', randomUUID(), '%00', 'x/attempts'])

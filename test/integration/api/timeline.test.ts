@@ -72,34 +72,34 @@ describe('the timeline of a payment', () => {
     expect(found.notes).toEqual([]);
     expect(found.why).toMatch(/99.00 TRY.*amount_mismatch.*waits in .*payment.webhook.decard.dlq/);
     const kafka = found.happened.find(({ source }) => source === 'kafka');
-    expect(kafka).toMatchObject({
-      correlationId: `corr-${payment.id}`,
-      details: {
-        topic: expect.stringMatching(/decard$/),
-        partition: expect.any(Number),
-        offset: expect.any(String),
-      },
-    });
+    expect(kafka?.correlationId).toBe(`corr-${payment.id}`);
+    expect(kafka?.what).toMatch(/success, 99.00 TRY lies at .*payment.webhook.decard\/\d+@\d+$/);
     expect(found.happened.find(({ source }) => source === 'dead_letter')).toMatchObject({
       level: 'error',
       details: { code: 'amount_mismatch' },
     });
     const lines: string[] = [];
-    const token = await mintToken(api.space.config, { subject: 'operator', scopes: ['read'], expiresInS: 60 });
+    const token = await mintToken(api.space.config, {
+      subject: 'operator',
+      scopes: ['read'],
+      expiresInS: 60,
+    });
     const command = { json: false, url: api.url, token };
     expect(await runWhy(os.tmpdir(), payment.id, command, (line) => lines.push(line))).toBe(0);
-    expect(lines.join('\n')).toMatch(/✗ .*dead_letter {2}a message was dead-lettered, amount_mismatch[\s\S]*remit dlq redrive/);
-    require('node:fs').writeFileSync('/tmp/seeit/why.txt', lines.join('\n'));
-    expect(await runWhy(os.tmpdir(), randomUUID(), command, (line) => lines.push(line))).toBe(1);
-    expect(found.willHappen.flatMap(({ actions }) => actions)).toContainEqual(
-      expect.objectContaining({ effect: 'mend', command: expect.stringMatching(/^remit dlq redrive /) }),
+    expect(lines.join('\n')).toMatch(
+      /✗ .*dead_letter {2}a message was dead-lettered, amount_mismatch[\s\S]*remit dlq redrive/,
     );
+    expect(await runWhy(os.tmpdir(), randomUUID(), command, (line) => lines.push(line))).toBe(1);
+    const mending = found.willHappen
+      .flatMap(({ actions }) => actions)
+      .filter(({ effect }) => effect === 'mend');
+    expect(mending.map(({ command }) => command).join()).toMatch(/^remit dlq redrive /);
   }, 60_000);
 
   it('joins request, Kafka, workflow, ledger, audit, event and attempts in the order of time, and says when the next attempt is', async () => {
     const subscribed = await api.operator('POST', '/api/v1/subscriptions', {
       url: `${hooks.url}/hook`,
-      eventTypes: ['payment.succeeded'],
+      eventTypes: ['remit.payment.succeeded'],
     });
     expect(subscribed.status).toBe(201);
     const payment = await pendingPayment();

@@ -133,7 +133,7 @@ describe('a test event', () => {
     expect(await subscription(tenant, id)).toMatchObject({ state: 'failing', stateReason: 'http_error' });
     played.status = 200;
     const { id: test } = PublishedEvent.parse(await post(tenant, `/subscriptions/${id}/test`, 202));
-    await delivery(tenant, test, { status: 'delivered', eventType: 'webhook.test' });
+    await delivery(tenant, test, { status: 'delivered', eventType: 'remit.webhook.test' });
     expect(played.received.at(-1)?.headers['webhook-id']).toBe(test);
     expect(await subscription(tenant, id)).toMatchObject({ state: 'active', stateReason: null });
   });

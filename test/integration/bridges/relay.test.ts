@@ -2,7 +2,6 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import type { KafkaMessage } from 'kafkajs';
 import { OutboxPublisher, type OutboxRow } from '../../../src/bridges/outbox-publisher';
 import { OutboxRelay, RELAY_LOCK, type RelayOptions } from '../../../src/bridges/relay';
-import { loadConfig } from '../../../src/platform/config';
 import { createKafka, ensureTopics } from '../../../src/platform/kafka';
 import { registry } from '../../../src/platform/metrics';
 import type { Database } from '../../../src/platform/postgres';
@@ -291,7 +290,7 @@ describe('while a server is away', () => {
   it('waits for a topic that has not been created yet', async () => {
     const { pool, kafka } = await setUp();
     const space = await createTestSpace();
-    const config = { ...loadConfig(space.env, []), RELAY_RETRY_CAP_MS: 200 };
+    const config = { ...space.config, RELAY_RETRY_CAP_MS: 200 };
     const relay = new OutboxRelay({ pool, kafka, config, log: space.log });
     opened.relays.push(relay);
     await pool.query(`INSERT INTO outbox (topic, key, value) VALUES ('payment-request', 'a', '1')`);

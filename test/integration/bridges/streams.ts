@@ -1,5 +1,5 @@
 import { randomBytes } from 'node:crypto';
-import type { IHeaders, Kafka, KafkaMessage } from 'kafkajs';
+import { CompressionTypes, type IHeaders, type Kafka, type KafkaMessage, type Producer } from 'kafkajs';
 import { StreamConsumer, type StreamOptions } from '../../../src/bridges/consumer';
 import {
   createKafka,
@@ -17,7 +17,10 @@ export interface Stream {
   group: string;
   /** Starts one more member of the group; a member is stopped or killed by the test, or at the end. */
   member(handle: StreamOptions['handle'], options?: Partial<StreamOptions>): Promise<StreamConsumer>;
+  /** As the product does: what the brokers are slow to acknowledge may be in the topic twice. */
   send(messages: Omit<OutgoingMessage, 'topic'>[]): Promise<void>;
+  /** Each message is in the topic once, so that what is handled twice was handled twice by the consumer. */
+  sendOnce(messages: Omit<OutgoingMessage, 'topic'>[]): Promise<void>;
 }
 
 /** Kafka for the tests of one file: topics and groups that nobody else uses. */
@@ -28,6 +31,7 @@ export class StreamBench {
     readonly space: TestSpace,
     readonly kafka: Kafka,
     readonly producer: MessageProducer,
+    private readonly sender: Producer,
   ) {}
 
   static async open(env: Record<string, string> = {}): Promise<StreamBench> {
@@ -37,11 +41,13 @@ export class StreamBench {
     const kafka = createKafka(space.config, space.log);
     const producer = new MessageProducer(kafka, space.config);
     await producer.connect();
-    return new StreamBench(space, kafka, producer);
+    const sender = kafka.producer({ idempotent: true, maxInFlightRequests: 1 });
+    await sender.connect();
+    return new StreamBench(space, kafka, producer, sender);
   }
 
   async stream(partitions = 3): Promise<Stream> {
-    const { kafka, space, producer } = this;
+    const { kafka, space, producer, sender } = this;
     const name = `s${randomBytes(4).toString('hex')}`;
     const topic = `${space.name}.${name}`;
     const dlq = deadLetterTopic(space.config, topic);
@@ -53,6 +59,9 @@ export class StreamBench {
       member: (handle, options = {}) => this.consumer({ topic, groupName: name }, handle, options),
       send: async (messages) => {
         await Promise.all(messages.map((message) => producer.send({ ...message, topic })));
+      },
+      sendOnce: async (messages) => {
+        await sender.send({ topic, acks: -1, compression: CompressionTypes.None, messages });
       },
     };
   }
@@ -130,7 +139,7 @@ export class StreamBench {
 
   async close(): Promise<void> {
     await Promise.all(this.members.map((member) => member.stop().catch(() => undefined)));
-    await this.producer.stop();
+    await Promise.all([this.producer.stop(), this.sender.disconnect()]);
   }
 }
 

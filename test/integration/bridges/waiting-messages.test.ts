@@ -154,7 +154,7 @@ async function runsOf({ state }: Flood): Promise<{ runs: number; bytes: number; 
 }
 
 const waiting = async ({ state }: Flood) =>
-  (await client.workflow.getHandle(state).query<{ waitingEvents: number }>(QUERIES.state)).waitingEvents;
+  (await client.workflow.getHandle(state).query(QUERIES.payment)).waitingEvents;
 
 /** Every payload of a history as text. */
 function textsIn(value: unknown): string[] {

@@ -1,11 +1,20 @@
+import { readFile } from 'node:fs/promises';
+import path from 'node:path';
 import { EventMessage } from '../../../src/contracts/events';
+import { parseKeeping } from '../../../src/contracts/json';
 import { DomainEvent, PaymentStatusEvent } from '../../../src/contracts/messages';
-import { INTERNAL_EVENT_TYPES, OWN_EVENT_TYPES, WebhookBody } from '../../../src/contracts/webhooks';
+import {
+  INTERNAL_EVENT_TYPES,
+  OWN_EVENT_TYPES,
+  WEBHOOK_EVENT_TYPES,
+  WebhookBody,
+} from '../../../src/contracts/webhooks';
 import { recordAttempt, type AttemptRecord } from '../../../src/domain/deliveries';
 import { expireDispute } from '../../../src/domain/disputes';
 import { operateSubscription } from '../../../src/domain/subscription-health';
 import { createSubscription } from '../../../src/domain/subscriptions';
 import type { Database } from '../../../src/platform/postgres';
+import { PROJECT_ROOT } from '../../../src/platform/project';
 import { createKeyring } from '../../../src/platform/secrets';
 import { RULES } from '../../support/deliveries';
 import {
@@ -17,6 +26,7 @@ import {
   settleOrder,
 } from '../../support/disputes';
 import { createTestSpace, openOwnerDatabase, openTestDatabase, type TestSpace } from '../../support/harness';
+import { withDatabase } from '../../support/shared-stack';
 import { newTransaction, settle, TENANT, userWith } from '../../support/money';
 
 let space: TestSpace;
@@ -61,7 +71,12 @@ async function ordersAndDisputes(): Promise<void> {
 /** Everything that happens to a subscription: by its subscriber's answers, and by an operator. */
 async function subscriptionHealth(): Promise<void> {
   const { subscription } = await createSubscription(db, createKeyring(space.config), {
-    ...{ tenantId: TENANT, url: 'http://127.0.0.1:1/', eventTypes: ['payment.failed'], description: '' },
+    ...{
+      tenantId: TENANT,
+      url: 'http://127.0.0.1:1/',
+      eventTypes: ['remit.payment.failed'],
+      description: '',
+    },
     ...{ allowedPrivateCidrs: space.config.WEBHOOK_ALLOWED_PRIVATE_CIDRS, maxPerTenant: 10 },
   });
   const attempt = async (result: AttemptRecord['result'], gone = false) => {
@@ -98,19 +113,23 @@ describe('the event types of remit itself', () => {
     await ordersAndDisputes();
     await subscriptionHealth();
     const { rows } = await db.pool.query<{ topic: string; value: string }>('SELECT topic, value FROM outbox');
-    const of = (topic: string) =>
-      rows.filter((row) => row.topic === topic).map(({ value }) => JSON.parse(value) as unknown);
+    const texts = (topic: string) => rows.filter((row) => row.topic === topic).map(({ value }) => value);
+    const of = (topic: string) => texts(topic).map((value) => JSON.parse(value) as unknown);
     const emitted = of('domain.events').map((value) => DomainEvent.parse(value).type);
     expect([...new Set(emitted)].sort()).toEqual([...OWN_EVENT_TYPES, ...INTERNAL_EVENT_TYPES].sort());
-    expect(of('events').map((value) => EventMessage.parse(value).type)).toEqual(
-      expect.arrayContaining(['payout.failed', 'subscription.paused', 'subscription.recovered']),
+    expect(texts('events').map((value) => EventMessage.parse(parseKeeping(value, ['data'])).type)).toEqual(
+      expect.arrayContaining([
+        'remit.payout.failed',
+        'remit.subscription.paused',
+        'remit.subscription.recovered',
+      ]),
     );
     for (const value of of('payment-status')) PaymentStatusEvent.parse(value);
     const { rows: events } = await db.pool.query<{ type: string; body: string }>(
       'SELECT type, body FROM webhook_events',
     );
     for (const { type, body } of events) expect(WebhookBody.parse(JSON.parse(body)).type).toBe(type);
-    expect([...new Set(events.map(({ type }) => type))].sort()).toEqual([...OWN_EVENT_TYPES].sort());
+    expect([...new Set(events.map(({ type }) => type))].sort()).toEqual([...WEBHOOK_EVENT_TYPES].sort());
   });
 
   it('are the only ones that the database lets pass', async () => {
@@ -119,6 +138,67 @@ describe('the event types of remit itself', () => {
       await expect(
         owner.pool.query(`SELECT emit_event('evt_1', 'default', 'order.lost', 'order', '1', '{}', NULL)`),
       ).rejects.toThrow('order.lost is not a type of event that remit emits');
+    } finally {
+      await owner.close();
+    }
+  });
+});
+
+describe('the patterns of a subscription', () => {
+  it.each([
+    ['*', 'a.b.c', true],
+    ['a.b.c', 'a.b.c', true],
+    ['a.b.c', 'A.b.c', false],
+    ['a.*', 'a.b', true],
+    ['a.*', 'a.b.c', true],
+    ['a.*', 'a', false],
+    ['a.*', 'ab.c', false],
+    ['a.*.c', 'a.b.c', true],
+    ['a.*.c', 'a.b-1_X.c', true],
+    ['a.*.c', 'a.b.b.c', false],
+    ['a.*.c', 'a.c', false],
+    ['a.*.c', 'axb.c', false],
+    ['*.c', 'a.c', true],
+    ['*.c', 'a.b.c', false],
+    ['a.*.*', 'a.b', false],
+    ['a.*.*', 'a.b.c.d', true],
+    ['*.*.c.*', 'a.b.c.d.e', true],
+    ['*.*.c.*', 'a.b.c', false],
+  ])('%s of %s: %s', async (pattern, type, wanted) => {
+    const { rows } = await db.pool.query<{ wanted: boolean }>('SELECT event_type_wanted($1, $2) AS wanted', [
+      ['x.y', pattern],
+      type,
+    ]);
+    expect(rows[0]?.wanted).toBe(wanted);
+  });
+});
+
+describe('what was stored before remit’s own types had their prefix', () => {
+  it('has it after the migration, and what tenants named stays', async () => {
+    const owner = openOwnerDatabase(space);
+    try {
+      await owner.pool.query(`
+        INSERT INTO subscriptions (id, tenant_id, url, event_types, secret_ciphertext)
+        VALUES ('sub_old', 'old', 'https://example.com', '{invoice.*,payment.*,*,order.finished}', '');
+        INSERT INTO event_configs (tenant_id, event_type, enabled) VALUES ('old', 'payment.failed', true), ('old', 'orders.made', true);
+        INSERT INTO webhook_events (id, tenant_id, type, body) VALUES ('evt_old', 'old', 'payout.failed', '{"type":"payout.failed"}')`);
+      const sql = await readFile(
+        path.join(PROJECT_ROOT, 'prisma/migrations/20261126120000_reserved_prefix/migration.sql'),
+        'utf8',
+      );
+      for (let times = 0; times < 2; times += 1)
+        await withDatabase(space.ownerUrl, (client) => client.query(sql));
+      const of = async (text: string) =>
+        (await owner.pool.query<{ v: unknown }>(text)).rows.map(({ v }) => v);
+      expect(await of(`SELECT event_types AS v FROM subscriptions WHERE id = 'sub_old'`)).toEqual([
+        ['invoice.*', 'remit.payment.*', '*', 'remit.order.finished'],
+      ]);
+      expect(
+        await of(`SELECT event_type AS v FROM event_configs WHERE tenant_id = 'old' ORDER BY 1`),
+      ).toEqual(['orders.made', 'remit.payment.failed']);
+      expect(await of(`SELECT type || body AS v FROM webhook_events WHERE id = 'evt_old'`)).toEqual([
+        'remit.payout.failed{"type":"payout.failed"}',
+      ]);
     } finally {
       await owner.close();
     }

@@ -144,7 +144,12 @@ describe('migrating to the next version while the former one works', () => {
   it('fails no call and loses nothing, with every function, trigger and some tables changed', async () => {
     const next = await PrismaFolder.copy('99.0.0');
     await createSubscription(db, createKeyring(space.config), {
-      ...{ tenantId: TENANT, url: 'http://127.0.0.1:1/', eventTypes: ['order.finished'], description: '' },
+      ...{
+        tenantId: TENANT,
+        url: 'http://127.0.0.1:1/',
+        eventTypes: ['remit.order.finished'],
+        description: '',
+      },
       ...{ allowedPrivateCidrs: space.config.WEBHOOK_ALLOWED_PRIVATE_CIDRS, maxPerTenant: 10 },
     });
     const users = await Promise.all(Array.from({ length: USERS }, () => userWith(db)));

@@ -2,7 +2,7 @@ import { randomUUID } from 'node:crypto';
 import { getAccount } from '../../../src/domain/accounts';
 import { expireDispute, getDispute, listDisputes, submitEvidence } from '../../../src/domain/disputes';
 import { getOrder, type OrderView } from '../../../src/domain/orders';
-import type { DisputeStatus } from '../../../src/contracts/messages';
+import { disputeIdOf, type DisputeStatus } from '../../../src/contracts/messages';
 import type { Database } from '../../../src/platform/postgres';
 import {
   chargeback,
@@ -197,6 +197,32 @@ describe('a chargeback that does not fit', () => {
     expect((await disputeOf(order)).status).toBe('opened');
   });
 
+  it('of another provider with the id of a dispute decides nothing of it', async () => {
+    const order = await paidOrder(db);
+    await chargeback(db, order.id, 'opened');
+    expect(await chargeback(db, order.id, 'won', { provider: 'stripe' })).toMatchObject({
+      outcome: 'dispute_mismatch',
+      status: null,
+    });
+    expect((await disputeOf(order)).status).toBe('opened');
+  });
+
+  it('may have the number that another provider gave to a dispute of another order', async () => {
+    const orders = [await paidOrder(db), await paidOrder(db)];
+    const number = randomUUID().slice(0, 8);
+    const events = ['stripe', 'paypal'].map((provider) => ({
+      provider,
+      disputeId: disputeIdOf(provider, number),
+    }));
+    for (const [i, event] of events.entries())
+      expect(await chargeback(db, orders[i]!.id, 'opened', event)).toMatchObject({ outcome: 'applied' });
+    expect(await chargeback(db, orders[0]!.id, 'lost', events[0])).toMatchObject({ status: 'lost' });
+    const { status, provider } = await db.prisma.dispute.findUniqueOrThrow({
+      where: { id: `paypal.${number}` },
+    });
+    expect({ status, provider }).toEqual({ status: 'opened', provider: 'paypal' });
+  });
+
   it('that opens one dispute for two orders at once does so for one of them; the other is refused, not an error', async () => {
     for (let i = 0; i < 10; i++) {
       const orders = [await paidOrder(db), await paidOrder(db)];
@@ -382,7 +408,7 @@ describe('a dispute without evidence', () => {
         id: 'sub_of_ends',
         tenantId: TENANT,
         url: 'https://subscriber.example/',
-        eventTypes: ['dispute.expired', 'order.charged_back'],
+        eventTypes: ['remit.dispute.expired', 'remit.order.charged_back'],
         secretCiphertext: Buffer.from(''),
       },
     });
@@ -391,8 +417,8 @@ describe('a dispute without evidence', () => {
     const { outcome, deliveries } = await expireDispute(db, `order-${due.id}`);
     expect(outcome).toBe('applied');
     expect(deliveries.map(({ eventType }) => eventType).sort()).toEqual([
-      'dispute.expired',
-      'order.charged_back',
+      'remit.dispute.expired',
+      'remit.order.charged_back',
     ]);
   });
 });

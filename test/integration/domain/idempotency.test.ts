@@ -99,7 +99,7 @@ describe('a POST with an Idempotency-Key', () => {
   });
 
   it('gives a subscriber the same secret again, and keeps it encrypted', async () => {
-    const subscription = { url: 'http://127.0.0.1:9/hook', eventTypes: ['order.*'] };
+    const subscription = { url: 'http://127.0.0.1:9/hook', eventTypes: ['remit.order.*'] };
     const bearer = await mintToken(api.space.config, {
       subject: 'operator',
       scopes: ['write'],
@@ -156,7 +156,7 @@ describe('every POST of the API', () => {
       api.call('POST', path, { authorization: `Bearer ${token}`, 'idempotency-key': key }, body);
     const made = await send('/api/v1/subscriptions', randomUUID(), {
       url: 'http://127.0.0.1:9/hook',
-      eventTypes: ['order.*'],
+      eventTypes: ['remit.order.*'],
     });
     const { id } = made.body as { id: string };
     const [pause, resume] = [randomUUID(), randomUUID()];

@@ -158,9 +158,7 @@ describe('readiness', () => {
   });
 
   it('wants the server to give up a statement before we give up the connection', () => {
-    expect(() => loadConfig({ DATABASE_STATEMENT_TIMEOUT_MS: '20000' }, [])).toThrow(
-      'DATABASE_ANSWER_TIMEOUT_MS',
-    );
-    loadConfig({ DATABASE_STATEMENT_TIMEOUT_MS: '20000', DATABASE_ANSWER_TIMEOUT_MS: '25000' }, []);
+    const config = loadConfig({ DATABASE_STATEMENT_TIMEOUT_MS: '20000' }, []);
+    expect(config.DATABASE_ANSWER_TIMEOUT_MS).toBeGreaterThan(20_000);
   });
 });

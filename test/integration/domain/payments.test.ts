@@ -1,6 +1,7 @@
 import { randomUUID } from 'node:crypto';
 import { getAccount } from '../../../src/domain/accounts';
 import { EventMessage } from '../../../src/contracts/events';
+import { parseKeeping } from '../../../src/contracts/json';
 import { expiryEvent } from '../../../src/domain/payment-sweep';
 import { createPayment, getPayment, listPayments, settleProviderEvent } from '../../../src/domain/payments';
 import { metrics } from '../../../src/platform/metrics';
@@ -224,9 +225,9 @@ describe('a payment', () => {
           ...changes,
         },
       });
-    await subscribe('sub_exact', ['payment.succeeded']);
-    await subscribe('sub_wild', ['payment.*']);
-    await subscribe('sub_other_type', ['payment.failed', 'payout.*']);
+    await subscribe('sub_exact', ['remit.payment.succeeded']);
+    await subscribe('sub_wild', ['remit.payment.*']);
+    await subscribe('sub_other_type', ['remit.payment.failed', 'remit.payout.*']);
     await subscribe('sub_paused', ['*'], { state: 'paused' });
     await subscribe('sub_foreign', ['*'], { tenantId: 'another' });
     const payment = await newTransaction(db, await userWith(db), 'payment', 100n);
@@ -270,9 +271,10 @@ describe('a payout', () => {
     const userId = await userWith(db, 3_999n);
     const payout = await newTransaction(db, userId, 'payout', 4_000n);
     const rows = await db.prisma.outboxMessage.findMany({ where: { topic: 'events' } });
-    const messages = rows.map(({ value }) => EventMessage.parse(JSON.parse(value)));
-    const message = messages.find(({ data }) => data['id'] === payout.id);
-    expect(message).toMatchObject({ type: 'payout.failed', data: { failureCode: 'insufficient_funds' } });
+    const messages = rows.map(({ value }) => EventMessage.parse(parseKeeping(value, ['data'])));
+    const message = messages.find(({ data }) => (data.value as { id: string }).id === payout.id);
+    expect(message?.type).toBe('remit.payout.failed');
+    expect(message?.data.value).toMatchObject({ failureCode: 'insufficient_funds' });
     expect(await db.prisma.webhookEvent.count({ where: { id: message?.id ?? '' } })).toBe(1);
   });
 

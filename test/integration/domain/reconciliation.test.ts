@@ -477,7 +477,7 @@ describe('a payment of which its provider never says anything', () => {
           id,
           tenantId: TENANT,
           url: 'https://subscriber.example/hook',
-          eventTypes: ['payment.*'],
+          eventTypes: ['remit.payment.*'],
           secretCiphertext: Buffer.from('x'),
         },
       });

@@ -1,6 +1,6 @@
-import { createEventConfig } from '../../../src/domain/event-configs';
+import { eventConfigs } from '../../../src/domain/event-configs';
 import { EventSchemas } from '../../../src/domain/event-schemas';
-import { createEventType } from '../../../src/domain/event-types';
+import { eventTypes } from '../../../src/domain/event-types';
 import type { Database } from '../../../src/platform/postgres';
 import { createTestSpace, openTestDatabase } from '../../support/harness';
 
@@ -19,7 +19,7 @@ describe('a tenant that creates many at once', () => {
     [
       'event types',
       (i: number) =>
-        createEventType(
+        eventTypes.create(
           db,
           schemas,
           ACTOR,
@@ -30,11 +30,12 @@ describe('a tenant that creates many at once', () => {
     [
       'event configs',
       (i: number) =>
-        createEventConfig(
+        eventConfigs.create(
           db,
           ACTOR,
+          `parcel.n${i}`,
           {
-            ...{ eventType: `parcel.n${i}`, enabled: true, ordered: false },
+            ...{ enabled: true, ordered: false },
             ...{ scheduleMs: null, timeoutMs: null, retentionDays: null },
           },
           MAX,

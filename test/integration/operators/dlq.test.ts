@@ -1,5 +1,5 @@
 import { randomUUID } from 'node:crypto';
-import { headersToBase64 } from '../../../src/bridges/message';
+import { headersToBase64 } from '../../../src/platform/kafka';
 import { SubscriptionCreated } from '../../../src/contracts/subscriptions';
 import { HEADERS } from '../../../src/contracts/messages';
 import { getAccount } from '../../../src/domain/accounts';
@@ -13,7 +13,7 @@ import { paymentWebhookTopic } from '../../../src/platform/topics';
 import { callApi } from '../../../src/operations/api-call';
 import { startApi } from '../../../src/roles/api';
 import { startBridge } from '../../../src/roles/bridge';
-import { dlqTopics, REDRIVEN } from '../../../src/bridges/dead-letter-topics';
+import { dlqTopics, REDRIVEN } from '../../../src/platform/dead-letter-topics';
 import { listDlqs, purgeDlq, redriveDlq, showDlq, type DlqAccess } from '../../../src/operations/dlq';
 import { startIngest } from '../../../src/roles/ingest';
 import { startRelay } from '../../../src/roles/relay';

@@ -67,7 +67,7 @@ async function subscribe(): Promise<{ id: string; secret: string }> {
     tenantId: TENANT,
     by: { tenantId: TENANT, actor: 'token:test', correlationId: 'c' },
     url: server.url,
-    eventTypes: ['payment.*'],
+    eventTypes: ['remit.payment.*'],
     description: '',
     allowedPrivateCidrs: space.config.WEBHOOK_ALLOWED_PRIVATE_CIDRS,
     maxPerTenant: 10,
@@ -112,7 +112,10 @@ describe('a subscriber that is dead for a week, in the time of the test server',
     const events = await db.prisma.webhookEvent.findMany({
       where: { type: { startsWith: 'subscription.' } },
     });
-    expect(events.map(({ type }) => type).sort()).toEqual(['subscription.failing', 'subscription.paused']);
+    expect(events.map(({ type }) => type).sort()).toEqual([
+      'remit.subscription.failing',
+      'remit.subscription.paused',
+    ]);
 
     await operateSubscription(
       db,

@@ -49,7 +49,7 @@ async function announce(url: string, data: Record<string, unknown> = { id: 'p1' 
   const { subscription, secret } = await createSubscription(db, keyring, {
     tenantId,
     url,
-    eventTypes: ['payment.*'],
+    eventTypes: ['remit.payment.*'],
     description: '',
     allowedPrivateCidrs: space.config.WEBHOOK_ALLOWED_PRIVATE_CIDRS,
     maxPerTenant: 10,
@@ -108,7 +108,7 @@ describe('an attempt', () => {
     const [received] = server.received;
     const body = received?.body ?? '';
     expect(new Webhook(secret).verify(body, received?.headers as Record<string, string>)).toMatchObject({
-      type: 'payment.succeeded',
+      type: 'remit.payment.succeeded',
       data: { name: 'Zoë 💸' },
     });
     expect(received?.headers['webhook-id']).toBe(eventId);
@@ -344,7 +344,11 @@ describe('what is stored of attempts', () => {
     const mine = { items: [{ id: deliveryId, eventId, subscriptionId: subscription.id, status: 'pending' }] };
     for (const filter of [{}, { eventId }, { subscriptionId: subscription.id }, { status: 'pending' }])
       expect(await list(filter)).toMatchObject(mine);
-    for (const filter of [{ eventId: 'evt_x' }, { status: 'delivered' }, { eventType: 'order.finished' }])
+    for (const filter of [
+      { eventId: 'evt_x' },
+      { status: 'delivered' },
+      { eventType: 'remit.order.finished' },
+    ])
       expect((await list(filter)).items).toEqual([]);
     expect((await list({ tenantId: 'other' })).items).toEqual([]);
     for (const read of [getDelivery, listAttempts])

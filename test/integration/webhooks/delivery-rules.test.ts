@@ -54,7 +54,7 @@ async function subscribed(status = 200, headers: Record<string, string> = {}) {
   const server = await subscriber((response) => void response.writeHead(answer.status, answer.headers).end());
   open.push(server);
   const tenantId = `tenant-${randomUUID()}`;
-  const { subscription, secret } = await subscribe(tenantId, server.url, ['payment.*']);
+  const { subscription, secret } = await subscribe(tenantId, server.url, ['remit.payment.*']);
   return { tenantId, server, answer, id: subscription.id, secret };
 }
 
@@ -109,7 +109,7 @@ const rotate = (tenantId: string, id: string, overlapMs: number) =>
 const rowOf = (id: string) => db.prisma.subscription.findUniqueOrThrow({ where: { id } });
 const emitted = async (tenantId: string) => {
   const events = await db.prisma.webhookEvent.findMany({
-    where: { tenantId, type: { startsWith: 'subscription.' } },
+    where: { tenantId, type: { startsWith: 'remit.subscription.' } },
     orderBy: { createdAt: 'asc' },
   });
   return events.map(({ type }) => type);
@@ -387,25 +387,25 @@ describe('an ordered subscription', () => {
 describe('the health of a subscription', () => {
   it('is failing from the stated attempt on, says so once, and recovers with the next success', async () => {
     const { tenantId, id, answer } = await subscribed(500);
-    await subscribe(tenantId, 'http://127.0.0.1:9/', ['subscription.*']);
+    await subscribe(tenantId, 'http://127.0.0.1:9/', ['remit.subscription.*']);
     const delivery = await announce(tenantId);
     for (let number = 1; number <= 3; number++) await attempt(delivery, { attempt: number });
     expect(await rowOf(id)).toMatchObject({ state: 'active' });
     const fourth = await attempt(delivery, { attempt: 4 });
-    expect(fourth.deliveries).toMatchObject([{ eventType: 'subscription.failing' }]);
+    expect(fourth.deliveries).toMatchObject([{ eventType: 'remit.subscription.failing' }]);
     expect(await rowOf(id)).toMatchObject({ state: 'failing', stateReason: 'http_error' });
     // The answer got lost: the repeated activity hands the same deliveries back, and announces nothing twice.
     expect((await attempt(delivery, { attempt: 4 })).deliveries).toEqual(fourth.deliveries);
     await attempt(delivery, { attempt: 5 });
-    expect(await emitted(tenantId)).toEqual(['subscription.failing']);
+    expect(await emitted(tenantId)).toEqual(['remit.subscription.failing']);
 
     answer.status = 204;
     const during = await announce(tenantId);
     expect(during).not.toBe('');
     const recovered = await attempt(during);
-    expect(recovered.deliveries).toMatchObject([{ eventType: 'subscription.recovered' }]);
+    expect(recovered.deliveries).toMatchObject([{ eventType: 'remit.subscription.recovered' }]);
     expect(await rowOf(id)).toMatchObject({ state: 'active', exhaustedSince: null });
-    expect(await emitted(tenantId)).toEqual(['subscription.failing', 'subscription.recovered']);
+    expect(await emitted(tenantId)).toEqual(['remit.subscription.failing', 'remit.subscription.recovered']);
   });
 
   it('is paused after five days of nothing but exhausted deliveries, and a success resets the clock', async () => {
@@ -432,10 +432,10 @@ describe('the health of a subscription', () => {
       missedSince: expect.any(Date) as Date,
     });
     expect(await emitted(tenantId)).toEqual([
-      'subscription.failing',
-      'subscription.recovered',
-      'subscription.failing',
-      'subscription.paused',
+      'remit.subscription.failing',
+      'remit.subscription.recovered',
+      'remit.subscription.failing',
+      'remit.subscription.paused',
     ]);
     expect(await announce(tenantId)).toBe('');
   });
@@ -452,14 +452,14 @@ describe('the health of a subscription', () => {
     const { tenantId, id } = await subscribed(410);
     expect(await attempt(await announce(tenantId))).toMatchObject({ verdict: 'gone' });
     expect(await rowOf(id)).toMatchObject({ state: 'disabled', stateReason: 'gone' });
-    expect(await emitted(tenantId)).toEqual(['subscription.disabled']);
+    expect(await emitted(tenantId)).toEqual(['remit.subscription.disabled']);
   });
 
   it('is changed once, however many attempts fail at the same time', async () => {
     const { tenantId } = await subscribed(500);
     const deliveries = await Promise.all(Array.from({ length: 12 }, () => announce(tenantId)));
     await Promise.all(deliveries.map((delivery) => attempt(delivery, { maxAttempts: 1 })));
-    expect(await emitted(tenantId)).toEqual(['subscription.failing']);
+    expect(await emitted(tenantId)).toEqual(['remit.subscription.failing']);
   });
 });
 
@@ -486,7 +486,10 @@ describe('an operator', () => {
     const told = outbox.rows.map(
       ({ value }) => JSON.parse(value) as { id: string; type: string; data: unknown },
     );
-    expect(told.map(({ type }) => type)).toEqual(['subscription.paused', 'subscription.recovered']);
+    expect(told.map(({ type }) => type)).toEqual([
+      'remit.subscription.paused',
+      'remit.subscription.recovered',
+    ]);
     const domain = await db.pool.query<{ key: string; value: string }>(
       `SELECT key, value FROM outbox WHERE topic = 'domain.events' AND key = $1 ORDER BY id`,
       [id],

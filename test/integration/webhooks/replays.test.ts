@@ -36,7 +36,7 @@ async function events(
   count: number,
   since: Date,
   status: string | null,
-  type = 'payment.succeeded',
+  type = 'remit.payment.succeeded',
 ) {
   await db.pool.query(
     `WITH made AS (
@@ -131,19 +131,19 @@ describe('recovering what failed', () => {
     const subscription = await subscribed();
     await events(subscription, 20, new Date(Date.now() - 20 * HOUR), 'exhausted');
     await events(subscription, 30, since(), 'exhausted');
-    await events(subscription, 40, since(), 'exhausted', 'order.finished');
-    const replay = await begin(subscription, 'failed', new Date(Date.now() - 11 * HOUR), ['payment.*']);
+    await events(subscription, 40, since(), 'exhausted', 'remit.order.finished');
+    const replay = await begin(subscription, 'failed', new Date(Date.now() - 11 * HOUR), ['remit.payment.*']);
     expect(await carryOut(replay.id)).toHaveLength(30);
   });
 });
 
 describe('replaying everything', () => {
   it('sends every matching event of the time to this subscription alone, however often it got it', async () => {
-    const subscription = await subscribed(undefined, ['payment.*']);
+    const subscription = await subscribed(undefined, ['remit.payment.*']);
     const other = await subscribed(subscription.tenantId);
     await events(subscription, 120, since(), 'delivered');
     await events(subscription, 60, since(), null);
-    await events(subscription, 30, since(), null, 'order.finished');
+    await events(subscription, 30, since(), null, 'remit.order.finished');
     await events(subscription, 7, since(), 'pending');
     const replay = await begin(subscription, 'all', new Date(Date.now() - 11 * HOUR));
     const refs = await carryOut(replay.id, { twice: true });

@@ -23,7 +23,7 @@ const create = (changes: Partial<Parameters<typeof createSubscription>[2]> = {})
   createSubscription(db, keyring, {
     tenantId: 'acme',
     url: 'https://subscriber.example/hooks',
-    eventTypes: ['payment.*'],
+    eventTypes: ['remit.payment.*'],
     description: 'the shop',
     allowedPrivateCidrs: [],
     maxPerTenant: 1_000,
@@ -35,7 +35,7 @@ const codeOf = (error: unknown) => (error instanceof RemitError ? error.code : e
 describe('a subscription', () => {
   it('is created active, with a secret that is shown once and encrypted at rest', async () => {
     const { subscription, secret } = await create({
-      eventTypes: ['payment.*', 'order.finished', 'payment.*'],
+      eventTypes: ['remit.payment.*', 'remit.order.finished', 'remit.payment.*'],
     });
     expect(subscription).toEqual({
       stateReason: null,
@@ -47,7 +47,7 @@ describe('a subscription', () => {
       version: 1,
       id: expect.stringMatching(/^sub_[0-9a-f]{32}$/) as string,
       url: 'https://subscriber.example/hooks',
-      eventTypes: ['payment.*', 'order.finished'],
+      eventTypes: ['remit.payment.*', 'remit.order.finished'],
       description: 'the shop',
       state: 'active',
       createdAt: expect.any(Date) as Date,

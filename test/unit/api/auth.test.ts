@@ -57,6 +57,22 @@ describe('an operator’s token', () => {
     });
   });
 
+  it('is not believed for longer because it was verified before', async () => {
+    const token = bearer(await mint(['read'], { expiresInS: 60 }));
+    const now = Date.now();
+    await auth.principal(token, 'read');
+    expect(await codeOf(auth.principal(token, 'write'))).toBe('forbidden');
+    const clock = jest.spyOn(Date, 'now').mockReturnValue(now + 20_000);
+    try {
+      await expect(auth.principal(token, 'read')).resolves.toBeDefined();
+      clock.mockRestore();
+      jest.useFakeTimers({ now: now + 70_000, doNotFake: ['nextTick', 'setImmediate', 'queueMicrotask'] });
+      expect(await codeOf(auth.principal(token, 'read'))).toBe('unauthenticated');
+    } finally {
+      jest.useRealTimers();
+    }
+  });
+
   it('belongs to the default tenant when it names none', async () => {
     const { tenantId } = await auth.principal(bearer(await mint(['read'])), 'read');
     expect(tenantId).toBe('default');

@@ -7,10 +7,10 @@ import { BUILT_IN_PROVIDERS } from '../../../src/providers/registry';
 describe('the contracts of the HTTP API', () => {
   it('name the providers that have topics', () => {
     const config = loadConfig({}, []);
-    expect(ProviderName.options).toEqual(BUILT_IN_PROVIDERS.map(({ name }) => name));
-    expect(allTopics(config)).toEqual(
-      expect.arrayContaining(ProviderName.options.map((name) => paymentWebhookTopic(config, name))),
-    );
+    for (const { name } of BUILT_IN_PROVIDERS) {
+      expect(ProviderName.meta()?.description).toContain(name);
+      expect(allTopics(config)).toContain(paymentWebhookTopic(config, name));
+    }
   });
 
   it('take any printable ASCII as a user id, and read UUIDs in either case', () => {

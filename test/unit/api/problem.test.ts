@@ -4,7 +4,7 @@ import { fieldErrors, invalidRequest, problemDocument, toFault } from '../../../
 import { PROBLEM_STATUS, RemitError, type ProblemCode } from '../../../src/contracts/errors';
 import { Problem } from '../../../src/contracts/http';
 import { CreateOrderBody } from '../../../src/contracts/orders';
-import { CreatePaymentBody } from '../../../src/contracts/payments';
+import { CreatePaymentBody } from '../../../src/api/routes/payments';
 import { DecardEvent } from '../../../src/contracts/messages';
 import { ConflictsExhaustedError } from '../../../src/domain/money-transaction';
 import { NotQueuedError } from '../../../src/platform/kafka';

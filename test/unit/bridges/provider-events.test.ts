@@ -2,6 +2,7 @@ import { randomUUID } from 'node:crypto';
 import { PoisonMessage } from '../../../src/bridges/message';
 import { readProviderEvents } from '../../../src/bridges/provider-events';
 import { adyen } from '../../../src/providers/adyen';
+import { paypal } from '../../../src/providers/paypal';
 import { stripe } from '../../../src/providers/stripe';
 import { message } from './messages';
 
@@ -41,6 +42,17 @@ describe('a dispute', () => {
     const value = { ...sample, data: { object: { ...sample.data.object, ...changes } } };
     return readProviderEvents(stripe, message({ value }))[0]!.event;
   };
+
+  it('is another than one that another provider gave the same id', () => {
+    const dispute = {
+      ...{ dispute_id: 'same-1', status: 'OPEN', dispute_amount: { value: '100.00', currency_code: 'TRY' } },
+      disputed_transactions: [{ custom: `order:${ids[0]}` }],
+    };
+    const value = { id: 'WH-1', event_type: 'CUSTOMER.DISPUTE.CREATED', resource: dispute };
+    const theirs = readProviderEvents(paypal, message({ value }))[0]!.event;
+    expect(theirs).toMatchObject({ disputeId: 'paypal.same-1' });
+    expect(read({ id: 'same-1' })).toMatchObject({ disputeId: 'stripe.same-1' });
+  });
 
   it('keeps of its reason a line that a signal can hold', () => {
     expect(read({ reason: `a\u0000b${'x'.repeat(100_000)}` })).toMatchObject({

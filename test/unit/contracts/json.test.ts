@@ -1,7 +1,16 @@
 import fc from 'fast-check';
 import { isLosslessNumber } from 'lossless-json';
-import { decodeJson, JsonError, parseExactly } from '../../../src/contracts/json';
+import {
+  decodeJson,
+  JsonError,
+  type JsonText,
+  keptTextFault,
+  parseExactly,
+  parseKeeping,
+  saySame,
+} from '../../../src/contracts/json';
 import { AmountError, MajorAmount, parseMajorAmount } from '../../../src/contracts/money';
+import { jsonObjectText, jsonSpace } from '../../support/json-texts';
 
 /** What the amount of a JSON text is in minor units; undefined when it is refused. */
 function amountIn(json: string, currency = 'TRY'): bigint | undefined {
@@ -150,5 +159,95 @@ describe('the bytes of a JSON text', () => {
 
   it('are UTF-8', () => {
     expect(decodeJson(Buffer.from(json))).toBe(json);
+  });
+});
+
+describe('a value that is kept', () => {
+  it('is the text that stands there, whatever is around it', () => {
+    fc.assert(
+      fc.property(jsonObjectText, jsonObjectText, jsonSpace, (data, other, space) => {
+        const one = `${space}{${space}"other"${space}:${space}${other}${space},"d\\u0061ta":${space}${data}${space},"n":1}`;
+        const kept = parseKeeping(one, ['data']) as { data: JsonText; other: unknown; n: number };
+        expect(kept.data.text).toBe(data);
+        expect(kept.data.value).toEqual(JSON.parse(data));
+        expect(kept.other).toEqual(JSON.parse(other));
+        expect(kept.n).toBe(1);
+
+        const list = `{"events":[${space}${one},${one}${space}]${space}}`;
+        const { events } = parseKeeping(list, ['events', '*', 'data']) as { events: { data: JsonText }[] };
+        expect(events.map((each) => each.data.text)).toEqual([data, data]);
+      }),
+    );
+  });
+
+  it.each([
+    ['{"data":1e1000}', '1e1000'],
+    ['{"data": -1.10 }', '-1.10'],
+    ['{"data":"a\\"}"}', '"a\\"}"'],
+    ['{"data":[]}', '[]'],
+    ['{"data":null}', 'null'],
+  ])('of %s is %s', (json, text) => {
+    expect((parseKeeping(json, ['data']) as { data: JsonText }).data.text).toBe(text);
+  });
+
+  it.each(['{}', '[]', '1', 'null', '"data"', '{"events":1}', '{"events":[1,[],{}]}'])(
+    'is not looked for where there is none: %s',
+    (json) => {
+      expect(parseKeeping(json, ['events', '*', 'data'])).toEqual(JSON.parse(json));
+    },
+  );
+
+  it('is refused when there are two of it, however they are written, and when it is none', () => {
+    for (const json of [
+      '{"data":1,"data":1}',
+      '{"data":1,"d\\u0061ta":2}',
+      '{"a":1,"a":1,"data":2}',
+      '{"data":}',
+    ])
+      expect(() => parseKeeping(json, ['data'])).toThrow(JsonError);
+  });
+
+  it('has bounded levels and numbers', () => {
+    expect(keptTextFault(`${'['.repeat(32)}"[[["${']'.repeat(32)}`, 32)).toBeUndefined();
+    expect(keptTextFault(`${'{"a":'.repeat(33)}1${'}'.repeat(33)}`, 32)).toMatch(/32 levels/);
+    expect(keptTextFault(`{"1e9999":[-1e1000,1${'0'.repeat(999)},1.5E-1000]}`, 32)).toBeUndefined();
+    for (const number of ['1e1001', '1E-1001', `1${'0'.repeat(1_000)}`, `0.${'1'.repeat(1_000)}`])
+      expect(keptTextFault(`{"a":[${number}]}`, 32)).toMatch(/a number/);
+  });
+});
+
+describe('two JSON texts', () => {
+  it.each([
+    ['{"a":1.10}', '{ "a" : 11e-1 }', true],
+    ['{"a":1,"b":[1,2]}', '{"b":[1.0,2],"\\u0061":1}', true],
+    ['{"a":-0}', '{"a":0.00e5}', true],
+    ['{"a":9007199254740993}', '{"a":9007199254740992}', false],
+    ['{"a":1.10000000000000000001}', '{"a":1.1}', false],
+    ['{"a":100}', '{"a":"100"}', false],
+    ['{"a":[1,2]}', '{"a":[2,1]}', false],
+    ['{"a":[]}', '{"a":{}}', false],
+    ['{"a":null}', '{}', false],
+    ['{"a":"\\ud800"}', '{"a":"\\uD800"}', true],
+    ['{"a":1,"a":2}', '{"a":2}', true],
+    ['{"a":[[],[1]]}', '{"a":[[[]],[1]]}', false],
+  ])('%s and %s say the same: %s', (one, other, same) => {
+    expect(saySame(one, other)).toBe(same);
+  });
+
+  it('say the same when one is the other written anew', () => {
+    fc.assert(
+      fc.property(fc.object(), (value) => {
+        const reversed = (each: unknown): unknown =>
+          typeof each === 'object' && each !== null && !Array.isArray(each)
+            ? Object.fromEntries(
+                Object.entries(each)
+                  .reverse()
+                  .map(([name, inner]) => [name, reversed(inner)]),
+              )
+            : each;
+        const text = JSON.stringify(value);
+        expect(saySame(text, JSON.stringify(reversed(JSON.parse(text)), null, 2))).toBe(true);
+      }),
+    );
   });
 });

@@ -1,3 +1,4 @@
+import { JsonText } from '../../../src/contracts/json';
 import fc from 'fast-check';
 import { Timestamp, readTimestamp } from '../../../src/contracts/times';
 import { ChargebackWebhook, Envelope } from '../../../src/contracts/messages';
@@ -80,7 +81,9 @@ it('is read alike wherever a time comes in', () => {
   const at = '2026-11-21T12:37:35.123456+03:00';
   const canonical = '2026-11-21T09:37:35.123Z';
   const id = '3f6d2c1a-8b4e-4d57-9a10-5c2e7f9b6d31';
-  expect(PublishEventBody.parse({ type: 'a.b', data: {}, timestamp: at }).timestamp).toBe(canonical);
+  expect(PublishEventBody.parse({ type: 'a.b', data: JsonText.of({}), timestamp: at }).timestamp).toBe(
+    canonical,
+  );
   expect(
     Envelope.parse({ event_id: id, key: id, type: 'order.webhook', payload: {}, timestamp: at }).timestamp,
   ).toBe(canonical);

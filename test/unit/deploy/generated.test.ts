@@ -1,5 +1,5 @@
 import { CONFIG_FIELDS, loadConfig, ROLE_NEEDS } from '../../../src/platform/config';
-import { configSections, GENERATED, renderEnvExample } from '../../../scripts/generate-env-example';
+import { configSections, FIRST, GENERATED, renderEnvExample } from '../../../scripts/generate-env-example';
 import { readText } from './project-files';
 
 describe('what npm run generate writes', () => {
@@ -12,6 +12,16 @@ describe('what npm run generate writes', () => {
     const variables = configSections().flatMap((section) => section.variables);
     expect(variables.map(({ name }) => name)).toEqual(CONFIG_FIELDS.map(({ name }) => name));
     expect(variables.filter(({ description }) => description === '')).toEqual([]);
+  });
+
+  it('leaves operators few things to decide, and says which ten matter first, and which metric tells', () => {
+    const variables = configSections().flatMap((section) => section.variables);
+    expect(variables.length).toBeLessThan(110);
+    expect(FIRST).toHaveLength(10);
+    for (const { name, metric } of FIRST) {
+      expect(variables.map((each) => each.name)).toContain(name);
+      if (metric.startsWith('remit_')) expect(readText('src/platform/metrics.ts')).toContain(`'${metric}'`);
+    }
   });
 
   it('says which roles need a variable, of those that have no default', () => {

@@ -1,8 +1,12 @@
 import { jsonFault } from '../../../src/contracts/events';
 import {
+  EventTypeName,
+  EventTypePattern,
   isReservedEventType,
   SubscriptionFilter,
   SubscriptionHeaders,
+  TEST_EVENT_TYPE,
+  WEBHOOK_EVENT_TYPES,
 } from '../../../src/contracts/webhooks';
 import fc from 'fast-check';
 import { isMultipleOf } from '../../../src/domain/multiple-of';
@@ -10,12 +14,25 @@ import { checkData, compileAlone, schemaFault, type JsonSchema } from '../../../
 
 const dataErrors = (schema: JsonSchema, data: unknown) => checkData(compileAlone(schema), data);
 
+const TREE: JsonSchema = {
+  $defs: {
+    node: {
+      type: 'object',
+      properties: { children: { type: 'array', items: { $ref: '#/$defs/node' } } },
+      additionalProperties: false,
+    },
+  },
+  $ref: '#/$defs/node',
+};
+
 describe('a JSON Schema of an event type', () => {
   it.each([
     [{ type: 'object', required: ['id'], properties: { id: { type: 'string', format: 'uuid' } } }],
     [{ $defs: { money: { type: 'string' } }, properties: { total: { $ref: '#/$defs/money' } } }],
     [{ properties: { tags: { type: 'array', maxItems: 10, uniqueItems: true } } }],
     [{}],
+    [{ properties: { child: { $ref: '#' } } }],
+    [TREE],
   ])('is taken: %j', (schema) => {
     expect(schemaFault(schema)).toBeUndefined();
   });
@@ -25,7 +42,15 @@ describe('a JSON Schema of an event type', () => {
     ['refers elsewhere', { $ref: 'https://example.com/schema.json' }, /in this document/],
     ['refers to a file', { properties: { a: { $ref: 'other.json#/a' } } }, /in this document/],
     ['refers to nothing', { $ref: '#/$defs/missing' }, /resolve/],
-    ['refers to itself', { properties: { child: { $ref: '#' } } }, /refers to itself/],
+    ['refers to itself in the same place', { $ref: '#' }, /without going into the data/],
+    [
+      'comes back to itself in the same place',
+      {
+        $defs: { a: { anyOf: [{ type: 'null' }, { $ref: '#/$defs/b' }] }, b: { if: { $ref: '#/$defs/a' } } },
+        properties: { x: { $ref: '#/$defs/a' } },
+      },
+      /without going into the data/,
+    ],
     ['names itself', { $id: 'https://example.com/mine' }, /\$id/],
     ['is of another dialect', { $schema: 'http://json-schema.org/draft-04/schema#' }, /\$schema/],
     ['compares unlimited items', { uniqueItems: true }, /maxItems/],
@@ -40,6 +65,13 @@ describe('a JSON Schema of an event type', () => {
     ],
   ])('is refused when it %s', (_why, schema, message) => {
     expect(schemaFault(schema)).toMatch(message);
+  });
+
+  it('may refer to itself: data is checked as deep as it goes', () => {
+    expect(dataErrors(TREE, { children: [{ children: [{ children: [] }] }, {}] })).toEqual([]);
+    expect(dataErrors(TREE, { children: [{ children: [{ children: [1] }] }] })).toMatchObject([
+      { path: 'children.0.children.0.children.0' },
+    ]);
   });
 
   it('is refused when its references multiply', () => {
@@ -158,9 +190,42 @@ describe('a subscription', () => {
   });
 });
 
-it('keeps the types of remit, and what begins like them, from publishers', () => {
-  for (const type of ['payment.succeeded', 'payment.invented', 'order', 'subscription.x', 'webhook.test'])
-    expect(isReservedEventType(type)).toBe(true);
-  for (const type of ['invoice.paid', 'payments.made', 'orders'])
-    expect(isReservedEventType(type)).toBe(false);
+describe('the name of an event type', () => {
+  it('of remit has the one prefix that nobody else can have', () => {
+    for (const type of [
+      ...WEBHOOK_EVENT_TYPES,
+      TEST_EVENT_TYPE,
+      'remit',
+      'remit.invented',
+      'Remit.payment',
+      'REMIT.x',
+    ])
+      expect(isReservedEventType(type)).toBe(true);
+    for (const type of ['order.created', 'payment.succeeded', 'remitted.x', 'remit-x.y', 'x.remit'])
+      expect(isReservedEventType(type)).toBe(false);
+  });
+
+  it.each(['order.created', 'Order.Created', 'a', 'A-1_b.C', '0.0', `${'a'.repeat(63)}.${'b'.repeat(64)}`])(
+    'may be %s, and a pattern as well',
+    (name) => {
+      expect(EventTypeName.safeParse(name).success).toBe(true);
+      expect(EventTypePattern.safeParse(name).success).toBe(true);
+    },
+  );
+
+  it.each(['', '.', '.a', 'a.', 'a..b', 'a b', 'ä', 'a*', '**', 'a.**', 'a.b*', 'a'.repeat(129)])(
+    'is never %s, nor is a pattern',
+    (name) => {
+      expect(EventTypeName.safeParse(name).success).toBe(false);
+      expect(EventTypePattern.safeParse(name).success).toBe(false);
+    },
+  );
+
+  it.each(['*', 'a.*', '*.b', 'a.*.c', '*.*', 'a.*.*.d'])(
+    'may have wildcards in a pattern: %s',
+    (pattern) => {
+      expect(EventTypeName.safeParse(pattern).success).toBe(false);
+      expect(EventTypePattern.safeParse(pattern).success).toBe(true);
+    },
+  );
 });

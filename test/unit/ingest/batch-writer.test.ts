@@ -7,7 +7,7 @@ import { ChunkPool } from '../../../src/bridges/ingest/chunks';
 import { BatchInserts } from '../../../src/bridges/ingest/inserts';
 import { checkedPurchases, trustedPurchases, type RowFormat } from '../../../src/bridges/ingest/row-format';
 import { PURCHASES_TABLE } from '../../../src/bridges/ingest/tables';
-import { loadConfig } from '../../../src/platform/config';
+import { testConfig } from '../../support/test-config';
 import { createLogger } from '../../../src/platform/logging';
 import type { OutgoingMessage } from '../../../src/platform/kafka';
 import { bytesOf, purchase, record } from './purchase';
@@ -52,7 +52,7 @@ function setUp(
   const clickhouse = new PlayedClickHouse(refuse, options.anywhere ?? (() => undefined));
   const dead: OutgoingMessage[] = [];
   const stopping = new AbortController();
-  const config = loadConfig({ INGEST_RETRY_BASE_MS: '1', INGEST_RETRY_CAP_MS: '5' }, []);
+  const { config } = testConfig({ INGEST_RETRY_BASE_MS: '1', INGEST_RETRY_CAP_MS: '5' });
   const format = options.format ?? checkedPurchases;
   const writer = new BatchWriter({
     inserts: new BatchInserts(clickhouse as never, PURCHASES_TABLE),

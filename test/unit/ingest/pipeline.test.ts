@@ -3,7 +3,7 @@ import { IngestPipeline } from '../../../src/bridges/ingest/pipeline';
 import { checkedPurchases } from '../../../src/bridges/ingest/row-format';
 import { decodePending } from '../../../src/bridges/ingest/pending';
 import type { SourceRecord } from '../../../src/bridges/ingest/source';
-import { loadConfig } from '../../../src/platform/config';
+import { testConfig } from '../../support/test-config';
 import { createLogger } from '../../../src/platform/logging';
 import { PlayedCluster, PlayedSource, PlayedTable, randomOf } from './played-log';
 import { bytesOf, purchase, record } from './purchase';
@@ -23,17 +23,14 @@ function partition(count: number, random: (below: number) => number): SourceReco
 
 function start(cluster: PlayedCluster, table: PlayedTable, random: (below: number) => number, env = {}) {
   let alive = true;
-  const config = loadConfig(
-    {
-      INGEST_BATCH_ROWS: '60',
-      INGEST_FLUSH_MS: '10',
-      INGEST_COMMIT_INTERVAL_MS: '3',
-      INGEST_RETRY_BASE_MS: '1',
-      INGEST_RETRY_CAP_MS: '3',
-      ...env,
-    },
-    [],
-  );
+  const { config } = testConfig({
+    INGEST_BATCH_ROWS: '60',
+    INGEST_FLUSH_MS: '10',
+    INGEST_COMMIT_INTERVAL_MS: '3',
+    INGEST_RETRY_BASE_MS: '1',
+    INGEST_RETRY_CAP_MS: '3',
+    ...env,
+  });
   const source = new PlayedSource(cluster, random);
   const pipeline = new IngestPipeline({
     source,
@@ -167,7 +164,7 @@ describe('the ingest pipeline', () => {
       },
       format: checkedPurchases,
       defaultTopic: 'purchases',
-      config: loadConfig({ INGEST_BATCH_ROWS: '50', INGEST_RETRY_BASE_MS: '1' }, []),
+      config: testConfig({ INGEST_BATCH_ROWS: '50', INGEST_RETRY_BASE_MS: '1' }).config,
       log,
       stopping: new AbortController(),
     });
@@ -183,15 +180,12 @@ describe('the ingest pipeline', () => {
     const source = new PlayedSource(cluster, random, 4_000);
     let release: () => void = () => undefined;
     const down = new Promise<void>((resolve) => (release = resolve));
-    const config = loadConfig(
-      {
-        INGEST_IN_FLIGHT_BYTES: '4194304',
-        INGEST_BATCH_ROWS: '5000',
-        INGEST_RETRY_BASE_MS: '1',
-        INGEST_FLUSH_MS: '20',
-      },
-      [],
-    );
+    const { config } = testConfig({
+      INGEST_IN_FLIGHT_BYTES: '4194304',
+      INGEST_BATCH_ROWS: '5000',
+      INGEST_RETRY_BASE_MS: '1',
+      INGEST_FLUSH_MS: '20',
+    });
     const pipeline = new IngestPipeline({
       source,
       writer: { store: () => down },
@@ -238,15 +232,12 @@ describe('the ingest pipeline', () => {
         },
         format: checkedPurchases,
         defaultTopic: 'purchases',
-        config: loadConfig(
-          {
-            INGEST_IN_FLIGHT_BYTES: String(limit),
-            INGEST_BATCH_ROWS: '300',
-            INGEST_RETRY_BASE_MS: '1',
-            INGEST_FLUSH_MS: '200',
-          },
-          [],
-        ),
+        config: testConfig({
+          INGEST_IN_FLIGHT_BYTES: String(limit),
+          INGEST_BATCH_ROWS: '300',
+          INGEST_RETRY_BASE_MS: '1',
+          INGEST_FLUSH_MS: '200',
+        }).config,
         log,
         stopping: new AbortController(),
       });

@@ -1,6 +1,6 @@
 import stringWidth from 'string-width';
 import type { Stats } from '../../../src/operations/stats';
-import { statsReport } from '../../../src/operations/stats-report';
+import { statsJson, statsReport } from '../../../src/operations/stats-report';
 
 const HUGE = '99999999999999999999999999999999.9999';
 const LONG_ID = 'product-'.repeat(8);
@@ -8,22 +8,22 @@ const WIDE_ID = '漢'.repeat(21);
 const day = (n: number) => new Date(Date.UTC(2026, 0, n)).toISOString().slice(0, 10);
 
 const WIDE: Stats = {
-  stored: [{ table: 'purchases', rows: 9_007_199_254_740_991, once: 0 }],
+  stored: [{ table: 'purchases', rows: 9_007_199_254_740_993n, once: 0n }],
   revenue: [
-    { day: day(1), provider: 'p'.repeat(32), currency: 'IDR', purchases: 1, amount: '123456789012.5' },
-    { day: day(2), provider: 'decard', currency: 'IDR', purchases: 1, amount: HUGE },
-    { day: day(3), provider: 'decard', currency: 'EUR', purchases: 1, amount: '1234567890.12' },
-    { day: day(4), provider: 'decard', currency: 'EUR', purchases: 1, amount: '2234567890.12' },
+    { day: day(1), provider: 'p'.repeat(32), currency: 'IDR', purchases: 1n, amount: '123456789012.5' },
+    { day: day(2), provider: 'decard', currency: 'IDR', purchases: 1n, amount: HUGE },
+    { day: day(3), provider: 'decard', currency: 'EUR', purchases: 1n, amount: '1234567890.12' },
+    { day: day(4), provider: 'decard', currency: 'EUR', purchases: 1n, amount: '2234567890.12' },
   ],
   products: [LONG_ID, WIDE_ID, 'a\u001b]0;title\u0007b'].map((productId) => ({
     productId,
     currency: 'IDR',
-    purchases: 1,
+    purchases: 1n,
     amount: HUGE,
   })),
   lag: Array.from({ length: 600 }, (_, i) => ({
     minute: `2026-01-01 00:00:${i}`,
-    rows: i % 7,
+    rows: BigInt(i % 7),
     meanSeconds: 0.1,
     maxSeconds: 1e9,
   })),
@@ -49,7 +49,11 @@ describe('the report of remit stats', () => {
     expect(ids).toContain(LONG_ID);
     expect(ids).toContain(WIDE_ID);
     expect(column(text, 3)).toContain(HUGE);
-    expect(column(text, 1)).toContain('9007199254740991');
+    expect(column(text, 1)).toContain('9007199254740993');
+  });
+
+  it('has as JSON every digit of a count that no float holds', () => {
+    expect(statsJson(WIDE)).toContain('"rows":9007199254740993,"once":0');
   });
 
   it('is one line a row in a pipe', () => {

@@ -1,5 +1,8 @@
 import { randomUUID } from 'node:crypto';
-import { configuredProvider, ProviderConfiguration } from '../../../src/providers/configured';
+import path from 'node:path';
+import { ProviderConfiguration } from '../../../src/providers/configuration';
+import { configuredProvider } from '../../../src/providers/configured';
+import { readProvidersFile } from '../../../src/providers/providers-file';
 import {
   BodyError,
   SignatureError,
@@ -20,11 +23,11 @@ const configured = (signature: unknown, amounts: 'major' | 'minor') =>
       name: 'configured',
       signature,
       fields: {
-        id: 'event.id',
-        reference: 'data.reference',
-        status: 'data.status',
-        amount: 'data.amount',
-        currency: 'data.currency',
+        id: '/event/id',
+        reference: '/data/reference',
+        status: '/data/status',
+        amount: '/data/amount',
+        currency: '/data/currency',
       },
       amounts,
       statuses: { paid: 'success', declined: 'failed', open: 'pending' },
@@ -32,6 +35,9 @@ const configured = (signature: unknown, amounts: 'major' | 'minor') =>
   );
 const PROVIDERS: [string, Provider][] = [
   ...BUILT_IN_PROVIDERS.map((provider): [string, Provider] => [provider.name, provider]),
+  ...readProvidersFile(path.join(__dirname, '../../../examples/providers.yaml')).providers.map(
+    (provider): [string, Provider] => [`of a file: ${provider.name}`, provider],
+  ),
   ['configured: standard-webhooks', configured({ scheme: 'standard-webhooks' }, 'major')],
   [
     'configured: hmac with a time',

@@ -2,17 +2,11 @@ import type { Kafka } from 'kafkajs';
 import { RemitError, type DeadLetterCode } from '../contracts/errors';
 import { HEADERS } from '../contracts/messages';
 import { DeliveryDeadLetter } from '../contracts/webhooks';
-import type { Config } from '../platform/config';
-import { headersToStrings, type OutgoingMessage } from '../platform/kafka';
-import { printable } from '../platform/terminal';
-import { allTopics, deadLetterTopic } from '../platform/topics';
-import {
-  commitFor,
-  rangesOf,
-  withAdmin,
-  type PartitionRange,
-  type StoredMessage,
-} from '../platform/topic-reader';
+import type { Config } from './config';
+import { headersToStrings, type OutgoingMessage } from './kafka';
+import { printable } from './terminal';
+import { allTopics, deadLetterTopic } from './topics';
+import { commitFor, rangesOf, withAdmin, type PartitionRange, type StoredMessage } from './topic-reader';
 
 /** Marks a message that came back from its DLQ: `<dlq>/<partition>/<offset>`. */
 export const REDRIVEN = 'remit-redriven-from';
@@ -93,9 +87,7 @@ export function writeBeyond({ base, beyond }: Pick<Progress, 'base' | 'beyond'>)
 
 /** What is done of a partition from an offset on. */
 export const beyondFrom = ({ beyond }: Pick<Progress, 'beyond'>, offset: bigint): Span[] =>
-  beyond
-    .filter(({ to }) => to > offset)
-    .map(({ from, to }) => ({ from: from > offset ? from : offset, to }));
+  beyond.filter(({ to }) => to > offset).map(({ from, to }) => ({ from: from > offset ? from : offset, to }));
 
 export const isDone = ({ base, beyond }: Pick<Progress, 'base' | 'beyond'>, offset: bigint): boolean =>
   offset < base || beyond.some(({ from, to }) => from <= offset && offset < to);

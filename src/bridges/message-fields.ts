@@ -1,25 +1,14 @@
 import { createHash, randomUUID } from 'node:crypto';
-import type { Client } from '@temporalio/client';
-import { defineSearchAttributeKey, TypedSearchAttributes } from '@temporalio/common';
 import stringify from 'safe-stable-stringify';
 import { CORRELATION_ID } from '../contracts/http';
 import { HEADERS } from '../contracts/messages';
 import { AmountError, parseMajorAmount } from '../contracts/money';
-import {
-  SIGNALS,
-  TASK_QUEUES,
-  workflowId,
-  WORKFLOWS,
-  type PaymentWorkflowInput,
-  type ProviderEvent,
-} from '../contracts/workflows';
-import type { Config } from '../platform/config';
 import { PoisonMessage, type IncomingMessage } from './message';
-import { takenByTemporal } from './temporal-start';
+
+/** What every bridge reads of a message in the same way: its amount, its headers, its identity. */
 
 /** Ids that providers send are stored and indexed: anything longer or unprintable is no id. */
 const PROVIDER_EVENT_ID = /^[\x21-\x7e]{1,256}$/;
-const RemitProvider = defineSearchAttributeKey('RemitProvider', 'KEYWORD');
 
 /** @throws PoisonMessage amount_invalid. @returns minor units as a decimal string. */
 export function exactAmount(amount: number | string, currency: string): string {
@@ -66,30 +55,4 @@ export function payloadHash(event: Record<string, unknown>): string {
   return createHash('sha256')
     .update(stringify(event) ?? '')
     .digest('hex');
-}
-
-/**
- * Hands a provider's event to the payment's one workflow. An id may be used again after its workflow closed, so that a late
- * or repeated event opens a short run; whether it changes anything is the database's to judge. Repeating it (a redelivery
- * after a crash) signals once more and is a duplicate there.
- */
-export async function signalPayment(
-  client: Client,
-  config: Pick<Config, 'BRIDGE_START_TIMEOUT_MS'>,
-  event: ProviderEvent,
-): Promise<void> {
-  const { provider, transactionId } = event;
-  const input: PaymentWorkflowInput = { provider, transactionId };
-  await takenByTemporal(client, config.BRIDGE_START_TIMEOUT_MS, () =>
-    client.workflow.signalWithStart(WORKFLOWS.payment, {
-      workflowId: workflowId.payment(provider, transactionId),
-      taskQueue: TASK_QUEUES.payments,
-      args: [input],
-      signal: SIGNALS.providerEvent,
-      signalArgs: [event],
-      workflowIdReusePolicy: 'ALLOW_DUPLICATE',
-      typedSearchAttributes: new TypedSearchAttributes([{ key: RemitProvider, value: provider }]),
-      memo: { correlationId: event.correlationId },
-    }),
-  );
 }

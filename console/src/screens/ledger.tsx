@@ -171,11 +171,7 @@ export function Account() {
       <Head
         title={data.userId}
         actions={
-          <a
-            className="btn"
-            href={`/api/v1/accounts/${id}/entries.csv${csv ? `?${csv}` : ''}`}
-            download={`entries-${data.userId}.csv`}
-          >
+          <a className="btn" href={`/api/v1/accounts/${id}/entries.csv${csv ? `?${csv}` : ''}`} download>
             <Download size={14} aria-hidden /> CSV
           </a>
         }

@@ -94,7 +94,13 @@ function TimelinePanels({ timeline }: { timeline: Timeline }) {
             </span>
           </li>
           {happened.map((entry, i) => (
-            <Past key={i} entry={entry} now={now} page={timeline.subject.id} />
+            <Past
+              key={i}
+              entry={entry}
+              now={now}
+              page={timeline.subject.id}
+              own={timeline.subject.workflowId}
+            />
           ))}
         </ol>
       </section>
@@ -183,8 +189,24 @@ function Future({ next, now, page }: { next: Timeline['willHappen'][number]; now
   );
 }
 
-function Past({ entry, now, page }: { entry: Timeline['happened'][number]; now: number; page: string }) {
+function Past({
+  entry,
+  now,
+  page,
+  own,
+}: {
+  entry: Timeline['happened'][number];
+  now: number;
+  page: string;
+  own: string | null;
+}) {
   const { details } = entry;
+  // Temporal's events name their workflow first; its id is long, and stands below.
+  const workflow =
+    entry.source === 'workflow'
+      ? (/^(?<id>\S+\/\S+): (?<what>.+)$/s.exec(entry.what)?.groups as
+          { id: string; what: string } | undefined)
+      : undefined;
   return (
     <li className={entry.level}>
       <time dateTime={entry.at} title={exact(entry.at)}>
@@ -192,12 +214,13 @@ function Past({ entry, now, page }: { entry: Timeline['happened'][number]; now: 
       </time>
       <div>
         <div className="what">
-          <span>{readable(entry.what)}</span>
+          <span>{readable(workflow ? workflow.what : entry.what)}</span>
           <span className="tag">{entry.source.replace('_', ' ')}</span>
         </div>
         <div className="sub">
           <span>{shortDate(entry.at)}</span>
           {entry.subject && entry.subject.id !== page && <Subject {...entry.subject} />}
+          {workflow && workflow.id !== own && <span className="mono">{workflow.id}</span>}
         </div>
         {Object.keys(details).length > 0 && (
           <details>

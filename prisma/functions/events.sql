@@ -64,17 +64,21 @@ DECLARE
   v_type text := webhook_type(p_type);
   v_config event_configs;
   v_deliveries jsonb;
+  v_sequence bigint;
 BEGIN
   PERFORM domain_event(p_id, p_tenant, p_type, v_at, p_aggregate, p_aggregate_id, p_data, p_correlation);
   INSERT INTO webhook_events (id, tenant_id, type, body, correlation_id)
   VALUES (p_id, p_tenant, v_type,
-          jsonb_build_object('type', v_type, 'timestamp', v_at, 'data', p_data)::text, p_correlation);
+          jsonb_build_object('type', v_type, 'timestamp', v_at, 'data', p_data)::text, p_correlation)
+  RETURNING sequence INTO v_sequence;
   SELECT * INTO v_config FROM event_configs WHERE tenant_id = p_tenant AND event_type = v_type;
   IF NOT v_config.enabled THEN RETURN '[]'; END IF;
   WITH matching AS (SELECT * FROM matching_subscriptions(p_tenant, v_type, p_data)),
   written AS (
-    INSERT INTO deliveries (tenant_id, event_id, subscription_id, event_type)
-    SELECT p_tenant, p_id, subscription_id, v_type FROM matching
+    INSERT INTO deliveries (tenant_id, event_id, subscription_id, event_type, sequence, in_lane, next_attempt_at)
+    SELECT p_tenant, p_id, s.id, v_type, v_sequence, l.kept, CASE WHEN l.kept THEN first_attempt_at(v_config) END
+      FROM matching m JOIN subscriptions s ON s.id = m.subscription_id
+     CROSS JOIN LATERAL keeps_lane(s.ordered, s.rate_limit_per_second, v_config) AS l (kept)
     RETURNING id, subscription_id)
   SELECT jsonb_agg(delivery_ref(w.id, p_id, w.subscription_id, v_type, m.is_ordered, v_config)) INTO v_deliveries
     FROM written w JOIN matching m USING (subscription_id);
@@ -116,8 +120,12 @@ BEGIN
          AND s.id > p_after
        ORDER BY 1 LIMIT p_limit),
     written AS (
-      INSERT INTO deliveries (tenant_id, event_id, subscription_id, event_type)
-      SELECT v_event.tenant_id, v_event.id, subscription_id, v_event.type FROM chosen ON CONFLICT DO NOTHING)
+      INSERT INTO deliveries (tenant_id, event_id, subscription_id, event_type, sequence, in_lane, next_attempt_at)
+      SELECT v_event.tenant_id, v_event.id, s.id, v_event.type, v_event.sequence, l.kept,
+             CASE WHEN l.kept THEN first_attempt_at(v_config) END
+        FROM chosen JOIN subscriptions s ON s.id = chosen.subscription_id
+       CROSS JOIN LATERAL keeps_lane(s.ordered, s.rate_limit_per_second, v_config) AS l (kept)
+      ON CONFLICT DO NOTHING)
     SELECT max(subscription_id), count(*) = p_limit INTO v_last, v_full FROM chosen;
     IF NOT v_full THEN
       UPDATE webhook_events SET fanned_out_at = clock_timestamp() WHERE id = v_event.id;
@@ -182,21 +190,24 @@ BEGIN
   PERFORM FROM webhook_events e WHERE e.id = ANY(p_event_ids) ORDER BY e.id FOR UPDATE;
   RETURN QUERY
   WITH waiting AS MATERIALIZED (
-    SELECT e.id, e.tenant_id, e.type, e.body, e.only_subscription_id, coalesce(c.enabled, true) AS enabled
+    SELECT e.id, e.tenant_id, e.type, e.body, e.only_subscription_id, coalesce(c.enabled, true) AS enabled, e.sequence, c AS config
       FROM webhook_events e LEFT JOIN event_configs c ON c.tenant_id = e.tenant_id AND c.event_type = e.type
      WHERE e.id = ANY(p_event_ids) AND e.fanned_out_at IS NULL),
   chosen AS MATERIALIZED (
-    SELECT w.id, w.tenant_id, w.type, m.subscription_id
+    SELECT w.id, w.tenant_id, w.type, w.sequence, w.config, m.subscription_id
       FROM waiting w CROSS JOIN LATERAL (
         SELECT s.subscription_id FROM matching_subscriptions(w.tenant_id, w.type, event_data(w.body)) s
          ORDER BY 1 LIMIT p_limit) AS m
      WHERE w.only_subscription_id IS NULL AND w.enabled
     UNION ALL
-    SELECT w.id, w.tenant_id, w.type, s.id FROM waiting w JOIN subscriptions s ON s.id = w.only_subscription_id
+    SELECT w.id, w.tenant_id, w.type, w.sequence, w.config, s.id FROM waiting w JOIN subscriptions s ON s.id = w.only_subscription_id
      WHERE s.tenant_id = w.tenant_id AND s.state IN ('active', 'failing')),
   written AS (
-    INSERT INTO deliveries (tenant_id, event_id, subscription_id, event_type)
-    SELECT c.tenant_id, c.id, c.subscription_id, c.type FROM chosen c ON CONFLICT DO NOTHING),
+    INSERT INTO deliveries (tenant_id, event_id, subscription_id, event_type, sequence, in_lane, next_attempt_at)
+    SELECT c.tenant_id, c.id, c.subscription_id, c.type, c.sequence, l.kept, CASE WHEN l.kept THEN first_attempt_at(c.config) END
+      FROM chosen c JOIN subscriptions s ON s.id = c.subscription_id
+     CROSS JOIN LATERAL keeps_lane(s.ordered, s.rate_limit_per_second, c.config) AS l (kept)
+    ON CONFLICT DO NOTHING),
   reached AS (
     SELECT w.id, CASE WHEN count(c.id) = p_limit THEN max(c.subscription_id) END AS last
       FROM waiting w LEFT JOIN chosen c ON c.id = w.id GROUP BY w.id),

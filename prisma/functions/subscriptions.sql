@@ -52,7 +52,9 @@ BEGIN
   SELECT * INTO s FROM subscriptions WHERE id = p_delivery.subscription_id;
   IF s.state NOT IN ('active', 'failing') THEN RETURN NULL; END IF;
   IF v_ok AND s.state = 'active' AND s.exhausted_since IS NULL AND s.throttle_level = 0 THEN RETURN NULL; END IF;
-  IF NOT v_ok AND NOT v_slow AND NOT v_exhausted AND NOT (v_many AND s.state = 'active') THEN RETURN NULL; END IF;
+  IF NOT v_ok AND NOT v_slow AND NOT v_exhausted AND NOT (p->>'gone')::boolean AND NOT (v_many AND s.state = 'active') THEN
+    RETURN NULL;
+  END IF;
   SELECT * INTO s FROM subscriptions WHERE id = p_delivery.subscription_id FOR UPDATE;
   IF s.state NOT IN ('active', 'failing') THEN RETURN NULL; END IF;
 
@@ -106,6 +108,7 @@ DECLARE
   r replays;
   v_before text;
   v_missed timestamptz;
+  v_waits timestamptz;
   v_event_id text := new_event_id();
   v_type text := 'subscription.' || CASE p_action WHEN 'pause' THEN 'paused' ELSE 'recovered' END;
   v_at text;
@@ -128,6 +131,10 @@ BEGIN
   SELECT least(s.missed_since, min(e.created_at)) INTO v_missed
     FROM deliveries d JOIN webhook_events e ON e.id = d.event_id
    WHERE d.subscription_id = p_id AND d.status = 'held';
+  -- What waited for its next attempt is tried now too.
+  SELECT min(e.created_at) INTO v_waits
+    FROM deliveries d JOIN webhook_events e ON e.id = d.event_id
+   WHERE d.subscription_id = p_id AND d.status = 'pending';
 
   IF p_action = 'resume' AND p_replay IS NOT NULL AND v_missed IS NOT NULL THEN
     IF (SELECT count(*) FROM replays WHERE tenant_id = p_tenant AND status IN ('running', 'paused')) >= p_max_running THEN
@@ -135,7 +142,7 @@ BEGIN
     END IF;
     -- Some earlier: an event's time is that of the beginning of its transaction, which may have ended after the pause.
     INSERT INTO replays (id, tenant_id, subscription_id, kind, since, until, rate_per_second, actor)
-    VALUES (p_replay, p_tenant, p_id, 'missed', least(v_missed, greatest(s.created_at, v_missed - interval '1 minute')),
+    VALUES (p_replay, p_tenant, p_id, 'missed', least(v_missed, v_waits, greatest(s.created_at, v_missed - interval '1 minute')),
             clock_timestamp(), p_rate, p_actor)
     RETURNING * INTO r;
   END IF;

@@ -302,6 +302,11 @@ export const FLOW: readonly { folder: string; description: string; steps: readon
         until: "body.status === 'cancelled'",
       },
       { operation: 'resendDelivery', path: OTHER_DELIVERY, body: () => ({ onlyIf: 'cancelled' }) },
+      {
+        operation: 'retryDeliveries',
+        name: 'How many wait for their next attempt',
+        body: () => ({ subscriptionId: '{{subscriptionId}}', dryRun: true }),
+      },
     ],
   },
   {

@@ -1,39 +1,32 @@
-import { setTimeout as sleep } from 'node:timers/promises';
+import { Context } from '@temporalio/activity';
 import { HEADERS } from '../contracts/messages';
 import { DeliveryDeadLetter, type AttemptOutcome, type DeliveryStatus } from '../contracts/webhooks';
-import type { DeliveryRef } from '../contracts/workflows';
+import type { DeliveryRef, LaneStep } from '../contracts/workflows';
 import {
   finishDelivery,
-  isNextInOrder,
   loadAftermath,
   loadDeadLetter,
   loadDelivery,
   loadPending,
   recordAttempt,
-  reservePlace,
   type Aftermath,
   type EndStatus,
-  type HealthRules,
   type LoadedDelivery,
 } from '../domain/deliveries';
+import { AT_ONCE, lanesToWake, parkDeliveries } from '../domain/lanes';
 import type { DeliveryRow } from '../domain/payments';
-import { AttemptGate } from '../webhooks/attempt-gate';
 import type { Config } from '../platform/config';
 import type { OutgoingMessage } from '../platform/kafka';
 import type { Logger } from '../platform/logging';
 import { metrics } from '../platform/metrics';
 import type { Database } from '../platform/postgres';
 import type { Keyring } from '../platform/secrets';
+import { type AttemptPlan, type Deliverable, type MadeAttempt } from '../webhooks/attempt';
+import { gateKeys } from '../webhooks/attempt-gate';
+import { Attempts } from '../webhooks/attempts';
 import type { WebhookClient } from '../webhooks/client';
-import {
-  GONE,
-  healthRules,
-  makeAttempt,
-  type AttemptPlan,
-  type Deliverable,
-  type MadeAttempt,
-} from '../webhooks/attempt';
 import { FirstAttempts } from '../webhooks/first-attempts';
+import { sendLane, type LanesDeps } from '../webhooks/lanes';
 import { withHeartbeat } from './heartbeat';
 
 /** What delivery activities need of the outside world, handed in by the worker role. */
@@ -48,7 +41,12 @@ export interface DeliveryDeps {
   /** Completes a delivery row with the retry policy that applies to it. */
   deliveryPolicy: (row: DeliveryRow, correlationId: string) => DeliveryRef;
   /** Shared with the consumer of published events, where one process has both; its own when left out. */
+  attempts?: Attempts;
   firstAttempts?: Pick<FirstAttempts, 'make'>;
+  /** Resolves when the workflow of each lane is there and has been told to look. Idempotent. */
+  wakeLanes: (subscriptionIds: readonly string[]) => Promise<void>;
+  /** Resolves when the workflow of each delivery is there. Idempotent. */
+  startDeliveries: (deliveries: readonly DeliveryRef[]) => Promise<void>;
   /** The time, where a test plays it. */
   clock?: () => Date | Promise<Date>;
 }
@@ -59,11 +57,8 @@ export type DeliveryConfig = Pick<
   | 'WEBHOOK_CONCURRENT_ATTEMPTS'
   | 'WEBHOOK_CONCURRENT_PER_SUBSCRIPTION'
   | 'WEBHOOK_SLOW_AFTER_MS'
-  | 'WEBHOOK_LATER_BASE_MS'
-  | 'WEBHOOK_LATER_CAP_MS'
   | 'WEBHOOK_THROTTLE_BASE_MS'
   | 'WEBHOOK_THROTTLE_CAP_MS'
-  | 'WEBHOOK_ORDERED_POLL_MS'
   | 'WEBHOOK_FAILING_ATTEMPT'
   | 'WEBHOOK_PAUSE_AFTER_MS'
 >;
@@ -73,54 +68,41 @@ export interface AttemptInput extends AttemptPlan {
   generation?: number;
   /** An operator asks for it: it does not wait until a subscriber that is left alone has rested. */
   urgent?: boolean;
-  /** How often this attempt was put off in a row. */
-  laters?: number;
-  /** The place in the subscription's rate that it was put off to (ISO 8601). */
-  placeAt?: string;
 }
 
 export interface AttemptResult {
   /**
-   * What follows for the delivery. `retry`: go on with the schedule. The others are final and stored already:
-   * `delivered`, `exhausted` (the last attempt failed), `gone` (410: given up, the subscription is disabled),
-   * `held` (the subscription is paused or disabled; a resume brings it back), `cancelled` (it is deleted, or an operator
-   * cancelled). `later`: nothing was sent and nothing of the schedule is used up; ask again after `retryAfterMs`, for the
-   * attempt that follows `attempts`.
+   * What follows for the delivery. `retry`: go on with the schedule after `waitMs`. `in_lane`: it has to wait for its
+   * subscription (order, rate, rest, no place), whose lane goes on with it; nothing was sent. The others are final and
+   * stored already: `delivered`, `exhausted` (the last attempt failed), `held` (the subscription is paused, or disabled, by
+   * a 410 to this attempt perhaps; a resume brings it back), `cancelled` (it is deleted, or an operator cancelled).
+   * `later`: nothing was sent; ask again after `waitMs`, for the attempt that follows `attempts`.
    */
-  verdict: 'delivered' | 'retry' | 'exhausted' | 'gone' | 'cancelled' | 'held' | 'later';
+  verdict: 'delivered' | 'retry' | 'exhausted' | 'cancelled' | 'held' | 'in_lane' | 'later';
   /** What the attempt met, or why there was none. */
   result: AttemptOutcome | 'not_attempted';
   statusCode: number | null;
   /** Attempts recorded so far; more than asked for when a former run of the workflow made them. */
   attempts: number;
-  /** How long the subscriber asks to be left alone, bounded; null when it does not ask. */
-  retryAfterMs: number | null;
-  /** Of a `later`: what it waits for; nothing when what was asked for was not what there was to do. */
-  waitsFor?: 'places' | 'rest' | 'rate' | 'order';
-  /** Of a `later` for the rate: the place that is reserved for it (ISO 8601). */
-  placeAt?: string;
+  /** Of a `retry` or a `later`: until then, with jitter, and as long as the subscriber asks for patience. */
+  waitMs: number;
   /** Deliveries of the event that this attempt gave rise to, to be started. */
   deliveries?: DeliveryRef[];
-  /** The ordered delivery that was waiting for this one to end, to be woken. */
-  next?: DeliveryRef;
 }
 
 /** What one worker's activities share. */
 interface Shared extends DeliveryDeps {
-  gate: AttemptGate;
-  rules: HealthRules;
+  attempts: Attempts;
   now(): Date | Promise<Date>;
 }
 
 /** Durable steps of the delivery workflow. */
 export function createDeliveryActivities(deps: DeliveryDeps) {
-  const { db, log, config, firstAttempts = new FirstAttempts(deps) } = deps;
-  const shared: Shared = {
-    ...deps,
-    gate: new AttemptGate(config),
-    rules: healthRules(config),
-    now: deps.clock ?? (() => new Date()),
-  };
+  const { db, attempts = new Attempts(deps) } = deps;
+  const firstAttempts = deps.firstAttempts ?? new FirstAttempts({ ...deps, attempts });
+  const shared: Shared = { ...deps, attempts, now: deps.clock ?? (() => new Date()) };
+  const deadLetter = (input: { deliveryId: string; correlationId: string }) => writeDeadLetter(deps, input);
+  const lanes: LanesDeps = { ...deps, attempts, deadLetter };
 
   return {
     /**
@@ -146,10 +128,7 @@ export function createDeliveryActivities(deps: DeliveryDeps) {
         if (!handover.left) {
           const found = await prepare(shared, input);
           if ('verdict' in found) return found;
-          const at = await shared.now();
-          const wait = await mustWait(shared, input, found, at);
-          if (wait) return wait;
-          const made = await takeTurn(shared, input, found, at);
+          const made = await takeTurn(shared, input, found);
           if ('verdict' in made) return made;
           handover.left = made;
         }
@@ -165,25 +144,17 @@ export function createDeliveryActivities(deps: DeliveryDeps) {
       return finish(deps, input);
     },
 
-    /** What waits for the end of an ordered delivery that ended without an attempt. Reads only. */
-    async followersOf(input: {
-      deliveryId: string;
-      correlationId: string;
-    }): Promise<Pick<AttemptResult, 'deliveries' | 'next'>> {
-      const { deliveryId, correlationId } = input;
-      return toStart(shared, await loadAftermath(db, { deliveryId, ordered: true }), correlationId);
-    },
+    /**
+     * Sends what is due in a subscription's lane, for a while. Repeated after a crash it sends what was not recorded.
+     * @returns when there is something to do again.
+     */
+    sendLane: ({ subscriptionId }: { subscriptionId: string }): Promise<LaneStep> =>
+      withHeartbeat<never, LaneStep>(() =>
+        sendLane(lanes, subscriptionId, Context.current().cancellationSignal),
+      ),
 
     /** Puts a given-up delivery on the DLQ, keyed by subscription. Repeating it may repeat the dead letter. */
-    async deadLetterDelivery(input: { deliveryId: string; correlationId: string }): Promise<void> {
-      const letter = await loadDeadLetter(db, input.deliveryId);
-      if (!letter) {
-        log.warn(input, 'an exhausted delivery is no longer kept and gets no dead letter');
-        return;
-      }
-      await deps.producer.send(deadLetterMessage(deps, letter, input.correlationId));
-      metrics.deadLetters.inc({ topic: deps.config.TOPIC_WEBHOOK_DELIVERY_DLQ, code: 'delivery_exhausted' });
-    },
+    deadLetterDelivery: deadLetter,
   };
 }
 
@@ -199,7 +170,7 @@ function answerOf(
     result: delivery?.lastResult ?? 'not_attempted',
     statusCode: delivery?.lastStatusCode ?? null,
     attempts: delivery?.attempts ?? 0,
-    retryAfterMs: null,
+    waitMs: 0,
     ...more,
   };
 }
@@ -207,97 +178,72 @@ function answerOf(
 /** The delivery when the attempt is to be made; otherwise what there is to say without sending anything. */
 async function prepare(
   deps: Shared,
-  { deliveryId, attempt: wanted, maxAttempts, generation = 0, ordered = false, correlationId }: AttemptInput,
+  { deliveryId, attempt: wanted, maxAttempts, generation = 0, urgent = false, correlationId }: AttemptInput,
 ): Promise<AttemptResult | Deliverable> {
   const delivery = await loadDelivery(deps.db, deps.keyring, deliveryId);
   // Of an older generation: somebody had it sent again, and another workflow sees to it.
   if (!delivery || delivery.generation !== generation) return answerOf(delivery, 'cancelled');
-  const answer = async (verdict: AttemptResult['verdict']): Promise<AttemptResult> =>
-    answerOf(
-      delivery,
-      verdict,
-      toStart(deps, await loadAftermath(deps.db, { deliveryId, ordered }), correlationId),
-    );
-  if (delivery.status !== 'pending')
-    return answer(
-      delivery.status === 'exhausted' && delivery.lastStatusCode === GONE ? 'gone' : delivery.status,
-    );
+  const answer = async (
+    verdict: AttemptResult['verdict'],
+    more: Partial<AttemptResult> = {},
+  ): Promise<AttemptResult> =>
+    answerOf(delivery, verdict, {
+      ...toStart(deps, await loadAftermath(deps.db, deliveryId), correlationId),
+      ...more,
+    });
+  if (delivery.status !== 'pending') return answer(delivery.status);
 
   const end = async (status: EndStatus, reason: string) => {
     const now = await finish(deps, { deliveryId, status, reason });
     return answer(now === null || now === 'pending' ? status : now);
   };
-  const { subscriptionState: state, body } = delivery;
-  const again = async (): Promise<AttemptResult> => ({ ...(await answer('later')), retryAfterMs: 0 });
+  const { subscriptionState: state, body, nextAttemptAt } = delivery;
   if (state === 'paused' || state === 'disabled') {
     const status = await finish(deps, { deliveryId, status: 'held', reason: `the subscription is ${state}` });
     // Resumed since it was read.
-    return status === 'pending' ? again() : answer(status ?? 'held');
+    return status === 'pending' ? answer('later') : answer(status ?? 'held');
   }
   if (state === 'deleted') return end('cancelled', 'the subscription is deleted');
   if (body === null) return end('cancelled', 'the event is no longer kept');
   if (delivery.attempts >= maxAttempts) return end('exhausted', 'every attempt was made before');
-  // Former runs of the workflow made more than this one knows of, and it has had its pause.
-  if (delivery.attempts > wanted) return again();
+  const now = await deps.now();
+  const waitMs = Math.max(0, (nextAttemptAt?.getTime() ?? 0) - now.getTime());
+  // Others made more than this one knows of: it goes on behind them, when their pause is over.
+  if (delivery.attempts > wanted) return answer('later', { waitMs });
   // This attempt was stored, and only its answer to Temporal got lost.
-  return delivery.attempts === wanted ? answer('retry') : { ...delivery, body };
+  if (delivery.attempts === wanted) return answer('retry', { waitMs });
+  const rests = (delivery.throttledUntil?.getTime() ?? 0) > now.getTime();
+  if (delivery.inLane || delivery.keepsLane || (rests && !urgent))
+    return queue(deps, delivery, urgent, rests ? 'rest' : 'lane');
+  return { ...delivery, body };
 }
 
-/** A place that was reserved is good for this long after its time. */
-const PLACE_GOOD_FOR_MS = 5_000;
-/** A place that is so near is waited for here: putting an attempt off costs more. */
-const NEAR_MS = 50;
-
-/** Whether the attempt has to wait for the subscriber's rest, or for the deliveries before it. */
-async function mustWait(
-  { db, config, gate }: Shared,
-  { urgent = false, ordered = false }: AttemptInput,
-  delivery: Deliverable,
-  at: Date,
-): Promise<AttemptResult | undefined> {
-  const restMs = (delivery.throttledUntil?.getTime() ?? 0) - at.getTime();
-  if (restMs > 0 && !urgent)
-    // One after the other, or all of them would come back in the same moment.
-    return later(delivery, 'rest', gate.turn([delivery.subscriptionId], restMs * (1 + Math.random() * 0.1)));
-  if (ordered && !(await isNextInOrder(db, delivery)))
-    return later(delivery, 'order', config.WEBHOOK_ORDERED_POLL_MS * (0.8 + 0.4 * Math.random()));
-  return undefined;
+/** Leaves the delivery to its subscription's lane. */
+async function queue(
+  { db, wakeLanes }: Shared,
+  delivery: LoadedDelivery,
+  urgent: boolean,
+  reason: 'rest' | 'lane' | 'places',
+): Promise<AttemptResult> {
+  const { id: deliveryId, subscriptionId, inLane } = delivery;
+  metrics.deliveriesPutOff.inc({ reason });
+  if (!inLane || urgent) await parkDeliveries(db, [{ deliveryId, at: urgent ? AT_ONCE : new Date() }]);
+  const asleep = await lanesToWake(db, [subscriptionId]);
+  await wakeLanes(urgent ? [subscriptionId] : asleep);
+  return answerOf(delivery, 'in_lane');
 }
 
-function later(
-  delivery: Deliverable,
-  waitsFor: NonNullable<AttemptResult['waitsFor']>,
-  waitMs: number,
-  placeAt?: string,
-): AttemptResult {
-  metrics.deliveriesPutOff.inc({ reason: waitsFor });
-  return answerOf(delivery, 'later', {
-    waitsFor,
-    retryAfterMs: Math.ceil(waitMs),
-    ...(placeAt !== undefined && { placeAt }),
-  });
-}
-
-/** Makes the attempt when this worker has a place for it and the subscription's rate allows it. */
+/** Makes the attempt when this worker has a place for it. */
 async function takeTurn(
   deps: Shared,
   input: AttemptInput,
   delivery: Deliverable,
-  at: Date,
 ): Promise<AttemptResult | MadeAttempt> {
-  const { subscriptionId, url, throttleLevel } = delivery;
-  const lanes = [subscriptionId, new URL(url).origin];
-  const place = deps.gate.enter(lanes, throttleLevel > 0);
-  if (!place) {
-    const { WEBHOOK_LATER_BASE_MS: baseMs, WEBHOOK_LATER_CAP_MS: capMs } = deps.config;
-    const waitMs = Math.min(baseMs * 2 ** Math.min(input.laters ?? 0, 30), capMs);
-    return later(delivery, 'places', deps.gate.turn(lanes, waitMs * (0.5 + Math.random())));
-  }
+  const place = deps.attempts.gate.enter(gateKeys(delivery), delivery.throttleLevel > 0);
+  if (!place) return queue(deps, delivery, input.urgent ?? false, 'places');
   let durationMs: number | undefined;
   try {
-    const wait = await paced(deps, input, delivery, at);
-    if (wait) return wait;
-    const made = await makeAttempt(deps, input, delivery, at);
+    const made = await deps.attempts.make(input, delivery, await deps.now());
     durationMs = made.durationMs;
     return made;
   } finally {
@@ -305,40 +251,23 @@ async function takeTurn(
   }
 }
 
-/** Reserves a place in the subscription's rate, unless one is reserved already and not long past. */
-async function paced(
-  { db }: Shared,
-  { placeAt }: AttemptInput,
-  delivery: Deliverable,
-  at: Date,
-): Promise<AttemptResult | undefined> {
-  const { rateLimitPerSecond, subscriptionId } = delivery;
-  if (rateLimitPerSecond === null) return undefined;
-  const ageMs = placeAt === undefined ? NaN : at.getTime() - Date.parse(placeAt);
-  if (ageMs >= -NEAR_MS && ageMs <= PLACE_GOOD_FOR_MS) return undefined;
-  const waitMs = await reservePlace(db, subscriptionId, rateLimitPerSecond);
-  if (waitMs > NEAR_MS) return later(delivery, 'rate', waitMs, new Date(at.getTime() + waitMs).toISOString());
-  await sleep(waitMs);
-  return undefined;
-}
-
 async function store(deps: Shared, input: AttemptInput, made: MadeAttempt): Promise<AttemptResult> {
-  const { startedAt, ...record } = made;
+  const { startedAt, waitMs, ...record } = made;
   const aftermath = await recordAttempt(
     deps.db,
     { ...record, startedAt: new Date(startedAt) },
-    deps.rules,
+    deps.attempts.rules,
     new Date(Date.parse(startedAt) + made.durationMs),
   );
   if (aftermath?.repeated) return stored(deps, input);
   if (made.status !== 'pending') metrics.deliveriesFinished.inc({ status: made.status });
-  const { result, statusCode, retryAfterMs, gone, status } = made;
+  const { result, statusCode, status } = made;
   return {
-    verdict: gone ? 'gone' : status === 'pending' ? 'retry' : status,
+    verdict: status === 'pending' ? 'retry' : status,
     result,
     statusCode,
     attempts: input.attempt,
-    retryAfterMs,
+    waitMs,
     ...toStart(deps, aftermath, input.correlationId),
   };
 }
@@ -354,13 +283,9 @@ function toStart(
   { deliveryPolicy }: Shared,
   aftermath: Aftermath | null,
   correlationId: string,
-): Pick<AttemptResult, 'deliveries' | 'next'> {
-  if (!aftermath) return {};
-  const { deliveries, next } = aftermath;
-  return {
-    ...(deliveries.length > 0 && { deliveries: deliveries.map((row) => deliveryPolicy(row, correlationId)) }),
-    ...(next && { next: deliveryPolicy(next, correlationId) }),
-  };
+): Pick<AttemptResult, 'deliveries'> {
+  if (!aftermath || aftermath.deliveries.length === 0) return {};
+  return { deliveries: aftermath.deliveries.map((row) => deliveryPolicy(row, correlationId)) };
 }
 
 async function finish(
@@ -370,6 +295,19 @@ async function finish(
   const status = await finishDelivery(db, input);
   if (status === input.status) metrics.deliveriesFinished.inc({ status });
   return status ?? null;
+}
+
+async function writeDeadLetter(
+  deps: DeliveryDeps,
+  input: { deliveryId: string; correlationId: string },
+): Promise<void> {
+  const letter = await loadDeadLetter(deps.db, input.deliveryId);
+  if (!letter) {
+    deps.log.warn(input, 'an exhausted delivery is no longer kept and gets no dead letter');
+    return;
+  }
+  await deps.producer.send(deadLetterMessage(deps, letter, input.correlationId));
+  metrics.deadLetters.inc({ topic: deps.config.TOPIC_WEBHOOK_DELIVERY_DLQ, code: 'delivery_exhausted' });
 }
 
 function deadLetterMessage(

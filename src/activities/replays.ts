@@ -4,9 +4,10 @@ import {
   listStrandedDeliveries,
   listStrandedReplays,
   recordReplay,
-  replayStep,
+  replaySlice,
   type StrandedReplay,
 } from '../domain/replays';
+import { forgottenLanes, lanesToWake } from '../domain/lanes';
 import type { DeliveryRow } from '../domain/payments';
 import type { Config } from '../platform/config';
 import type { Database } from '../platform/postgres';
@@ -16,6 +17,8 @@ export interface ReplayDeps {
   config: Pick<Config, 'WEBHOOK_REPLAY_BATCH_ROWS'>;
   /** Completes a delivery row with the retry policy that applies to it. */
   deliveryPolicy: (row: DeliveryRow, correlationId: string) => DeliveryRef;
+  /** Resolves when the workflow of each lane is there and has been told to look. Idempotent. */
+  wakeLanes: (subscriptionIds: readonly string[]) => Promise<void>;
 }
 
 export interface StepInput {
@@ -23,10 +26,13 @@ export interface StepInput {
   correlationId: string;
   /** As far as it has come; null at the start. */
   progress: ReplayProgress | null;
+  /** It puts no more into the lanes than the rate allows in this time, and one in any case. */
+  sliceMs: number;
 }
 
 export interface StepResult {
-  deliveries: DeliveryRef[];
+  /** When the next slice is due, in milliseconds. */
+  waitMs: number;
   progress: ReplayProgress;
   done: boolean;
   /** Why it can't go on; null while it can. */
@@ -47,32 +53,35 @@ const START: ReplayProgress = {
   paused: false,
 };
 
+/** A slice is put into the lanes before the one before it is through, so that the rate is even. */
+const LEAD_MS = 200;
+/** Lanes that are woken in one step of the sweep. */
+const LANES_A_STEP = 500;
+
 /** Durable steps of the replay workflow. */
-export function createReplayActivities({ db, config, deliveryPolicy }: ReplayDeps) {
+export function createReplayActivities({ db, config, deliveryPolicy, wakeLanes }: ReplayDeps) {
   return {
-    /** Opens the deliveries of the next rows and stores the progress. Idempotent by position. */
-    async stepReplay({ replayId, correlationId, progress }: StepInput): Promise<StepResult> {
+    /** Puts the deliveries of the next rows into their lanes and stores the progress. Idempotent by position. */
+    async stepReplay({ replayId, progress, sliceMs }: StepInput): Promise<StepResult> {
       const from = progress ?? START;
-      const { deliveries, at, after, examined, done, stopped } = await replayStep(
-        db,
-        replayId,
-        from,
-        config.WEBHOOK_REPLAY_BATCH_ROWS,
-      );
+      const slice = await replaySlice(db, replayId, from, {
+        sliceMs,
+        rows: config.WEBHOOK_REPLAY_BATCH_ROWS,
+      });
+      if (slice.subscriptions.length > 0) await wakeLanes(await lanesToWake(db, slice.subscriptions, true));
       const next = {
         ...from,
-        at,
-        after,
-        examined: from.examined + examined,
-        replayed: from.replayed + deliveries.length,
+        at: slice.at,
+        after: slice.after,
+        examined: from.examined + slice.examined,
+        replayed: from.replayed + slice.opened,
+        nextAt: slice.until,
       };
       await recordReplay(db, replayId, { status: 'running', reason: null, ...next });
-      return {
-        deliveries: deliveries.map((row) => deliveryPolicy(row, correlationId)),
-        progress: next,
-        done,
-        stopped,
-      };
+      const { done, stopped } = slice;
+      // A little before it: its own step takes time too.
+      const waitMs = Math.max(0, Date.parse(slice.until) - Date.now() - LEAD_MS);
+      return { progress: next, waitMs, done, stopped };
     },
 
     /** Replays that no workflow may have begun yet, a page at a time. Reads only. */
@@ -90,6 +99,13 @@ export function createReplayActivities({ db, config, deliveryPolicy }: ReplayDep
       if (started.length > 0) await deliveriesStarted(db, started);
       const rows = await listStrandedDeliveries(db, config.WEBHOOK_REPLAY_BATCH_ROWS);
       return rows.map((row) => deliveryPolicy(row, row.deliveryId));
+    },
+
+    /** Wakes lanes from which nothing was seen though something is due. @returns where to go on; null at the end. */
+    async wakeForgottenLanes(after: string): Promise<string | null> {
+      const found = await forgottenLanes(db, after, LANES_A_STEP);
+      await wakeLanes(found);
+      return found.length < LANES_A_STEP ? null : found.at(-1)!;
     },
 
     /** Stores the state of a replay. Idempotent. */

@@ -71,8 +71,9 @@ export function allRoutes(): (Route | RawRoute)[] {
     ...paymentRoutes,
     ...refundRoutes,
     ...disputeRoutes,
-    ...subscriptionRoutes,
+    // /deliveries/retry is none of the deliveries that /deliveries/:id names.
     ...deliveryActionRoutes,
+    ...subscriptionRoutes,
     ...replayRoutes,
     ...eventTypeRoutes,
     ...eventConfigRoutes,

@@ -2,19 +2,25 @@ import { WorkflowNotFoundError } from '@temporalio/client';
 import type { SignalDefinition } from '@temporalio/common';
 import { RemitError } from '../contracts/errors';
 import { SIGNALS, workflowId, type ReplayInput } from '../contracts/workflows';
+import { hurryInLane } from '../domain/lanes';
 import { deliveryPolicyOf } from '../webhooks/delivery-policy';
 import type { DeliveryRow } from '../domain/payments';
-import { signalTryNow, startReplay as start } from '../platform/workflow-starts';
+import { signalLane, signalTryNow, startReplay as start } from '../platform/workflow-starts';
 import type { ApiDeps } from './routes/route';
 import { callTemporal } from './temporal-call';
 
-type Deps = Pick<ApiDeps, 'config' | 'temporal' | 'log'>;
+type Deps = Pick<ApiDeps, 'config' | 'temporal' | 'log' | 'database'>;
 
 /**
- * Has a pending delivery attempted now; its workflow is started when none is running, so that a delivery that was opened
- * just before a crash is started by asking again. Idempotent but for the attempt. @returns the workflow's id.
+ * Has a pending delivery attempted now: in its lane when it waits there, otherwise by its workflow, which is started when
+ * none is running, so that a delivery that was opened just before a crash is started by asking again. Idempotent but for
+ * the attempt. @returns the workflow's id.
  */
 export async function tryDeliveryNow(deps: Deps, row: DeliveryRow, correlationId: string): Promise<string> {
+  if (await hurryInLane(deps.database, row.deliveryId)) {
+    await wakeLane(deps, row.subscriptionId);
+    return workflowId.lane(row.subscriptionId);
+  }
   const ref = deliveryPolicyOf(deps.config)(row, correlationId);
   const id = workflowId.delivery(ref.eventId, ref.subscriptionId, ref.generation);
   await callTemporal(deps, id, (client) => signalTryNow(client, ref));
@@ -32,10 +38,17 @@ export async function signalWorkflow(deps: Deps, id: string, signal: SignalDefin
   }
 }
 
-/** Wakes the ordered delivery that waited for another to end. It looks for itself too: nothing is lost when this fails. */
-export async function wakeDelivery(deps: Deps, row: DeliveryRow): Promise<void> {
-  const id = workflowId.delivery(row.eventId, row.subscriptionId, row.generation);
-  await signalWorkflow(deps, id, SIGNALS.wake).catch(() => false);
+/** Has the workflow of a lane look at what waits; it is started when none is running. @throws RemitError unavailable. */
+export async function wakeLane(deps: Deps, subscriptionId: string): Promise<void> {
+  await callTemporal(deps, workflowId.lane(subscriptionId), (client) => signalLane(client, subscriptionId));
+}
+
+/** The same for a lane that may have nothing to do; when Temporal can't be reached, what waits is found by the sweep. */
+export async function tellLane(deps: Deps, subscriptionId: string): Promise<void> {
+  const id = workflowId.lane(subscriptionId);
+  await signalWorkflow(deps, id, SIGNALS.wake).catch((error: unknown) =>
+    deps.log.warn({ err: error, subscriptionId }, 'a lane was not told of a change'),
+  );
 }
 
 /**

@@ -5,15 +5,20 @@ import { EventTypePattern } from './webhooks';
 
 /** What the API takes and answers for deliveries that are sent again. Requests are strict, as in http.ts. */
 
-const ReplayKind = z.enum(['failed', 'all', 'missed']).meta({
+const CreatedKind = z.enum(['failed', 'all', 'missed']).meta({
   description:
-    'failed: exhausted deliveries created in the time; all: every event of the time; missed: events of the time that the subscription never got, and deliveries that were held',
+    'failed: exhausted deliveries created in the time; all: every event of the time; missed: events of the time that the subscription never got, and deliveries that were held or wait',
 });
+const ReplayKind = z.enum([...CreatedKind.options, 'retry']).meta({
+  description:
+    'failed, all, missed: as they were asked for; retry: deliveries in one of the statuses, tried now, of one subscription or all of the tenant',
+});
+const RetriedStatus = z.enum(['pending', 'exhausted', 'cancelled', 'held']);
 
 export const CreateReplayBody = z
   .strictObject({
     subscriptionId: z.string().regex(/^[\w-]{1,64}$/, { error: 'not an id of a subscription' }),
-    kind: ReplayKind,
+    kind: CreatedKind,
     since: Timestamp,
     until: Timestamp.optional().meta({ description: 'now when left out' }),
     eventTypes: z.array(EventTypePattern).max(50).default([]).meta({ description: 'all when empty' }),
@@ -43,8 +48,9 @@ export const ReplaysQuery = PageQuery.extend({
 export const Replay = z
   .object({
     id: z.string(),
-    subscriptionId: z.string(),
+    subscriptionId: z.string().nullable().meta({ description: 'null for a retry of all of the tenant' }),
     kind: ReplayKind,
+    statuses: z.array(RetriedStatus).meta({ description: 'of a retry; empty for the others' }),
     eventTypes: z.array(z.string()),
     since: Instant,
     until: Instant,
@@ -60,10 +66,44 @@ export const Replay = z
   .meta({ id: 'Replay' });
 export const ReplayPage = page(Replay, 'ReplayPage');
 
+export const RetryDeliveriesBody = z
+  .strictObject({
+    subscriptionId: cleanText(128)
+      .optional()
+      .meta({ description: 'its id or uid; all that get events when left out' }),
+    statuses: z
+      .array(RetriedStatus)
+      .min(1)
+      .max(4)
+      .default(['pending'])
+      .meta({ description: 'which deliveries; by default those that wait for their next attempt' }),
+    since: Timestamp.optional().meta({ description: 'made from then on; all when left out' }),
+    until: Timestamp.optional().meta({ description: 'made before then; now when left out' }),
+    eventTypes: z.array(EventTypePattern).max(50).default([]).meta({ description: 'all when empty' }),
+    ratePerSecond: z
+      .int()
+      .min(1)
+      .max(10_000)
+      .optional()
+      .meta({ description: 'deliveries a second; more than the server allows is lowered to that' }),
+    dryRun: z.boolean().default(false).meta({ description: 'only count' }),
+  })
+  .meta({
+    id: 'RetryDeliveries',
+    example: { subscriptionId: 'sub_0123456789abcdef', statuses: ['pending', 'exhausted'], dryRun: true },
+  });
+
+export const DeliveriesRetried = z
+  .object({
+    matched: z.int().meta({ description: 'deliveries that it is for at the moment; counted up to 100,000' }),
+    replay: Replay.nullable(),
+  })
+  .meta({ id: 'DeliveriesRetried' });
+
 export const ResumeBody = z
   .strictObject({
     missed: z.boolean().default(false).meta({
-      description: 'also send what it missed, by a replay: events of the time, and deliveries that were held',
+      description: 'also send events of the time that it never got',
     }),
   })
   .meta({ id: 'ResumeSubscription', example: { missed: true } });

@@ -129,6 +129,14 @@ export const Subscription = z
         'why it is in this state: operator, gone (410), exhausted, or what the last attempt met; null while it is active',
     }),
     stateChangedAt: Instant,
+    restsUntil: Instant.nullable().meta({
+      description:
+        'the subscriber is left alone until then, as it answered 429, 502, 503, 504 or not at all; a new URL, or having deliveries tried now, ends it',
+    }),
+    waiting: z.int().optional().meta({
+      description:
+        'deliveries that wait in its lane, counted up to 10,000; only where one subscription is read',
+    }),
     version: z.int(),
     createdAt: Instant,
     updatedAt: Instant,
@@ -178,6 +186,10 @@ export const DeliveriesQuery = PageQuery.extend({
   ...createdTime,
 });
 
+const WaitsFor = z.enum(['time', 'retry', 'order', 'rate', 'rest', 'place', 'pause']).meta({
+  description:
+    'what a pending delivery waits for. time, retry: for its first or next attempt, by its schedule; order: for those that were published before it; rate: for its turn in the rate of the subscription; rest: the subscriber is left alone for a while; place: for one of the attempts that are made at a time; pause: the subscription gets nothing. null while it is attempted, and when it is not pending',
+});
 export const Delivery = z
   .object({
     id: z.string(),
@@ -188,6 +200,14 @@ export const Delivery = z
     attempts: z.int(),
     lastStatusCode: z.int().nullable(),
     lastError: z.string().nullable(),
+    nextAttemptAt: Instant.nullable().meta({
+      description: 'when it is attempted next, as far as that is known; null also when it is under way',
+    }),
+    waitsFor: WaitsFor.nullable(),
+    waitsForDeliveryId: z
+      .string()
+      .nullable()
+      .meta({ description: 'of order: the delivery that comes first' }),
     createdAt: Instant,
     finishedAt: Instant.nullable(),
   })

@@ -20,6 +20,7 @@ import { headersContext, secretContext, type SubscriptionState } from './subscri
 /** All that an attempt needs to know, read at once. */
 export interface LoadedDelivery {
   id: string;
+  tenantId: string;
   eventId: string;
   eventType: string;
   /** What is sent, byte for byte; null when the event is no longer kept. */
@@ -35,9 +36,12 @@ export interface LoadedDelivery {
   /** What the last recorded attempt met; null before the first. */
   lastResult: AttemptOutcome | null;
   lastStatusCode: number | null;
-  /** The whole subscription keeps its order; null when the workflow did not ask. */
-  subscriptionOrdered: boolean;
-  rateLimitPerSecond: number | null;
+  /** All of its attempts are its lane's: its subscription or type keeps the order, or there is a rate. */
+  keepsLane: boolean;
+  /** It waits in its subscription's lane. */
+  inLane: boolean;
+  /** Not before then; null when nobody said. */
+  nextAttemptAt: Date | null;
   /** Until when the subscriber is left alone; in the past or null when it is not slowed down. */
   throttledUntil: Date | null;
   /** Above 0: it did not answer well lately; one attempt at a time is a probe. */
@@ -57,15 +61,15 @@ interface LoadedRow extends Omit<LoadedDelivery, 'secrets' | 'headers'> {
   headersCiphertext: Buffer | null;
 }
 
-const LOADED_COLUMNS = `d.id, d.event_id AS "eventId", d.event_type AS "eventType",
+const LOADED_COLUMNS = `d.id, d.tenant_id AS "tenantId", d.event_id AS "eventId", d.event_type AS "eventType",
        d.subscription_id AS "subscriptionId", s.state AS "subscriptionState", s.url,
        s.secret_ciphertext AS "secretCiphertext", d.status, d.attempts, d.generation,
        s.previous_secret_ciphertext AS "previousSecretCiphertext",
        s.previous_secret_valid_until AS "previousSecretValidUntil",
        s.older_secret_ciphertexts AS "olderSecretCiphertexts",
        s.older_secrets_valid_until AS "olderSecretsValidUntil",
-       s.headers_ciphertext AS "headersCiphertext", s.ordered AS "subscriptionOrdered",
-       s.rate_limit_per_second AS "rateLimitPerSecond", s.throttled_until AS "throttledUntil",
+       s.headers_ciphertext AS "headersCiphertext", d.in_lane AS "inLane", d.next_attempt_at AS "nextAttemptAt",
+       coalesce(keeps_lane(s.ordered, s.rate_limit_per_second, c), false) AS "keepsLane", s.throttled_until AS "throttledUntil",
        s.throttle_level AS "throttleLevel"`;
 
 function loaded(row: LoadedRow, keyring: Keyring): LoadedDelivery {
@@ -114,6 +118,7 @@ export async function loadDelivery(
              JOIN subscriptions s ON s.id = d.subscription_id
              LEFT JOIN webhook_events e ON e.id = d.event_id
              LEFT JOIN delivery_attempts a ON a.delivery_id = d.id AND a.attempt = d.attempts
+             LEFT JOIN event_configs c ON c.tenant_id = d.tenant_id AND c.event_type = d.event_type
             WHERE d.id = $1`,
     values: [deliveryId],
   });
@@ -126,6 +131,8 @@ export interface PendingDelivery {
   row: DeliveryRow;
   /** Attempts before the present generation. */
   attemptsBefore: number;
+  /** Of the request or message that gave rise to its event. */
+  correlationId: string | null;
 }
 
 /**
@@ -163,10 +170,10 @@ async function queryPending(
   keyring: Keyring,
   { name, where, values }: { name: string; where: string; values: unknown[] },
 ): Promise<PendingDelivery[]> {
-  type Row = LoadedRow & { policy: DeliveryRow; attemptsBefore: number };
+  type Row = LoadedRow & { policy: DeliveryRow; attemptsBefore: number; correlationId: string | null };
   const { rows } = await db.pool.query<Row>({
     name,
-    text: `SELECT ${LOADED_COLUMNS}, d.attempts_before AS "attemptsBefore",
+    text: `SELECT ${LOADED_COLUMNS}, d.attempts_before AS "attemptsBefore", e.correlation_id AS "correlationId",
                   NULL AS "lastResult", d.last_status_code AS "lastStatusCode",
                   CASE WHEN row_number() OVER (PARTITION BY d.event_id) = 1 THEN e.body END AS body,
                   delivery_ref_with(d, s.ordered, c) AS policy
@@ -179,10 +186,11 @@ async function queryPending(
   });
   // A body travels once, however many subscriptions get it.
   const bodies = new Map(rows.flatMap(({ eventId, body }) => (body === null ? [] : [[eventId, body]])));
-  return rows.map(({ policy: row, attemptsBefore, ...each }) => ({
+  return rows.map(({ policy: row, attemptsBefore, correlationId, ...each }) => ({
     delivery: { ...loaded(each, keyring), body: bodies.get(each.eventId)! },
     row,
     attemptsBefore,
+    correlationId,
   }));
 }
 
@@ -205,8 +213,8 @@ export interface AttemptRecord {
   slowDown: boolean;
   /** How long it asks to be left alone, at most WEBHOOK_RETRY_AFTER_MAX_MS. */
   retryAfterMs: number | null;
-  /** Its subscription keeps order: the next one is handed back when this one has ended. */
-  ordered: boolean;
+  /** When the next attempt is due, of one that is to be retried. */
+  nextAttemptAt: string | null;
   correlationId: string;
 }
 
@@ -222,8 +230,6 @@ export interface HealthRules {
 export interface Aftermath {
   /** Deliveries of the event that the attempt gave rise to (`remit.subscription.failing` and the like), not started yet. */
   deliveries: DeliveryRow[];
-  /** The ordered delivery that was waiting for this one to end. */
-  next: DeliveryRow | null;
   /** The attempt had been stored before, perhaps with another result: what is stored is what holds. */
   repeated?: true;
 }
@@ -270,44 +276,14 @@ export async function recordAttempts(
 /** What a former record of the delivery's last attempt gave rise to and may not have been started. */
 export async function loadAftermath(
   db: Pick<Database, 'pool'>,
-  { deliveryId, ordered }: { deliveryId: string; ordered: boolean },
+  deliveryId: string,
 ): Promise<Aftermath | null> {
   const { rows } = await db.pool.query<{ after: Aftermath | null }>({
     name: 'after_attempt',
-    text: 'SELECT after_attempt($1, $2) AS after',
-    values: [deliveryId, ordered],
+    text: 'SELECT after_attempt($1, false) AS after',
+    values: [deliveryId],
   });
   return rows[0]?.after ?? null;
-}
-
-/** Whether it is a delivery's turn in its subscription's order (or, of one type, in that type's). */
-export async function isNextInOrder(
-  db: Pick<Database, 'pool'>,
-  { id, subscriptionId, eventType, subscriptionOrdered }: LoadedDelivery,
-): Promise<boolean> {
-  const { rows } = await db.pool.query<{ next: string | null }>({
-    name: 'next_in_order',
-    text: 'SELECT (next_in_order($1, $2)).id AS next',
-    values: [subscriptionId, subscriptionOrdered ? null : eventType],
-  });
-  return rows[0]?.next === id;
-}
-
-/**
- * Reserves the next place in a subscription's rate, for all workers together.
- * @returns the milliseconds until that place; 0 when it is now.
- */
-export async function reservePlace(
-  db: Pick<Database, 'pool'>,
-  subscriptionId: string,
-  perSecond: number,
-): Promise<number> {
-  const { rows } = await db.pool.query<{ waitMs: number }>({
-    name: 'reserve_place',
-    text: 'SELECT reserve_place($1, $2) AS "waitMs"',
-    values: [subscriptionId, perSecond],
-  });
-  return rows[0]?.waitMs ?? 0;
 }
 
 /** How a delivery can end without an attempt. */
@@ -332,6 +308,8 @@ export async function finishDelivery(
            UPDATE deliveries d
               SET finished_at = CASE WHEN d.status = 'pending' AND ends.it THEN now() ELSE finished_at END,
                   last_error = CASE WHEN d.status = 'pending' AND ends.it THEN $3 ELSE last_error END,
+                  in_lane = d.in_lane AND NOT (d.status = 'pending' AND ends.it),
+                  next_attempt_at = CASE WHEN NOT (d.status = 'pending' AND ends.it) THEN d.next_attempt_at END,
                   status = CASE WHEN d.status = 'pending' AND ends.it THEN $2 ELSE d.status END
              FROM ends WHERE id = $1 RETURNING status`,
     values: [deliveryId, status, reason],
@@ -384,11 +362,37 @@ export interface DeliveryView {
   attempts: number;
   lastStatusCode: number | null;
   lastError: string | null;
+  /** As far as it is known. */
+  nextAttemptAt: Date | null;
+  waitsFor: WaitsFor | null;
+  /** Of `order`: the delivery that comes first. */
+  waitsForDeliveryId: string | null;
   createdAt: Date;
   finishedAt: Date | null;
 }
 
-function view(delivery: Delivery): DeliveryView {
+/** What a pending delivery waits for: see the contract of Delivery. */
+export type WaitsFor = 'time' | 'retry' | 'order' | 'rate' | 'rest' | 'place' | 'pause';
+type Waits = Pick<DeliveryView, 'nextAttemptAt' | 'waitsFor' | 'waitsForDeliveryId'>;
+const NO_WAIT: Waits = { nextAttemptAt: null, waitsFor: null, waitsForDeliveryId: null };
+
+/** Tells of each delivery that is pending what it waits for. */
+async function withWaits(
+  db: Pick<Database, 'prisma'>,
+  views: readonly Omit<DeliveryView, keyof Waits>[],
+): Promise<DeliveryView[]> {
+  const pending = views.filter(({ status }) => status === 'pending').map(({ id }) => id);
+  const rows =
+    pending.length === 0
+      ? []
+      : await db.prisma.$queryRaw<(Waits & { id: string })[]>`
+          SELECT id, next_attempt_at AS "nextAttemptAt", waits_for AS "waitsFor", first_id AS "waitsForDeliveryId"
+            FROM delivery_waits(${pending}::uuid[])`;
+  const byId = new Map(rows.map(({ id, ...waits }) => [id, waits]));
+  return views.map((each) => ({ ...each, ...(byId.get(each.id) ?? NO_WAIT) }));
+}
+
+function view(delivery: Delivery): Omit<DeliveryView, keyof Waits> {
   const {
     id,
     eventId,
@@ -457,7 +461,8 @@ export async function listDeliveries(
     orderBy: NEWEST_FIRST,
     take: limit + 1,
   });
-  return toPage(rows, limit, view);
+  const page = toPage(rows, limit, view);
+  return { ...page, items: await withWaits(db, page.items) };
 }
 
 /** @throws RemitError not_found, also for another tenant's. `id` is a UUID. */
@@ -467,7 +472,7 @@ export async function getDelivery(
 ): Promise<DeliveryView> {
   const found = await db.prisma.delivery.findFirst({ where: { id, tenantId } });
   if (!found) throw new RemitError('not_found', 'there is no such delivery');
-  return view(found);
+  return (await withWaits(db, [view(found)]))[0]!;
 }
 
 /**

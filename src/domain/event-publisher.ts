@@ -420,7 +420,10 @@ const COLUMNS = [
   'typeVersion',
 ] as const;
 
-/** In the order of tenants and client ids, so that two publications of the same ids wait for each other in one order. */
+/**
+ * Numbered in the order given, which is the order of publication. Written in the order of tenants and client ids, so that
+ * two publications of the same ids wait for each other in one order.
+ */
 async function writeEvents(
   client: Pick<Pool | PoolClient, 'query'>,
   candidates: readonly Candidate[],
@@ -428,16 +431,17 @@ async function writeEvents(
   const { rows: inserted } = await (client as Pool).query<{ id: string }>({
     name: 'publish_events',
     text: `WITH given AS MATERIALIZED (
-             SELECT * FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[],
-                                  $8::text[], $9::text[], $10::uuid[], $11::integer[])
+             SELECT g.*, nextval('webhook_events_sequence_seq') AS sequence
+               FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[],
+                           $8::text[], $9::text[], $10::uuid[], $11::integer[])
                WITH ORDINALITY AS g (tenant_id, correlation_id, id, client_id, type, body, hash, message,
                                      only_subscription_id, type_id, type_version, n)),
            held AS MATERIALIZED (
              SELECT t.id, t.version FROM event_types t WHERE t.id = ANY($10::uuid[])),
            inserted AS (
              INSERT INTO webhook_events (id, tenant_id, type, body, correlation_id, source, client_id, payload_hash,
-                                         only_subscription_id, fanned_out_at)
-             SELECT id, tenant_id, type, body, correlation_id, 'api', client_id, hash, only_subscription_id, NULL
+                                         only_subscription_id, fanned_out_at, sequence)
+             SELECT id, tenant_id, type, body, correlation_id, 'api', client_id, hash, only_subscription_id, NULL, sequence
                FROM given
               WHERE type_id IS NULL OR (type_id, type_version) IN (SELECT h.id, h.version FROM held h)
               ORDER BY tenant_id, client_id, n

@@ -66,7 +66,7 @@ export type WithoutWorkflow = (ids: readonly string[]) => Promise<ReadonlySet<st
 
 export const WORKFLOW_CHECK = {
   name: 'work_vs_workflows',
-  rule: 'every open dispute, running replay and pending delivery that is older than the margin has a running workflow',
+  rule: 'every open dispute, running replay, pending delivery and lane with deliveries that are older than the margin has a running workflow',
 } as const;
 
 /**

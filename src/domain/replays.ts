@@ -10,15 +10,19 @@ import { createWithinQuota, requireRoom } from './quota';
 
 /**
  * `failed`: exhausted deliveries whose row is of the time. `all`: every event of the time. `missed`: events of the time
- * that the subscription never got, and deliveries that were held.
+ * that the subscription never got, and deliveries that were held or wait. `retry`: deliveries of the time in `statuses`, tried
+ * now, of one subscription or all of the tenant's.
  */
-export type ReplayKind = 'failed' | 'all' | 'missed';
+export type ReplayKind = 'failed' | 'all' | 'missed' | 'retry';
 export type ReplayStatus = ReplayState['status'];
 
 export interface ReplayView {
   id: string;
-  subscriptionId: string;
+  /** Null for a retry of all of a tenant's. */
+  subscriptionId: string | null;
   kind: ReplayKind;
+  /** Of a retry; empty for the others. */
+  statuses: DeliveryStatus[];
   /** Full types or wildcards at a dot; empty for all. */
   eventTypes: string[];
   since: Date;
@@ -39,18 +43,23 @@ function view({ tenantId: _, actor: __, examined, replayed, ...replay }: Replay)
   return {
     ...replay,
     kind: replay.kind as ReplayKind,
+    statuses: replay.statuses as DeliveryStatus[],
     status: replay.status as ReplayStatus,
     examined: Number(examined),
     replayed: Number(replayed),
   };
 }
 
+/** Deliveries that a retry may be for. */
+export type RetriedStatus = Exclude<DeliveryStatus, 'delivered'>;
+
 export interface NewReplay {
   /** A UUID that makes the creation idempotent. */
   id: string;
   tenantId: string;
-  subscriptionId: string;
+  subscriptionId: string | null;
   kind: ReplayKind;
+  statuses?: RetriedStatus[];
   eventTypes: string[];
   since: Date;
   /** Now when left out: what is published later is not replayed. */
@@ -83,28 +92,74 @@ export async function createReplay(
   const created = await createWithinQuota(db, 'replays', tenantId, async (tx) => {
     const made = await tx.replay.findFirst({ where: { id, tenantId } });
     if (made) return made;
-    const found = await tx.subscription.findFirst({
-      where: { id: subscriptionId, tenantId, state: { not: 'deleted' } },
-    });
-    if (!found) throw new RemitError('not_found', 'There is no such subscription.');
-    if (found.state !== 'active' && found.state !== 'failing')
-      throw new RemitError('conflict', `The subscription is ${found.state}: resume it first.`);
+    if (subscriptionId !== null) await requireTaking(tx, tenantId, subscriptionId);
     const running = await tx.replay.count({ where: { tenantId, status: { in: ['running', 'paused'] } } });
     requireRoom('replays at a time', running, maxRunning);
     const fresh = await tx.replay.create({ data: { ...replay, until } });
     const { kind, since, eventTypes } = replay;
+    // Whoever has everything tried now does not want it to wait for a rest.
+    if (kind === 'retry')
+      await tx.subscription.updateMany({
+        where: { tenantId, throttleLevel: { gt: 0 }, ...(subscriptionId !== null && { id: subscriptionId }) },
+        data: { throttledUntil: null, throttleLevel: 0 },
+      });
     await recordChange(
       tx,
       { tenantId, actor: replay.actor, correlationId },
       {
         action: 'replay.created',
-        cause: `subscription:${subscriptionId}`,
-        after: { replayId: id, kind, since, until, eventTypes },
+        cause: subscriptionId === null ? `tenant:${tenantId}` : `subscription:${subscriptionId}`,
+        after: {
+          replayId: id,
+          kind,
+          since,
+          until,
+          eventTypes,
+          ...(kind === 'retry' && { statuses: replay.statuses }),
+        },
       },
     );
     return fresh;
   });
   return view(created);
+}
+
+async function requireTaking(
+  tx: Pick<Database['prisma'], 'subscription'>,
+  tenantId: string,
+  id: string,
+): Promise<void> {
+  const found = await tx.subscription.findFirst({ where: { id, tenantId, state: { not: 'deleted' } } });
+  if (!found) throw new RemitError('not_found', 'There is no such subscription.');
+  if (found.state !== 'active' && found.state !== 'failing')
+    throw new RemitError('conflict', `The subscription is ${found.state}: resume it first.`);
+}
+
+/** How many deliveries a retry would be for at the moment; counted up to a limit. */
+export async function countRetried(
+  db: Pick<Database, 'pool' | 'prisma'>,
+  {
+    tenantId,
+    subscriptionId,
+    statuses,
+    eventTypes,
+    since,
+    until = new Date(),
+  }: Pick<NewReplay, 'tenantId' | 'subscriptionId' | 'eventTypes' | 'since' | 'until'> & {
+    statuses: RetriedStatus[];
+  },
+  limit: number,
+): Promise<number> {
+  if (subscriptionId !== null) await requireTaking(db.prisma, tenantId, subscriptionId);
+  const { rows } = await db.pool.query<{ count: number }>(
+    `SELECT count(*)::integer AS count FROM (
+       SELECT FROM deliveries d JOIN subscriptions s ON s.id = d.subscription_id
+        WHERE d.tenant_id = $1 AND ($2::text IS NULL OR d.subscription_id = $2) AND d.status = ANY($3::text[])
+          AND d.created_at >= $4 AND d.created_at <= $5 AND s.state IN ('active', 'failing')
+          AND ($6::text[] = '{}' OR event_type_wanted($6, d.event_type)) LIMIT $7) AS found`,
+    [tenantId, subscriptionId, statuses, since, until, eventTypes, limit],
+  );
+  return rows[0]?.count ?? 0;
 }
 
 export interface ReplayFilter {
@@ -143,34 +198,41 @@ export async function getReplay(
   return view(found);
 }
 
-export interface ReplayStep {
-  /** Opened anew, or still pending since an earlier try of this step; to be started. */
-  deliveries: DeliveryRow[];
+export interface ReplaySlice {
+  /** Into whose lanes something was put. */
+  subscriptions: string[];
   at: string;
   after: string;
   examined: number;
+  opened: number;
   done: boolean;
   /** Why it can't go on; null while it can. */
   stopped: string | null;
+  /** When the next slice begins. */
+  until: string;
 }
 
 /**
- * One step of a replay: opens the deliveries of the next `limit` rows after a position. Repeating it opens nothing twice
- * and hands back what is still pending, so that a crash before their workflows are started loses nothing.
+ * One slice of a replay: puts what the rate allows in `sliceMs` into the lanes, evenly from where the slice before ended
+ * on, from among at most `rows` rows after a position. Repeating it opens nothing twice.
  * @throws what the database throws in an outage, and when the replay is no longer kept.
  */
-export async function replayStep(
+export async function replaySlice(
   db: Pick<Database, 'pool'>,
   replayId: string,
-  { at, after }: Pick<ReplayProgress, 'at' | 'after'>,
-  limit: number,
-): Promise<ReplayStep> {
-  const { rows } = await db.pool.query<{ step: ReplayStep }>({
-    name: 'replay_step',
-    text: 'SELECT replay_step($1, $2, $3, $4) AS step',
-    values: [replayId, at, after, limit],
+  { at, after, nextAt }: Pick<ReplayProgress, 'at' | 'after' | 'nextAt'>,
+  { sliceMs, rows: limit }: { sliceMs: number; rows: number },
+): Promise<ReplaySlice> {
+  const { rows } = await db.pool.query<{ slice: ReplaySlice }>({
+    name: 'replay_slice',
+    text: `SELECT replay_slice(r.id, $2, $3, $4::integer,
+                        greatest(1, least($4::integer, r.rate_per_second * $5::double precision / 1000))::integer, $6) AS slice
+             FROM replays r WHERE r.id = $1::uuid`,
+    values: [replayId, at, after, limit, sliceMs, nextAt ?? new Date(0).toISOString()],
   });
-  return rows[0]!.step;
+  const slice = rows[0]?.slice;
+  if (!slice) throw new Error(`replay ${replayId} is no longer kept`);
+  return slice;
 }
 
 /** A replay that no workflow may have begun yet. */

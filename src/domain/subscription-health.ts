@@ -1,9 +1,12 @@
 import { RemitError } from '../contracts/errors';
 import type { Database } from '../platform/postgres';
+import { inTransaction } from '../platform/postgres-pool';
 import type { Actor } from './audit';
 
-/** A replay of what was missed, to be written with a resume. */
-export interface MissedReplay {
+/** A replay to be written with a resume: of what was held and what waits. */
+export interface ResumeReplay {
+  /** And of events that it never got. */
+  missed: boolean;
   /** A UUID that makes the resume idempotent: repeated under it, it hands back the same replay. */
   replayId: string;
   ratePerSecond: number;
@@ -20,7 +23,7 @@ export interface OperatedSubscription {
 
 /**
  * Pauses a subscription that gets events, or resumes one that is paused or disabled, whatever the reason. What is pending
- * when it is paused is held at its next attempt. Written with its audit record, its event (`subscription.paused` or
+ * when it is paused is held at its next attempt; when it is resumed, that and what waits is tried now. Written with its audit record, its event (`subscription.paused` or
  * `subscription.recovered`) and the replay of what was missed in one transaction: after a crash the schedule finds the
  * replay.
  * @throws RemitError not_found; conflict when it is in that state already; unprocessable when too many replays of the
@@ -31,24 +34,39 @@ export async function operateSubscription(
   { tenantId, actor, correlationId }: Actor,
   id: string,
   action: 'pause' | 'resume',
-  missed?: MissedReplay,
+  replay?: ResumeReplay,
 ): Promise<OperatedSubscription> {
-  const { rows } = await db.pool.query<{
-    result: { outcome: string; missedSince?: string | null; replayId?: string | null };
-  }>({
-    name: 'operate_subscription',
-    text: 'SELECT operate_subscription($1, $2, $3, $4, $5, $6, $7, $8) AS result',
-    values: [
-      ...[tenantId, id, action, actor, correlationId],
-      ...[missed?.replayId, missed?.ratePerSecond, missed?.maxRunning],
-    ],
+  const missed = replay?.missed === true ? replay : undefined;
+  const {
+    outcome,
+    missedSince = null,
+    replayId,
+  } = await inTransaction(db.pool, async (client) => {
+    type Result = { outcome: string; missedSince?: string | null; replayId?: string | null };
+    const { rows } = await client.query<{ result: Result }>({
+      name: 'operate_subscription',
+      text: 'SELECT operate_subscription($1, $2, $3, $4, $5, $6, $7, $8) AS result',
+      values: [
+        ...[tenantId, id, action, actor, correlationId],
+        ...[missed?.replayId, missed?.ratePerSecond, missed?.maxRunning],
+      ],
+    });
+    const result = rows[0]!.result;
+    const made = result.replayId ?? null;
+    if (result.outcome !== 'ok' || action !== 'resume' || !replay || made !== null)
+      return { ...result, replayId: made };
+    const retry = await client.query<{ id: string | null }>({
+      name: 'retry_after_resume',
+      text: 'SELECT retry_after_resume($1, $2, $3, $4, $5) AS id',
+      values: [tenantId, id, replay.replayId, replay.ratePerSecond, actor],
+    });
+    return { ...result, replayId: retry.rows[0]?.id ?? null };
   });
-  const { outcome = 'missing', missedSince = null, replayId = null } = rows[0]?.result ?? {};
   if (outcome === 'missing') throw new RemitError('not_found', 'There is no such subscription.');
   if (outcome === 'too_many')
     throw new RemitError(
       'unprocessable',
-      `A tenant has at most ${missed?.maxRunning} replays at a time; the subscription was not resumed.`,
+      `A tenant has at most ${replay?.maxRunning} replays at a time; the subscription was not resumed.`,
     );
   if (outcome !== 'ok') throw new RemitError('conflict', `The subscription is ${outcome}.`);
   return { missedSince: missedSince === null ? null : new Date(missedSince), replayId };

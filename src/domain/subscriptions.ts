@@ -43,6 +43,8 @@ export interface SubscriptionView {
   /** Why: `operator`, `gone`, `exhausted`, or what the last attempt met; null while it is active. */
   stateReason: string | null;
   stateChangedAt: Date;
+  /** It is left alone until then; null when it is not. */
+  restsUntil: Date | null;
   version: number;
   createdAt: Date;
   updatedAt: Date;
@@ -52,11 +54,13 @@ function view(subscription: Subscription): SubscriptionView {
   const { id, url, eventTypes, description, filter, headerNames, rateLimitPerSecond } = subscription;
   const { ordered, uid, labels, state, stateReason, stateChangedAt, version, createdAt, updatedAt } =
     subscription;
+  const { throttledUntil } = subscription;
   return {
     ...{ id, url, eventTypes, description, headerNames, rateLimitPerSecond, ordered, uid, labels },
     ...{ stateReason, stateChangedAt, version, createdAt, updatedAt },
     metadata: subscription.metadata as Record<string, string>,
     filter: filter as SubscriptionFilter,
+    restsUntil: throttledUntil && throttledUntil > new Date() ? throttledUntil : null,
     state: state as VisibleState,
   };
 }
@@ -327,6 +331,9 @@ export async function updateSubscription(
         ...(eventTypes && { eventTypes: [...new Set(eventTypes)] }),
         ...(labels && { labels: [...new Set(labels)] }),
         ...(headers && storedHeaders(keyring, id, headers)),
+        // What the former URL did says nothing of the new one.
+        ...(changes.url !== undefined &&
+          changes.url !== before.url && { throttledUntil: null, throttleLevel: 0 }),
         version: { increment: 1 },
         updatedAt: new Date(),
       },

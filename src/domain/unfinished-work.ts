@@ -127,11 +127,12 @@ export type UnfinishedWork =
       kind: 'replay';
       id: string;
       workflowId: string;
-      subscriptionId: string;
+      subscriptionId: string | null;
       ratePerSecond: number;
       paused: boolean;
     }
-  | { kind: 'delivery'; id: string; workflowId: string; row: DeliveryRow; correlationId: string | null };
+  | { kind: 'delivery'; id: string; workflowId: string; row: DeliveryRow; correlationId: string | null }
+  | { kind: 'lane'; id: string; workflowId: string };
 export type WorkKind = UnfinishedWork['kind'];
 
 /** Disputes that wait for evidence or a verdict. */
@@ -155,7 +156,10 @@ const openDisputes = (db: Db, olderThanMs: number): AsyncGenerator<UnfinishedWor
 
 /** Replays that are not at their end. */
 const runningReplays = (db: Db, olderThanMs: number): AsyncGenerator<UnfinishedWork[]> =>
-  pages<{ id: string; subscription_id: string; rate_per_second: number; status: string }, UnfinishedWork>(
+  pages<
+    { id: string; subscription_id: string | null; rate_per_second: number; status: string },
+    UnfinishedWork
+  >(
     db,
     `SELECT id, subscription_id, rate_per_second, status FROM replays
       WHERE id > $1::uuid AND finished_at IS NULL AND created_at <= now() - $2 * interval '1 millisecond'
@@ -181,13 +185,13 @@ interface PendingDelivery {
   correlation_id: string | null;
 }
 
-/** Deliveries that are neither delivered nor given up. */
+/** Deliveries that are neither delivered nor given up, and that no lane has. */
 const pendingDeliveries = (db: Db, olderThanMs: number): AsyncGenerator<UnfinishedWork[]> =>
   pages<PendingDelivery, UnfinishedWork>(
     db,
     `SELECT d.id, d.subscription_id, d.created_at::text AS at, delivery_ref_of(d) AS ref, e.correlation_id
        FROM deliveries d LEFT JOIN webhook_events e ON e.id = d.event_id
-      WHERE (d.subscription_id, d.created_at, d.id) > ($1, $2::timestamptz, $3::uuid) AND d.status = 'pending'
+      WHERE (d.subscription_id, d.created_at, d.id) > ($1, $2::timestamptz, $3::uuid) AND d.status = 'pending' AND NOT d.in_lane
         AND greatest(d.created_at, d.to_start_since) <= now() - $4 * interval '1 millisecond'
       ORDER BY d.subscription_id, d.created_at, d.id LIMIT $5`,
     ['', 'epoch', '00000000-0000-0000-0000-000000000000'],
@@ -202,10 +206,26 @@ const pendingDeliveries = (db: Db, olderThanMs: number): AsyncGenerator<Unfinish
     }),
   );
 
+/** Lanes in which something waits. */
+const waitingLanes = (db: Db, olderThanMs: number): AsyncGenerator<UnfinishedWork[]> =>
+  pages<{ id: string }, UnfinishedWork>(
+    db,
+    `SELECT s.id FROM subscriptions s
+      WHERE s.id > $1 AND EXISTS (
+        SELECT FROM deliveries d WHERE d.subscription_id = s.id AND d.in_lane AND d.status = 'pending'
+           AND d.created_at <= now() - $2 * interval '1 millisecond')
+      ORDER BY s.id LIMIT $3`,
+    [''],
+    ({ id }) => [id],
+    olderThanMs,
+    ({ id }) => ({ kind: 'lane', id, workflowId: workflowId.lane(id) }),
+  );
+
 const WORK: Record<WorkKind, (db: Db, olderThanMs: number) => AsyncGenerator<UnfinishedWork[]>> = {
   dispute: openDisputes,
   replay: runningReplays,
   delivery: pendingDeliveries,
+  lane: waitingLanes,
 };
 export const WORK_KINDS = Object.keys(WORK) as WorkKind[];
 
@@ -222,7 +242,9 @@ export async function stillUnfinished(
   const condition: Record<WorkKind, string> = {
     dispute: 'FROM disputes WHERE closed_at IS NULL AND id',
     replay: 'FROM replays WHERE finished_at IS NULL AND id::text',
-    delivery: `FROM deliveries WHERE status = 'pending' AND id::text`,
+    delivery: `FROM deliveries WHERE status = 'pending' AND NOT in_lane AND id::text`,
+    lane: `FROM subscriptions s WHERE EXISTS (SELECT FROM deliveries d
+             WHERE d.subscription_id = s.id AND d.in_lane AND d.status = 'pending') AND id`,
   };
   const { rows } = await pool.query<{ id: string }>(`SELECT id::text ${condition[kind]} = ANY($1::text[])`, [
     ids,

@@ -2,7 +2,7 @@ import type { Client } from '@temporalio/client';
 import type { DeliveryRef, ReplayInput } from '../contracts/workflows';
 import type { UnfinishedWork } from '../domain/unfinished-work';
 import type { DeliveryRow } from '../domain/payments';
-import { startDelivery, startDispute, startReplay } from '../platform/workflow-starts';
+import { startDelivery, startDispute, startLane, startReplay } from '../platform/workflow-starts';
 
 /** Completes a delivery row with the retry policy that applies to it. */
 export type DeliveryPolicy = (row: DeliveryRow, correlationId: string) => DeliveryRef;
@@ -39,5 +39,7 @@ export function startWork(
     }
     case 'delivery':
       return startDelivery(client, deliveryPolicy(work.row, work.correlationId ?? work.id));
+    case 'lane':
+      return startLane(client, work.id);
   }
 }

@@ -229,6 +229,7 @@ const NAMES: Record<Recovered['kind'], string> = {
   dispute: 'open disputes',
   replay: 'replays not at their end',
   delivery: 'pending deliveries',
+  lane: 'lanes in which deliveries wait',
 };
 
 function* describe(report: RecoverReport): Iterable<string> {

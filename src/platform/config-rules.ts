@@ -67,7 +67,7 @@ function sharedTopics(config: Given): string[] {
     const topic = config[name as keyof Config];
     const first = seen.get(topic);
     seen.set(topic, first ?? name);
-    return first === undefined ? [] : [`${first} and ${name} name the same topic, ${String(topic)}`];
+    return first === undefined ? [] : [`${first} and ${name} name the same topic, ${topic as string}`];
   });
 }
 

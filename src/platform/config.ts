@@ -143,18 +143,9 @@ const shape = {
       'client of AUTH_ISSUER for logins to the console (authorization code with PKCE); redirect to CONSOLE_URL/console/login/callback',
     ),
   CONSOLE_OIDC_CLIENT_SECRET: text().optional().describe('secret of that client; none for a public one'),
-  CONSOLE_OIDC_SCOPES: text()
-    .default('openid')
-    .describe('scopes to ask AUTH_ISSUER for, separated by spaces'),
   CONSOLE_ROLE_CLAIM: text()
     .default('scope')
     .describe('claim that names the role: viewer or read, operator or write, admin'),
-  CONSOLE_SESSION_IDLE_MS: int(30 * MINUTE, MINUTE, 24 * HOUR).describe(
-    'a session of the console ends after so long without use',
-  ),
-  CONSOLE_SESSION_MAX_MS: int(12 * HOUR, MINUTE, 30 * 24 * HOUR).describe(
-    'a session of the console ends after so long in any case',
-  ),
 
   // Providers' webhooks
   PROVIDERS_FILE: text()
@@ -303,7 +294,7 @@ const shape = {
     .describe('private targets that webhooks may reach, e.g. 127.0.0.1/32; none by default'),
   WEBHOOK_CONCURRENT_ATTEMPTS: int(64, 1, 10_000).describe('delivery attempts in flight in one worker'),
   WEBHOOK_CONCURRENT_PER_SUBSCRIPTION: int(16, 1, 10_000).describe(
-    'of these, for one subscription, and for all subscriptions of one host; an eighth for one that is slow',
+    'of these, for one subscription; an eighth for one that is slow',
   ),
   WEBHOOK_THROTTLE_BASE_MS: int(5_000, 100, HOUR).describe(
     'how long a subscription is left alone after a timeout, 429, 502, 503 or 504; it doubles until one succeeds',

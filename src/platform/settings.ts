@@ -94,12 +94,6 @@ export const SETTINGS = {
   WEBHOOK_DNS_TRIES: 4,
   /** A subscriber whose last answer took this long is slow; the slow ones together get half of the attempts. */
   WEBHOOK_SLOW_AFTER_MS: 2_000,
-  /** First pause of a delivery whose subscription has all its attempts in flight; it doubles, with full jitter. */
-  WEBHOOK_LATER_BASE_MS: 500,
-  /** Longest such pause. */
-  WEBHOOK_LATER_CAP_MS: 5 * MINUTE,
-  /** A delivery that waits for the one before it looks this often, should nobody wake it. */
-  WEBHOOK_ORDERED_POLL_MS: MINUTE,
   /** Events or deliveries in one step of a replay. */
   WEBHOOK_REPLAY_BATCH_ROWS: 100,
   /** Subscribers whose connections are kept open. */
@@ -120,6 +114,10 @@ export const SETTINGS = {
   INGEST_FETCH_WAIT_MS: 50,
   /** Offsets of stored batches are committed this often. */
   INGEST_COMMIT_INTERVAL_MS: 200,
+  /** A session of the console ends after so long without use. */
+  CONSOLE_SESSION_IDLE_MS: 30 * 60_000,
+  /** It ends after so long in any case, so that what the issuer takes away holds here by then. */
+  CONSOLE_SESSION_MAX_MS: 12 * 3_600_000,
   /** First pause when ClickHouse or Kafka is down or full. */
   INGEST_RETRY_BASE_MS: 200,
   /** Longest such pause. */

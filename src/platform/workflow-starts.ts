@@ -21,6 +21,7 @@ import {
 import {
   deliveryStart,
   disputeStart,
+  laneStart,
   orderStart,
   paymentStart,
   replayStart,
@@ -76,6 +77,19 @@ export async function signalTryNow(client: Client, ref: DeliveryRef): Promise<vo
     ...deliveryStart(ref),
     signal: SIGNALS.tryNow,
   });
+}
+
+/** Has a subscription's lane look at what waits. */
+export async function signalLane(client: Client, subscriptionId: string): Promise<void> {
+  await client.workflow.signalWithStart(WORKFLOWS.lane, {
+    ...laneStart({ subscriptionId }),
+    signal: SIGNALS.wake,
+  });
+}
+
+/** Starts the workflow of a lane. @returns false when one is running: it is left alone. */
+export function startLane(client: Client, subscriptionId: string): Promise<boolean> {
+  return unlessThere(client.workflow.start(WORKFLOWS.lane, laneStart({ subscriptionId })));
 }
 
 /** An update of a workflow, and what that workflow is started with when none is running. */

@@ -7,7 +7,7 @@ import {
   type NativeConnection,
 } from '@temporalio/worker';
 import { createActivities } from '../activities';
-import { CARRYING_WORKFLOWS, TASK_QUEUES, type TaskQueue } from '../contracts/workflows';
+import { CARRYING_WORKFLOWS, TASK_QUEUES, type DeliveryRef, type TaskQueue } from '../contracts/workflows';
 import { startConsumer } from '../bridges/consumer';
 import { deadLetterRefused } from '../bridges/dead-letters';
 import { EventPublisher } from '../domain/event-publisher';
@@ -26,8 +26,9 @@ import { connectTemporalWorker } from '../platform/temporal';
 import type { Database } from '../platform/postgres';
 import { warnOfShortRetention } from '../platform/topic-retention';
 import { createWebhookClient } from '../webhooks/client';
+import { Attempts } from '../webhooks/attempts';
 import { FirstAttempts } from '../webhooks/first-attempts';
-import { startDeliveryWorkflows } from '../webhooks/start-deliveries';
+import { startDeliveryWorkflows, wakeLanes } from '../webhooks/start-deliveries';
 import type { RoleContext } from './context';
 import { whenThere } from './when-there';
 
@@ -72,7 +73,12 @@ export async function startWorker(
   lifecycle.onStop('close', 'webhook connections', () => webhooks.close());
   const keyring = createKeyring(config);
   const deliveryPolicy = deliveryPolicyOf(config);
-  const firstAttempts = new FirstAttempts({ db, webhooks, log, config, deliveryPolicy });
+  const attempts = new Attempts({ db, webhooks, log, config });
+  const startDeliveries = async (deliveries: readonly DeliveryRef[]) =>
+    startDeliveryWorkflows(await context.temporal(), deliveries, config.BRIDGE_START_TIMEOUT_MS);
+  const toLanes = async (subscriptionIds: readonly string[]) =>
+    wakeLanes(await context.temporal(), subscriptionIds, config.BRIDGE_START_TIMEOUT_MS);
+  const firstAttempts = new FirstAttempts({ db, log, attempts, deliveryPolicy, wakeLanes: toLanes });
   const reader = new MessageReader(context.kafka, config.KAFKA_GROUP_PREFIX);
   lifecycle.onStop('flush', 'message reader', () => reader.stop());
   const activities = createActivities({
@@ -82,13 +88,14 @@ export async function startWorker(
     config,
     keyring,
     webhooks,
+    attempts,
     firstAttempts,
+    startDeliveries,
+    wakeLanes: toLanes,
     unknownTransactionWaitMs: config.UNKNOWN_TRANSACTION_WAIT_MS,
     disputeEvidenceDueMs: config.DISPUTE_EVIDENCE_DUE_MS,
     deadLetter: (message) => deadLetterRefused({ reader, producer, config, log }, message),
     deliveryPolicy,
-    startDeliveries: async (deliveries) =>
-      startDeliveryWorkflows(await context.temporal(), deliveries, config.BRIDGE_START_TIMEOUT_MS),
     lookAtWorkflows: async () => openWorkflows(await context.temporal(), CARRYING_WORKFLOWS),
   });
   const codePath = await workflowBundlePath();
@@ -99,7 +106,8 @@ export async function startWorker(
     queues.map((queue) => startQueue(context, connection, queue, { codePath, activities })),
   );
 
-  if (queues.includes('deliveries')) await startEventDeliveries(context, { db, keyring, firstAttempts });
+  if (queues.includes('deliveries'))
+    await startEventDeliveries(context, { db, keyring, firstAttempts, startDeliveries });
 
   // What the schedule of this queue is measured against (deploy/prometheus/alerts.yml).
   if (queues.includes('payments'))
@@ -128,10 +136,10 @@ export async function startWorker(
  */
 async function startEventDeliveries(
   context: RoleContext,
-  deps: Pick<EventDeliveryDeps, 'keyring' | 'firstAttempts'> & { db: Database },
+  deps: Pick<EventDeliveryDeps, 'keyring' | 'firstAttempts' | 'startDeliveries'> & { db: Database },
 ): Promise<void> {
   const { config, kafka, lifecycle } = context;
-  const [client, producer] = await Promise.all([context.temporal(), context.producer()]);
+  const producer = await context.producer();
   // Its threads are started with the first event that another producer puts on the topic.
   const schemas = new EventSchemas(config.EVENT_SCHEMA_CACHE_ENTRIES);
   lifecycle.onStop('close', 'schema threads', () => schemas.close());
@@ -147,8 +155,6 @@ async function startEventDeliveries(
       ...deps,
       publisher: new EventPublisher(deps.db, schemas, config.KAFKA_MESSAGE_MAX_BYTES),
       config,
-      startDeliveries: (deliveries) =>
-        startDeliveryWorkflows(client, deliveries, config.BRIDGE_START_TIMEOUT_MS),
     }),
   });
 }
@@ -159,8 +165,9 @@ export function workerSettings(config: Config, queue: TaskQueue) {
     shutdownGraceTime: '10s' as const,
     maxCachedWorkflows: config.WORKER_CACHED_WORKFLOWS,
     maxConcurrentWorkflowTaskExecutions: config.WORKER_WORKFLOW_SLOTS,
+    // A lane that sends is an activity too, and holds its slot while its attempts have their places.
     maxConcurrentActivityTaskExecutions:
-      queue === 'deliveries' ? config.WEBHOOK_CONCURRENT_ATTEMPTS : config.WORKER_ACTIVITY_SLOTS,
+      queue === 'deliveries' ? 2 * config.WEBHOOK_CONCURRENT_ATTEMPTS : config.WORKER_ACTIVITY_SLOTS,
     maxConcurrentLocalActivityExecutions: config.WORKER_ACTIVITY_SLOTS,
     // Short workflows live on the normal queue: most of their tasks are the first one.
     nonStickyToStickyPollRatio: 0.5,

@@ -2,10 +2,7 @@ import type { Config } from '../platform/config';
 
 export type AttemptGateSettings = Pick<
   Config,
-  | 'WEBHOOK_CONCURRENT_ATTEMPTS'
-  | 'WEBHOOK_CONCURRENT_PER_SUBSCRIPTION'
-  | 'WEBHOOK_SLOW_AFTER_MS'
-  | 'WEBHOOK_LATER_CAP_MS'
+  'WEBHOOK_CONCURRENT_ATTEMPTS' | 'WEBHOOK_CONCURRENT_PER_SUBSCRIPTION' | 'WEBHOOK_SLOW_AFTER_MS'
 >;
 
 /** A place for one attempt; given back when it is over. */
@@ -18,12 +15,8 @@ interface Lane {
   inFlight: number;
   /** Its last attempt took long, so that each place it has is taken for long. */
   slow: boolean;
-  /** How long its last attempt took, in milliseconds. */
-  lastMs: number;
   /** Since when nothing has come to an end while attempts are in flight. */
   busySince: number;
-  /** When the delivery that was refused last is to come again. */
-  lastTurnAt: number;
 }
 
 interface Waiter {
@@ -41,7 +34,8 @@ const LANES_ASKED = 32;
  * WEBHOOK_CONCURRENT_PER_SUBSCRIPTION places; once it has been slow, an eighth of that; and all slow ones together at most
  * half of the worker's places, so that the other half is always there for those that answer. An origin has half of the
  * places whatever it does: one subscription that hangs does not make its neighbours on the same host wait, who may be
- * another tenant's. Who is refused comes again later and loses nothing.
+ * another tenant's; and of an origin's places one tenant has half, so that its subscriptions together do not either. Who is
+ * refused comes again later and loses nothing.
  * Counts are of this process: with n workers, n times as much may be in flight.
  */
 export class AttemptGate {
@@ -51,6 +45,7 @@ export class AttemptGate {
   private readonly perSlowLane: number;
   private readonly slowTogether: number;
   private readonly perOrigin: number;
+  private readonly perTenantAtOrigin: number;
   private inFlight = 0;
   /** Who waits for a place, by subscription; the one that was admitted last is asked last. */
   private readonly waiting = new Map<string, Waiter[]>();
@@ -61,6 +56,7 @@ export class AttemptGate {
     this.perSlowLane = Math.max(1, Math.floor(this.perLane / 8));
     this.slowTogether = Math.max(1, Math.floor(all / 2));
     this.perOrigin = Math.max(this.perLane, Math.floor(all / 2));
+    this.perTenantAtOrigin = Math.max(1, Math.floor(this.perOrigin / 2));
   }
 
   /**
@@ -128,17 +124,18 @@ export class AttemptGate {
       if (asked++ === LANES_ASKED) return;
       const first = queue[0]!;
       const place = this.enterWithinAll(first.keys);
-      if (!place && !this.lanes.get(own)?.slow) continue;
-      queue.shift();
+      // Behind the others in any case: those that nothing fits must not stand before those that something would.
       this.waiting.delete(own);
+      if (place || this.lanes.get(own)?.slow) queue.shift();
       if (queue.length > 0) this.waiting.set(own, queue);
+      if (queue[0] === first) continue;
       first.admit(place);
       if (place) return;
     }
   }
 
   /**
-   * @param keys the subscription's own, and its origin.
+   * @param keys the subscription's own, its origin, and its tenant at that origin (see gateKeys).
    * @param probing the subscription is only now tried again after a bad time: one attempt of it at a time. Others that
    *   share its origin are not held up by that.
    * @returns undefined when one of the lanes, or the slow ones together, have all their places taken.
@@ -147,7 +144,8 @@ export class AttemptGate {
     const lanes = keys.map((key) => this.lane(key));
     const slow = lanes[0]?.slow === true;
     const own = probing ? 1 : slow ? this.perSlowLane : this.perLane;
-    const full = lanes.some((lane, index) => lane.inFlight >= (index === 0 ? own : this.perOrigin));
+    const most = [own, this.perOrigin, this.perTenantAtOrigin];
+    const full = lanes.some((lane, index) => lane.inFlight >= most[index]!);
     if (full || (slow && this.slowInFlight >= this.slowTogether)) {
       this.forget(keys);
       return undefined;
@@ -169,7 +167,6 @@ export class AttemptGate {
           lane.inFlight--;
           lane.busySince = performance.now();
           if (durationMs === undefined) continue;
-          lane.lastMs = durationMs;
           lane.slow = durationMs >= this.settings.WEBHOOK_SLOW_AFTER_MS;
         }
         this.forget(keys);
@@ -178,31 +175,9 @@ export class AttemptGate {
     };
   }
 
-  /**
-   * In how many milliseconds a delivery that was refused is to come again: no more of them come at a time than there
-   * will be places, so that what waits for one that hangs costs little, however much of it there is. At most
-   * WEBHOOK_LATER_CAP_MS, and spread where that cuts it off.
-   * @param earliestMs but not before.
-   */
-  turn(keys: readonly string[], earliestMs: number): number {
-    const now = performance.now();
-    const capMs = Math.max(earliestMs, this.settings.WEBHOOK_LATER_CAP_MS);
-    let turnMs = earliestMs;
-    for (const key of keys) {
-      const lane = this.lane(key);
-      const eachMs = Math.max(lane.lastMs, lane.inFlight > 0 ? now - lane.busySince : 0);
-      const places = key !== keys[0] ? this.perOrigin : lane.slow ? this.perSlowLane : this.perLane;
-      const spaceMs = eachMs / places;
-      lane.lastTurnAt = Math.min(Math.max(lane.lastTurnAt, now + earliestMs) + spaceMs, now + capMs);
-      turnMs = Math.max(turnMs, lane.lastTurnAt - now);
-    }
-    return turnMs < capMs ? turnMs : capMs * (0.8 + 0.4 * Math.random());
-  }
-
   private lane(key: string): Lane {
     let lane = this.lanes.get(key);
-    if (!lane)
-      this.lanes.set(key, (lane = { inFlight: 0, slow: false, lastMs: 0, busySince: 0, lastTurnAt: 0 }));
+    if (!lane) this.lanes.set(key, (lane = { inFlight: 0, slow: false, busySince: 0 }));
     return lane;
   }
 
@@ -210,7 +185,7 @@ export class AttemptGate {
   private forget(keys: readonly string[]): void {
     for (const key of keys) {
       const lane = this.lanes.get(key);
-      if (lane?.inFlight === 0 && !lane.slow && lane.lastTurnAt <= performance.now()) this.lanes.delete(key);
+      if (lane?.inFlight === 0 && !lane.slow) this.lanes.delete(key);
     }
     if (this.lanes.size <= MAX_LANES) return;
     for (const [key, lane] of this.lanes) {
@@ -221,3 +196,17 @@ export class AttemptGate {
 }
 
 const MAX_LANES = 10_000;
+
+/** What an attempt needs a place of. */
+export function gateKeys({
+  subscriptionId,
+  tenantId,
+  url,
+}: {
+  subscriptionId: string;
+  tenantId: string;
+  url: string;
+}): string[] {
+  const { origin } = new URL(url);
+  return [subscriptionId, origin, `${tenantId} at ${origin}`];
+}

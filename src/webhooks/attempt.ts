@@ -9,7 +9,11 @@ import type { WebhookClient, WebhookResponse } from './client';
 /** One HTTP request to a subscriber: the same code makes first attempts, in bulk, and those of delivery workflows. */
 
 /** An attempt that was made but is not stored yet. JSON, so that an activity can hand it to its next try. */
-export type MadeAttempt = Omit<AttemptRecord, 'startedAt'> & { startedAt: string };
+export type MadeAttempt = Omit<AttemptRecord, 'startedAt'> & {
+  startedAt: string;
+  /** Until the next attempt, in milliseconds from the end of this one; 0 when there is none. */
+  waitMs: number;
+};
 
 /** A delivery whose event is still kept. */
 export type Deliverable = LoadedDelivery & { body: string };
@@ -23,13 +27,13 @@ export interface AttemptPlan {
   /** Longest wait for the subscriber, in milliseconds. */
   timeoutMs: number;
   correlationId: string;
-  /** The delivery waits for those of its subscription that came before it. */
-  ordered?: boolean;
+  /** The scheduled pause before the attempt that follows this one, in milliseconds, without jitter. */
+  pauseMs: number;
 }
 
 /** Answers that slow the whole subscription down and whose Retry-After is heeded: it is overloaded, or down for a while. */
 const SLOW_DOWN = new Set([429, 502, 503, 504]);
-export const GONE = 410;
+const GONE = 410;
 
 /** WEBHOOK_FAILING_ATTEMPT and the others that say what attempts mean for their subscription. */
 export function healthRules(
@@ -55,7 +59,7 @@ export function healthRules(
  */
 export async function makeAttempt(
   { webhooks, log }: { webhooks: Pick<WebhookClient, 'postWebhook'>; log: Logger },
-  { deliveryId, attempt, maxAttempts, timeoutMs, correlationId, ordered = false }: AttemptPlan,
+  { deliveryId, attempt, maxAttempts, timeoutMs, correlationId, pauseMs }: AttemptPlan,
   delivery: Deliverable,
   startedAt: Date,
 ): Promise<MadeAttempt> {
@@ -73,6 +77,9 @@ export async function makeAttempt(
     'delivery attempt',
   );
   const overloaded = statusCode !== null && SLOW_DOWN.has(statusCode);
+  const retryAfterMs = overloaded ? response.retryAfterMs : null;
+  const status = statusAfter(response, attempt, maxAttempts);
+  const waitMs = status === 'pending' ? delayMs(pauseMs, retryAfterMs ?? 0) : 0;
   return {
     deliveryId,
     attempt,
@@ -82,20 +89,30 @@ export async function makeAttempt(
     statusCode,
     error,
     responseBody,
-    status: statusAfter(response, attempt, maxAttempts),
+    status,
     gone: statusCode === GONE,
     slowDown: overloaded || result === 'timeout',
-    retryAfterMs: overloaded ? response.retryAfterMs : null,
-    ordered,
+    retryAfterMs,
+    waitMs,
+    nextAttemptAt:
+      status === 'pending' ? new Date(startedAt.getTime() + durationMs + waitMs).toISOString() : null,
     correlationId,
   };
 }
 
+/** The scheduled pause with ±20 % jitter, so that a recovering subscriber is not hit by all at once; Retry-After only lengthens it. */
+export function delayMs(scheduledMs: number, retryAfterMs: number): number {
+  const jittered = Math.round(scheduledMs * (0.8 + 0.4 * Math.random()));
+  return Math.max(jittered, retryAfterMs);
+}
+
+/** One that met a 410 is held: its subscription is disabled, and whoever enables it again gets it too. */
 function statusAfter(
   { result, statusCode }: WebhookResponse,
   attempt: number,
   maxAttempts: number,
 ): DeliveryStatus {
   if (result === 'delivered') return 'delivered';
-  return statusCode === GONE || attempt >= maxAttempts ? 'exhausted' : 'pending';
+  if (statusCode === GONE) return 'held';
+  return attempt >= maxAttempts ? 'exhausted' : 'pending';
 }

@@ -1,6 +1,6 @@
 import type { Client } from '@temporalio/client';
 import type { DeliveryRef } from '../contracts/workflows';
-import { startDelivery } from '../platform/workflow-starts';
+import { signalLane, startDelivery } from '../platform/workflow-starts';
 
 /** Workflows that are started side by side, for one caller. */
 const SIDE_BY_SIDE = 16;
@@ -20,5 +20,22 @@ export async function startDeliveryWorkflows(
       deliveries
         .slice(from, from + SIDE_BY_SIDE)
         .map((ref) => client.withDeadline(Date.now() + timeoutMs, () => startDelivery(client, ref))),
+    );
+}
+
+/**
+ * Wakes the workflows of lanes, and starts those that are not there. Idempotent.
+ * @throws what Temporal throws while it is away.
+ */
+export async function wakeLanes(
+  client: Client,
+  subscriptionIds: readonly string[],
+  timeoutMs: number,
+): Promise<void> {
+  for (let from = 0; from < subscriptionIds.length; from += SIDE_BY_SIDE)
+    await Promise.all(
+      subscriptionIds
+        .slice(from, from + SIDE_BY_SIDE)
+        .map((id) => client.withDeadline(Date.now() + timeoutMs, () => signalLane(client, id))),
     );
 }

@@ -20,7 +20,7 @@ import {
   type EvidenceInput,
   type EvidenceResult,
 } from '../contracts/workflows';
-import { DECIDING_STEP, historyIsLong, refuseWhenFull } from './durable-steps';
+import { DECIDING_STEP, historyIsLong, inTurn, refuseWhenFull, type InTurn } from './durable-steps';
 import { Mailbox, type Handling } from './mailbox';
 import { refusalOf } from './refusals';
 import { markStatus } from './search-attributes';
@@ -51,19 +51,20 @@ const LONGEST_TIMER_MS = 30 * 24 * 3_600_000;
 export async function disputeWorkflow(input: DisputeWorkflowInput): Promise<DisputeWorkflowResult> {
   const { disputeId, resume } = input;
   const state: DisputeState = { status: null, evidenceDueAt: null, outcomes: [], waitingEvents: 0 };
-  const inbox = new Mailbox(handlingOf(disputeId, state), resume?.carried);
+  const turn = inTurn();
+  const inbox = new Mailbox(handlingOf(disputeId, state, turn), resume?.carried);
   setHandler(SIGNALS.disputeEvent, (event) => inbox.receive(event));
   setHandler(QUERIES.dispute, () => ({ ...state, waitingEvents: inbox.size }));
-  setHandler(UPDATES.submitEvidence, (evidence) => submit(evidence, state), {
+  setHandler(UPDATES.submitEvidence, (evidence) => submit(evidence, state, turn), {
     validator: (_evidence) => {
       refuseLateEvidence(state);
       refuseWhenFull();
     },
   });
   // The first run's first event tells more; a run without one was opened by an update.
-  if (resume || inbox.size === 0) adopt(state, await loadDispute({ disputeId }));
+  if (resume || inbox.size === 0) adopt(state, await turn(() => loadDispute({ disputeId })));
   do {
-    await run(disputeId, inbox, state);
+    await run(disputeId, inbox, state, turn);
     await condition(allHandlersFinished);
   } while (inbox.size > 0 || isOpen(state));
   return { status: state.status, outcomes: state.outcomes };
@@ -76,7 +77,7 @@ type Inbox = Mailbox<DisputeEvent, DisputeResult>;
 /** An update that is being carried out is answered before the run ends. */
 const mayContinueAsNew = () => historyIsLong() && allHandlersFinished();
 
-async function run(disputeId: string, inbox: Inbox, state: DisputeState): Promise<void> {
+async function run(disputeId: string, inbox: Inbox, state: DisputeState, turn: InTurn): Promise<void> {
   for (;;) {
     await inbox.workOff();
     if (!isOpen(state)) return;
@@ -85,7 +86,7 @@ async function run(disputeId: string, inbox: Inbox, state: DisputeState): Promis
     if (state.evidenceDueAt === null) {
       await condition(() => inbox.size > 0 || mayContinueAsNew());
     } else if (!(await somethingComes(inbox, state, state.evidenceDueAt))) {
-      const result = await expireDispute({ disputeId });
+      const result = await turn(() => expireDispute({ disputeId }));
       await conclude(state, result);
       if (result.status === 'opened') await sleep(CLOCK_PAUSE_MS);
     }
@@ -101,9 +102,13 @@ async function somethingComes(inbox: Inbox, state: DisputeState, due: string): P
   return arrived || leftMs > LONGEST_TIMER_MS;
 }
 
-function handlingOf(disputeId: string, state: DisputeState): Handling<DisputeEvent, DisputeResult> {
+function handlingOf(
+  disputeId: string,
+  state: DisputeState,
+  turn: InTurn,
+): Handling<DisputeEvent, DisputeResult> {
   return {
-    apply: settleDispute,
+    apply: (event) => turn(() => settleDispute(event)),
     judge: ({ outcome, waitUntil }) => ({ waitUntil, refusal: refusalOf(REFUSALS, outcome) }),
     async conclude(_event, result) {
       state.outcomes.push(result.outcome);
@@ -134,8 +139,8 @@ function refuseLateEvidence({ status, evidenceDueAt }: DisputeState): void {
     throw ApplicationFailure.nonRetryable(`evidence was due at ${evidenceDueAt}`, 'EvidenceTooLate');
 }
 
-async function submit(evidence: EvidenceInput, state: DisputeState): Promise<EvidenceResult> {
-  const result = await submitDisputeEvidence(evidence);
+async function submit(evidence: EvidenceInput, state: DisputeState, turn: InTurn): Promise<EvidenceResult> {
+  const result = await turn(() => submitDisputeEvidence(evidence));
   if (result.outcome === 'ok' && state.status === 'opened') {
     markStatus(result.status);
     state.status = result.status;

@@ -24,6 +24,23 @@ export const DECIDING_STEP: LocalActivityOptions = {
   localRetryThreshold: '10s',
 };
 
+/** Runs a deciding step when those before it are over. */
+export type InTurn = <T>(step: () => Promise<T>) => Promise<T>;
+
+/**
+ * Deciding steps of one workflow, one at a time. Two local activities at once may end in two activations when they run
+ * and in one when they are replayed: what follows from each, an update's answer or a search attribute, then comes in
+ * another order, and the workflow never gets on again (Temporal's TMPRL1100). So an update waits for the step in flight.
+ */
+export function inTurn(): InTurn {
+  let last: Promise<unknown> = Promise.resolve();
+  return <T>(step: () => Promise<T>): Promise<T> => {
+    const run = last.then(step);
+    last = run.catch(() => undefined);
+    return run;
+  };
+}
+
 /** Dead letters are retried until Kafka has them; a try begins where the one before it came to. */
 export const DEAD_LETTER_STEP: ActivityOptions = {
   startToCloseTimeout: '5m',

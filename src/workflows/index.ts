@@ -2,6 +2,7 @@
 export { paymentWorkflow } from './payment';
 export { orderWorkflow } from './order';
 export { deliveryWorkflow } from './delivery';
+export { laneWorkflow } from './lane';
 export { disputeWorkflow } from './dispute';
 export { replayWorkflow } from './replay';
 export { housekeepingWorkflow, reconciliationWorkflow } from './reconciliation';

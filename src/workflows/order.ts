@@ -17,7 +17,7 @@ import {
   type PayOrderResult,
   type ToDeliver,
 } from '../contracts/workflows';
-import { DECIDING_STEP, refuseWhenFull } from './durable-steps';
+import { DECIDING_STEP, inTurn, refuseWhenFull, type InTurn } from './durable-steps';
 import { Mailbox, type Handling } from './mailbox';
 import { refusalOf } from './refusals';
 import { markStatus } from './search-attributes';
@@ -45,9 +45,10 @@ type Answer = PayOrderResult | OrderEventResult;
 export async function orderWorkflow(input: OrderWorkflowInput): Promise<OrderWorkflowResult> {
   const { resume } = input;
   const state: OrderWorkflowResult = resume?.result ?? { outcome: null, status: null, failureCode: null };
+  const turn = inTurn();
   const starting = new Set<Promise<void>>();
   const inbox = new Mailbox(
-    handlingOf(input, state, () => starting.size > 0),
+    handlingOf(input, state, turn, () => starting.size > 0),
     resume?.carried,
   );
   setHandler(SIGNALS.paymentRequest, (request) => inbox.receive({ request }));
@@ -59,7 +60,7 @@ export async function orderWorkflow(input: OrderWorkflowInput): Promise<OrderWor
     UPDATES.refund,
     async (asked) => {
       refunds += 1;
-      const { deliveries, deliveriesOf, ...result } = await refundOrder(asked);
+      const { deliveries, deliveriesOf, ...result } = await turn(() => refundOrder(asked));
       const written: ToDeliver = { deliveries, ...(deliveriesOf && { deliveriesOf }) };
       const started: Promise<void> = deliverAll(written).finally(() => starting.delete(started));
       starting.add(started);
@@ -80,10 +81,12 @@ export async function orderWorkflow(input: OrderWorkflowInput): Promise<OrderWor
 function handlingOf(
   { orderId }: OrderWorkflowInput,
   state: OrderWorkflowResult,
+  turn: InTurn,
   isBusy: () => boolean,
 ): Handling<OrderMessage, Answer> {
   return {
-    apply: (message) => ('request' in message ? payOrder(message.request) : settleOrder(message.event)),
+    apply: (message) =>
+      turn<Answer>(() => ('request' in message ? payOrder(message.request) : settleOrder(message.event))),
     // Only a webhook overtakes the order's creation: a payment request comes out of it.
     judge: (result) => ({
       waitUntil: 'waitUntil' in result ? result.waitUntil : null,

@@ -5,7 +5,6 @@ import {
   isCancellation,
   proxyActivities,
   setHandler,
-  sleep,
 } from '@temporalio/workflow';
 import type { ReplayActivities } from '../activities/replays';
 import {
@@ -17,15 +16,14 @@ import {
 } from '../contracts/workflows';
 import { historyIsLong } from './durable-steps';
 import { markStatus } from './search-attributes';
-import { startDeliveries } from './start-deliveries';
 
 const { stepReplay, recordReplayState } = proxyActivities<ReplayActivities>({
   startToCloseTimeout: '1m',
   retry: { initialInterval: '1s', backoffCoefficient: 2, maximumInterval: '1m' },
 });
 
-/** Deliveries that are started in one workflow task: more would make it long. */
-const START_TOGETHER = 20;
+/** Deliveries that a slice puts into their lanes are for so long: a signal is heeded within this time. */
+const SLICE_MS = 500;
 
 interface Wishes {
   paused: boolean;
@@ -33,8 +31,9 @@ interface Wishes {
 }
 
 /**
- * Sends deliveries of a time again, in steps: opens them, starts their workflows no faster than the rate, goes on where
- * it stopped. There is no end to how many: the history begins anew when it gets long. Signals: pause, resume, cancel.
+ * Sends deliveries of a time again, in slices: puts what the rate allows in half a second into the lanes of their
+ * subscriptions, evenly, and goes on where it stopped. There is no end to how many: the history begins anew when it gets
+ * long. Signals: pause, resume, cancel.
  */
 export async function replayWorkflow(input: ReplayInput): Promise<ReplayState['status']> {
   const wishes: Wishes = { paused: input.progress?.paused ?? false, cancel: false };
@@ -58,13 +57,12 @@ async function run(input: ReplayInput, wishes: Wishes, state: ReplayState): Prom
     if (historyIsLong()) return continued(input, { ...(progress ?? START), paused: wishes.paused });
     if (!(await whilePaused(input, wishes, state))) continue;
     if (wishes.cancel) return conclude(input, state, 'cancelled');
-    const step = await stepReplay({ replayId, correlationId, progress });
+    const step = await stepReplay({ replayId, correlationId, progress, sliceMs: SLICE_MS });
     progress = { ...step.progress, paused: wishes.paused };
     Object.assign(state, progress);
-    // Not to be broken off: what was opened has no other workflow.
-    await CancellationScope.nonCancellable(() => startAtRate(input, step.deliveries));
     if (step.stopped !== null) return conclude(input, state, 'stopped', step.stopped);
     if (step.done) return conclude(input, state, 'done');
+    if (step.waitMs > 0) await condition(() => wishes.cancel || wishes.paused, step.waitMs);
   }
 }
 
@@ -94,17 +92,6 @@ async function whilePaused(input: ReplayInput, wishes: Wishes, state: ReplayStat
   markStatus('running');
   await recordReplayState({ replayId: input.replayId, state });
   return true;
-}
-
-async function startAtRate(
-  { ratePerSecond }: ReplayInput,
-  deliveries: Parameters<typeof startDeliveries>[0],
-): Promise<void> {
-  for (let from = 0; from < deliveries.length; from += START_TOGETHER) {
-    const some = deliveries.slice(from, from + START_TOGETHER);
-    await startDeliveries(some);
-    await sleep(Math.ceil((some.length / ratePerSecond) * 1_000));
-  }
 }
 
 async function conclude(

@@ -13,7 +13,7 @@ import { startDeliveries } from './start-deliveries';
 
 const RETRY = { initialInterval: '1s', maximumInterval: '1m' } as const;
 const { purgeEvents } = proxyActivities<EventActivities>({ startToCloseTimeout: '2m', retry: RETRY });
-const { strandedReplays, strandedDeliveries } = proxyActivities<ReplayActivities>({
+const { strandedReplays, strandedDeliveries, wakeForgottenLanes } = proxyActivities<ReplayActivities>({
   startToCloseTimeout: '1m',
   retry: RETRY,
 });
@@ -35,8 +35,8 @@ export async function retentionWorkflow(input?: RetentionInput): Promise<Retenti
 
 /**
  * Run by a schedule: starts the workflows of replays that are written and not begun, and of deliveries that were sent
- * again by hand, because what wrote them crashed or could not reach Temporal. One that was started already is left
- * alone: its id is taken.
+ * again by hand, because what wrote them crashed or could not reach Temporal; and wakes lanes that are silent though
+ * something is due. One that was started already is left alone: its id is taken.
  * @returns how many replays were started, by this run and those that it continues.
  */
 export async function replaySweepWorkflow(before?: ReplaySweepInput): Promise<number> {
@@ -56,6 +56,7 @@ export async function replaySweepWorkflow(before?: ReplaySweepInput): Promise<nu
     if (some.length > 0 && historyIsLong())
       return continueAsNew<typeof replaySweepWorkflow>({ started, after: null, replaysDone: true });
   }
+  for (let after: string | null = ''; after !== null;) after = await wakeForgottenLanes(after);
   return started;
 }
 

@@ -166,9 +166,9 @@ async function throwingView(): Promise<void> {
 }
 
 async function droppedColumn(): Promise<void> {
-  await clickhouse('ALTER TABLE purchases RENAME COLUMN provider TO provider_gone');
+  await clickhouse('ALTER TABLE purchases RENAME COLUMN userId TO userId_gone');
   await sleep(15_000);
-  await clickhouse('ALTER TABLE purchases RENAME COLUMN provider_gone TO provider');
+  await clickhouse('ALTER TABLE purchases RENAME COLUMN userId_gone TO userId');
 }
 
 async function foreignBatches(): Promise<void> {

@@ -17,6 +17,12 @@ export const RULES: HealthRules = {
 /** The policy of the default configuration, as the worker role hands it to activities. */
 export const playedPolicy = deliveryPolicyOf(config);
 
+/** Where nothing is to be started: neither deliveries nor lanes. */
+export const NOTHING_STARTED = {
+  startDeliveries: () => Promise.resolve(),
+  wakeLanes: () => Promise.resolve(),
+};
+
 /** A delivery as its workflow gets it, with the default schedule. */
 export const deliveryRef = (changes: Partial<DeliveryRef> = {}): DeliveryRef => ({
   deliveryId: randomUUID(),

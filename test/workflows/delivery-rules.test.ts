@@ -8,7 +8,7 @@ import { keyword, playedStage } from '../support/workflow-env';
 const MINUTE = 60_000;
 const HOUR = 60 * MINUTE;
 
-const stage = playedStage(['attemptDelivery', 'finishDelivery', 'followersOf', 'deadLetterDelivery']);
+const stage = playedStage(['attemptDelivery', 'finishDelivery', 'deadLetterDelivery']);
 
 const handleOf = ({ eventId, subscriptionId, generation }: DeliveryRef) =>
   stage.environment.client.workflow.getHandle(workflowId.delivery(eventId, subscriptionId, generation));
@@ -24,10 +24,7 @@ async function start(ref: DeliveryRef): Promise<WorkflowHandle> {
 }
 
 /** Plays attempts: each delivery gets its next answer; without one it is delivered. */
-function played(
-  answers: Record<string, Partial<AttemptResult>[]>,
-  followers: Record<string, DeliveryRef> = {},
-) {
+function played(answers: Record<string, Partial<AttemptResult>[]>) {
   const attempts: AttemptInput[] = [];
   stage.play({
     attemptDelivery: (input: AttemptInput): Promise<AttemptResult> => {
@@ -37,26 +34,22 @@ function played(
         result: 'delivered',
         statusCode: 200,
         attempts: input.attempt,
-        retryAfterMs: null,
+        waitMs: 0,
         ...answers[input.deliveryId]?.shift(),
       });
     },
     finishDelivery: ({ status }: { status: string }) => Promise.resolve(status),
-    followersOf: ({ deliveryId }: { deliveryId: string }) => {
-      const next = followers[deliveryId];
-      return Promise.resolve(next ? { next } : {});
-    },
     deadLetterDelivery: () => Promise.resolve(),
   });
   return attempts;
 }
 
-const later = (attempts: number, retryAfterMs: number): Partial<AttemptResult> => ({
+const later = (attempts: number, waitMs: number): Partial<AttemptResult> => ({
   verdict: 'later',
   result: 'not_attempted',
   statusCode: null,
   attempts,
-  retryAfterMs,
+  waitMs,
 });
 
 describe('a delivery that is put off', () => {
@@ -69,15 +62,10 @@ describe('a delivery that is put off', () => {
       attempts: 1,
     };
     const attempts = played({
-      [ref.deliveryId]: [later(0, HOUR), { ...later(0, 50), placeAt: '2026-01-01T00:00:00.000Z' }, failed],
+      [ref.deliveryId]: [later(0, HOUR), later(0, 50), failed],
     });
     expect(await (await start(ref)).result()).toBe('delivered');
-    expect(attempts.map(({ attempt, laters = 0, placeAt = null }) => [attempt, laters, placeAt])).toEqual([
-      [1, 0, null],
-      [1, 1, null],
-      [1, 2, '2026-01-01T00:00:00.000Z'],
-      [2, 0, null],
-    ]);
+    expect(attempts.map(({ attempt }) => attempt)).toEqual([1, 1, 1, 2]);
   });
 
   it('can be put off hundreds of times without an end of its history', async () => {
@@ -141,48 +129,6 @@ describe('a delivery', () => {
       [12, 13, 2],
       [13, 13, 2],
     ]);
-  });
-});
-
-// Last: signals to other workflows make the test server lose count of its clock's locks, and time is not skipped any more.
-describe('an ordered delivery', () => {
-  it('is woken by the one before it instead of waiting for its next look', async () => {
-    const [first, second] = [deliveryRef({ ordered: true }), deliveryRef({ ordered: true })];
-    const attempts = played({
-      [second.deliveryId]: [later(0, 10 * HOUR)],
-      [first.deliveryId]: [{ next: second }],
-    });
-    const waiting = await start(second);
-    await eventually(() => expect(attempts).toHaveLength(1));
-    expect(await (await start(first)).result()).toBe('delivered');
-    expect(await waiting.result()).toBe('delivered');
-    expect(attempts.map(({ deliveryId }) => deliveryId)).toEqual([
-      second.deliveryId,
-      first.deliveryId,
-      second.deliveryId,
-    ]);
-    expect(attempts.at(-1)).not.toHaveProperty('urgent');
-  });
-
-  it('that is cancelled wakes the one after it too', async () => {
-    const [first, second] = [deliveryRef({ ordered: true }), deliveryRef({ ordered: true })];
-    const attempts = played(
-      { [first.deliveryId]: [later(0, 10 * HOUR)], [second.deliveryId]: [later(0, 10 * HOUR)] },
-      { [first.deliveryId]: second },
-    );
-    const [cancelled, waiting] = [await start(first), await start(second)];
-    await eventually(() => expect(attempts).toHaveLength(2));
-    await cancelled.signal(SIGNALS.cancel);
-    expect(await cancelled.result()).toBe('cancelled');
-    expect(await waiting.result()).toBe('delivered');
-    expect(attempts.at(-1)).toMatchObject({ deliveryId: second.deliveryId, attempt: 1 });
-    expect(attempts).toHaveLength(3);
-  });
-
-  it('ends well when the one after it is not there', async () => {
-    const ref = deliveryRef({ ordered: true });
-    played({ [ref.deliveryId]: [{ next: deliveryRef({ ordered: true }) }] });
-    expect(await (await start(ref)).result()).toBe('delivered');
   });
 });
 

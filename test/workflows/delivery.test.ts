@@ -11,6 +11,7 @@ import {
   type DeliveryState,
 } from '../../src/contracts/workflows';
 import { loadConfig } from '../../src/platform/config';
+import { delayMs } from '../../src/webhooks/attempt';
 import { deliveryRef } from '../support/deliveries';
 import { eventually } from '../support/harness';
 import { keyword, playedStage } from '../support/workflow-env';
@@ -41,7 +42,7 @@ function played(answers: Answer[]) {
         result: 'http_error',
         statusCode: 500,
         attempts: input.attempt,
-        retryAfterMs: null,
+        waitMs: delayMs(input.pauseMs, 0),
         ...answer,
       });
     },
@@ -108,6 +109,7 @@ describe('the delivery workflow', () => {
         maxAttempts: 10,
         timeoutMs: 15_000,
         correlationId: 'correlation',
+        pauseMs: 5_000,
       },
     ]);
     const events = (await historyOf(handle)).map(({ event }) => event);
@@ -159,12 +161,8 @@ describe('the delivery workflow', () => {
     expect((history.at(-1)?.atMs ?? 0) - (history[0]?.atMs ?? 0)).toBeGreaterThanOrEqual(0.8 * HOUR);
   });
 
-  it('waits as long as Retry-After asks, and never less than the schedule says', async () => {
-    played([
-      { statusCode: 503, retryAfterMs: 2 * HOUR },
-      { statusCode: 429, retryAfterMs: 1_000 },
-      delivered,
-    ]);
+  it('waits as long as the attempt says, which knows what the subscriber asked for', async () => {
+    const calls = played([{ statusCode: 503, waitMs: 2 * HOUR }, {}, delivered]);
     const { handle } = await start({ scheduleMs: [0, MINUTE, HOUR] });
     expect(await handle.result()).toBe('delivered');
     const [first = 0, second = 0] = await gapsMs(handle);
@@ -172,6 +170,15 @@ describe('the delivery workflow', () => {
     expect(first).toBeLessThan(2 * HOUR + MINUTE);
     expect(second).toBeGreaterThanOrEqual(0.8 * HOUR);
     expect(second).toBeLessThan(1.2 * HOUR + MINUTE);
+    expect(calls.attempts.map(({ pauseMs }) => pauseMs)).toEqual([MINUTE, HOUR, 0]);
+  });
+
+  it('ends when the delivery has to wait for its subscription: its lane goes on with it', async () => {
+    const calls = played([{}, { verdict: 'in_lane', result: 'http_error', attempts: 1 }]);
+    const { handle } = await start();
+    expect(await handle.result()).toBe('in_lane');
+    expect([calls.attempts.length, calls.dead.length, calls.finished.length]).toEqual([2, 0, 0]);
+    expect(keyword((await handle.describe()).typedSearchAttributes, 'RemitStatus')).toBe('in_lane');
   });
 
   it('does not use up attempts while our own database is down', async () => {
@@ -182,11 +189,11 @@ describe('the delivery workflow', () => {
     expect(calls.attempts.map(({ attempt }) => attempt)).toEqual([1, 1, 1, 1]);
   });
 
-  it('gives up at once when the subscriber is gone, and dead-letters', async () => {
-    const calls = played([{ verdict: 'gone', statusCode: 410 }]);
+  it('is held at once when the subscriber is gone, without a dead letter', async () => {
+    const calls = played([{ verdict: 'held', statusCode: 410 }]);
     const { handle } = await start();
-    expect(await handle.result()).toBe('exhausted');
-    expect([calls.attempts.length, calls.dead.length, calls.finished.length]).toEqual([1, 1, 0]);
+    expect(await handle.result()).toBe('held');
+    expect([calls.attempts.length, calls.dead.length, calls.finished.length]).toEqual([1, 0, 0]);
   });
 
   it('ends without a dead letter when the subscription is no longer active', async () => {
@@ -197,7 +204,7 @@ describe('the delivery workflow', () => {
   });
 
   it('takes up the schedule where a former run left it', async () => {
-    const calls = played([{ attempts: 7 }, delivered]);
+    const calls = played([{ attempts: 7, waitMs: 14 * HOUR }, delivered]);
     const { handle } = await start();
     expect(await handle.result()).toBe('delivered');
     expect(calls.attempts.map(({ attempt }) => attempt)).toEqual([1, 8]);
@@ -232,7 +239,7 @@ describe('an operator', () => {
   });
 
   it('can have it tried now although the subscriber asked for patience', async () => {
-    played([{ statusCode: 503, retryAfterMs: 24 * HOUR }, delivered]);
+    played([{ statusCode: 503, waitMs: 24 * HOUR }, delivered]);
     const { handle } = await start();
     await waitingAfter(handle, 1);
     await handle.signal(SIGNALS.tryNow);
@@ -275,7 +282,7 @@ describe('an operator', () => {
     const { handle } = await start();
     await eventually(() => expect(begun).toBe(1));
     await handle.signal(SIGNALS.cancel);
-    answer({ verdict: 'delivered', result: 'delivered', statusCode: 200, attempts: 1, retryAfterMs: null });
+    answer({ verdict: 'delivered', result: 'delivered', statusCode: 200, attempts: 1, waitMs: 0 });
     expect(await handle.result()).toBe('delivered');
     expect(calls.finished).toEqual([]);
   });

@@ -7,6 +7,8 @@ import {
   workflowId,
   WORKFLOWS,
   type DeliveryRef,
+  type LaneInput,
+  type LaneStep,
   type ReplayInput,
 } from '../../src/contracts/workflows';
 import type { PurgePosition, PurgeStep } from '../../src/domain/event-retention';
@@ -58,24 +60,44 @@ function delivery(
     taskQueue: TASK_QUEUES.deliveries,
     input: ref,
     activities: {
-      attemptDelivery: ({ attempt, maxAttempts }: AttemptInput): Promise<AttemptResult> =>
+      attemptDelivery: ({ attempt, maxAttempts, pauseMs }: AttemptInput): Promise<AttemptResult> =>
         Promise.resolve({
           verdict: attempt >= maxAttempts ? 'exhausted' : 'retry',
           result: 'http_error',
           statusCode: 500,
           attempts: attempt,
-          retryAfterMs: null,
+          waitMs: pauseMs,
           ...left.shift(),
         }),
       finishDelivery: ({ status }: { status: string }) => Promise.resolve(status),
       deadLetterDelivery: () => Promise.resolve(),
-      followersOf: () => Promise.resolve({ next: refOf('follower', { ordered: true }) }),
     },
     ...(meanwhile ? { meanwhile } : {}),
   };
 }
 
-function replay(name: string, deliveries: DeliveryRef[]): Scenario {
+function lane(
+  name: string,
+  steps: LaneStep[],
+  meanwhile?: (handle: WorkflowHandle) => Promise<void>,
+): Scenario {
+  const left = [...steps];
+  const input: LaneInput = { subscriptionId: name };
+  return {
+    name,
+    workflowType: WORKFLOWS.lane,
+    workflowId: workflowId.lane(name),
+    taskQueue: TASK_QUEUES.deliveries,
+    input,
+    activities: {
+      sendLane: () =>
+        Promise.resolve(left.shift() ?? { waitMs: null, waitsFor: null, delivered: 0, failed: 0 }),
+    },
+    ...(meanwhile ? { meanwhile } : {}),
+  };
+}
+
+function replay(name: string, slices: number): Scenario {
   const input: ReplayInput = {
     replayId: name,
     subscriptionId: 'sub_1',
@@ -83,15 +105,16 @@ function replay(name: string, deliveries: DeliveryRef[]): Scenario {
     correlationId: 'c',
   };
   const step = (from: number): StepResult => ({
-    deliveries: deliveries.slice(from, from + 1),
+    waitMs: 500,
     progress: {
       at: '2026-01-01T00:00:00.000Z',
       after: String(from),
       examined: from + 1,
       replayed: from + 1,
       paused: false,
+      nextAt: '2026-01-01T00:00:00.000Z',
     },
-    done: from + 1 >= deliveries.length,
+    done: from + 1 >= slices,
     stopped: null,
   });
   return {
@@ -103,8 +126,6 @@ function replay(name: string, deliveries: DeliveryRef[]): Scenario {
     activities: {
       stepReplay: ({ progress }: StepInput) => Promise.resolve(step(progress?.examined ?? 0)),
       recordReplayState: () => Promise.resolve(),
-      attemptDelivery: ({ attempt }: AttemptInput): Promise<AttemptResult> =>
-        Promise.resolve({ ...ANSWER, ...DELIVERED, attempts: attempt }),
     },
   };
 }
@@ -122,14 +143,14 @@ const ANSWER: AttemptResult = {
   result: 'delivered',
   statusCode: 200,
   attempts: 1,
-  retryAfterMs: null,
+  waitMs: 0,
 };
 const LATER: Partial<AttemptResult> = {
   verdict: 'later',
   result: 'not_attempted',
   statusCode: null,
   attempts: 0,
-  retryAfterMs: 60_000,
+  waitMs: 60_000,
 };
 const DELIVERED: Partial<AttemptResult> = { verdict: 'delivered', result: 'delivered', statusCode: 200 };
 
@@ -140,9 +161,10 @@ export const SCENARIOS: readonly Scenario[] = [
   ...ORDER_WEBHOOK_SCENARIOS,
   ...DISPUTE_SCENARIOS,
   delivery('delivery-at-once', [DELIVERED]),
-  delivery('delivery-after-retry-after', [{ statusCode: 503, retryAfterMs: 3_600_000 }, {}, DELIVERED]),
+  delivery('delivery-after-retry-after', [{ statusCode: 503, waitMs: 3_600_000 }, {}, DELIVERED]),
   delivery('delivery-exhausted', []),
-  delivery('delivery-gone', [{ verdict: 'gone', statusCode: 410 }]),
+  delivery('delivery-gone', [{ verdict: 'held', statusCode: 410 }]),
+  delivery('delivery-goes-to-its-lane', [{}, { verdict: 'in_lane', attempts: 1 }]),
   delivery('delivery-tried-now', [{}, DELIVERED], (handle) => handle.signal(SIGNALS.tryNow)),
   delivery('delivery-cancelled-by-signal', [], (handle) => handle.signal(SIGNALS.cancel)),
   delivery('delivery-cancelled-in-temporal', [], async (handle) => void (await handle.cancel())),
@@ -155,9 +177,24 @@ export const SCENARIOS: readonly Scenario[] = [
   }),
   delivery('delivery-after-a-first-attempt', [{ attempts: 2 }, { ...DELIVERED, attempts: 3 }], undefined, {
     attemptsMade: 1,
-    retryAfterMs: 60_000,
+    waitMs: 60_000,
   }),
-  delivery('delivery-cancelled-in-order', [], (handle) => handle.signal(SIGNALS.cancel), { ordered: true }),
+  lane('lane-drained', [{ waitMs: null, waitsFor: null, delivered: 20, failed: 0 }]),
+  lane('lane-rests-and-is-crowded', [
+    { waitMs: 0, waitsFor: 'work', delivered: 500, failed: 0 },
+    { waitMs: 900_000, waitsFor: 'rest', delivered: 0, failed: 1 },
+    { waitMs: 1_000, waitsFor: 'places', delivered: 0, failed: 0 },
+    { waitMs: 1_000, waitsFor: 'places', delivered: 0, failed: 0 },
+    { waitMs: null, waitsFor: null, delivered: 3, failed: 0 },
+  ]),
+  lane(
+    'lane-woken',
+    [
+      { waitMs: 3_600_000, waitsFor: 'time', delivered: 0, failed: 1 },
+      { waitMs: null, waitsFor: null, delivered: 1, failed: 0 },
+    ],
+    (handle) => handle.signal(SIGNALS.wake),
+  ),
   upkeep('retention', WORKFLOWS.retention, TASK_QUEUES.events, {
     purgeEvents: ({ after }: PurgePosition): Promise<PurgeStep> =>
       Promise.resolve({
@@ -172,9 +209,10 @@ export const SCENARIOS: readonly Scenario[] = [
         next: null,
       }),
     strandedDeliveries: () => Promise.resolve([]),
+    wakeForgottenLanes: () => Promise.resolve(null),
     stepReplay: () =>
       Promise.resolve({
-        deliveries: [],
+        waitMs: 0,
         progress: { at: '', after: '', examined: 0, replayed: 0, paused: false },
         done: true,
         stopped: null,
@@ -185,8 +223,9 @@ export const SCENARIOS: readonly Scenario[] = [
     strandedReplays: () => Promise.resolve({ replays: [], next: null }),
     strandedDeliveries: (started: unknown[]) =>
       Promise.resolve(started.length > 0 ? [] : [refOf('swept', { generation: 1, attemptsBefore: 3 })]),
+    wakeForgottenLanes: (after: string) => Promise.resolve(after === '' ? 'sub_1' : null),
     attemptDelivery: ({ attempt }: AttemptInput): Promise<AttemptResult> =>
       Promise.resolve({ ...ANSWER, ...DELIVERED, attempts: attempt }),
   }),
-  replay('replay-done', [refOf('replayed-1', { generation: 1 }), refOf('replayed-2', { generation: 1 })]),
+  replay('replay-done', 3),
 ];

@@ -205,7 +205,7 @@ describe('the order workflow, asked for a refund', () => {
       attemptDelivery: ({ deliveryId }: { deliveryId: string }) => {
         started.push(deliveryId);
         return Promise.resolve({
-          ...{ verdict: 'delivered', result: 'delivered', statusCode: 200, attempts: 1, retryAfterMs: null },
+          ...{ verdict: 'delivered', result: 'delivered', statusCode: 200, attempts: 1, waitMs: 0 },
         });
       },
     });

@@ -31,7 +31,7 @@ const DELIVERED = {
       result: 'delivered',
       statusCode: 200,
       attempts: 1,
-      retryAfterMs: null,
+      waitMs: 0,
     }),
 };
 

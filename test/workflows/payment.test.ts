@@ -88,7 +88,7 @@ function played(answers: (SettleResult | Error)[]) {
         verdict: 'delivered',
         status: 'delivered',
         result: 'delivered',
-        retryAfterMs: null,
+        waitMs: 0,
       });
     },
     finishDelivery: () => Promise.resolve(),

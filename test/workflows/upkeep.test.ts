@@ -9,6 +9,7 @@ import { playedStage } from '../support/workflow-env';
 const stage = playedStage([
   ...['attemptDelivery', 'finishDelivery', 'deadLetterDelivery'],
   ...['purgeEvents', 'strandedReplays', 'strandedDeliveries', 'stepReplay', 'recordReplayState'],
+  'wakeForgottenLanes',
 ]);
 
 describe('the end of events by age', () => {
@@ -58,10 +59,11 @@ describe('the sweep of replays', () => {
       stepReplay: ({ replayId }: { replayId: string }) => {
         steps.push(replayId);
         const progress = { at: '', after: '', examined: 0, replayed: 0, paused: false };
-        return Promise.resolve({ deliveries: [], progress, done: true, stopped: null });
+        return Promise.resolve({ waitMs: 0, progress, done: true, stopped: null });
       },
       recordReplayState: () => Promise.resolve(),
       strandedDeliveries: () => Promise.resolve([]),
+      wakeForgottenLanes: () => Promise.resolve(null),
     });
     expect(await sweep()).toBe(3);
     for (const { id } of replays)
@@ -73,6 +75,7 @@ describe('the sweep of replays', () => {
   it('starts deliveries that were sent again and never started, until there are none, and asks for no other attempt', async () => {
     const waiting = Array.from({ length: 5 }, () => deliveryRef({ generation: 1, attemptsBefore: 3 }));
     const attempts: string[] = [];
+    const asked: string[] = [];
     const noted: { deliveryId: string; generation: number }[] = [];
     stage.play({
       strandedReplays: () => Promise.resolve({ replays: [], next: null }),
@@ -83,13 +86,18 @@ describe('the sweep of replays', () => {
         );
         return Promise.resolve(left.slice(0, 2));
       },
+      wakeForgottenLanes: (after: string) => {
+        asked.push(after);
+        return Promise.resolve(after === '' ? 'sub_9' : null);
+      },
       attemptDelivery: ({ deliveryId, attempt }: AttemptInput): Promise<AttemptResult> => {
         attempts.push(`${deliveryId}/${attempt}`);
         const delivered = { verdict: 'delivered', result: 'delivered', statusCode: 200 } as const;
-        return Promise.resolve({ ...delivered, attempts: attempt, retryAfterMs: null });
+        return Promise.resolve({ ...delivered, attempts: attempt, waitMs: 0 });
       },
     });
     await sweep();
+    expect(asked).toEqual(['', 'sub_9']);
     const ids = waiting.map(({ deliveryId }) => deliveryId).sort();
     expect(noted.map(({ deliveryId }) => deliveryId).sort()).toEqual(ids);
     expect(noted.every(({ generation }) => generation === 1)).toBe(true);

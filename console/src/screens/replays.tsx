@@ -118,9 +118,13 @@ export function ReplayTable({
                 </td>
                 <td>{replay.kind}</td>
                 <td>
-                  <Link to="/subscriptions/$id" params={{ id: replay.subscriptionId }} className="mono">
-                    {replay.subscriptionId}
-                  </Link>
+                  {replay.subscriptionId === null ? (
+                    'all of the tenant'
+                  ) : (
+                    <Link to="/subscriptions/$id" params={{ id: replay.subscriptionId }} className="mono">
+                      {replay.subscriptionId}
+                    </Link>
+                  )}
                 </td>
                 <td className="nowrap">
                   {shortDate(replay.since)} – {shortDate(replay.until)}

@@ -14,11 +14,12 @@ type OidcConfig = Pick<
   | 'CONSOLE_URL'
   | 'CONSOLE_OIDC_CLIENT_ID'
   | 'CONSOLE_OIDC_CLIENT_SECRET'
-  | 'CONSOLE_OIDC_SCOPES'
   | 'CONSOLE_ROLE_CLAIM'
   | 'DEFAULT_TENANT'
 >;
 
+/** The role and tenant are claims of the ID token, which the issuer puts there for this client. */
+const SCOPES = 'openid';
 const COOKIE = 'remit_console_login';
 const COOKIE_PATH = '/console/login';
 const LOGIN_MAX_MS = 10 * 60_000;
@@ -85,7 +86,7 @@ export class OidcLogin {
       client_id: this.client.client_id,
       redirect_uri: this.redirectUri,
       response_type: 'code',
-      scope: this.config.CONSOLE_OIDC_SCOPES,
+      scope: SCOPES,
       state: pending.state,
       nonce: pending.nonce,
       code_challenge: await calculatePKCECodeChallenge(pending.verifier),

@@ -1,12 +1,26 @@
 import { RemitError } from '../../contracts/errors';
 import { IdParams, uuidOrUndefined } from '../../contracts/http';
-import { DeliveryAction, ResendBody, ResumeBody, SubscriptionOperated } from '../../contracts/replays';
+import {
+  DeliveriesRetried,
+  DeliveryAction,
+  ResendBody,
+  ResumeBody,
+  RetryDeliveriesBody,
+  SubscriptionOperated,
+} from '../../contracts/replays';
 import { SIGNALS, workflowId } from '../../contracts/workflows';
 import { recordChange } from '../../domain/audit';
-import { finishDelivery, loadAftermath } from '../../domain/deliveries';
-import { deliveriesStarted, findDeliveryRow, getReplay, reopenDelivery } from '../../domain/replays';
+import { finishDelivery } from '../../domain/deliveries';
+import {
+  countRetried,
+  createReplay,
+  deliveriesStarted,
+  findDeliveryRow,
+  getReplay,
+  reopenDelivery,
+} from '../../domain/replays';
 import { operateSubscription } from '../../domain/subscription-health';
-import { signalWorkflow, tryDeliveryNow, wakeDelivery } from '../delivery-workflows';
+import { signalWorkflow, tellLane, tryDeliveryNow } from '../delivery-workflows';
 import { beginReplay, replayOf } from './replays';
 import { actorOf, defineRoute, type ApiDeps, type Call, type Route } from './route';
 import { subscriptionId } from './subscription-id';
@@ -83,10 +97,64 @@ const deliveries: Route[] = [
         // No workflow sees to it, or none yet: one that begins later finds it ended.
         const reason = 'cancelled by an operator';
         await finishDelivery(deps.database, { deliveryId: id, status: 'cancelled', reason });
-        const after = await loadAftermath(deps.database, { deliveryId: id, ordered: row.ordered ?? false });
-        if (after?.next) await wakeDelivery(deps, after.next);
+        // Those that wait behind it need not wait until its next attempt would have been.
+        await tellLane(deps, row.subscriptionId);
       }
       return { status: 202, body: { id, workflowId: workflow } };
+    },
+  }),
+];
+
+/** Deliveries that a dry run counts; beyond it says that there are at least as many. */
+const COUNTED_MAX = 100_000;
+
+const retries: Route[] = [
+  defineRoute({
+    method: 'post',
+    path: '/api/v1/deliveries/retry',
+    operationId: 'retryDeliveries',
+    tag: 'Deliveries',
+    summary: 'Try deliveries now, in bulk: what waits, or also what was given up',
+    description:
+      'Of one subscription or all of the tenant, made in a time, no faster than the rate. Ends the rest of a subscriber that was left alone. A replay carries it out: its progress is there, and it can be paused, resumed and cancelled.',
+    access: 'token',
+    body: RetryDeliveriesBody,
+    responses: {
+      200: { description: 'A dry run: how many there are; nothing was done', schema: DeliveriesRetried },
+      202: {
+        description: 'The replay has begun',
+        schema: DeliveriesRetried,
+        headers: { Location: 'where its progress is' },
+      },
+    },
+    problems: ['not_found', 'conflict', 'unprocessable'],
+    async handle({ deps, caller, correlationId, operationId, body }) {
+      const { subscriptionId: subscription = null, since, until, ratePerSecond, dryRun, ...rest } = body;
+      const { WEBHOOK_REPLAY_RATE_PER_SECOND: most, WEBHOOK_REPLAYS_MAX_RUNNING: maxRunning } = deps.config;
+      const which = {
+        ...rest,
+        tenantId: caller.tenantId,
+        subscriptionId: subscription === null ? null : await subscriptionId(deps, caller, subscription),
+        since: new Date(since ?? 0),
+        until: until === undefined ? undefined : new Date(until),
+      };
+      const matched = await countRetried(deps.database, which, COUNTED_MAX);
+      if (dryRun) return { status: 200, body: { matched, replay: null } };
+      const replay = await createReplay(deps.database, {
+        ...which,
+        kind: 'retry',
+        id: operationId,
+        actor: caller.actor,
+        correlationId,
+        ratePerSecond: Math.min(ratePerSecond ?? most, most),
+        maxRunning,
+      });
+      await beginReplay(deps, replay, correlationId);
+      return {
+        status: 202,
+        body: { matched, replay: replayOf(replay) },
+        headers: { Location: `/api/v1/replays/${replay.id}` },
+      };
     },
   }),
 ];
@@ -98,7 +166,7 @@ const subscriptions: Route[] = [
     operationId: 'pauseSubscription',
     tag: 'Subscriptions',
     summary: 'Pause a subscription: nothing is sent to it until it is resumed',
-    description: 'What is pending is held at its next attempt; a resume can bring it back.',
+    description: 'What is pending is held at its next attempt; a resume brings it back.',
     access: 'token',
     params: IdParams,
     responses: { 200: { description: 'Paused', schema: SubscriptionOperated } },
@@ -106,6 +174,7 @@ const subscriptions: Route[] = [
     async handle({ deps, params, ...call }) {
       const id = await subscriptionId(deps, call.caller, params.id);
       await operateSubscription(deps.database, actorOf(call), id, 'pause');
+      await tellLane(deps, id);
       return { status: 200, body: { id, state: 'paused', missedSince: null, replay: null } };
     },
   }),
@@ -115,6 +184,8 @@ const subscriptions: Route[] = [
     operationId: 'resumeSubscription',
     tag: 'Subscriptions',
     summary: 'Resume a paused or disabled subscription, with or without what it missed',
+    description:
+      'Deliveries that were held, also the one that met a 410, and those that wait for their next attempt are tried now, by a replay.',
     access: 'token',
     params: IdParams,
     body: ResumeBody,
@@ -126,14 +197,12 @@ const subscriptions: Route[] = [
     async handle({ deps, params, body, operationId, ...call }) {
       const id = await subscriptionId(deps, call.caller, params.id);
       const { tenantId } = call.caller;
-      const missed = {
+      const resumed = await operateSubscription(deps.database, actorOf(call), id, 'resume', {
+        missed: body.missed,
         replayId: operationId,
         ratePerSecond: deps.config.WEBHOOK_REPLAY_RATE_PER_SECOND,
         maxRunning: deps.config.WEBHOOK_REPLAYS_MAX_RUNNING,
-      };
-      const resumed = await operateSubscription(
-        ...([deps.database, actorOf(call), id, 'resume', body.missed ? missed : undefined] as const),
-      );
+      });
       const { missedSince: since, replayId } = resumed;
       const replay = replayId === null ? null : await getReplay(deps.database, { tenantId, id: replayId });
       if (replay) await beginReplay(deps, replay, call.correlationId);
@@ -151,4 +220,4 @@ const subscriptions: Route[] = [
 ];
 
 /** What operators and subscribers do with deliveries and with subscriptions that get nothing. */
-export const deliveryActionRoutes: Route[] = [...deliveries, ...subscriptions];
+export const deliveryActionRoutes: Route[] = [...retries, ...deliveries, ...subscriptions];

@@ -3,19 +3,27 @@ import { RemitError } from '../../contracts/errors';
 import { IdParams, uuidOrUndefined } from '../../contracts/http';
 import { CreateReplayBody, Replay, ReplayPage, ReplaysQuery } from '../../contracts/replays';
 import { SIGNALS, workflowId } from '../../contracts/workflows';
-import { cancelReplay, createReplay, getReplay, listReplays, type ReplayView } from '../../domain/replays';
+import {
+  cancelReplay,
+  createReplay,
+  getReplay,
+  listReplays,
+  type ReplayView,
+  type RetriedStatus,
+} from '../../domain/replays';
 import { signalWorkflow, startReplay } from '../delivery-workflows';
 import { defineRoute, pageLimits, type ApiDeps, type Route } from './route';
 import { subscriptionIdFilter } from './subscription-id';
 
 export function replayOf(replay: ReplayView): z.output<typeof Replay> {
   const { since, until, reachedAt, createdAt, finishedAt, ...rest } = replay;
-  const { id, subscriptionId, kind, eventTypes, ratePerSecond, status, statusReason, examined, replayed } =
-    rest;
+  const { id, subscriptionId, kind, statuses, eventTypes, ratePerSecond, status, statusReason } = rest;
+  const { examined, replayed } = rest;
   return {
     id,
     subscriptionId,
     kind,
+    statuses: statuses as RetriedStatus[],
     eventTypes,
     since: since.toISOString(),
     until: until.toISOString(),
@@ -52,7 +60,7 @@ const signalRoute = (signal: 'pause' | 'resume' | 'cancel', summary: string) =>
     access: 'token',
     params: IdParams,
     responses: {
-      202: { description: 'The replay as it is; it heeds this after its present step', schema: Replay },
+      202: { description: 'The replay as it is; it heeds this within a second', schema: Replay },
     },
     problems: ['not_found', 'conflict', 'unavailable'],
     async handle({ deps, caller: { tenantId }, params }) {

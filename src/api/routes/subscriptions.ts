@@ -35,6 +35,8 @@ import {
 } from '../../domain/subscriptions';
 import { PublishedEvent } from '../../contracts/events';
 import { testFilter } from '../../domain/filter-test';
+import { countWaiting } from '../../domain/lanes';
+import { tellLane } from '../delivery-workflows';
 import { actorOf, defineRoute, etagOf, given, pageLimits, timeOf, type Route } from './route';
 import { subscriptionId, subscriptionIdFilter } from './subscription-id';
 
@@ -46,6 +48,7 @@ function subscriptionOf(subscription: SubscriptionView): z.output<typeof Subscri
   return {
     ...{ id, url, eventTypes, description, filter, headerNames, rateLimitPerSecond, ordered },
     ...{ uid, labels, metadata, state, stateReason, version },
+    restsUntil: subscription.restsUntil?.toISOString() ?? null,
     stateChangedAt: stateChangedAt.toISOString(),
     createdAt: createdAt.toISOString(),
     updatedAt: updatedAt.toISOString(),
@@ -63,6 +66,9 @@ export function deliveryOf(delivery: DeliveryView): z.output<typeof Delivery> {
     attempts,
     lastStatusCode,
     lastError,
+    nextAttemptAt: delivery.nextAttemptAt?.toISOString() ?? null,
+    waitsFor: delivery.waitsFor,
+    waitsForDeliveryId: delivery.waitsForDeliveryId,
     createdAt: delivery.createdAt.toISOString(),
     finishedAt: delivery.finishedAt?.toISOString() ?? null,
   };
@@ -158,7 +164,12 @@ const manage: Route[] = [
     async handle({ deps, caller, params }) {
       const id = await subscriptionId(deps, caller, params.id);
       const subscription = await getSubscription(deps.database, { tenantId: caller.tenantId, id });
-      return { status: 200, body: subscriptionOf(subscription), headers: etagOf(subscription) };
+      const waiting = await countWaiting(deps.database, id);
+      return {
+        status: 200,
+        body: { ...subscriptionOf(subscription), waiting },
+        headers: etagOf(subscription),
+      };
     },
   }),
   defineRoute({
@@ -168,7 +179,7 @@ const manage: Route[] = [
     tag: 'Subscriptions',
     summary: 'Change the given fields of a subscription',
     description:
-      'Holds for events from now on; URL and headers also for deliveries that are pending. Headers are replaced as a whole.',
+      'Holds for events from now on; URL, headers and rate also for deliveries that are pending. A new URL ends the rest of a subscriber that was left alone. Headers are replaced as a whole.',
     access: 'token',
     ifMatch: 'required',
     params: IdParams,
@@ -184,6 +195,7 @@ const manage: Route[] = [
         changes: given(body),
         allowedPrivateCidrs: deps.config.WEBHOOK_ALLOWED_PRIVATE_CIDRS,
       });
+      await tellLane(deps, subscription.id);
       return { status: 200, body: subscriptionOf(subscription), headers: etagOf(subscription) };
     },
   }),
@@ -277,12 +289,14 @@ const manage: Route[] = [
     problems: ['not_found'],
     async handle({ deps, params, expected, ...call }) {
       const by = actorOf(call);
+      const id = await subscriptionId(deps, call.caller, params.id);
       await deleteSubscription(deps.database, {
         tenantId: by.tenantId,
-        id: await subscriptionId(deps, call.caller, params.id),
+        id,
         by,
         expected,
       });
+      await tellLane(deps, id);
       return { status: 204 };
     },
   }),

@@ -18,8 +18,8 @@ export interface DeliveryRef {
   attemptsBefore?: number;
   /** Attempts of this generation that were made before the workflow was there; none when left out. */
   attemptsMade?: number;
-  /** How long the subscriber asked to be left alone by the last of them, in milliseconds. */
-  retryAfterMs?: number;
+  /** Until the next attempt, in milliseconds: the rest of a pause that has begun. The schedule's when left out. */
+  waitMs?: number;
   correlationId: string;
 }
 
@@ -46,10 +46,33 @@ export interface EventDeliveriesInput extends EventToDeliver {
 }
 
 export interface DeliveryState {
-  status: 'waiting' | 'attempting' | 'delivered' | 'exhausted' | 'cancelled' | 'held';
+  /** `in_lane`: it waits for its subscription, whose lane attempts it. */
+  status: 'waiting' | 'attempting' | 'delivered' | 'exhausted' | 'cancelled' | 'held' | 'in_lane';
   /** Of all generations. */
   attempts: number;
   maxAttempts: number;
   nextAttemptAt: string | null;
   lastResult: string | null;
+}
+
+/** An event whose deliveries are written and have to be carried out. */
+export interface EventToDeliver {
+  eventId: string;
+  correlationId: string;
+}
+
+/**
+ * What a step has written to be delivered: the deliveries themselves or, where they are more than an answer of an
+ * activity should hold (DELIVERIES_HANDED_OVER_MAX), the events that all of them are of.
+ */
+export interface ToDeliver {
+  deliveries: DeliveryRef[];
+  /** Left out when `deliveries` are all there are. */
+  deliveriesOf?: EventToDeliver[];
+}
+
+/** How far the deliveries of an event have been carried out. */
+export interface EventDeliveriesInput extends EventToDeliver {
+  /** The last subscription whose delivery was seen to; '' at first. */
+  after: string;
 }

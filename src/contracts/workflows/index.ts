@@ -4,6 +4,7 @@
  */
 export * from './delivery';
 export * from './dispute';
+export * from './lane';
 export * from './message-refs';
 export * from './messages';
 export * from './names';

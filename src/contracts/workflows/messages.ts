@@ -1,6 +1,7 @@
 import { defineQuery, defineSignal, defineUpdate } from '@temporalio/workflow';
 import type { DeliveryState } from './delivery';
 import type { DisputeEvent, DisputeState, EvidenceInput, EvidenceResult } from './dispute';
+import type { LaneState } from './lane';
 import type { OrderEvent, PaymentRequest, RefundInput, RefundResult } from './order';
 import type { PaymentState, ProviderEvent } from './payment';
 import type { ReplayState } from './replay';
@@ -17,6 +18,7 @@ export const SIGNALS = {
   disputeEvent: defineSignal<[DisputeEvent]>('disputeEvent'),
   /** delivery */
   tryNow: defineSignal('tryNow'),
+  /** lane */
   wake: defineSignal('wake'),
   /** delivery, replay */
   cancel: defineSignal('cancel'),
@@ -30,6 +32,7 @@ export const QUERIES = {
   payment: defineQuery<PaymentState>('state'),
   dispute: defineQuery<DisputeState>('state'),
   delivery: defineQuery<DeliveryState>('state'),
+  lane: defineQuery<LaneState>('state'),
   replay: defineQuery<ReplayState>('state'),
 } as const;
 

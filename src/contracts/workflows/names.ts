@@ -7,6 +7,7 @@ export const WORKFLOWS = {
   payment: 'paymentWorkflow',
   order: 'orderWorkflow',
   delivery: 'deliveryWorkflow',
+  lane: 'laneWorkflow',
   replay: 'replayWorkflow',
   dispute: 'disputeWorkflow',
   reconciliation: 'reconciliationWorkflow',
@@ -20,6 +21,7 @@ export const CARRYING_WORKFLOWS: readonly string[] = [
   WORKFLOWS.dispute,
   WORKFLOWS.replay,
   WORKFLOWS.delivery,
+  WORKFLOWS.lane,
 ];
 
 /** Ids of the Temporal schedules, and of the workflows that they start. */
@@ -48,6 +50,7 @@ export const workflowId = {
   /** `generation`: how often it was sent again; each time is a workflow of its own. */
   delivery: (eventId: string, subscriptionId: string, generation = 0) =>
     `delivery/${eventId}/${subscriptionId}${generation > 0 ? `/${generation}` : ''}`,
+  lane: (subscriptionId: string) => `lane/${subscriptionId}`,
   replay: (replayId: string) => `replay/${replayId}`,
 } as const;
 

@@ -3,7 +3,8 @@
 /** A replay as its workflow carries it on; what it replays is in its row. */
 export interface ReplayInput {
   replayId: string;
-  subscriptionId: string;
+  /** Null for a retry of all of a tenant's. */
+  subscriptionId: string | null;
   ratePerSecond: number;
   correlationId: string;
   /** Where it continues; left out at the start. */
@@ -17,6 +18,8 @@ export interface ReplayProgress {
   examined: number;
   replayed: number;
   paused: boolean;
+  /** When the next slice begins (ISO 8601); none at the start. */
+  nextAt?: string;
 }
 
 export interface ReplayState extends ReplayProgress {

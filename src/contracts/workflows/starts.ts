@@ -1,6 +1,7 @@
 import { TypedSearchAttributes, type SearchAttributePair } from '@temporalio/common';
 import type { DeliveryRef } from './delivery';
 import type { DisputeWorkflowInput } from './dispute';
+import type { LaneInput } from './lane';
 import { TASK_QUEUES, workflowId } from './names';
 import type { OrderWorkflowInput } from './order';
 import type { PaymentWorkflowInput } from './payment';
@@ -109,6 +110,19 @@ export function deliveryStart(ref: DeliveryRef) {
   } as const;
 }
 
+/** The workflow of a subscription's lane. */
+export function laneStart(input: LaneInput) {
+  const { subscriptionId } = input;
+  return {
+    workflowId: workflowId.lane(subscriptionId),
+    taskQueue: TASK_QUEUES.deliveries,
+    args: [input] as [LaneInput],
+    workflowIdReusePolicy: 'ALLOW_DUPLICATE',
+    priority: { fairnessKey: subscriptionId.slice(0, FAIRNESS_KEY_MAX) },
+    typedSearchAttributes: attributes({ subscriptionId }),
+  } as const;
+}
+
 /** The workflow of a replay. Its id is used once: one that has ended is not begun again. */
 export function replayStart(input: ReplayInput) {
   return {
@@ -116,6 +130,9 @@ export function replayStart(input: ReplayInput) {
     taskQueue: TASK_QUEUES.deliveries,
     args: [input] as [ReplayInput],
     workflowIdReusePolicy: 'REJECT_DUPLICATE',
-    typedSearchAttributes: attributes({ subscriptionId: input.subscriptionId }),
+    // A retry may be of all of a tenant's subscriptions.
+    typedSearchAttributes: attributes(
+      input.subscriptionId === null ? {} : { subscriptionId: input.subscriptionId },
+    ),
   } as const;
 }

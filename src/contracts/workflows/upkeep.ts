@@ -27,7 +27,7 @@ export interface ReplaySweepInput {
   started: number;
   /** The last replay that was looked at. */
   after: { at: string; id: string } | null;
-  /** All of them were: what is left is deliveries. */
+  /** All of them were: what is left is deliveries and lanes. */
   replaysDone?: boolean;
 }
 

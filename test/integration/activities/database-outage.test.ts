@@ -13,9 +13,10 @@ import { createSubscription } from '../../../src/domain/subscriptions';
 import type { Database } from '../../../src/platform/postgres';
 import { isDatabaseUnavailable } from '../../../src/platform/postgres-errors';
 import { createKeyring } from '../../../src/platform/secrets';
+import { Attempts } from '../../../src/webhooks/attempts';
 import { FirstAttempts } from '../../../src/webhooks/first-attempts';
 import { createWebhookClient, type WebhookClient } from '../../../src/webhooks/client';
-import { playedPolicy } from '../../support/deliveries';
+import { NOTHING_STARTED, playedPolicy } from '../../support/deliveries';
 import { chargeback, chargebackOf, orderEventOf, paidOrder, placeOrder } from '../../support/disputes';
 import { createTestSpace, eventually, openTestDatabase, type TestSpace } from '../../support/harness';
 import { eventOf, inspectLedger, newTransaction, SOUND, TENANT, userWith } from '../../support/money';
@@ -44,10 +45,13 @@ beforeAll(async () => {
   broken = openTestDatabase({ ...space, config });
   webhooks = createWebhookClient(config);
   receiver = await subscriber((response: http.ServerResponse) => response.end('ok'));
-  const first = { db: broken, webhooks, log: space.log, config, deliveryPolicy: playedPolicy };
+  const attempts = new Attempts({ db: broken, webhooks, log: space.log, config });
   activities = createActivities({
-    firstAttempts: new FirstAttempts(first),
-    startDeliveries: () => Promise.resolve(),
+    attempts,
+    firstAttempts: new FirstAttempts({
+      ...{ db: broken, log: space.log, attempts, deliveryPolicy: playedPolicy },
+      wakeLanes: NOTHING_STARTED.wakeLanes,
+    }),
     db: broken,
     config,
     webhooks,
@@ -58,6 +62,7 @@ beforeAll(async () => {
     disputeEvidenceDueMs: 60_000,
     deadLetter: () => Promise.resolve(),
     deliveryPolicy: playedPolicy,
+    ...NOTHING_STARTED,
   }) as unknown as typeof activities;
   const { subscription } = await createSubscription(db, createKeyring(config), {
     ...{ tenantId: TENANT, url: receiver.url, eventTypes: ['*'], description: '', maxPerTenant: 10 },
@@ -127,15 +132,17 @@ const inputs: Record<string, () => Promise<unknown>> = {
   }),
   attemptDelivery: async () => ({
     ...(await deliver()),
-    ...{ attempt: 1, maxAttempts: 3, timeoutMs: 5_000, correlationId: 'test' },
+    ...{ attempt: 1, maxAttempts: 3, timeoutMs: 5_000, pauseMs: 0, correlationId: 'test' },
   }),
   finishDelivery: async () => ({ ...(await deliver()), status: 'cancelled', reason: 'test' }),
-  followersOf: async () => ({ ...(await deliver()), correlationId: 'test' }),
+  // With nothing in it: what it sends is stored as first attempts are.
+  sendLane: async () => ({ subscriptionId: (await deliver()).subscriptionId }),
+  wakeForgottenLanes: () => Promise.resolve(''),
   deadLetterDelivery: async () => ({ ...(await deliver()), correlationId: 'test' }),
   deliverEvent: async () => ({ eventId: (await deliver()).eventId, correlationId: 'test', after: '' }),
   makeFirstAttempts: async () => [playedPolicy(await deliver(), 'test')],
   purgeEvents: () => Promise.resolve({ at: START.at, after: '' }),
-  stepReplay: async () => ({ ...(await replay()), correlationId: 'test', progress: null }),
+  stepReplay: async () => ({ ...(await replay()), correlationId: 'test', progress: null, sliceMs: 500 }),
   recordReplayState: async () => ({
     ...(await replay()),
     state: { ...START, status: 'running', reason: null },

@@ -141,7 +141,7 @@ describe('deliveries', () => {
           ...{ deliveryId: failed, attempt, startedAt: new Date(), durationMs: 12, result: 'http_error' },
           ...{ statusCode: 503, error: 'HTTP 503', responseBody: 'later' },
           ...{ status: attempt === 2 ? 'exhausted' : 'pending', gone: false, slowDown: false },
-          ...{ retryAfterMs: null, ordered: false, correlationId: 'correlation' },
+          ...{ retryAfterMs: null, nextAttemptAt: null, correlationId: 'correlation' },
         },
         RULES,
         new Date(),

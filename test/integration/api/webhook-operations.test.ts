@@ -8,7 +8,7 @@ import {
   SecretRotated,
   Subscription,
 } from '../../../src/contracts/subscriptions';
-import { Replay, SubscriptionOperated } from '../../../src/contracts/replays';
+import { DeliveriesRetried, Replay, SubscriptionOperated } from '../../../src/contracts/replays';
 import { SCHEDULES } from '../../../src/contracts/workflows';
 import { ensureSchedules } from '../../../src/platform/schedules';
 import { connectTemporal } from '../../../src/platform/temporal';
@@ -25,8 +25,8 @@ const HOUR = 3_600_000;
 let api: TestApi;
 let temporal: Client;
 beforeAll(async () => {
-  // Steps of two, so that a replay has several; nobody looks for its turn by itself in the time of a test.
-  api = await TestApi.withWorkers({ WEBHOOK_REPLAY_BATCH_ROWS: '2', WEBHOOK_ORDERED_POLL_MS: String(HOUR) });
+  // Steps of two, so that a replay has several.
+  api = await TestApi.withWorkers({ WEBHOOK_REPLAY_BATCH_ROWS: '2' });
   temporal = await connectTemporal(api.space.config);
 }, 120_000);
 afterAll(async () => {
@@ -218,6 +218,59 @@ describe('a paused subscription', () => {
     expect(second.headers.get('idempotency-replayed')).toBe('true');
     expect(second.body).toEqual(first.body);
     expect((await tenant.get(`/replays?subscriptionId=${id}`)).body).toMatchObject({ items: [{}] });
+  });
+});
+
+describe('a subscriber that comes back', () => {
+  it('after an outage has all that waits tried now, by one call that can be tried out before', async () => {
+    const tenant = await publisher([0, HOUR, HOUR]);
+    const played = await playedSubscriber(500);
+    const { id } = await subscribe(tenant, played);
+    const events = [];
+    for (let n = 0; n < 3; n += 1) events.push(await publish(tenant, n));
+    for (const event of events) {
+      const waiting = await delivery(tenant, event.id, { status: 'pending', attempts: 1, waitsFor: 'retry' });
+      expect(Date.parse(waiting.nextAttemptAt!) - Date.now()).toBeGreaterThan(HOUR / 2);
+    }
+    played.status = 204;
+    const retry = async (status: number, body: object) =>
+      DeliveriesRetried.parse(await post(tenant, '/deliveries/retry', status, body));
+    expect(await retry(200, { subscriptionId: id, dryRun: true })).toEqual({ matched: 3, replay: null });
+    expect(await retry(200, { statuses: ['exhausted'], dryRun: true })).toMatchObject({ matched: 0 });
+    expect(played.received).toHaveLength(3);
+    const { replay } = await retry(202, {});
+    for (const event of events) await delivery(tenant, event.id, { status: 'delivered', attempts: 2 });
+    await replayWith(tenant, replay!.id, { status: 'done', replayed: 3, subscriptionId: null });
+  });
+
+  it('after it said that it was gone gets that too, when it is enabled again', async () => {
+    const tenant = await publisher([0, HOUR]);
+    const played = await playedSubscriber(410);
+    const { id } = await subscribe(tenant, played);
+    const event = await publish(tenant, 1);
+    await delivery(tenant, event.id, { status: 'held', lastStatusCode: 410 });
+    expect(await subscription(tenant, id)).toMatchObject({ state: 'disabled', stateReason: 'gone' });
+    played.status = 204;
+    await post(tenant, `/subscriptions/${id}/resume`, 200);
+    await delivery(tenant, event.id, { status: 'delivered', attempts: 2 });
+  });
+});
+
+describe('an ordered subscription', () => {
+  it('gets awaited publications in their order, though some fail, and the next at once when one is cancelled', async () => {
+    const tenant = await publisher([0, 200, HOUR]);
+    const failing = new Set(['3', '11']);
+    const server = await subscriber((response, { body }) => {
+      const n = String((JSON.parse(body) as { data: { n: number } }).data.n);
+      response.writeHead(failing.delete(n) ? 500 : 204).end();
+    });
+    open.push(server);
+    await subscribe(tenant, { server }, { ordered: true });
+    for (let n = 0; n < 19; n += 1) await publish(tenant, n);
+    await eventually(() => expect(server.received).toHaveLength(21), PATIENCE_MS);
+    const once = numbers(server.received).filter((n, index, all) => all.indexOf(n) === index);
+    expect(once).toEqual(Array.from({ length: 19 }, (_, n) => n));
+    expect(numbers(server.received).filter((n) => n === 3 || n === 11)).toEqual([3, 3, 11, 11]);
   });
 });
 

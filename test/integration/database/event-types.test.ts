@@ -88,7 +88,7 @@ async function subscriptionHealth(): Promise<void> {
       {
         ...{ deliveryId: deliveries[0]?.deliveryId ?? '', attempt: 1, startedAt: new Date(), durationMs: 1 },
         ...{ result, statusCode: 500, error: null, responseBody: null, status, gone, slowDown: false },
-        ...{ retryAfterMs: null, ordered: false, correlationId: 'test' },
+        ...{ retryAfterMs: null, nextAttemptAt: null, correlationId: 'test' },
       },
       RULES,
       new Date(),

@@ -1,4 +1,5 @@
 import { readdirSync } from 'node:fs';
+import released from '../../../prisma/released.json';
 import { DataRefusedError, isTransactionConflict } from '../../../src/domain/conflicts';
 import {
   calledFrom,
@@ -44,7 +45,10 @@ describe('the database functions', () => {
       for (const { name, source } of functions)
         if (reached.has(name)) for (const each of calledFrom(source, functions)) reached.add(each.name);
     }
-    expect(functions.map(({ name }) => name).filter((name) => !reached.has(name))).toEqual([]);
+    // What the release before calls stays until the one after this.
+    const former = Object.keys(released.functions);
+    const left = functions.map(({ name }) => name).filter((name) => !reached.has(name));
+    expect(left.filter((name) => !former.includes(name))).toEqual([]);
   });
 
   it('raise only what their callers can tell apart', () => {

@@ -129,7 +129,7 @@ async function live(db: Database, userId: string): Promise<void> {
           statusCode: 200,
         },
         ...{ error: null, responseBody: null, status: 'delivered', gone: false, slowDown: false },
-        ...{ retryAfterMs: null, ordered: false, correlationId: 'test' },
+        ...{ retryAfterMs: null, nextAttemptAt: null, correlationId: 'test' },
       },
       RULES,
       new Date(),

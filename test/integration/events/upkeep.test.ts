@@ -8,7 +8,7 @@ import { operateSubscription } from '../../../src/domain/subscription-health';
 import { createSubscription, getSubscription } from '../../../src/domain/subscriptions';
 import type { Database } from '../../../src/platform/postgres';
 import { createKeyring } from '../../../src/platform/secrets';
-import { playedPolicy } from '../../support/deliveries';
+import { NOTHING_STARTED, playedPolicy } from '../../support/deliveries';
 import { createTestSpace, openTestDatabase, type TestSpace } from '../../support/harness';
 
 const DAY = 86_400_000;
@@ -123,7 +123,9 @@ describe('events end by age', () => {
 });
 
 describe('a resume with what was missed', () => {
-  const missed = (replayId: string, maxRunning = 10) => ({ replayId, ratePerSecond: 5, maxRunning });
+  const missed = (replayId: string, maxRunning = 10) => ({
+    ...{ missed: true, replayId, ratePerSecond: 5, maxRunning },
+  });
   const replaysOf = (subscriptionId: string) => db.prisma.replay.findMany({ where: { subscriptionId } });
 
   it('writes the replay with the state, once for each operation, however often it is repeated', async () => {
@@ -164,9 +166,13 @@ describe('a resume with what was missed', () => {
     const replayId = randomUUID();
     await db.prisma.subscription.update({ where: { id }, data: { createdAt: new Date(Date.now() - DAY) } });
     await operateSubscription(db, by(tenantId), id, 'resume', missed(replayId));
-    const replay = createReplayActivities({ db, config: space.config, deliveryPolicy: playedPolicy });
-    const step = await replay.stepReplay({ replayId, correlationId: 'c', progress: null });
-    expect(step.deliveries).toMatchObject([{ eventId, subscriptionId: id }]);
+    const replay = createReplayActivities({
+      ...{ db, config: space.config, deliveryPolicy: playedPolicy, ...NOTHING_STARTED },
+    });
+    await replay.stepReplay({ replayId, correlationId: 'c', progress: null, sliceMs: 1_000 });
+    expect(await db.prisma.delivery.findMany({ where: { replayId } })).toMatchObject([
+      { eventId, subscriptionId: id, inLane: true },
+    ]);
   });
 });
 

@@ -9,7 +9,7 @@ import { createSubscription, rotateSecret } from '../../../src/domain/subscripti
 import type { Database } from '../../../src/platform/postgres';
 import { createKeyring } from '../../../src/platform/secrets';
 import { createWebhookClient, type WebhookClient } from '../../../src/webhooks/client';
-import { playedPolicy } from '../../support/deliveries';
+import { NOTHING_STARTED, playedPolicy } from '../../support/deliveries';
 import { createTestSpace, openTestDatabase, type TestSpace } from '../../support/harness';
 import { createTimeSkippingEnvironment, workflowBundle } from '../../support/workflow-env';
 import workflowSetup from '../../support/workflow-setup';
@@ -47,6 +47,7 @@ beforeAll(async () => {
       config: space.config,
       log: space.log,
       deliveryPolicy: playedPolicy,
+      ...NOTHING_STARTED,
       // The days that the test server skips are the days of the subscription's health.
       clock: async () => new Date(await environment.currentTimeMs()),
     }),

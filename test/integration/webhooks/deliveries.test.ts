@@ -15,7 +15,7 @@ import type { OutgoingMessage } from '../../../src/platform/kafka';
 import type { Database } from '../../../src/platform/postgres';
 import { createKeyring, Keyring } from '../../../src/platform/secrets';
 import { createWebhookClient, type WebhookClient } from '../../../src/webhooks/client';
-import { playedPolicy, RULES } from '../../support/deliveries';
+import { NOTHING_STARTED, playedPolicy, RULES } from '../../support/deliveries';
 import { createTestSpace, eventually, openTestDatabase, type TestSpace } from '../../support/harness';
 import { subscriber, type Subscriber } from '../../unit/webhooks/subscriber';
 
@@ -75,6 +75,7 @@ function activities(changes: Partial<DeliveryDeps> = {}) {
     config: space.config,
     log: space.log,
     deliveryPolicy: playedPolicy,
+    ...NOTHING_STARTED,
     ...changes,
   });
 }
@@ -90,6 +91,7 @@ function attempt(
     maxAttempts: 3,
     timeoutMs: 2_000,
     correlationId: 'correlation',
+    pauseMs: 10,
     ...input,
   });
 }
@@ -103,7 +105,7 @@ describe('an attempt', () => {
       result: 'delivered',
       statusCode: 200,
       attempts: 1,
-      retryAfterMs: null,
+      waitMs: 0,
     });
     const [received] = server.received;
     const body = received?.body ?? '';
@@ -129,7 +131,8 @@ describe('an attempt', () => {
     const server = await answering((response) => void response.writeHead(500).end());
     const { deliveryId } = await announce(server.url);
     const first = await attempt(deliveryId);
-    expect(await attempt(deliveryId)).toEqual(first);
+    // But for the time that is left of its pause.
+    expect({ ...(await attempt(deliveryId)), waitMs: first.waitMs }).toEqual(first);
     expect(first).toMatchObject({ verdict: 'retry', result: 'http_error', statusCode: 500, attempts: 1 });
     expect(server.received).toHaveLength(1);
   });
@@ -195,10 +198,11 @@ describe('an attempt', () => {
   it('disables the subscription when the subscriber says 410, also when it is repeated', async () => {
     const server = await answering((response) => void response.writeHead(410).end());
     const { deliveryId, tenantId, subscription } = await announce(server.url);
-    expect(await attempt(deliveryId)).toMatchObject({ verdict: 'gone', statusCode: 410 });
-    expect(await attempt(deliveryId)).toMatchObject({ verdict: 'gone', statusCode: 410 });
+    expect(await attempt(deliveryId)).toMatchObject({ verdict: 'held', statusCode: 410 });
+    expect(await attempt(deliveryId)).toMatchObject({ verdict: 'held', statusCode: 410 });
     expect((await getSubscription(db, { tenantId, id: subscription.id })).state).toBe('disabled');
-    expect((await getDelivery(db, { tenantId, id: deliveryId })).status).toBe('exhausted');
+    // Whoever enables it again has this delivery tried too.
+    expect((await getDelivery(db, { tenantId, id: deliveryId })).status).toBe('held');
     expect(server.received).toHaveLength(1);
   });
 
@@ -207,7 +211,7 @@ describe('an attempt', () => {
       (response) => void response.writeHead(status, { 'retry-after': '7' }).end(),
     );
     const { deliveryId } = await announce(server.url);
-    expect((await attempt(deliveryId)).retryAfterMs).toBe(7_000);
+    expect((await attempt(deliveryId)).waitMs).toBe(7_000);
   });
 
   it.each([301, 400, 500])('does not heed the Retry-After of a %i', async (status) => {
@@ -215,7 +219,7 @@ describe('an attempt', () => {
       (response) => void response.writeHead(status, { 'retry-after': '7' }).end(),
     );
     const { deliveryId } = await announce(server.url);
-    expect((await attempt(deliveryId)).retryAfterMs).toBeNull();
+    expect((await attempt(deliveryId)).waitMs).toBeLessThan(100);
   });
 
   it.each([
@@ -293,7 +297,7 @@ describe('what is stored of attempts', () => {
         gone: false,
         slowDown: false,
         retryAfterMs: null,
-        ordered: false,
+        nextAttemptAt: null,
         correlationId: 'correlation',
         ...changes,
       },

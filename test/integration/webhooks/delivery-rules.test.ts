@@ -7,20 +7,14 @@ import {
   type AttemptResult,
 } from '../../../src/activities/deliveries';
 import { DomainEvent } from '../../../src/contracts/messages';
-import { getDelivery, reservePlace } from '../../../src/domain/deliveries';
+import { getDelivery } from '../../../src/domain/deliveries';
 import { reencryptSecrets } from '../../../src/domain/secret-rotation';
 import { operateSubscription } from '../../../src/domain/subscription-health';
-import {
-  createSubscription,
-  rotateSecret,
-  secretContext,
-  updateSubscription,
-  type SubscriptionChanges,
-} from '../../../src/domain/subscriptions';
+import { createSubscription, rotateSecret, secretContext } from '../../../src/domain/subscriptions';
 import type { Database } from '../../../src/platform/postgres';
 import { createKeyring, Keyring } from '../../../src/platform/secrets';
 import { createWebhookClient, type WebhookClient } from '../../../src/webhooks/client';
-import { playedPolicy } from '../../support/deliveries';
+import { NOTHING_STARTED, playedPolicy } from '../../support/deliveries';
 import { createTestSpace, eventually, openTestDatabase, type TestSpace } from '../../support/harness';
 import { subscriber, type Received, type Subscriber } from '../../unit/webhooks/subscriber';
 
@@ -85,6 +79,7 @@ const activities = (config = space.config, keyring = createKeyring(space.config)
     config,
     log: space.log,
     deliveryPolicy: playedPolicy,
+    ...NOTHING_STARTED,
     clock: () => new Date(nowMs),
   });
 
@@ -99,6 +94,7 @@ function attempt(
     maxAttempts: 10,
     timeoutMs: 2_000,
     correlationId: 'correlation',
+    pauseMs: 0,
     ...input,
   });
 }
@@ -222,16 +218,16 @@ describe('a subscriber that is overloaded', () => {
     const [first, second] = [await announce(tenantId), await announce(tenantId)];
     expect(await attempt(first)).toMatchObject({ verdict: 'retry', statusCode: status });
     const put = await attempt(second);
-    expect(put).toMatchObject({ verdict: 'later', waitsFor: 'rest', attempts: 0, result: 'not_attempted' });
-    expect(put.retryAfterMs).toBeGreaterThan(0);
-    expect(put.retryAfterMs).toBeLessThanOrEqual(space.config.WEBHOOK_THROTTLE_BASE_MS * 1.5);
+    expect(put).toMatchObject({ verdict: 'in_lane', attempts: 0, result: 'not_attempted' });
+    expect(await getDelivery(db, { tenantId, id: second })).toMatchObject({ waitsFor: 'rest' });
     expect(server.received).toHaveLength(1);
 
-    expect(await attempt(second, { urgent: true })).toMatchObject({ verdict: 'retry' });
+    expect(await attempt(first, { attempt: 2, urgent: true })).toMatchObject({ verdict: 'retry' });
     nowMs += MINUTE;
     answer.status = 200;
-    expect(await attempt(first, { attempt: 2 })).toMatchObject({ verdict: 'delivered' });
-    expect(await attempt(second, { attempt: 2 })).toMatchObject({ verdict: 'delivered' });
+    expect(await attempt(first, { attempt: 3 })).toMatchObject({ verdict: 'delivered' });
+    // The other one is its lane's now.
+    expect(await attempt(second)).toMatchObject({ verdict: 'in_lane' });
   });
 
   it('is left alone for longer each time, as Retry-After asks, and no longer than the limit', async () => {
@@ -271,116 +267,18 @@ describe('a subscriber that is overloaded', () => {
   });
 });
 
-describe('a rate limit', () => {
-  it('gives each delivery a place of its own, whoever asks, and none of the schedule is used up', async () => {
-    const { tenantId, id, server } = await subscribed();
-    await db.prisma.subscription.update({ where: { id }, data: { rateLimitPerSecond: 10 } });
-    const deliveries = await Promise.all(Array.from({ length: 8 }, () => announce(tenantId)));
-    const workers = [activities(), activities()];
-    const answers = await Promise.all(
-      deliveries.map((delivery, index) => attempt(delivery, {}, workers[index % 2])),
-    );
-    const now = answers.filter(({ verdict }) => verdict === 'delivered').length;
-    expect(now).toBe(1);
-    const waits = answers.flatMap(({ waitsFor, retryAfterMs }) =>
-      waitsFor === 'rate' ? [retryAfterMs ?? 0] : [],
-    );
-    const sorted = [...waits].sort((a, b) => a - b);
-    sorted.slice(1).forEach((wait, index) => expect(wait - (sorted[index] ?? 0)).toBeGreaterThan(50));
-    expect(server.received).toHaveLength(1);
-
-    const latest = answers.findIndex(({ retryAfterMs }) => retryAfterMs === sorted.at(-1));
-    nowMs += (sorted.at(-1) ?? 0) + 20;
-    const { placeAt } = answers[latest]!;
-    expect(await attempt(deliveries[latest]!, { placeAt: placeAt! })).toMatchObject({ verdict: 'delivered' });
-    nowMs += MINUTE;
-    expect(await attempt(deliveries.at(-1)!, { placeAt: placeAt! })).toHaveProperty('verdict');
-  });
-
-  /** A subscription whose next places are far away, because many were reserved. */
-  async function reserved() {
-    const { tenantId, id } = await subscribed();
-    await db.prisma.subscription.update({ where: { id }, data: { rateLimitPerSecond: 1 } });
-    for (let count = 0; count < 50; count++) await reservePlace(db, id, 1);
-    const waitMs = () => reservePlace(db, id, 1);
-    expect(await waitMs()).toBeGreaterThan(10_000);
-    return { tenantId, id, waitMs };
-  }
-
-  it('gives reserved places back when the rate is changed, and only then', async () => {
-    const { tenantId, id, waitMs } = await reserved();
-    const change = (changes: SubscriptionChanges) =>
-      updateSubscription(db, createKeyring(space.config), by(tenantId), {
-        ...{ id, expected: '*', changes, allowedPrivateCidrs: space.config.WEBHOOK_ALLOWED_PRIVATE_CIDRS },
-      });
-    await change({ description: 'other', rateLimitPerSecond: 1 });
-    expect(await waitMs()).toBeGreaterThan(10_000);
-    await change({ rateLimitPerSecond: 100 });
-    expect(await waitMs()).toBe(0);
-  });
-
-  it('gives reserved places back when it is resumed', async () => {
-    const { tenantId, id, waitMs } = await reserved();
-    await operateSubscription(db, by(tenantId), id, 'pause');
-    await operateSubscription(db, by(tenantId), id, 'resume');
-    expect(await waitMs()).toBe(0);
-  });
-});
-
 describe('an attempt that others have made before', () => {
   it('is asked for again at once, as the one that follows theirs', async () => {
     const { tenantId, server } = await subscribed(500);
     const delivery = await announce(tenantId);
     for (const number of [1, 2, 3]) await attempt(delivery, { attempt: number });
     const asked = await attempt(delivery, { attempt: 1, urgent: true });
-    expect(asked).toMatchObject({ verdict: 'later', retryAfterMs: 0, attempts: 3 });
-    expect(asked.waitsFor).toBeUndefined();
+    expect(asked).toMatchObject({ verdict: 'later', attempts: 3 });
+    // No longer than what is left of their pause, which is none but the time that the attempt took.
+    expect(asked.waitMs).toBeLessThan(2_000);
     // The last one is another matter: its answer was lost, and its pause comes after it.
     expect(await attempt(delivery, { attempt: 3 })).toMatchObject({ verdict: 'retry', attempts: 3 });
     expect(server.received).toHaveLength(3);
-  });
-});
-
-describe('an ordered subscription', () => {
-  it('attempts one delivery at a time, oldest first, and wakes the next when one has ended', async () => {
-    const { tenantId, id, server, answer } = await subscribed(500);
-    await db.prisma.subscription.update({ where: { id }, data: { ordered: true } });
-    const deliveries: string[] = [];
-    for (let count = 0; count < 3; count++) deliveries.push(await announce(tenantId));
-    const [first, second, third] = deliveries as [string, string, string];
-    const ordered = true;
-    expect(await attempt(first, { ordered })).toMatchObject({ verdict: 'retry' });
-    for (const waiting of [second, third])
-      expect(await attempt(waiting, { ordered })).toMatchObject({ verdict: 'later', waitsFor: 'order' });
-    expect(server.received).toHaveLength(1);
-    answer.status = 200;
-    const ended = await attempt(first, { ordered, attempt: 2 });
-    expect(ended).toMatchObject({ verdict: 'delivered', next: { deliveryId: second } });
-    // A repeated activity, whose answer was lost, hands it back again.
-    expect(await attempt(first, { ordered, attempt: 2 })).toMatchObject({ next: { deliveryId: second } });
-    await activities().finishDelivery({ deliveryId: second, status: 'cancelled', reason: 'no' });
-    expect(await attempt(third, { ordered })).toMatchObject({ verdict: 'delivered' });
-  });
-
-  it('is not woken at its head when one behind it ends', async () => {
-    const { tenantId, id } = await subscribed(500);
-    await db.prisma.subscription.update({ where: { id }, data: { ordered: true } });
-    const deliveries: string[] = [];
-    for (let count = 0; count < 3; count++) deliveries.push(await announce(tenantId));
-    // Apart, as two of the same millisecond have an order that nobody chose.
-    for (const [index, deliveryId] of deliveries.entries())
-      await db.pool.query(
-        `UPDATE deliveries SET created_at = now() + $2 * interval '1 second' WHERE id = $1`,
-        [deliveryId, index],
-      );
-    const [head, queued, last] = deliveries as [string, string, string];
-    await attempt(head, { ordered: true });
-    const end = async (deliveryId: string) => {
-      await activities().finishDelivery({ deliveryId, status: 'cancelled', reason: 'no' });
-      return activities().followersOf({ deliveryId, correlationId: 'correlation' });
-    };
-    expect(await end(queued)).toEqual({});
-    expect(await end(head)).toMatchObject({ next: { deliveryId: last } });
   });
 });
 
@@ -450,7 +348,7 @@ describe('the health of a subscription', () => {
 
   it('is disabled by a 410, which is announced', async () => {
     const { tenantId, id } = await subscribed(410);
-    expect(await attempt(await announce(tenantId))).toMatchObject({ verdict: 'gone' });
+    expect(await attempt(await announce(tenantId))).toMatchObject({ verdict: 'held' });
     expect(await rowOf(id)).toMatchObject({ state: 'disabled', stateReason: 'gone' });
     expect(await emitted(tenantId)).toEqual(['remit.subscription.disabled']);
   });
@@ -527,8 +425,7 @@ describe('an operator', () => {
       });
       await client.query('COMMIT');
       const answer = await attempted;
-      expect(answer).toMatchObject({ verdict: 'later', retryAfterMs: 0, attempts: 0 });
-      expect(answer.waitsFor).toBeUndefined();
+      expect(answer).toMatchObject({ verdict: 'later', waitMs: 0, attempts: 0 });
     } finally {
       client.release();
     }

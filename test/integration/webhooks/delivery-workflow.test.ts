@@ -18,7 +18,7 @@ import { openDatabase, type Database } from '../../../src/platform/postgres';
 import { createKeyring } from '../../../src/platform/secrets';
 import { connectTemporal } from '../../../src/platform/temporal';
 import { createWebhookClient } from '../../../src/webhooks/client';
-import { playedPolicy } from '../../support/deliveries';
+import { NOTHING_STARTED, playedPolicy } from '../../support/deliveries';
 import { createTestSpace, eventually, type TestSpace } from '../../support/harness';
 import { subscriber, type Subscriber } from '../../unit/webhooks/subscriber';
 
@@ -68,6 +68,7 @@ beforeAll(async () => {
       config,
       log,
       deliveryPolicy: playedPolicy,
+      ...NOTHING_STARTED,
     }),
   });
   const running = worker.run();

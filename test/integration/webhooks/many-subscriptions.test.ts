@@ -7,9 +7,10 @@ import { secretContext } from '../../../src/domain/subscriptions';
 import type { Database } from '../../../src/platform/postgres';
 import { createKeyring } from '../../../src/platform/secrets';
 import { createWebhookClient, type WebhookClient } from '../../../src/webhooks/client';
+import { Attempts } from '../../../src/webhooks/attempts';
 import { FirstAttempts } from '../../../src/webhooks/first-attempts';
 import { newWebhookSecret } from '../../../src/webhooks/signature';
-import { playedPolicy } from '../../support/deliveries';
+import { NOTHING_STARTED, playedPolicy } from '../../support/deliveries';
 import { createTestSpace, openTestDatabase, type TestSpace } from '../../support/harness';
 import { messageRef } from '../../support/message-refs';
 import { eventOf, newTransaction, TENANT, userWith } from '../../support/money';
@@ -63,7 +64,8 @@ describe('a settlement that thousands of subscriptions are told of', () => {
       db,
       keyring: createKeyring(space.config),
       firstAttempts: new FirstAttempts({
-        ...{ db, webhooks, log: space.log, config: space.config, deliveryPolicy: playedPolicy },
+        ...{ db, log: space.log, deliveryPolicy: playedPolicy, wakeLanes: NOTHING_STARTED.wakeLanes },
+        attempts: new Attempts({ db, webhooks, log: space.log, config: space.config }),
       }),
       startDeliveries: (deliveries) => Promise.resolve(void started.push(...deliveries)),
     });

@@ -1,7 +1,14 @@
 import { randomUUID } from 'node:crypto';
 import { createReplayActivities } from '../../../src/activities/replays';
-import type { DeliveryRef, ReplayProgress } from '../../../src/contracts/workflows';
-import { createReplay, getReplay, reopenDelivery, type ReplayKind } from '../../../src/domain/replays';
+import type { ReplayProgress } from '../../../src/contracts/workflows';
+import {
+  countRetried,
+  createReplay,
+  getReplay,
+  reopenDelivery,
+  type ReplayKind,
+  type RetriedStatus,
+} from '../../../src/domain/replays';
 import { createSubscription } from '../../../src/domain/subscriptions';
 import type { Database } from '../../../src/platform/postgres';
 import { createKeyring } from '../../../src/platform/secrets';
@@ -70,27 +77,38 @@ async function begin(
   });
 }
 
-const activities = () => createReplayActivities({ db, config: space.config, deliveryPolicy: playedPolicy });
+const woken = new Set<string>();
+const activities = () =>
+  createReplayActivities({
+    db,
+    config: space.config,
+    deliveryPolicy: playedPolicy,
+    wakeLanes: (ids) => Promise.resolve(ids.forEach((id) => woken.add(id))),
+  });
 
-/** Carries a replay out as its workflow does; `twice` repeats every step, as after a crash. */
-async function carryOut(replayId: string, { twice = false, finish = false } = {}): Promise<DeliveryRef[]> {
-  const all: DeliveryRef[] = [];
+/** Carries a replay out as its workflow does; `twice` repeats every slice, as after a crash. @returns what it opened. */
+async function carryOut(replayId: string, { twice = false, finish = false } = {}) {
   const replay = activities();
+  const opened: Awaited<ReturnType<typeof of>> = [];
+  const of = () => db.prisma.delivery.findMany({ where: { replayId, status: 'pending', inLane: true } });
   for (let progress: ReplayProgress | null = null; ;) {
-    let step = await replay.stepReplay({ replayId, correlationId: 'c', progress });
+    const input = { replayId, correlationId: 'c', progress, sliceMs: 500 };
+    let step = await replay.stepReplay(input);
     if (twice) {
-      const first = step.deliveries.map(({ deliveryId }) => deliveryId);
-      step = await replay.stepReplay({ replayId, correlationId: 'c', progress });
-      expect(step.deliveries.map(({ deliveryId }) => deliveryId).sort()).toEqual(first.sort());
+      const first = step.progress.replayed;
+      step = await replay.stepReplay(input);
+      expect(step.progress.replayed).toBe(first);
     }
-    all.push(...step.deliveries);
-    // As fast subscribers do: what was opened ends before the next step.
-    if (finish)
-      await db.pool.query(`UPDATE deliveries SET status = 'exhausted' WHERE id = ANY($1)`, [
-        step.deliveries.map(({ deliveryId }) => deliveryId),
-      ]);
+    // As fast subscribers do: what was opened ends before the next slice.
+    if (finish) {
+      opened.push(...(await of()));
+      await db.pool.query(
+        `UPDATE deliveries SET status = 'exhausted', in_lane = false WHERE replay_id = $1`,
+        [replayId],
+      );
+    }
     progress = step.progress;
-    if (step.done) return all;
+    if (step.done) return finish ? opened : of();
   }
 }
 
@@ -103,10 +121,13 @@ describe('recovering what failed', () => {
     await events(subscription, 50, since(), 'delivered');
     await events(subscription, 50, since(), 'pending');
     const replay = await begin(subscription, 'failed', new Date(Date.now() - 11 * HOUR));
-    const refs = await carryOut(replay.id, { twice: true });
-    expect(new Set(refs.map(({ deliveryId }) => deliveryId)).size).toBe(2_500);
-    expect(refs).toHaveLength(2_500);
-    expect(refs[0]).toMatchObject({ generation: 1, attemptsBefore: 10 });
+    const opened = await carryOut(replay.id, { twice: true });
+    expect(opened).toHaveLength(2_500);
+    expect(opened[0]).toMatchObject({ generation: 1, attemptsBefore: 10, inLane: true });
+    expect(woken).toContain(subscription.id);
+    // Evenly, at the rate.
+    const times = opened.map(({ nextAttemptAt }) => nextAttemptAt!.getTime()).sort((a, b) => a - b);
+    for (const [n, at] of times.slice(0, -500).entries()) expect(times[n + 500]! - at).toBeGreaterThan(480);
     const { rows } = await db.pool.query<{ n: string; generations: number }>(
       `SELECT count(*) AS n, max(generation) AS generations FROM deliveries
         WHERE subscription_id = $1 AND status = 'pending' AND replay_id = $2`,
@@ -148,14 +169,13 @@ describe('replaying everything', () => {
     const replay = await begin(subscription, 'all', new Date(Date.now() - 11 * HOUR));
     const refs = await carryOut(replay.id, { twice: true });
     expect(refs).toHaveLength(180);
-    expect(new Set(refs.map(({ subscriptionId }) => subscriptionId))).toEqual(new Set([subscription.id]));
     expect(await db.prisma.delivery.count({ where: { subscriptionId: other.id } })).toBe(0);
     // Once more is another replay, and sends them again.
     await db.pool.query(`UPDATE deliveries SET status = 'delivered' WHERE subscription_id = $1`, [
       subscription.id,
     ]);
     const again = await begin(subscription, 'all', new Date(Date.now() - 11 * HOUR));
-    expect((await carryOut(again.id)).every(({ generation = 0 }) => generation >= 1)).toBe(true);
+    expect((await carryOut(again.id)).every(({ generation }) => generation >= 1)).toBe(true);
   });
 
   it('heeds the filter of the subscription', async () => {
@@ -188,9 +208,54 @@ describe('recovering what was missed', () => {
     await events(subscription, 300, since(), null);
     const replay = await begin(subscription, 'missed', new Date(Date.now() - 11 * HOUR));
     await db.prisma.subscription.update({ where: { id: subscription.id }, data: { state: 'paused' } });
-    const step = await activities().stepReplay({ replayId: replay.id, correlationId: 'c', progress: null });
-    expect(step).toMatchObject({ deliveries: [], done: true, stopped: 'the subscription is paused' });
+    const step = await activities().stepReplay({
+      ...{ replayId: replay.id, correlationId: 'c', progress: null, sliceMs: 500 },
+    });
+    expect(step).toMatchObject({
+      ...{ progress: { replayed: 0 }, done: true, stopped: 'the subscription is paused' },
+    });
     await expect(begin(subscription, 'missed', since())).rejects.toMatchObject({ code: 'conflict' });
+  });
+});
+
+describe('a retry in bulk', () => {
+  const retry = (tenantId: string, subscriptionId: string | null, statuses: RetriedStatus[]) => ({
+    ...{ tenantId, subscriptionId, statuses, eventTypes: [], since: new Date(0) },
+  });
+
+  it('tries what waits of all of a tenant, and only counts when asked to; a rest is over', async () => {
+    const one = await subscribed();
+    const two = await subscribed(one.tenantId);
+    const { tenantId } = one;
+    await events(one, 30, since(), 'pending');
+    await events(two, 20, since(), 'pending');
+    await events(two, 9, since(), 'exhausted');
+    await events(one, 5, since(), 'delivered');
+    await db.prisma.subscription.update({
+      where: { id: two.id },
+      data: { throttleLevel: 5, throttledUntil: new Date(Date.now() + HOUR) },
+    });
+    expect(await countRetried(db, retry(tenantId, null, ['pending']), 100)).toBe(50);
+    expect(await countRetried(db, retry(tenantId, two.id, ['pending', 'exhausted']), 100)).toBe(29);
+    expect(await countRetried(db, retry('other', null, ['pending']), 100)).toBe(0);
+    expect(await db.prisma.delivery.count({ where: { tenantId, inLane: true } })).toBe(0);
+    const replay = await createReplay(db, {
+      ...retry(tenantId, null, ['pending', 'exhausted']),
+      ...{ id: randomUUID(), kind: 'retry', ratePerSecond: 1_000, actor: 'token:test', maxRunning: 10 },
+    });
+    for (let progress: ReplayProgress | null = null, done = false; !done;) {
+      const input = { replayId: replay.id, correlationId: 'c', progress, sliceMs: 20 };
+      ({ progress, done } = await activities().stepReplay(input));
+    }
+    expect(await db.prisma.delivery.count({ where: { tenantId, inLane: true, status: 'pending' } })).toBe(59);
+    expect(await getReplay(db, { tenantId, id: replay.id })).toMatchObject({
+      replayed: 59,
+      subscriptionId: null,
+    });
+    expect([...woken]).toEqual(expect.arrayContaining([one.id, two.id]));
+    expect(await db.prisma.subscription.findUniqueOrThrow({ where: { id: two.id } })).toMatchObject({
+      throttleLevel: 0,
+    });
   });
 });
 

@@ -5,7 +5,6 @@ const gateOf = (all = 64, perSubscription = 16) =>
     WEBHOOK_CONCURRENT_ATTEMPTS: all,
     WEBHOOK_CONCURRENT_PER_SUBSCRIPTION: perSubscription,
     WEBHOOK_SLOW_AFTER_MS: 2_000,
-    WEBHOOK_LATER_CAP_MS: 300_000,
   });
 
 const fill = (gate: AttemptGate, keys: string[]) => {
@@ -121,37 +120,35 @@ describe('those that wait for a place', () => {
   });
 });
 
-describe('deliveries that got no place', () => {
-  const turns = (gate: AttemptGate, count: number, earliestMs = 500) =>
-    Array.from({ length: count }, () => gate.turn(['a'], earliestMs));
-
-  it('come again soon, all of them, where attempts are short', () => {
+describe('the places of a host', () => {
+  it('are at most half for one tenant, whatever of its subscriptions hang there', () => {
     const gate = gateOf();
-    gate.enter(['a'], false)?.leave(4);
-    for (const turn of turns(gate, 100)) expect(turn).toBeLessThan(600);
+    const at = (subscription: string, tenant: string) => [
+      subscription,
+      'https://host',
+      `${tenant} at https://host`,
+    ];
+    const hostile = ['h1', 'h2', 'h3'].flatMap((id) => fill(gate, at(id, 'hostile')));
+    expect(hostile).toHaveLength(16);
+    expect(fill(gate, at('a', 'other'))).toHaveLength(16);
   });
 
-  it('come again one after the other, as places of one that hangs become free', () => {
-    const gate = gateOf();
-    gate.enter(['a'], false)?.leave(16_000);
-    const [first, ...others] = turns(gate, 20);
-    expect(first).toBeGreaterThanOrEqual(500);
-    // Two places of sixteen seconds each.
-    for (const [index, turn] of others.entries()) expect(turn / 8_000).toBeCloseTo(index + 2, 0);
-  });
-
-  it('come again within the cap, and spread', () => {
-    const gate = gateOf();
-    gate.enter(['a'], false)?.leave(16_000);
-    const late = turns(gate, 1_000).slice(100);
-    for (const turn of late) expect(turn).toBeLessThanOrEqual(360_000);
-    expect(Math.max(...late) - Math.min(...late)).toBeGreaterThan(60_000);
-  });
-
-  it('do not make others wait', () => {
-    const gate = gateOf();
-    gate.enter(['a'], false)?.leave(16_000);
-    turns(gate, 100);
-    expect(gate.turn(['b'], 500)).toBe(500);
+  it('are given in turn: those that nothing fits do not stand before one that has its place', async () => {
+    const gate = gateOf(64, 1);
+    const hostile = Array.from({ length: 60 }, (_, n) => [
+      `h${n}`,
+      'https://host',
+      'hostile at https://host',
+    ]);
+    const held = hostile.flatMap((keys) => fill(gate, keys));
+    expect(held).toHaveLength(16);
+    for (const keys of hostile) void gate.enterSoon(keys, 60_000);
+    const busy = gate.enter(['a', 'https://host', 'other at https://host'], false)!;
+    const waiting = gate.enterSoon(['a', 'https://host', 'other at https://host'], 60_000);
+    // Somebody else's places become free, time and again.
+    for (let i = 0; i < 3; i++) gate.enter([`x${i}`, 'https://else', 'x'], false)!.leave(1);
+    busy.leave(1);
+    for (let i = 0; i < 3; i++) gate.enter([`x${i}`, 'https://else', 'x'], false)!.leave(1);
+    expect(await waiting).toBeDefined();
   });
 });

@@ -1,0 +1,75 @@
+import { recordAttempts, type Aftermath, type AttemptRecord, type HealthRules } from '../domain/deliveries';
+import { Backoff } from '../platform/backoff';
+import { Coalescer } from '../platform/coalescer';
+import type { Logger } from '../platform/logging';
+import { metrics } from '../platform/metrics';
+import type { Database } from '../platform/postgres';
+import { isDatabaseUnavailable } from '../platform/postgres-errors';
+import { healthRules, makeAttempt, type AttemptPlan, type Deliverable, type MadeAttempt } from './attempt';
+import { AttemptGate, type AttemptGateSettings } from './attempt-gate';
+import type { WebhookClient } from './client';
+
+/** Attempts that one statement stores, and statements at a time. */
+const RECORD_BATCH = 200;
+const RECORD_CALLS = 2;
+/** While the database is away an attempt that was made is kept in memory for so long; then it may be made again. */
+const RECORD_TRIES = 8;
+const RECORD_RETRY_BASE_MS = 250;
+const RECORD_RETRY_CAP_MS = 32_000;
+
+export interface AttemptsDeps {
+  db: Pick<Database, 'pool'>;
+  webhooks: Pick<WebhookClient, 'postWebhook'>;
+  log: Logger;
+  config: AttemptGateSettings & Parameters<typeof healthRules>[0];
+}
+
+/** Attempts of one process: whatever way they come, they share its places, and are stored in bulk. */
+export class Attempts {
+  readonly gate: AttemptGate;
+  readonly rules: HealthRules;
+  private readonly records: Coalescer<{ record: AttemptRecord; at: Date }, Aftermath | null>;
+
+  constructor(private readonly deps: AttemptsDeps) {
+    this.gate = new AttemptGate(deps.config);
+    this.rules = healthRules(deps.config);
+    this.records = new Coalescer({
+      maxItems: RECORD_BATCH,
+      maxCalls: RECORD_CALLS,
+      mayBeOneItems: (error) => !isDatabaseUnavailable(error),
+      run: (attempts) => recordAttempts(deps.db, attempts, this.rules),
+    });
+  }
+
+  /** See makeAttempt. The caller has a place. */
+  make(plan: AttemptPlan, delivery: Deliverable, at: Date): Promise<MadeAttempt> {
+    return makeAttempt(this.deps, plan, delivery, at);
+  }
+
+  /**
+   * Stores an attempt, together with others that were made meanwhile.
+   * @throws what the database throws in an outage that lasts for about a minute.
+   */
+  async store({ startedAt: text, waitMs: _, ...made }: MadeAttempt): Promise<Aftermath | null> {
+    const startedAt = new Date(text);
+    const record = { ...made, startedAt };
+    const at = new Date(startedAt.getTime() + made.durationMs);
+    const after = await this.untilStored(() => this.records.add({ record, at }));
+    if (made.status !== 'pending' && !after?.repeated)
+      metrics.deliveriesFinished.inc({ status: made.status });
+    return after;
+  }
+
+  private async untilStored<T>(store: () => Promise<T>): Promise<T> {
+    const backoff = new Backoff(RECORD_RETRY_BASE_MS, RECORD_RETRY_CAP_MS);
+    for (let tries = 1; ; tries += 1) {
+      try {
+        return await store();
+      } catch (error) {
+        if (tries === RECORD_TRIES) throw error;
+        this.deps.log.warn({ err: error, tries }, 'attempts could not be stored; trying again');
+        await backoff.pause();
+      }
+    }
+  }
+}

@@ -1,0 +1,344 @@
+import { randomUUID } from 'node:crypto';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { JsonText } from '../../../src/contracts/json';
+import type { DeliveryRef, LaneStep } from '../../../src/contracts/workflows';
+import { getDelivery, loadPendingOfEvents } from '../../../src/domain/deliveries';
+import { EventPublisher } from '../../../src/domain/event-publisher';
+import { EventSchemas } from '../../../src/domain/event-schemas';
+import { fanOutEvents } from '../../../src/domain/events';
+import { hurryInLane, lanesToWake } from '../../../src/domain/lanes';
+import { operateSubscription } from '../../../src/domain/subscription-health';
+import { createSubscription, getSubscription, updateSubscription } from '../../../src/domain/subscriptions';
+import type { Database } from '../../../src/platform/postgres';
+import { createKeyring } from '../../../src/platform/secrets';
+import { Attempts } from '../../../src/webhooks/attempts';
+import { createWebhookClient, type WebhookClient } from '../../../src/webhooks/client';
+import { FirstAttempts } from '../../../src/webhooks/first-attempts';
+import { sendLane } from '../../../src/webhooks/lanes';
+import { playedPolicy } from '../../support/deliveries';
+import { createTestSpace, openTestDatabase, type TestSpace } from '../../support/harness';
+import { subscriber, type Subscriber } from '../../unit/webhooks/subscriber';
+
+const TYPE = 'invoice.paid';
+
+let space: TestSpace;
+let db: Database;
+let webhooks: WebhookClient;
+let schemas: EventSchemas;
+beforeAll(async () => {
+  space = await createTestSpace();
+  db = openTestDatabase(space);
+  webhooks = createWebhookClient(space.config);
+  schemas = new EventSchemas(10);
+});
+afterAll(async () => {
+  await schemas.close();
+  await webhooks.close();
+  await db.close();
+});
+
+const open: Subscriber[] = [];
+afterEach(async () => {
+  for (const each of open.splice(0)) await each.close();
+});
+
+interface Got {
+  n: number;
+  at: number;
+}
+
+/** A subscriber that answers as a test says; the numbers of what it was sent, in the order in which it came. */
+async function receiver(answer: (n: number) => number | 'never' = () => 200) {
+  const got: Got[] = [];
+  const server = await subscriber((response, { body }) => {
+    const { n } = (JSON.parse(body) as { data: { n: number } }).data;
+    got.push({ n, at: performance.now() });
+    const status = answer(n);
+    if (status !== 'never') response.writeHead(status).end();
+  });
+  open.push(server);
+  return { url: server.url, got, numbers: () => got.map(({ n }) => n) };
+}
+
+/** A tenant that publishes, with what a process that delivers has. */
+async function publisher() {
+  const tenantId = `tenant-${randomUUID()}`;
+  const { config, log } = space;
+  const keyring = createKeyring(config);
+  await db.prisma.eventType.create({ data: { tenantId, name: TYPE } });
+  const events = new EventPublisher(db, schemas, config.KAFKA_MESSAGE_MAX_BYTES);
+  const started: DeliveryRef[] = [];
+  const dead: string[] = [];
+  const attempts = new Attempts({ db, webhooks, log, config });
+  const deps = {
+    ...{ db, keyring, log, attempts, deliveryPolicy: playedPolicy },
+    startDeliveries: (refs: readonly DeliveryRef[]) => Promise.resolve(void started.push(...refs)),
+    deadLetter: ({ deliveryId }: { deliveryId: string }) => Promise.resolve(void dead.push(deliveryId)),
+  };
+  const woken: string[] = [];
+  const wakeLanes = (ids: readonly string[]) => Promise.resolve(void woken.push(...ids));
+  const first = new FirstAttempts({ ...deps, wakeLanes });
+  return {
+    tenantId,
+    started,
+    dead,
+    woken,
+    deps,
+    by: { tenantId, actor: 'test', correlationId: 'c' },
+    subscribe: async (url: string, more: { ordered?: boolean; rateLimitPerSecond?: number } = {}) => {
+      const { subscription } = await createSubscription(db, keyring, {
+        ...{ tenantId, url, eventTypes: [TYPE], description: '', maxPerTenant: 100, ...more },
+        allowedPrivateCidrs: config.WEBHOOK_ALLOWED_PRIVATE_CIDRS,
+      });
+      return subscription.id;
+    },
+    publish: async (...numbers: number[]): Promise<string[]> => {
+      const published = await events.publish(
+        { tenantId, correlationId: 'c' },
+        numbers.map((n) => ({ type: TYPE, data: JsonText.of({ n }) })),
+      );
+      return published.map(({ id }) => id);
+    },
+    /** What the consumer of `events` does with a message. */
+    handOut: async (...eventIds: string[]) => {
+      await fanOutEvents(db, { eventIds, limit: 100 });
+      const pending = await loadPendingOfEvents(db, keyring, { eventIds, limit: 100 });
+      return first.make(pending, () => 'c');
+    },
+    send: (id: string, signal?: AbortSignal): Promise<LaneStep> => sendLane(deps, id, signal),
+    change: (id: string, changes: object) =>
+      updateSubscription(
+        db,
+        keyring,
+        { tenantId, actor: 'test', correlationId: 'c' },
+        {
+          ...{ id, expected: '*', changes },
+          allowedPrivateCidrs: config.WEBHOOK_ALLOWED_PRIVATE_CIDRS,
+        },
+      ),
+  };
+}
+
+const deliveryOf = async (tenantId: string, eventId: string) => {
+  const { id } = await db.prisma.delivery.findFirstOrThrow({ where: { eventId } });
+  return getDelivery(db, { tenantId, id });
+};
+const upTo = (count: number) => Array.from({ length: count }, (_, n) => n);
+
+describe('the order of a subscription', () => {
+  it('is that of publication, however the events are handed out', async () => {
+    const tenant = await publisher();
+    const target = await receiver();
+    const id = await tenant.subscribe(target.url, { ordered: true });
+    const events: string[] = [];
+    for (const n of upTo(19)) events.push(...(await tenant.publish(n)));
+    const batch = await tenant.publish(...upTo(10).map((n) => 100 + n));
+    // The last first, and all at once.
+    const reversed = [...events, ...batch].reverse();
+    await Promise.all(reversed.map((event) => tenant.handOut(event)));
+    expect(target.got).toHaveLength(0);
+    expect(tenant.woken).toEqual([id]);
+    expect(await tenant.send(id)).toMatchObject({ waitMs: null, delivered: 29, failed: 0 });
+    expect(target.numbers()).toEqual([...upTo(19), ...upTo(10).map((n) => 100 + n)]);
+    expect(tenant.started).toEqual([]);
+  });
+
+  it('waits for an event that is not handed out yet, and says so', async () => {
+    const tenant = await publisher();
+    const target = await receiver();
+    const id = await tenant.subscribe(target.url, { ordered: true });
+    const [early] = await tenant.publish(1);
+    const [late] = await tenant.publish(2);
+    await tenant.handOut(late!);
+    expect(await tenant.send(id, AbortSignal.timeout(300))).toMatchObject({ delivered: 0 });
+    expect(await deliveryOf(tenant.tenantId, late!)).toMatchObject({
+      waitsFor: 'order',
+      waitsForDeliveryId: null,
+    });
+    await tenant.handOut(early!);
+    await tenant.send(id);
+    expect(target.numbers()).toEqual([1, 2]);
+  });
+
+  it('is kept by what fails: those behind it wait for its next attempt, and say for which', async () => {
+    const tenant = await publisher();
+    let status = 500;
+    const target = await receiver((n) => (n === 1 ? status : 200));
+    const id = await tenant.subscribe(target.url, { ordered: true });
+    const events = await tenant.publish(0, 1, 2);
+    await tenant.handOut(...events);
+    const step = await tenant.send(id);
+    expect(step).toMatchObject({ waitsFor: 'time', delivered: 1, failed: 1 });
+    expect(step.waitMs).toBeGreaterThan(3_000);
+    expect(target.numbers()).toEqual([0, 1]);
+    const failed = await deliveryOf(tenant.tenantId, events[1]!);
+    expect(failed).toMatchObject({ waitsFor: 'retry', attempts: 1, nextAttemptAt: expect.any(Date) as Date });
+    expect(await deliveryOf(tenant.tenantId, events[2]!)).toMatchObject({
+      waitsFor: 'order',
+      waitsForDeliveryId: failed.id,
+    });
+    // What is new does not wake it: it could not go.
+    expect(await lanesToWake(db, [id])).toEqual([]);
+    status = 200;
+    await hurryInLane(db, failed.id);
+    expect(await tenant.send(id)).toMatchObject({ waitMs: null, delivered: 2 });
+    expect(target.numbers()).toEqual([0, 1, 1, 2]);
+  });
+
+  it('is kept by a worker that is killed: what it had not recorded is sent again, from there on', async () => {
+    const tenant = await publisher();
+    const target = await receiver();
+    const id = await tenant.subscribe(target.url, { ordered: true });
+    await tenant.handOut(...(await tenant.publish(...upTo(6))));
+    // It dies between sending and recording the third: nothing of that is stored.
+    const store = tenant.deps.attempts.store.bind(tenant.deps.attempts);
+    let stored = 0;
+    tenant.deps.attempts.store = (made) => (stored++ < 2 ? store(made) : Promise.reject(new Error('killed')));
+    await expect(tenant.send(id)).rejects.toThrow('killed');
+    tenant.deps.attempts.store = store;
+    await tenant.send(id);
+    const numbers = target.numbers();
+    expect([...new Set(numbers)]).toEqual(upTo(6));
+    expect(numbers.slice(numbers.lastIndexOf(2))).toEqual([2, 3, 4, 5]);
+  });
+});
+
+describe('a rate', () => {
+  const mostInASecond = (got: Got[]) =>
+    Math.max(...got.map(({ at }) => got.filter((other) => other.at >= at && other.at < at + 1_000).length));
+
+  it.each([
+    [1, 3],
+    [5, 12],
+  ])(
+    'of %i a second is never exceeded in any second',
+    async (rateLimitPerSecond, count) => {
+      const tenant = await publisher();
+      const target = await receiver();
+      const id = await tenant.subscribe(target.url, { rateLimitPerSecond });
+      const [one, ...others] = await tenant.publish(...upTo(count));
+      await tenant.handOut(one!);
+      expect(tenant.woken).toEqual([id]);
+      await tenant.handOut(...others);
+      for (let step = await tenant.send(id); step.waitMs !== null;) step = await tenant.send(id);
+      expect(target.got).toHaveLength(count);
+      expect(mostInASecond(target.got)).toBeLessThanOrEqual(rateLimitPerSecond);
+    },
+    60_000,
+  );
+
+  it('that is lifted frees what waited for it', async () => {
+    const tenant = await publisher();
+    const target = await receiver();
+    const id = await tenant.subscribe(target.url, { rateLimitPerSecond: 1 });
+    const events = await tenant.publish(...upTo(200));
+    await tenant.handOut(...events);
+    const sending = tenant.send(id);
+    await sleep(100);
+    expect(await deliveryOf(tenant.tenantId, events[150]!)).toMatchObject({ waitsFor: 'rate' });
+    await tenant.change(id, { rateLimitPerSecond: null });
+    expect(await sending).toMatchObject({ delivered: 200, waitMs: null });
+  }, 60_000);
+});
+
+describe('a subscriber that rests', () => {
+  it('gets nothing until then; one workflow waits, and somebody’s wish or a new URL ends it', async () => {
+    const tenant = await publisher();
+    const target = await receiver();
+    const id = await tenant.subscribe(target.url);
+    const throttledUntil = new Date(Date.now() + 3_600_000);
+    const rest = () =>
+      db.prisma.subscription.update({ where: { id }, data: { throttleLevel: 3, throttledUntil } });
+    await rest();
+    const events = await tenant.publish(...upTo(20));
+    expect(await tenant.handOut(...events)).toEqual([]);
+    expect(tenant.woken).toEqual([id]);
+    const step = await tenant.send(id);
+    expect(step).toMatchObject({ waitsFor: 'rest', delivered: 0 });
+    expect(step.waitMs).toBeGreaterThan(3_500_000);
+    const first = await deliveryOf(tenant.tenantId, events[0]!);
+    expect(first).toMatchObject({ waitsFor: 'rest', nextAttemptAt: throttledUntil });
+    expect(await getSubscription(db, { tenantId: tenant.tenantId, id })).toMatchObject({
+      restsUntil: throttledUntil,
+    });
+    // More of the same wakes nobody.
+    await tenant.handOut(...(await tenant.publish(99)));
+    expect(tenant.woken).toEqual([id]);
+    await tenant.change(id, { url: `${target.url}/new` });
+    expect(await tenant.send(id)).toMatchObject({ delivered: 21, waitMs: null });
+    expect(tenant.started).toEqual([]);
+  });
+
+  it('is probed with one attempt, and whose delivery failed has a workflow for its next one', async () => {
+    const tenant = await publisher();
+    const target = await receiver(() => 503);
+    const id = await tenant.subscribe(target.url);
+    await db.prisma.subscription.update({
+      where: { id },
+      data: { throttleLevel: 1, throttledUntil: new Date(Date.now() - 1) },
+    });
+    await tenant.handOut(...(await tenant.publish(...upTo(5))));
+    expect(await tenant.send(id)).toMatchObject({ waitsFor: 'rest', failed: 1 });
+    expect(target.got).toHaveLength(1);
+    expect(tenant.started).toMatchObject([{ subscriptionId: id, attemptsMade: 1 }]);
+    expect(tenant.started[0]!.waitMs).toBeGreaterThan(0);
+  });
+});
+
+describe('a subscription that gets nothing', () => {
+  it('has what waits in its lane held, and a resume tries that now', async () => {
+    const tenant = await publisher();
+    const target = await receiver();
+    const id = await tenant.subscribe(target.url, { ordered: true });
+    await tenant.handOut(...(await tenant.publish(1, 2)));
+    await operateSubscription(db, tenant.by, id, 'pause');
+    expect(await tenant.send(id)).toMatchObject({ waitMs: null });
+    expect(
+      await db.prisma.delivery.count({ where: { subscriptionId: id, status: 'held', inLane: false } }),
+    ).toBe(2);
+    const { replayId } = await operateSubscription(db, tenant.by, id, 'resume', {
+      ...{ missed: false, replayId: randomUUID(), ratePerSecond: 50, maxRunning: 5 },
+    });
+    expect(await db.prisma.replay.findUniqueOrThrow({ where: { id: replayId! } })).toMatchObject({
+      ...{ kind: 'retry', subscriptionId: id, statuses: ['held', 'pending'] },
+    });
+  });
+
+  it('because it answered 410 has that delivery held too', async () => {
+    const tenant = await publisher();
+    const target = await receiver(() => 410);
+    const id = await tenant.subscribe(target.url);
+    const [event] = await tenant.publish(1);
+    expect(await tenant.handOut(event!)).toEqual([]);
+    expect(await deliveryOf(tenant.tenantId, event!)).toMatchObject({ status: 'held', lastStatusCode: 410 });
+    expect(await getSubscription(db, { tenantId: tenant.tenantId, id })).toMatchObject({ state: 'disabled' });
+  });
+});
+
+describe('tenants that share a host', () => {
+  it('do not wait for each other: two hanging URLs leave another’s healthy one alone', async () => {
+    const [hostile, healthy] = [await publisher(), await publisher()];
+    // One process, one host: /hangs-… is never answered.
+    const target = await receiver((n) => (n < 0 ? 'never' : 200));
+    const shared = new FirstAttempts({ ...healthy.deps, wakeLanes: () => Promise.resolve() });
+    for (let i = 0; i < 2; i++) await hostile.subscribe(`${target.url}/hangs-${i}`);
+    await healthy.subscribe(target.url);
+    const hand = async (events: string[]) => {
+      await fanOutEvents(db, { eventIds: events, limit: 100 });
+      const pending = await loadPendingOfEvents(db, healthy.deps.keyring, { eventIds: events, limit: 100 });
+      return shared.make(pending, () => 'c');
+    };
+    const hanging = hand(await hostile.publish(...upTo(60).map((n) => -n - 1)));
+    await sleep(200);
+    const events = await healthy.publish(...upTo(50));
+    const startedAt = performance.now();
+    expect(await hand(events)).toEqual([]);
+    expect(performance.now() - startedAt).toBeLessThan(10_000);
+    expect(target.numbers().filter((n) => n >= 0)).toHaveLength(50);
+    expect(
+      await db.prisma.delivery.count({ where: { tenantId: healthy.tenantId, status: 'delivered' } }),
+    ).toBe(50);
+    for (const each of open.splice(0)) await each.close();
+    await hanging;
+  }, 60_000);
+});

@@ -34,7 +34,10 @@ export async function launchBrowser(): Promise<Browser> {
         env: { ...process.env, ...extra },
         timeout: UNPACK_MS,
       });
-      const { executablePath, libraries } = JSON.parse(stdout) as { executablePath: string; libraries: string };
+      const { executablePath, libraries } = JSON.parse(stdout) as {
+        executablePath: string;
+        libraries: string;
+      };
       return await chromium.launch({
         executablePath,
         args: ARGS,

@@ -17,6 +17,8 @@ RUN --mount=type=cache,target=/root/.npm npm ci --ignore-scripts
 COPY tsconfig.json tsconfig.build.json prisma.config.ts ./
 COPY prisma ./prisma
 RUN npx --no-install prisma generate
+COPY console ./console
+RUN npx --no-install vite build console
 COPY src ./src
 # The embedded stack is for machines without Docker; what is not in dist/ can't be started by mistake.
 RUN npx --no-install tsc -p tsconfig.build.json \

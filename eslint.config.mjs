@@ -38,16 +38,26 @@ const noRestricted = (patterns) => ({ 'no-restricted-imports': ['error', { patte
 const group = (globs, message, extra = {}) => ({ group: globs, message, ...extra });
 
 export default tseslint.config(
-  { ignores: ['dist/', 'node_modules/', 'src/generated/', '.remit/', 'coverage/', 'prisma.config.ts'] },
   {
-    files: ['**/*.ts'],
+    ignores: [
+      'dist/',
+      'node_modules/',
+      'src/generated/',
+      'console/src/generated/',
+      '.remit/',
+      'coverage/',
+      'prisma.config.ts',
+    ],
+  },
+  {
+    files: ['**/*.ts', '**/*.tsx'],
     extends: [tseslint.configs.recommendedTypeChecked],
     languageOptions: { parserOptions: { projectService: true, tsconfigRootDir: import.meta.dirname } },
     plugins: { 'import-x': importX },
     settings: {
       // Dynamic imports carry the .js that Node needs of the compiled code.
       'import-x/resolver-next': [
-        createNodeResolver({ extensions: ['.ts', '.js'], extensionAlias: { '.js': ['.ts', '.js'] } }),
+        createNodeResolver({ extensions: ['.ts', '.tsx', '.js'], extensionAlias: { '.js': ['.ts', '.js'] } }),
       ],
     },
     rules: {
@@ -63,6 +73,16 @@ export default tseslint.config(
       'import-x/no-cycle': ['error', { ignoreExternal: true }],
       eqeqeq: 'error',
       'no-console': 'error',
+    },
+  },
+  // What a component does in an event is its own affair; React waits for no promise.
+  {
+    files: ['console/**/*.tsx'],
+    rules: {
+      '@typescript-eslint/no-misused-promises': [
+        'error',
+        { checksVoidReturn: { arguments: false, attributes: false } },
+      ],
     },
   },
   // Dependencies point one way (MAY_USE above).

@@ -12,7 +12,13 @@ const base = {
         sourceMaps: 'inline',
       },
     ],
+    // It is published as ES modules alone.
+    '/node_modules/oauth4webapi/.+\\.js$': [
+      '@swc/jest',
+      { jsc: { parser: { syntax: 'ecmascript' }, target: 'es2022' }, module: { type: 'commonjs' } },
+    ],
   },
+  transformIgnorePatterns: ['/node_modules/(?!oauth4webapi/)'],
   // Dynamic imports carry the .js that Node needs of the compiled code.
   moduleNameMapper: { '^(\\.{1,2}/.*)\\.js$': '$1' },
 };

@@ -19,8 +19,8 @@ const HELP = `remit: payments and orders on Temporal
   npm run build                    compiles to dist/
   npm run remit -- COMMAND         any command of the CLI; try: npm run remit -- --help
 
-Each of them first installs npm packages, generates the database client and compiles, but only what has
-changed. What the embedded servers need (see docs/embedded-stack.md) is brought once, to a cache in your home
+Each of them first installs npm packages, generates the database client, compiles and builds the console, but
+only what has changed. What the embedded servers need (see docs/embedded-stack.md) is brought once, to a cache in your home
 folder (XDG_CACHE_HOME is respected).
 
 Environment:
@@ -75,6 +75,7 @@ async function check() {
     quiet(title, process.execPath, [path.join(root, 'node_modules', file), ...args]);
   const results = await Promise.allSettled([
     tool('tsc', 'typescript/bin/tsc', ['--noEmit', '-p', 'tsconfig.check.json']),
+    tool('tsc of the console', 'typescript/bin/tsc', ['--noEmit', '-p', 'console/tsconfig.json']),
     tool('eslint', 'eslint/bin/eslint.js', ['.', '--max-warnings', '0']),
     tool('prettier', 'prettier/bin/prettier.cjs', ['--check', '.', '--log-level', 'warn']),
   ]);

@@ -2,6 +2,7 @@
 import { Command } from 'commander';
 import * as api from './commands/api';
 import * as bridge from './commands/bridge';
+import * as consoleLink from './commands/console-link';
 import * as demo from './commands/demo';
 import * as dlq from './commands/dlq';
 import * as ingest from './commands/ingest';
@@ -35,6 +36,7 @@ const COMMANDS: readonly { register(program: Command): void }[] = [
   reconcile,
   recover,
   token,
+  consoleLink,
   send,
   produce,
   why,

@@ -251,6 +251,7 @@ export const FLOW: readonly { folder: string; description: string; steps: readon
         body: ({ rateLimitPerSecond }) => ({ eventTypes: ['{{eventType}}'], rateLimitPerSecond }),
       },
       { operation: 'rotateSubscriptionSecret' },
+      { operation: 'testFilter' },
       { operation: 'testSubscription' },
     ],
   },
@@ -282,12 +283,12 @@ export const FLOW: readonly { folder: string; description: string; steps: readon
         operation: 'listDeliveries',
         query: { subscriptionId: '{{subscriptionId}}' },
         until:
-          "body.items.filter(function (each) { return each.eventType !== 'webhook.test'; }).length === 3",
+          "body.items.filter(function (each) { return each.eventType !== 'remit.webhook.test'; }).length === 3",
         keep: {
           deliveryId:
             'body.items.filter(function (each) { return each.eventId === pm.collectionVariables.get("eventId"); })[0].id',
           otherDeliveryId:
-            'body.items.filter(function (each) { return each.eventId !== pm.collectionVariables.get("eventId") && each.eventType !== "webhook.test"; })[0].id',
+            'body.items.filter(function (each) { return each.eventId !== pm.collectionVariables.get("eventId") && each.eventType !== "remit.webhook.test"; })[0].id',
         },
       },
       { operation: 'getDelivery' },

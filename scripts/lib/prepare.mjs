@@ -76,8 +76,14 @@ function installedByHand() {
   );
 }
 
-/** `prisma generate`, when the schema or Prisma has changed. */
+/** What is made from other sources: the database client, and the API's types for the console. */
 export async function generate() {
+  await databaseClient();
+  await apiTypes();
+}
+
+/** `prisma generate`, when the schema or Prisma has changed. */
+async function databaseClient() {
   if (!existsSync(at('prisma/schema.prisma'))) return;
   const versions = ['prisma', '@prisma/client'].map(
     (name) => JSON.parse(read(at('node_modules', name, 'package.json'))).version,
@@ -90,6 +96,25 @@ export async function generate() {
       env: PRISMA_ENV,
       next: 'See prisma/schema.prisma.',
     }),
+  );
+  done.set(wanted);
+}
+
+/** The types of the API as the console sees it, from the document that describes it. */
+async function apiTypes() {
+  const document = 'docs/event-config-openapi.yaml';
+  const target = 'console/src/generated/api.d.ts';
+  const { version } = JSON.parse(read(at('node_modules/openapi-typescript/package.json')));
+  const wanted = hash(read(at(document)), version);
+  const done = stamp(at('node_modules/.cache/remit/api-types'));
+  if (done.is(wanted) && existsSync(at(target))) return;
+  await step('Generating the console’s types of the API', () =>
+    quiet(
+      'openapi-typescript',
+      process.execPath,
+      [at('node_modules/openapi-typescript/bin/cli.js'), at(document), '-o', at(target)],
+      { next: `See ${document}; npm run generate writes it.` },
+    ),
   );
   done.set(wanted);
 }
@@ -122,6 +147,20 @@ export async function build() {
     done.set(sources.join('\n'));
   }
   await bundle(toolchain);
+  await consoleFiles();
+}
+
+/** dist/console, by Vite. Types are not checked here: `npm run check` does. */
+async function consoleFiles() {
+  const wanted = listing('console', 'package-lock.json').join('\n');
+  const done = stamp(at('dist/.remit-console-stamp'));
+  if (done.is(wanted) && existsSync(at('dist/console/index.html'))) return;
+  await step('Building the console', () =>
+    quiet('vite build', process.execPath, [at('node_modules/vite/bin/vite.js'), 'build', at('console')], {
+      next: 'The lines above say where; nothing was started.',
+    }),
+  );
+  done.set(wanted);
 }
 
 /** A deleted source would leave its .js behind, and with it a module that does not exist any more. */

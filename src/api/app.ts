@@ -9,6 +9,9 @@ import helmet from 'helmet';
 import { RemitError } from '../contracts/errors';
 import { JsonText } from '../contracts/json';
 import { Authenticator } from './auth';
+import { CONSOLE_HOME } from './console/return-path';
+import { consoleRouter } from './console/router';
+import { ConsoleSessions } from './console/sessions';
 import { DeadLetterDesk } from './dead-letter-desk';
 import { beginRequest, pathOf, refuseRepeatedHeaders } from './context';
 import { once, ReplayedRefusal } from './idempotency';
@@ -100,7 +103,8 @@ export function createApp(deps: ApiDeps): Express {
 
   const secure = helmet();
   const readBody = express.raw({ limit: deps.config.API_BODY_LIMIT_BYTES, inflate: false, type: () => true });
-  const authenticator = new Authenticator(deps.config, deps.log);
+  const sessions = new ConsoleSessions(deps.config, deps.database);
+  const authenticator = new Authenticator(deps.config, deps.log, (request) => sessions.principal(request));
   const limits = rateLimits(deps.config);
   const eventSchemas = new EventSchemas(deps.config.EVENT_SCHEMA_CACHE_ENTRIES);
   deps.lifecycle.onStop('close', 'schema threads', () => eventSchemas.close());
@@ -127,6 +131,11 @@ export function createApp(deps: ApiDeps): Express {
       );
     target.all(methodNotAllowed(here));
   }
+  app.get('/', (request, response) => {
+    request.remit.route = '/';
+    response.redirect(302, CONSOLE_HOME);
+  });
+  app.use('/console', consoleRouter(deps, sessions));
   app.use((request: Request) => {
     throw new RemitError('not_found', `There is nothing at ${pathOf(request.originalUrl).slice(0, 100)}.`);
   });

@@ -15,12 +15,16 @@ import { IssuerKeys } from './issuer-keys';
 export const SCOPES = ['read', 'write', 'topup', 'admin', 'platform'] as const;
 export type Scope = (typeof SCOPES)[number];
 
-/** Who calls, as far as a bearer token says. */
+/** Who calls, as far as a bearer token or a session of the console says. */
 export interface Principal {
   subject: string;
   tenantId: string;
   scopes: ReadonlySet<Scope>;
+  via: 'token' | 'console';
 }
+
+/** Finds whose session of the console a request belongs to; undefined when it brings none. */
+export type FindSession = (request: Request) => Promise<Principal | undefined>;
 
 /** Who calls on one of the users' routes. */
 export interface User {
@@ -75,6 +79,7 @@ export class Authenticator {
   constructor(
     private readonly config: AuthConfig,
     log?: Pick<Logger, 'warn' | 'info'>,
+    private readonly findSession?: FindSession,
   ) {
     this.localKey = config.AUTH_JWT_SECRET ? new TextEncoder().encode(config.AUTH_JWT_SECRET) : undefined;
     this.jwks = config.AUTH_JWKS_URL ? new IssuerKeys(config.AUTH_JWKS_URL, log).find : undefined;
@@ -82,13 +87,17 @@ export class Authenticator {
 
   /**
    * The caller of an operator's route; the token must carry all of these scopes (`admin` includes those of a tenant).
+   * Without a token, a session of the console will do.
    * @throws RemitError unauthenticated, forbidden, or unavailable when the JWKS can't be fetched.
    */
   async principal(request: Request, ...scopes: readonly Scope[]): Promise<Principal> {
-    const principal = await this.verifyBearer(request);
+    const session =
+      request.headers.authorization === undefined ? await this.findSession?.(request) : undefined;
+    const principal = session ?? (await this.verifyBearer(request));
     const lacking = scopes.find((scope) => !allows(principal, scope));
-    if (lacking !== undefined) throw new RemitError('forbidden', `The token lacks the scope ${lacking}.`);
-    return principal;
+    if (lacking === undefined) return principal;
+    const what = principal.via === 'console' ? 'Your role' : 'The token';
+    throw new RemitError('forbidden', `${what} lacks the scope ${lacking}.`);
   }
 
   /**
@@ -178,7 +187,7 @@ export class Authenticator {
     if (!tenant.success) throw new RemitError('unauthenticated', 'The token’s tenant is not usable.');
     const claimed = typeof payload['scope'] === 'string' ? payload['scope'].split(' ') : [];
     const scopes = new Set(SCOPES.filter((scope) => claimed.includes(scope)));
-    return { subject: subject.data, tenantId: tenant.data, scopes };
+    return { subject: subject.data, tenantId: tenant.data, scopes, via: 'token' };
   }
 }
 

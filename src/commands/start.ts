@@ -16,6 +16,9 @@ export function register(program: Command): void {
     .action(() => runStart(dataDir(), say));
 }
 
+/** Whoever reads this terminal. */
+const LOCAL_OPERATOR = { subject: 'operator', role: 'admin', platform: true, expiresS: 12 * 3_600 } as const;
+
 /** `remit start`: runs until a signal, then stops the roles in order and the embedded parts last. */
 async function runStart(dataDir: string, say: Say): Promise<void> {
   const { startLocalRemit } = await import('../roles/start.js');
@@ -40,11 +43,16 @@ async function runStart(dataDir: string, say: Say): Promise<void> {
   }
   remit.lifecycle.installProcessHandlers();
 
+  const { consoleLink } = await import('../operations/console-link.js');
+  const { context } = remit;
+  const link = await consoleLink(context.config, context.database(), remit.endpoints.api, LOCAL_OPERATOR);
   const { api, temporal, temporalUi, kafka, postgres, clickhouse, metrics } = remit.endpoints;
   say(`
 remit ${VERSION} is ready after ${((Date.now() - startedAt) / 1000).toFixed(1)} s
 
-  API           ${api}          OpenAPI at ${api}/openapi.json
+  Console       ${link}
+                (logs in once, within 12 hours; npm run remit -- console-link prints another)
+  API           ${api}          to read and try at ${api}/docs
   Temporal UI   ${temporalUi || '(outside)'}
   Temporal      ${temporal}
   Kafka         ${kafka}

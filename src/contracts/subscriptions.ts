@@ -168,6 +168,17 @@ export const SecretRotated = z
   .meta({ id: 'SecretRotated' });
 export const SubscriptionPage = page(Subscription, 'SubscriptionPage');
 
+export const TestFilterBody = z
+  .strictObject({ filter: SubscriptionFilter, limit: z.int().min(1).max(100).default(20) })
+  .meta({ id: 'TestFilter', example: { filter: [{ path: 'currency', op: 'eq', value: 'TRY' }], limit: 20 } });
+export const FilterTested = z
+  .object({
+    items: z
+      .array(z.object({ id: z.string(), type: z.string(), createdAt: Instant, matches: z.boolean() }))
+      .meta({ description: 'the newest events of the subscription’s types' }),
+  })
+  .meta({ id: 'FilterTested' });
+
 export const DeliveriesQuery = PageQuery.extend({
   subscriptionId: cleanText(128).optional(),
   eventId: cleanText(128).optional(),

@@ -1,4 +1,4 @@
-import { RemitError } from '../contracts/errors';
+import type { RemitError } from '../contracts/errors';
 import { Prisma } from '../generated/prisma/client';
 import type { Database } from '../platform/postgres';
 import { recordChange, type Actor } from './audit';
@@ -18,14 +18,14 @@ interface Versioned extends PagePosition {
 
 /** The table of a resource. Rows are those of one tenant; a key is the name within it. */
 export interface VersionedTable<Row extends Versioned, Fields> {
-  count(tx: Prisma.TransactionClient, tenantId: string): Promise<number>;
-  find(tx: Prisma.TransactionClient, tenantId: string, key: string): Promise<Row | null>;
+  count: (tx: Prisma.TransactionClient, tenantId: string) => Promise<number>;
+  find: (tx: Prisma.TransactionClient, tenantId: string, key: string) => Promise<Row | null>;
   page(
     tx: Prisma.TransactionClient,
     where: { tenantId: string } & ReturnType<typeof afterCursor>,
     newestFirst: { orderBy: typeof NEWEST_FIRST; take: number },
   ): Promise<Row[]>;
-  create(tx: Prisma.TransactionClient, tenantId: string, key: string, fields: Fields): Promise<Row>;
+  create: (tx: Prisma.TransactionClient, tenantId: string, key: string, fields: Fields) => Promise<Row>;
   /** Of this version only; also raises it. */
   update(
     tx: Prisma.TransactionClient,
@@ -45,12 +45,12 @@ export interface VersionedResource<Row extends Versioned, View extends { version
   /** For people: `event types`. */
   plural: string;
   table: VersionedTable<Row, Fields>;
-  view(row: Row): View;
+  view: (row: Row) => View;
   /** What can be changed of it. */
-  fieldsOf(view: View): Fields;
-  notFound(): RemitError;
+  fieldsOf: (view: View) => Fields;
+  notFound: () => RemitError;
   /** There is one under this key already. */
-  taken(key: string): RemitError;
+  taken: (key: string) => RemitError;
 }
 
 type Db = Pick<Database, 'prisma'>;
@@ -70,75 +70,79 @@ export function versionedResource<
     return view(found);
   }
 
-  return {
-    get,
+  /** Not idempotent. @throws RemitError conflict when there is one; unprocessable when the tenant has as many as it may. */
+  async function create(
+    db: Db,
+    actor: Actor,
+    key: string,
+    fields: Fields,
+    maxPerTenant: number,
+  ): Promise<View> {
+    const { tenantId } = actor;
+    try {
+      return await createWithinQuota(db, plural, tenantId, async (tx) => {
+        requireRoom(plural, await table.count(tx, tenantId), maxPerTenant);
+        const created = await table.create(tx, tenantId, key, fields);
+        await recordChange(tx, actor, { action: `${kind}.created`, cause: cause(key), after: fields });
+        return view(created);
+      });
+    } catch (error) {
+      if (error instanceof Prisma.PrismaClientKnownRequestError && error.code === 'P2002') throw taken(key);
+      throw error;
+    }
+  }
 
-    /** Not idempotent. @throws RemitError conflict when there is one; unprocessable when the tenant has as many as it may. */
-    async create(db: Db, actor: Actor, key: string, fields: Fields, maxPerTenant: number): Promise<View> {
-      const { tenantId } = actor;
-      try {
-        return await createWithinQuota(db, plural, tenantId, async (tx) => {
-          requireRoom(plural, await table.count(tx, tenantId), maxPerTenant);
-          const created = await table.create(tx, tenantId, key, fields);
-          await recordChange(tx, actor, { action: `${kind}.created`, cause: cause(key), after: fields });
-          return view(created);
-        });
-      } catch (error) {
-        if (error instanceof Prisma.PrismaClientKnownRequestError && error.code === 'P2002') throw taken(key);
-        throw error;
-      }
-    },
+  /** A tenant's, newest first. @throws RemitError invalid_request on a malformed cursor. */
+  async function list(
+    { prisma }: Db,
+    { tenantId, limit, cursor }: { tenantId: string; limit: number; cursor?: string | undefined },
+  ): Promise<Page<View>> {
+    const where = { tenantId, ...afterCursor(cursor) };
+    const rows = await table.page(prisma, where, { orderBy: NEWEST_FIRST, take: limit + 1 });
+    return toPage(rows, limit, view);
+  }
 
-    /** A tenant's, newest first. @throws RemitError invalid_request on a malformed cursor. */
-    async list(
-      { prisma }: Db,
-      { tenantId, limit, cursor }: { tenantId: string; limit: number; cursor?: string | undefined },
-    ): Promise<Page<View>> {
-      const where = { tenantId, ...afterCursor(cursor) };
-      const rows = await table.page(prisma, where, { orderBy: NEWEST_FIRST, take: limit + 1 });
-      return toPage(rows, limit, view);
-    },
+  /**
+   * Changes the given fields.
+   * @param check says whether what would come out may be.
+   * @throws RemitError not_found, precondition_failed; what `check` throws.
+   */
+  async function update(
+    db: Db,
+    actor: Actor,
+    { key, expected, changes }: { key: string; expected: ExpectedVersions; changes: Partial<Fields> },
+    check: (next: Fields) => Promise<void> = () => Promise.resolve(),
+  ): Promise<View> {
+    const { tenantId } = actor;
+    const found = await get(db, tenantId, key);
+    requireVersion(expected, found.version);
+    const before = fieldsOf(found);
+    const after: Fields = { ...before, ...changes };
+    await check(after);
+    return db.prisma.$transaction(async (tx) => {
+      requireOneRow((await table.update(tx, { tenantId, key, version: found.version }, after)).count);
+      await recordChange(tx, actor, { action: `${kind}.updated`, cause: cause(key), before, after });
+      const row = await table.find(tx, tenantId, key);
+      if (!row) throw notFound();
+      return view(row);
+    });
+  }
 
-    /**
-     * Changes the given fields.
-     * @param check says whether what would come out may be.
-     * @throws RemitError not_found, precondition_failed; what `check` throws.
-     */
-    async update(
-      db: Db,
-      actor: Actor,
-      { key, expected, changes }: { key: string; expected: ExpectedVersions; changes: Partial<Fields> },
-      check: (next: Fields) => Promise<void> = () => Promise.resolve(),
-    ): Promise<View> {
-      const { tenantId } = actor;
-      const found = await get(db, tenantId, key);
-      requireVersion(expected, found.version);
+  /** @throws RemitError not_found, precondition_failed. */
+  async function remove(
+    db: Db,
+    actor: Actor,
+    { key, expected }: { key: string; expected: ExpectedVersions },
+  ): Promise<void> {
+    const { tenantId } = actor;
+    const found = await get(db, tenantId, key);
+    requireVersion(expected, found.version);
+    await db.prisma.$transaction(async (tx) => {
+      requireOneRow((await table.remove(tx, { tenantId, key, version: found.version })).count);
       const before = fieldsOf(found);
-      const after: Fields = { ...before, ...changes };
-      await check(after);
-      return db.prisma.$transaction(async (tx) => {
-        requireOneRow((await table.update(tx, { tenantId, key, version: found.version }, after)).count);
-        await recordChange(tx, actor, { action: `${kind}.updated`, cause: cause(key), before, after });
-        const row = await table.find(tx, tenantId, key);
-        if (!row) throw notFound();
-        return view(row);
-      });
-    },
+      await recordChange(tx, actor, { action: `${kind}.deleted`, cause: cause(key), before });
+    });
+  }
 
-    /** @throws RemitError not_found, precondition_failed. */
-    async remove(
-      db: Db,
-      actor: Actor,
-      { key, expected }: { key: string; expected: ExpectedVersions },
-    ): Promise<void> {
-      const { tenantId } = actor;
-      const found = await get(db, tenantId, key);
-      requireVersion(expected, found.version);
-      await db.prisma.$transaction(async (tx) => {
-        requireOneRow((await table.remove(tx, { tenantId, key, version: found.version })).count);
-        const before = fieldsOf(found);
-        await recordChange(tx, actor, { action: `${kind}.deleted`, cause: cause(key), before });
-      });
-    },
-  };
+  return { get, create, list, update, remove };
 }

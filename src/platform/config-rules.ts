@@ -32,6 +32,12 @@ export function crossFieldMistakes(config: Given): string[] {
     mistakes.push(
       'KAFKA_TLS_CA_FILE is set but KAFKA_TLS is not true: the connection would not be encrypted',
     );
+  if (config.CONSOLE_OIDC_CLIENT_ID !== undefined && !(config.CONSOLE_URL && config.AUTH_ISSUER))
+    mistakes.push(
+      'CONSOLE_URL and AUTH_ISSUER must be set too: CONSOLE_OIDC_CLIENT_ID logs in at that issuer',
+    );
+  if (config.CONSOLE_OIDC_CLIENT_ID !== undefined && config.AUTH_ISSUER && !URL.canParse(config.AUTH_ISSUER))
+    mistakes.push('AUTH_ISSUER must be a URL: CONSOLE_OIDC_CLIENT_ID logs in there');
   const { API_BODY_LIMIT_BYTES: bodyBytes, KAFKA_MESSAGE_MAX_BYTES: messageBytes } = config;
   if (bodyBytes !== undefined && messageBytes !== undefined && messageBytes < bodyBytes)
     mistakes.push(

@@ -133,6 +133,23 @@ const shape = {
   AUTH_ISSUER: text().optional().describe('required issuer (iss) of bearer tokens'),
   AUTH_AUDIENCE: text().default('remit').describe('required audience (aud) of bearer tokens'),
 
+  // Console
+  CONSOLE_URL: z
+    .url({ protocol: /^https?$/ })
+    .optional()
+    .describe(
+      'where browsers reach this API, such as https://remit.example.com: with https, its cookies are sent by TLS alone',
+    ),
+  CONSOLE_OIDC_CLIENT_ID: text()
+    .optional()
+    .describe(
+      'client of AUTH_ISSUER for logins to the console (authorization code with PKCE); redirect to CONSOLE_URL/console/login/callback',
+    ),
+  CONSOLE_OIDC_CLIENT_SECRET: text().optional().describe('secret of that client; none for a public one'),
+  CONSOLE_ROLE_CLAIM: text()
+    .default('scope')
+    .describe('claim that names the role: viewer or read, operator or write, admin'),
+
   // Providers' webhooks
   PROVIDERS_FILE: text()
     .optional()

@@ -114,6 +114,10 @@ export const SETTINGS = {
   INGEST_FETCH_WAIT_MS: 50,
   /** Offsets of stored batches are committed this often. */
   INGEST_COMMIT_INTERVAL_MS: 200,
+  /** A session of the console ends after so long without use. */
+  CONSOLE_SESSION_IDLE_MS: 30 * 60_000,
+  /** It ends after so long in any case, so that what the issuer takes away holds here by then. */
+  CONSOLE_SESSION_MAX_MS: 12 * 3_600_000,
   /** First pause when ClickHouse or Kafka is down or full. */
   INGEST_RETRY_BASE_MS: 200,
   /** Longest such pause. */

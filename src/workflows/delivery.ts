@@ -8,7 +8,7 @@ import {
   proxyActivities,
   setHandler,
 } from '@temporalio/workflow';
-import type { AttemptResult, DeliveryActivities } from '../activities/deliveries';
+import type { DeliveryActivities } from '../activities/deliveries';
 import { QUERIES, SIGNALS, type DeliveryRef, type DeliveryState } from '../contracts/workflows';
 import { historyIsLong } from './durable-steps';
 import { markStatus } from './search-attributes';

@@ -90,7 +90,7 @@ export interface Caller {
   tenantId: string;
   /** The user (`user` routes) or the token's subject. */
   id: string;
-  /** For the audit log: `user:<id>` or `token:<subject>`. */
+  /** For the audit log: `user:<id>`, `token:<subject>` or `console:<subject>`. */
   actor: string;
   /** It may see what is of the installation and of no tenant. */
   platform?: boolean;
@@ -221,8 +221,8 @@ export async function authenticate(
     return { tenantId, id: userId, actor: `user:${userId}` };
   }
   const needed = route.alsoScope === undefined ? [scope] : [scope, route.alsoScope];
-  const { subject, tenantId, scopes } = await authenticator.principal(request, ...needed);
-  return { tenantId, id: subject, actor: `token:${subject}`, platform: scopes.has('platform') };
+  const { subject, tenantId, scopes, via } = await authenticator.principal(request, ...needed);
+  return { tenantId, id: subject, actor: `${via}:${subject}`, platform: scopes.has('platform') };
 }
 
 /** Who acts, for the audit log. */

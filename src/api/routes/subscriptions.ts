@@ -10,9 +10,11 @@ import {
   Subscription,
   SubscriptionCreated,
   RotateSecretBody,
+  FilterTested,
   SecretRotated,
   SubscriptionPage,
   SubscriptionsQuery,
+  TestFilterBody,
   UpdateSubscriptionBody,
 } from '../../contracts/subscriptions';
 import {
@@ -32,6 +34,7 @@ import {
   type SubscriptionView,
 } from '../../domain/subscriptions';
 import { PublishedEvent } from '../../contracts/events';
+import { testFilter } from '../../domain/filter-test';
 import { countWaiting } from '../../domain/lanes';
 import { tellLane } from '../delivery-workflows';
 import { actorOf, defineRoute, etagOf, given, pageLimits, timeOf, type Route } from './route';
@@ -228,6 +231,25 @@ const manage: Route[] = [
         body: { secret, previousSecretValidUntil: previousSecretValidUntil?.toISOString() ?? null },
         headers: etagOf(rotated),
       };
+    },
+  }),
+  defineRoute({
+    method: 'post',
+    path: '/api/v1/subscriptions/:id/filter-test',
+    operationId: 'testFilter',
+    tag: 'Subscriptions',
+    summary: 'Try a filter on the newest events of a subscription’s types; nothing is sent or kept',
+    access: 'token',
+    scope: 'read',
+    params: IdParams,
+    body: TestFilterBody,
+    responses: { 200: { description: 'Which of them it wants', schema: FilterTested } },
+    problems: ['not_found'],
+    async handle({ deps, caller, params, body }) {
+      const id = await subscriptionId(deps, caller, params.id);
+      const items = await testFilter(deps.database, caller.tenantId, id, body.filter, body.limit);
+      if (!items) throw new RemitError('not_found', 'There is no such subscription.');
+      return { status: 200, body: { items } };
     },
   }),
   defineRoute({

@@ -39,6 +39,11 @@ export class TestApi {
     return new TestApi(space, running);
   }
 
+  /** Of roles that run already. */
+  static of(space: TestSpace, running: RunningRoles<{ url: string }>): TestApi {
+    return new TestApi(space, running);
+  }
+
   get url(): string {
     return this.running.started.url;
   }

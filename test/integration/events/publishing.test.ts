@@ -74,7 +74,7 @@ async function post(tenant: string, path: string, body: string) {
   const token = await mintToken(space.config, { subject: 'app', tenant, scopes: ['admin'], expiresInS: 300 });
   const headers = { authorization: `Bearer ${token}`, 'content-type': 'application/json' };
   const response = await fetch(`${running.started.url}/api/v1${path}`, { method: 'POST', headers, body });
-  return { status: response.status, body: (await response.json()) };
+  return { status: response.status, body: await response.json() };
 }
 const ok = async (tenant: string, method: string, path: string, body?: unknown) => {
   const reply = await call(tenant, method, path, body);

@@ -44,6 +44,7 @@ describe('a subscription', () => {
       headerNames: [],
       ordered: false,
       rateLimitPerSecond: null,
+      restsUntil: null,
       uid: null,
       labels: [],
       metadata: {},

@@ -54,6 +54,7 @@ describe('an operator’s token', () => {
       subject: 'operator',
       tenantId: 'acme',
       scopes: new Set(['read', 'write']),
+      via: 'token',
     });
   });
 

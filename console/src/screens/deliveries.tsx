@@ -1,0 +1,644 @@
+import { useQuery } from '@tanstack/react-query';
+import { Link } from '@tanstack/react-router';
+import { Ban, FastForward, RotateCcw } from 'lucide-react';
+import { useMemo, useState } from 'react';
+import { useRouteParam } from '../ui/route-param';
+import { api, ok, type Schemas } from '../lib/api';
+import { count, duration, pretty } from '../lib/format';
+import { useSession } from '../lib/session';
+import {
+  Code,
+  Empty,
+  Facts,
+  Failure,
+  Head,
+  Id,
+  Loading,
+  Note,
+  Panel,
+  Status,
+  Time,
+  Workflow,
+} from '../ui/basics';
+import { Drawer, Modal, useAct } from '../ui/dialogs';
+import { Filters, sinceOf, useFilters, type FilterSpec } from '../ui/filters';
+import { column, List, usePages } from '../ui/table';
+import { SubjectFacts, TimelineView, useTimeline } from '../ui/timeline';
+
+type Delivery = Schemas['Delivery'];
+type Verb = 'resend' | 'try-now' | 'cancel';
+
+const FILTERS: FilterSpec[] = [
+  {
+    name: 'status',
+    label: 'Status',
+    kind: 'choice',
+    options: ['pending', 'delivered', 'exhausted', 'cancelled', 'held'],
+  },
+  { name: 'subscriptionId', label: 'Subscription', kind: 'text', placeholder: 'sub_…' },
+  { name: 'eventType', label: 'Type', kind: 'text', placeholder: 'order.finished' },
+  { name: 'eventId', label: 'Event', kind: 'text', placeholder: 'evt_…' },
+  { name: 'since', label: 'Created', kind: 'time' },
+];
+
+const VERBS: Record<
+  Verb,
+  {
+    title: string;
+    icon: typeof Ban;
+    from: readonly Delivery['status'][];
+    what: (n: string) => string;
+    done: string;
+  }
+> = {
+  resend: {
+    title: 'Resend',
+    icon: RotateCcw,
+    from: ['exhausted', 'delivered', 'cancelled', 'held'],
+    done: 'will be sent again',
+    what: (n) =>
+      `${n} will be sent again, each with a whole schedule of attempts before it. Subscribers see the same webhook-id as before.`,
+  },
+  'try-now': {
+    title: 'Try now',
+    icon: FastForward,
+    from: ['pending'],
+    done: 'is attempted now',
+    what: (n) =>
+      `${n} will be attempted now instead of at the next time of the schedule. It uses one attempt of it.`,
+  },
+  cancel: {
+    title: 'Cancel',
+    icon: Ban,
+    from: ['pending'],
+    done: 'was cancelled',
+    what: (n) => `${n} will end without another attempt. They can be resent later.`,
+  },
+};
+
+export const operate = (verb: Verb, id: string, onlyIf?: Delivery['status']) =>
+  verb === 'resend'
+    ? ok(
+        api.POST('/api/v1/deliveries/{id}/resend', {
+          params: { path: { id } },
+          body: onlyIf && onlyIf !== 'pending' ? { onlyIf } : {},
+        }),
+      )
+    : ok(
+        verb === 'cancel'
+          ? api.POST('/api/v1/deliveries/{id}/cancel', { params: { path: { id } } })
+          : api.POST('/api/v1/deliveries/{id}/try-now', { params: { path: { id } } }),
+      );
+
+const answer = ({ lastStatusCode, lastError, attempts }: Delivery) =>
+  lastStatusCode !== null
+    ? `HTTP ${lastStatusCode}`
+    : (lastError ?? (attempts === 0 ? 'not attempted yet' : '–'));
+
+function useDeliveryFilter() {
+  const [search] = useFilters();
+  const since = sinceOf(search['since']);
+  const query = {
+    since,
+    status: search['status'] as Delivery['status'] | undefined,
+    subscriptionId: search['subscriptionId'] || undefined,
+    eventType: search['eventType'] || undefined,
+    eventId: search['eventId'] || undefined,
+  };
+  return { search, query };
+}
+
+export function Deliveries() {
+  const { search, query } = useDeliveryFilter();
+  const [, set] = useFilters();
+  const { mayAct } = useSession();
+  const [chosen, setChosen] = useState<ReadonlySet<string>>(new Set());
+  const [verb, setVerb] = useState<Verb | undefined>();
+  const { open: opened, ...filter } = search;
+  const pages = usePages<Delivery>(
+    ['deliveries', filter, query.since],
+    (cursor) => ok(api.GET('/api/v1/deliveries', { params: { query: { ...query, limit: 100, cursor } } })),
+    5_000,
+  );
+  const toggle = (id: string) =>
+    setChosen((before) => {
+      const next = new Set(before);
+      if (!next.delete(id)) next.add(id);
+      return next;
+    });
+  const columns = useMemo(
+    () => [
+      column<Delivery>(
+        'pick',
+        <span className="hidden">Choose</span>,
+        ({ id }) => (
+          <input
+            type="checkbox"
+            aria-label={`Choose ${id}`}
+            checked={chosen.has(id)}
+            onChange={() => toggle(id)}
+          />
+        ),
+        { width: '52px' },
+      ),
+      column<Delivery>('status', 'Status', ({ status }) => <Status value={status} />, { width: '106px' }),
+      column<Delivery>(
+        'type',
+        'Event',
+        ({ id, eventType }) => (
+          <a
+            href={`?${new URLSearchParams({ ...filter, open: id }).toString()}`}
+            className="open"
+            aria-label={`${eventType}, delivery ${id}`}
+            onClick={(event) => {
+              event.preventDefault();
+              set({ open: id });
+            }}
+          >
+            {eventType}
+          </a>
+        ),
+        { width: 'minmax(120px, 1.2fr)' },
+      ),
+      column<Delivery>(
+        'sub',
+        'Subscription',
+        ({ subscriptionId }) => (
+          <Link to="/subscriptions/$id" params={{ id: subscriptionId }} className="mono">
+            {subscriptionId}
+          </Link>
+        ),
+        { wide: true, width: 'minmax(150px, 1fr)' },
+      ),
+      column<Delivery>('tries', 'Attempts', ({ attempts }) => attempts, {
+        width: '76px',
+        right: true,
+        wide: true,
+      }),
+      column<Delivery>(
+        'answer',
+        'Last answer',
+        (row) => (
+          <span className={row.lastError !== null || (row.lastStatusCode ?? 200) >= 300 ? 'bad-text' : ''}>
+            {answer(row)}
+          </span>
+        ),
+        { width: 'minmax(90px, 1fr)' },
+      ),
+      column<Delivery>('created', 'Created', ({ createdAt }) => <Time at={createdAt} />, {
+        width: '96px',
+        right: true,
+        wide: true,
+      }),
+    ],
+    [chosen, JSON.stringify(filter)],
+  );
+  return (
+    <div className="page fill">
+      <Head
+        title="Deliveries"
+        actions={(Object.keys(VERBS) as Verb[]).map((each) => {
+          const { title, icon: Icon } = VERBS[each];
+          return (
+            <button
+              key={each}
+              type="button"
+              className={each === 'cancel' ? 'btn danger' : 'btn'}
+              disabled={!mayAct}
+              onClick={() => setVerb(each)}
+            >
+              <Icon size={14} aria-hidden /> {title}
+              {chosen.size > 0 ? ` ${chosen.size}` : ' all that fit'}
+            </button>
+          );
+        })}
+      />
+      <Filters specs={FILTERS} />
+      <List
+        label="deliveries"
+        pages={pages}
+        columns={columns}
+        keyOf={({ id }) => id}
+        empty={
+          <Empty title="No delivery fits">
+            {Object.keys(filter).length > 0
+              ? 'Change or clear the filters.'
+              : 'Deliveries come from events that a subscription wants. Make a subscription and publish an event.'}
+          </Empty>
+        }
+        foot={
+          chosen.size > 0 ? (
+            <button type="button" className="btn small plain" onClick={() => setChosen(new Set())}>
+              Choose none of the {chosen.size}
+            </button>
+          ) : (
+            'Actions take all that fit the filters, or those that are chosen.'
+          )
+        }
+      />
+      {opened && <DeliveryDrawer id={opened} onClose={() => set({ open: undefined })} />}
+      {verb && (
+        <Bulk
+          verb={verb}
+          chosen={[...chosen]}
+          query={query}
+          onClose={() => {
+            setVerb(undefined);
+            setChosen(new Set());
+          }}
+        />
+      )}
+    </div>
+  );
+}
+
+/** More than this many are for a replay, which the server carries out by itself. */
+const BULK_MAX = 2_000;
+const SIDE_BY_SIDE = 4;
+
+type DeliveryQuery = ReturnType<typeof useDeliveryFilter>['query'];
+
+async function fitting(
+  verb: Verb,
+  chosen: string[],
+  query: DeliveryQuery,
+): Promise<{ found: Delivery[]; more: boolean }> {
+  const { from } = VERBS[verb];
+  if (chosen.length > 0) {
+    const all = await Promise.all(
+      chosen.map((id) => ok(api.GET('/api/v1/deliveries/{id}', { params: { path: { id } } }))),
+    );
+    return { found: all.filter(({ status }) => from.includes(status)), more: false };
+  }
+  // Without a status that was asked for, resending means what failed.
+  const statuses = query.status
+    ? [query.status].filter((status) => from.includes(status))
+    : verb === 'resend'
+      ? (['exhausted'] as const)
+      : from;
+  const found: Delivery[] = [];
+  for (const status of statuses) {
+    let cursor: string | undefined;
+    do {
+      const page: { items: Delivery[]; nextCursor: string | null } = await ok(
+        api.GET('/api/v1/deliveries', { params: { query: { ...query, status, limit: 200, cursor } } }),
+      );
+      found.push(...page.items);
+      cursor = page.nextCursor ?? undefined;
+    } while (cursor !== undefined && found.length < BULK_MAX);
+    if (cursor !== undefined) return { found: found.slice(0, BULK_MAX), more: true };
+  }
+  return { found, more: false };
+}
+
+function Bulk({
+  verb,
+  chosen,
+  query,
+  onClose,
+}: {
+  verb: Verb;
+  chosen: string[];
+  query: DeliveryQuery;
+  onClose: () => void;
+}) {
+  const { title, what } = VERBS[verb];
+  const { act, busy } = useAct();
+  const [done, setDone] = useState(0);
+  const preview = useQuery({
+    queryKey: ['bulk', verb, chosen, query],
+    queryFn: () => fitting(verb, chosen, query),
+    staleTime: 0,
+    refetchOnWindowFocus: false,
+  });
+  const found = preview.data?.found ?? [];
+  const run = async () => {
+    let failed = 0;
+    const rest = [...found];
+    await Promise.all(
+      Array.from({ length: SIDE_BY_SIDE }, async () => {
+        for (let next = rest.pop(); next; next = rest.pop()) {
+          await operate(verb, next.id, next.status).catch(() => failed++);
+          setDone((before) => before + 1);
+        }
+      }),
+    );
+    return `${title}: ${count(found.length - failed)} done${failed > 0 ? `, ${count(failed)} had changed in the meantime and were left` : ''}.`;
+  };
+  const n = `${count(found.length)} ${found.length === 1 ? 'delivery' : 'deliveries'}`;
+  return (
+    <Modal open onClose={onClose} title={`${title} deliveries`}>
+      {preview.isPending ? (
+        <p role="status">Counting what fits…</p>
+      ) : preview.error ? (
+        <Failure error={preview.error} retry={() => void preview.refetch()} />
+      ) : found.length === 0 ? (
+        <p>
+          Nothing that fits can be {verb === 'resend' ? 'resent' : verb === 'cancel' ? 'cancelled' : 'tried'}:
+          it takes deliveries that are {VERBS[verb].from.join(', ')}.
+        </p>
+      ) : (
+        <>
+          <p>
+            <b data-testid="bulk-count">{n}</b>
+            {chosen.length === 0 && verb === 'resend' && !query.status
+              ? ' that failed (exhausted)'
+              : ''}. {what(n)}
+          </p>
+          {preview.data?.more && (
+            <Note tone="warn">
+              More than {count(BULK_MAX)} fit; the first {count(BULK_MAX)} are taken. For all of them, start a
+              replay on the subscription’s page.
+            </Note>
+          )}
+          {busy && (
+            <div
+              className="progress"
+              role="progressbar"
+              aria-label={title}
+              aria-valuenow={done}
+              aria-valuemax={found.length}
+            >
+              <i style={{ width: `${(100 * done) / found.length}%` }} />
+            </div>
+          )}
+        </>
+      )}
+      <div className="foot">
+        <button type="button" className="btn" onClick={onClose}>
+          Back
+        </button>
+        {found.length > 0 && (
+          <button
+            type="button"
+            className={verb === 'cancel' ? 'btn primary danger' : 'btn primary'}
+            disabled={busy}
+            onClick={() => void act(run).then(onClose)}
+          >
+            {title} {n}
+          </button>
+        )}
+      </div>
+    </Modal>
+  );
+}
+
+function useDelivery(id: string) {
+  return useQuery({
+    queryKey: ['delivery', id],
+    queryFn: () => ok(api.GET('/api/v1/deliveries/{id}', { params: { path: { id } } })),
+    refetchInterval: 4_000,
+  });
+}
+
+function Actions({ delivery }: { delivery: Delivery }) {
+  const { act, busy } = useAct();
+  const { mayAct } = useSession();
+  return (Object.keys(VERBS) as Verb[])
+    .filter((verb) => VERBS[verb].from.includes(delivery.status))
+    .map((verb) => {
+      const { title, icon: Icon, what, done } = VERBS[verb];
+      return (
+        <button
+          key={verb}
+          type="button"
+          className={verb === 'cancel' ? 'btn danger' : 'btn'}
+          disabled={busy || !mayAct}
+          onClick={() =>
+            void act(
+              async () => {
+                await operate(verb, delivery.id, delivery.status);
+                return `The delivery ${done}.`;
+              },
+              {
+                title: `${title} this delivery?`,
+                body: what('The delivery'),
+                action: title,
+                danger: verb === 'cancel',
+              },
+            )
+          }
+        >
+          <Icon size={14} aria-hidden /> {title}
+        </button>
+      );
+    });
+}
+
+function DeliveryDrawer({ id, onClose }: { id: string; onClose: () => void }) {
+  const query = useDelivery(id);
+  return (
+    <Drawer
+      open
+      onClose={onClose}
+      title={query.data ? query.data.eventType : 'Delivery'}
+      actions={
+        <Link className="btn small" to="/deliveries/$id" params={{ id }}>
+          Timeline
+        </Link>
+      }
+    >
+      {query.data ? (
+        <Attempts delivery={query.data} />
+      ) : query.error ? (
+        <Failure error={query.error} />
+      ) : (
+        <Loading />
+      )}
+    </Drawer>
+  );
+}
+
+/** Everything of a delivery: what was sent, what was answered, and when it is tried again. */
+function Attempts({ delivery }: { delivery: Delivery }) {
+  const { id } = delivery;
+  const attempts = useQuery({
+    queryKey: ['attempts', id, delivery.attempts],
+    queryFn: () =>
+      ok(api.GET('/api/v1/deliveries/{id}/attempts', { params: { path: { id }, query: { limit: 100 } } })),
+  });
+  const event = useQuery({
+    queryKey: ['events', delivery.eventId],
+    queryFn: () => ok(api.GET('/api/v1/events/{id}', { params: { path: { id: delivery.eventId } } })),
+  });
+  const subscription = useQuery({
+    queryKey: ['subscriptions', delivery.subscriptionId],
+    queryFn: () =>
+      ok(api.GET('/api/v1/subscriptions/{id}', { params: { path: { id: delivery.subscriptionId } } })),
+  });
+  const timeline = useTimeline(id);
+  const next = timeline.data?.willHappen.find(({ at }) => at !== null);
+  return (
+    <>
+      <div className="filters">
+        <Status value={delivery.status} />
+        <span className="grow" />
+        <Actions delivery={delivery} />
+      </div>
+      <Facts
+        facts={[
+          ['Delivery', <Id value={id} />],
+          [
+            'Event',
+            <Link to="/events/$id" params={{ id: delivery.eventId }} className="mono">
+              {delivery.eventId}
+            </Link>,
+          ],
+          [
+            'Subscription',
+            <Link to="/subscriptions/$id" params={{ id: delivery.subscriptionId }} className="mono">
+              {delivery.subscriptionId}
+            </Link>,
+          ],
+          [
+            'Next attempt',
+            next ? (
+              <>
+                <Time at={next.at} /> <span className="muted">{next.what}</span>
+              </>
+            ) : (
+              <span className="muted">none is planned</span>
+            ),
+          ],
+          [
+            'Workflow',
+            <Workflow
+              id={
+                timeline.data?.subject.workflowId ?? `delivery/${delivery.eventId}/${delivery.subscriptionId}`
+              }
+            />,
+          ],
+          ['Created', <Time at={delivery.createdAt} />],
+        ]}
+      />
+      <Panel title="Request" actions={<span className="muted">POST</span>}>
+        <Code label="Request">
+          {[
+            `POST ${subscription.data?.url ?? '…'}`,
+            'content-type: application/json',
+            `webhook-id: ${delivery.eventId}`,
+            'webhook-timestamp: <seconds, of each attempt>',
+            'webhook-signature: v1,<HMAC-SHA256 of id.timestamp.body with the subscription’s secret>',
+            ...(subscription.data?.headerNames ?? []).map((name) => `${name}: <kept secret>`),
+            '',
+            event.data
+              ? JSON.stringify(
+                  { type: event.data.type, timestamp: event.data.timestamp, data: event.data.data },
+                  null,
+                  2,
+                )
+              : '…',
+          ].join('\n')}
+        </Code>
+      </Panel>
+      <h2>Attempts</h2>
+      {attempts.isPending ? (
+        <Loading rows={3} />
+      ) : !attempts.data ? (
+        <Failure error={attempts.error} />
+      ) : attempts.data.items.length === 0 ? (
+        <p className="muted">Not attempted yet.</p>
+      ) : (
+        attempts.data.items.map((attempt) => (
+          <Panel
+            key={attempt.attempt}
+            title={
+              <>
+                Attempt {attempt.attempt}{' '}
+                <span className="muted">
+                  · <Time at={attempt.startedAt} /> · {duration(attempt.durationMs)}
+                </span>
+              </>
+            }
+            actions={<Status value={attempt.result === 'delivered' ? 'delivered' : 'failed'} />}
+          >
+            <p>
+              {attempt.statusCode === null ? 'No answer' : `Answered HTTP ${attempt.statusCode}`}{' '}
+              <span className="tag">{attempt.result}</span>
+            </p>
+            {attempt.error && <p className="bad-text">{attempt.error}</p>}
+            {attempt.responseBody ? (
+              <Code label={`Answer to attempt ${attempt.attempt}`}>{pretty(attempt.responseBody)}</Code>
+            ) : (
+              <p className="muted">{attempt.statusCode === null ? '' : 'The answer had no body.'}</p>
+            )}
+          </Panel>
+        ))
+      )}
+    </>
+  );
+}
+
+export function Delivery() {
+  const id = useRouteParam('id');
+  const query = useDelivery(id);
+  const [showing, setShowing] = useState(false);
+  if (query.isPending)
+    return (
+      <div className="page">
+        <Loading />
+      </div>
+    );
+  if (!query.data)
+    return (
+      <div className="page">
+        <Failure error={query.error} retry={() => void query.refetch()} />
+      </div>
+    );
+  const delivery = query.data;
+  return (
+    <div className="page">
+      <nav className="crumb" aria-label="Where this is">
+        <Link to="/deliveries">Deliveries</Link>
+      </nav>
+      <Head
+        title={`Delivery of ${delivery.eventType}`}
+        actions={
+          <>
+            <Status value={delivery.status} />
+            <Actions delivery={delivery} />
+            <button type="button" className="btn" onClick={() => setShowing(true)}>
+              Attempts ({delivery.attempts})
+            </button>
+          </>
+        }
+      />
+      <div className="cols">
+        <div>
+          <TimelineView id={id} />
+        </div>
+        <div>
+          <Panel title="Delivery">
+            <Facts
+              facts={[
+                ['Id', <Id value={id} />],
+                [
+                  'Event',
+                  <Link to="/events/$id" params={{ id: delivery.eventId }} className="mono">
+                    {delivery.eventId}
+                  </Link>,
+                ],
+                [
+                  'Subscription',
+                  <Link to="/subscriptions/$id" params={{ id: delivery.subscriptionId }} className="mono">
+                    {delivery.subscriptionId}
+                  </Link>,
+                ],
+                ['Attempts', delivery.attempts],
+                ['Last answer', answer(delivery)],
+                ['Created', <Time at={delivery.createdAt} />],
+                ['Finished', <Time at={delivery.finishedAt} />],
+              ]}
+            />
+          </Panel>
+          <SubjectFacts id={id} />
+        </div>
+      </div>
+      {showing && (
+        <Drawer open onClose={() => setShowing(false)} title={delivery.eventType}>
+          <Attempts delivery={delivery} />
+        </Drawer>
+      )}
+    </div>
+  );
+}

@@ -27,7 +27,7 @@ CREATE OR REPLACE FUNCTION delivery_ref_of(p_delivery deliveries) RETURNS jsonb 
    WHERE s.id = p_delivery.subscription_id
 $$;
 
--- Deliveries of an event that are not finished: what a repeated activity hands back after a crash.
+-- Deliveries of an event that are not finished: what a repeated activity returns after a crash.
 CREATE OR REPLACE FUNCTION pending_deliveries(p_event_id text) RETURNS jsonb LANGUAGE sql STABLE AS $$
   SELECT coalesce(jsonb_agg(delivery_ref_of(d)), '[]') FROM deliveries d WHERE d.event_id = p_event_id AND d.status = 'pending'
 $$;
@@ -40,7 +40,7 @@ CREATE OR REPLACE FUNCTION next_in_order(p_subscription text, p_type text) RETUR
 $$;
 
 -- What is to be started or woken after the last attempt of a delivery; the same however often it is asked. Returns
--- {deliveries, next}, or NULL for nothing: deliveries of the event that it gave rise to, and the delivery that was waiting
+-- {deliveries, next}, or NULL for nothing: deliveries of the event that it caused, and the delivery that was waiting
 -- for this one to end. What is older than a delivery never waits for it and is not woken: a wake ends any pause, so that
 -- the end of one in the queue would use up the schedule of the one at its head.
 CREATE OR REPLACE FUNCTION after_attempt(p_delivery uuid, p_ordered boolean) RETURNS jsonb LANGUAGE plpgsql STABLE AS $$
@@ -67,7 +67,7 @@ END $$;
 -- Writes an attempt, and what it means for its delivery and its subscription. p is AttemptRecord of
 -- src/domain/deliveries.ts. Returns what after_attempt returns. Idempotent: two tries of one attempt can overlap, since a
 -- worker that Temporal takes for dead goes on with its own while another repeats it. The first record stands; the
--- second changes nothing, is told so (repeated: true), and goes by what is stored instead of by what it met.
+-- second changes nothing, is told so (repeated: true), and uses what is stored instead of its own result.
 CREATE OR REPLACE FUNCTION record_delivery_attempt(p jsonb) RETURNS jsonb LANGUAGE plpgsql AS $$
 DECLARE
   v_id uuid := (p->>'deliveryId')::uuid;
@@ -176,7 +176,7 @@ CREATE OR REPLACE FUNCTION first_attempt_at(p_config event_configs) RETURNS time
 $$;
 
 -- Puts pending deliveries into the lanes of their subscriptions, each to be attempted from its time on; one that is in its
--- lane already may be hurried by it. Idempotent.
+-- lane already may be moved forward by it. Idempotent.
 CREATE OR REPLACE FUNCTION park_deliveries(p_ids uuid[], p_at timestamptz[]) RETURNS void LANGUAGE sql AS $$
   UPDATE deliveries d
      SET in_lane = true, next_attempt_at = least(p.at, CASE WHEN d.in_lane THEN d.next_attempt_at END)
@@ -184,7 +184,7 @@ CREATE OR REPLACE FUNCTION park_deliveries(p_ids uuid[], p_at timestamptz[]) RET
 $$;
 
 -- Which of these lanes have to be woken, after something was put into them (in this transaction or before): those that
--- sleep and heed new work (or whatever they wait for, where p_any says so: what was put in may go before that), and those from
+-- sleep and react to new work (or whatever they wait for, where p_any says so: what was put in may go before that), and those from
 -- which nothing has been seen for a minute. They count as awake from then on. The lock makes lane_sleep see what was put in before, or us see that it sleeps.
 CREATE OR REPLACE FUNCTION lanes_to_wake(p_subscriptions text[], p_any boolean) RETURNS SETOF text LANGUAGE plpgsql AS $$
 DECLARE
@@ -304,7 +304,7 @@ BEGIN
   RETURN v_look || jsonb_build_object('todo', v_todo);
 END $$;
 
--- The lane's workflow is at it: from a lane that is silent for a minute, others take it that its workflow is lost.
+-- Records that the lane's workflow is working: of a lane that is silent for a minute, others assume that its workflow is lost.
 CREATE OR REPLACE FUNCTION lane_is_awake(p_subscription text) RETURNS void LANGUAGE sql AS $$
   INSERT INTO subscription_lanes AS l (subscription_id, looks_at) VALUES (p_subscription, clock_timestamp())
   ON CONFLICT (subscription_id) DO UPDATE SET looks_at = clock_timestamp(), heeds_work = true

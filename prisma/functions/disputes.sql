@@ -11,7 +11,7 @@ CREATE OR REPLACE FUNCTION dispute_data(p_dispute disputes) RETURNS jsonb LANGUA
     'openedAt', iso_utc(p_dispute.created_at), 'closedAt', iso_utc(p_dispute.closed_at))
 $$;
 
--- Every delivery of a dispute that is not finished: a repeated step hands back all that may not have been started.
+-- Every delivery of a dispute that is not finished: a repeated step returns all that may not have been started.
 CREATE OR REPLACE FUNCTION dispute_deliveries(p_dispute disputes) RETURNS jsonb LANGUAGE sql STABLE AS $$
   SELECT pending_deliveries(p_dispute.opening_event_id) || pending_deliveries(p_dispute.closing_event_id)
     || pending_deliveries(p_dispute.closing_event_id || '_order')
@@ -175,7 +175,7 @@ BEGIN
 END $$;
 
 -- Applies one chargeback webhook. p is DisputeEvent of src/contracts/workflows/dispute.ts (without its source) and evidenceDueMs.
--- A dispute whose first event is not `opened` is opened all the same, and then goes on to what the event says. Idempotent
+-- A dispute whose first event is not `opened` is still opened, and then brought to what the event says. Idempotent
 -- by (provider, providerEventId), as settle_provider_event. Refused events leave only an audit row.
 CREATE OR REPLACE FUNCTION settle_dispute_event(p jsonb) RETURNS jsonb LANGUAGE plpgsql AS $$
 DECLARE
@@ -249,7 +249,7 @@ BEGIN
   RETURN dispute_result(v_dispute, 'applied');
 END $$;
 
--- Submits evidence, once a dispute and only until it is due, also when the provider reviews the dispute already.
+-- Submits evidence, once per dispute and only until it is due, also when the provider reviews the dispute already.
 -- p: disputeId, hash, evidence, actor, correlationId. Returns ok, duplicate (the same evidence again: idempotent by hash),
 -- already_submitted, too_late or unknown_dispute.
 CREATE OR REPLACE FUNCTION submit_evidence(p jsonb) RETURNS jsonb LANGUAGE plpgsql AS $$

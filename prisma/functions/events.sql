@@ -1,5 +1,5 @@
 -- Events: how a state change is announced to other systems (outbox, topic domain.events) and to subscribers (webhook_events,
--- deliveries), how published events are handed out, and how events is deleted by retention. One rule (filters.sql) for both ways in:
+-- deliveries), how published events are handed out, and how they are deleted after their retention. One rule (filters.sql) for both ways in:
 -- emit_event and fan_out_event.
 
 -- A fresh id of an event: the webhook-id that subscribers see.
@@ -94,7 +94,7 @@ CREATE OR REPLACE FUNCTION note_event(
 $$;
 
 -- Writes the deliveries of a published event, p_limit subscriptions at a time in the order of their ids, beginning after
--- p_after ('' for the first). Idempotent: repeating a call writes nothing twice and hands back what is still pending, so
+-- p_after ('' for the first). Idempotent: repeating a call writes nothing twice and returns what is still pending, so
 -- that a crash between writing and starting the workflows loses nothing. Once all are written, subscriptions made later
 -- get nothing of it. NULL when there is no such event; otherwise {deliveries, next}: next is NULL after the last.
 CREATE OR REPLACE FUNCTION fan_out_event(p_event_id text, p_after text, p_limit integer) RETURNS jsonb LANGUAGE plpgsql AS $$

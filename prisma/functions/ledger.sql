@@ -105,7 +105,7 @@ END $$;
 -- Trigger function: the entries that one statement adds to a journal transaction sum to zero in every currency
 -- (check_violation), and the database transaction that created it adds them at once (restrict_violation): what sums to
 -- zero stays so forever. Over all new rows of the statement, which costs one aggregate where row triggers would cost a
--- query an entry.
+-- query per entry.
 CREATE OR REPLACE FUNCTION require_zero_sum() RETURNS trigger LANGUAGE plpgsql AS $$
 DECLARE
   v_bad record;

@@ -51,7 +51,7 @@ BEGIN
 END $$;
 
 -- Pays an order from its user's balance: FINISHED, or CANCELLED without funds or account. p: orderId, userId, amountMinor,
--- currency, correlationId. Returns PayOrderResult. Idempotent: payment_attempts has one row an order, a repeated call is a
+-- currency, correlationId. Returns PayOrderResult. Idempotent: payment_attempts has one row per order, a repeated call is a
 -- duplicate. An order that a provider pays is never debited (payment_method_mismatch).
 CREATE OR REPLACE FUNCTION pay_order(p jsonb) RETURNS jsonb LANGUAGE plpgsql AS $$
 DECLARE

@@ -2,8 +2,8 @@
 
 -- Creates a payout and reserves its money. p: id (optional), tenantId, provider, userId, currency, amountMinor,
 -- expiresAfterMs, actor, correlationId. Returns {outcome: ok | insufficient_funds | account_missing, id, deliveries}. Without
--- funds the payout exists all the same, failed with insufficient_funds; no workflow runs for it, so its event takes the
--- way of published events (outbox, topic events), which starts the deliveries that are written here.
+-- funds the payout still exists, failed with insufficient_funds; no workflow runs for it, so its event takes the
+-- path of published events (outbox, topic events), which starts the deliveries that are written here.
 -- Idempotent by id: a payout that exists is answered as it was, ok also when it has ended since, and nothing is held
 -- again. The row is written before the hold, because only that insert can tell without looking.
 CREATE OR REPLACE FUNCTION reserve_payout(p jsonb) RETURNS jsonb LANGUAGE plpgsql AS $$

@@ -34,10 +34,10 @@ BEGIN
 END $$;
 
 -- What an attempt says of its subscription's health. The subscription is locked only when something of it changes: at
--- full rate, a healthy one is not written to. Returns the id of the event that this gave rise to, or NULL.
+-- full rate, a healthy one is not written to. Returns the id of the event that this caused, or NULL.
 -- p: as in record_delivery_attempt. A success ends all; failingAttempt failures of one delivery make it failing; after
--- pauseAfterMs of nothing but exhausted deliveries it is paused; 410 disables it; what asks for patience slows it down.
--- Not idempotent: record_delivery_attempt calls it once an attempt.
+-- pauseAfterMs of nothing but exhausted deliveries it is paused; 410 disables it; what asks to wait slows it down.
+-- Not idempotent: record_delivery_attempt calls it once per attempt.
 CREATE OR REPLACE FUNCTION judge_subscription(p_delivery deliveries, p jsonb) RETURNS text LANGUAGE plpgsql AS $$
 DECLARE
   v_at timestamptz := (p->>'at')::timestamptz;
@@ -96,7 +96,7 @@ END $$;
 -- An operator pauses or resumes a subscription (p_action: pause, resume). Its event is a domain event and, under the same
 -- id, takes the path of published ones (outbox, topic events), because no workflow is there to start its deliveries. A
 -- resume with p_replay writes the replay of what was missed in the same transaction, and gives back the places in the
--- rate. Idempotent under p_replay: repeated, it hands back that replay and changes nothing. Returns {outcome, missedSince,
+-- rate. Idempotent under p_replay: repeated, it returns that replay and changes nothing. Returns {outcome, missedSince,
 -- replayId}: 'ok', 'missing', 'too_many' (replays; nothing is changed), or the state in which this can't be done.
 -- missedSince: from when on a resumed one has missed something.
 CREATE OR REPLACE FUNCTION operate_subscription(

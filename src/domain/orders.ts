@@ -153,7 +153,7 @@ export interface OrderPayment {
 
 /**
  * Debits the user and decides the order in one SERIALIZABLE transaction: FINISHED, or CANCELLED without funds. An order
- * that a provider pays is never debited: `payment_method_mismatch`. Idempotent: `payment_attempts` has one row an order, so
+ * that a provider pays is never debited: `payment_method_mismatch`. Idempotent: `payment_attempts` has one row per order, so
  * that a repeated call is a `duplicate`.
  * @throws ConflictsExhaustedError, and what the database throws in an outage.
  */

@@ -2,8 +2,8 @@ import { randomUUID } from 'node:crypto';
 import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
-import type { Client as TemporalClient, Connection } from '@temporalio/client';
-import { SCHEDULES } from '../../../src/contracts/workflows';
+import { ScheduleNotFoundError, type Client as TemporalClient, type Connection } from '@temporalio/client';
+import { FORMER_SCHEDULES, SCHEDULES } from '../../../src/contracts/workflows';
 import { createAccount, getAccount } from '../../../src/domain/accounts';
 import { createOrder, getOrder, payOrder } from '../../../src/domain/orders';
 import { DataRefusedError } from '../../../src/domain/conflicts';
@@ -505,7 +505,14 @@ describe('a payment of which its provider never says anything', () => {
       const userId = await userWith(database, 100n);
       const payment = await overdue(database, userId, 'payout');
       const unpaid = await placeOrder(database, userId, 10n, 'provider', 1);
+      const [former] = FORMER_SCHEDULES;
+      await temporal.schedule.create({
+        scheduleId: former,
+        spec: { intervals: [{ every: '1d' }] },
+        action: { type: 'startWorkflow', workflowType: 'housekeepingWorkflow', taskQueue: 'payments' },
+      });
       expect(await ensureSchedules(temporal, own.config)).toEqual(Object.values(SCHEDULES));
+      await expect(temporal.schedule.getHandle(former).describe()).rejects.toThrow(ScheduleNotFoundError);
       expect(await ensureSchedules(temporal, own.config)).toEqual([]);
       await temporal.schedule.getHandle(SCHEDULES.expiry).trigger();
       await eventually(async () => {

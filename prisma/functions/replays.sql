@@ -1,7 +1,7 @@
 -- Replays: sending a subscription again what it has missed, or what an operator asks for.
 
 -- One step of a replay, as 0.1 takes it; now it is replay_slice: at most p_limit rows after the position (p_at, p_after), in order of time. Returns {deliveries,
--- at, after, examined, done, stopped}. Idempotent: repeating a step opens nothing twice and hands back what is still
+-- at, after, examined, done, stopped}. Idempotent: repeating a step opens nothing twice and returns what is still
 -- pending. Raises no_data_found for an unknown replay.
 CREATE OR REPLACE FUNCTION replay_step(p_replay uuid, p_at timestamptz, p_after text, p_limit integer) RETURNS jsonb
 LANGUAGE plpgsql AS $$

@@ -80,7 +80,7 @@ export function createLedgerActivities({ db, log, config, deliveryPolicy, lookAt
       return stepOf(orders, 'an overdue order can not be expired and stays NEW');
     },
 
-    /** Remembers that what a step handed back has been started. Idempotent. */
+    /** Remembers that what a step returned has been started. Idempotent. */
     async saveExpiryPosition(position: ExpiryPosition): Promise<void> {
       await saveExpiryPosition(db, position);
     },

@@ -90,7 +90,7 @@ export function createReplayActivities({ db, config, deliveryPolicy, wakeLanes }
     },
 
     /**
-     * Notes which deliveries have been started, and hands back the next ones that were sent again by hand and whose
+     * Notes which deliveries have been started, and returns the next ones that were sent again by hand and whose
      * workflow may not have been. Idempotent.
      */
     async strandedDeliveries(

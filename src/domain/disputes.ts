@@ -9,7 +9,7 @@ import { callMoneyFunction } from './money-transaction';
 import { afterCursor, decodeCursor, NEWEST_FIRST, toPage, type Page } from './pages';
 import { DeliveryRows, type DeliveryRow } from './payments';
 
-/** A provider's chargeback of an order; amounts in minor units. */
+/** A dispute of an order; amounts in minor units. */
 export interface DisputeView {
   id: string;
   orderId: string;

@@ -59,7 +59,7 @@ const START = { at: '1970-01-01T00:00:00.000Z', id: '00000000-0000-0000-0000-000
  * One step of a walk over what is overdue, in the order of its expiry from where the last step was saved, so that each
  * row is looked at once, however many there are. One that the database refuses holds up none behind it; reconciliation
  * finds it. Where it refuses all, the fault is not theirs, and the job waits. Idempotent as far as `expire` is: a step
- * that is repeated before its position is saved hands back the same deliveries.
+ * that is repeated before its position is saved returns the same deliveries.
  * @throws DataRefusedError when the database refuses every one of several rows.
  */
 export async function expireStep<Row extends Overdue>(

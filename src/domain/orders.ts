@@ -170,7 +170,7 @@ const ExpireOrderRow = PayOrderRow.extend({
 
 /**
  * Cancels an order that its provider has not paid in time; before its time, or when it was decided otherwise, nothing
- * changes (`noted`). Idempotent: repeated, it hands back the deliveries that may not have been started.
+ * changes (`noted`). Idempotent: repeated, it returns the deliveries that may not have been started.
  * @throws ConflictsExhaustedError, and what the database throws in an outage.
  */
 export async function expireOrder(db: Database, orderId: string): Promise<z.infer<typeof ExpireOrderRow>> {

@@ -7,7 +7,7 @@ import type { Actor } from './audit';
 export interface ResumeReplay {
   /** And of events that it never got. */
   missed: boolean;
-  /** A UUID that makes the resume idempotent: repeated under it, it hands back the same replay. */
+  /** A UUID that makes the resume idempotent: repeated under it, it returns the same replay. */
   replayId: string;
   ratePerSecond: number;
   /** WEBHOOK_REPLAYS_MAX_RUNNING of the tenant. */

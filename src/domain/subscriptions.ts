@@ -231,7 +231,7 @@ function requireDeliverableUrl(text: string, allowedPrivateCidrs: readonly strin
 
 /**
  * The id of the subscription that `ref` names: it is its id, or its uid.
- * @throws RemitError not_found when nobody of the tenant has that uid. An id is handed back without looking.
+ * @throws RemitError not_found when nobody of the tenant has that uid. An id is returned without looking.
  */
 export async function resolveSubscriptionId(
   db: Pick<Database, 'prisma'>,

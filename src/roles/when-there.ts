@@ -54,7 +54,7 @@ export async function whenThere<T>(
   }
 }
 
-/** Connecting may take long and can't be broken off: the process ends without it. */
+/** Connecting may take long and can’t be interrupted: the process ends without it. */
 async function unlessStopped<T>(stopped: AbortSignal, connecting: Promise<T>): Promise<T> {
   stopped.throwIfAborted();
   let onAbort = (): void => undefined;

@@ -39,7 +39,7 @@ export class HeadTooLongError extends Error {
 
 /**
  * Posts once and reads the answer. The final status line decides: what comes after it may be missing, broken, endless or
- * late, and the answer is what came of it (RFC 9112 §8: an answer that breaks off has said what its status says, unless
+ * late, and the answer is its outcome (RFC 9112 §8: an answer that is cut off has said what its status says, unless
  * that depends on headers, and no status that counts here does). Interim answers (1xx but 101) are passed over.
  * By Node's own client: undici gives up a connection on which 100 Continue comes unasked, and while it connects it heeds
  * no deadline but its own.

@@ -116,7 +116,7 @@ function rowsOf(subscriptions: number, seen: readonly Rates[]): BenchRow[] {
   const name = `deliveries, ${subscriptions} subscription${subscriptions > 1 ? 's' : ''}`;
   return [
     {
-      bench: `${name}, beside a bare loop`,
+      bench: `${name}, next to a bare loop`,
       value: round(of(({ delivered }) => delivered)),
       unit: 'deliveries/s',
       reference: round(of((each) => each.bare)),
@@ -125,7 +125,7 @@ function rowsOf(subscriptions: number, seen: readonly Rates[]): BenchRow[] {
       note: 'published over HTTP to received; reference: signed POSTs to the same receiver and batched inserts of the rows',
     },
     {
-      bench: `${name}, beside empty workflows`,
+      bench: `${name}, next to empty workflows`,
       value: round(of(({ delivered }) => delivered)),
       unit: 'deliveries/s',
       reference: round(of((each) => each.workflows)),
@@ -140,7 +140,7 @@ function rowsOf(subscriptions: number, seen: readonly Rates[]): BenchRow[] {
       reference: round(of((each) => each.route)),
       ratio: of((each) => each.published / each.route),
       atLeast: 0.6,
-      note: 'while deliveries go on beside it; reference: a bare Express route that does one insert, alone',
+      note: 'while deliveries go on next to it; reference: a bare Express route that does one insert, alone',
     },
   ];
 }
@@ -176,7 +176,7 @@ async function latency(
       note: `${PACED_PER_SECOND} events a second, ${PACED_SUBSCRIPTIONS} subscriptions; p50 ${median(seen.map(({ free }) => percentile(free, 0.5)))} ms`,
     },
     {
-      bench: 'deliveries, p99 of the healthy ones beside one that hangs and one that answers 503',
+      bench: 'deliveries, p99 of the healthy ones next to one that hangs and one that answers 503',
       value: troubled,
       unit: 'ms',
       reference: p99,

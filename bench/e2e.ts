@@ -13,7 +13,7 @@ const LATENCY_BOUND_MS = 300;
 
 /**
  * Signed webhooks over HTTP to settled payments through api, Kafka, bridge, Temporal and PostgreSQL, each role a
- * process of its own: completed workflows per second at saturation beside the same Temporal server's rate of empty
+ * process of its own: completed workflows per second at saturation next to the same Temporal server's rate of empty
  * one-activity workflows with the same worker settings; and the latency at ten payments a second.
  */
 export const run: Benchmark = async (options) => {

@@ -8,7 +8,7 @@ import { freePort, openStage, postAll, signedWebhook } from './support/stage';
 const CONNECTIONS = 64;
 
 /**
- * Signed provider webhooks accepted per second (verified, parsed, acknowledged by Kafka with acks=all), beside a bare
+ * Signed provider webhooks accepted per second (verified, parsed, acknowledged by Kafka with acks=all), next to a bare
  * Express + kafkajs endpoint that verifies and checks nothing. Rounds alternate; medians are compared.
  */
 export const run: Benchmark = async ({ quick, progress }) => {

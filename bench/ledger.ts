@@ -26,7 +26,7 @@ interface Sizes {
 
 /**
  * Debits of orders through `payOrder`, the code that workers run, by 16 callers: over 5,000 accounts and on a single
- * one, beside pgbench sending the statements that the database function consists of, at the same isolation, to the
+ * one, next to pgbench sending the statements that the database function consists of, at the same isolation, to the
  * same server in the same run. And what a debit costs when the journal is long.
  */
 export const run: Benchmark = async (options) => {
@@ -40,8 +40,8 @@ export const run: Benchmark = async (options) => {
       options.progress(
         'pgbench is not there (Debian: postgresql-contrib or postgresql): its rows are left out, nothing is compared',
       );
-    rows.push(await beside(server, pgbench, 'spread', sizes, options));
-    rows.push(await beside(server, pgbench, 'hot', sizes, options));
+    rows.push(await sideBySide(server, pgbench, 'spread', sizes, options));
+    rows.push(await sideBySide(server, pgbench, 'hot', sizes, options));
     rows.push(await growth(server, sizes, options));
     return rows;
   } finally {
@@ -63,8 +63,8 @@ function sizesOf({ quick }: BenchOptions): Sizes {
       };
 }
 
-/** Debits per second of ours beside pgbench's; each measures on orders of its own in the same database. */
-async function beside(
+/** Debits per second of ours next to pgbench's; each measures on orders of its own in the same database. */
+async function sideBySide(
   server: LedgerServer,
   pgbench: string | undefined,
   spread: OrderSpread,
@@ -118,7 +118,7 @@ async function beside(
   };
 }
 
-/** Milliseconds of the server a debit with a long journal, beside a short one, in turns. */
+/** Milliseconds of the server a debit with a long journal, next to a short one, in turns. */
 async function growth(server: LedgerServer, sizes: Sizes, options: BenchOptions): Promise<BenchRow> {
   const long: number[] = [];
   const short: number[] = [];

@@ -1,4 +1,4 @@
-/** One figure of a benchmark beside the limit it is compared with, measured in the same run on the same machine. */
+/** One figure of a benchmark next to the limit it is compared with, measured in the same run on the same machine. */
 export interface BenchRow {
   bench: string;
   value: number;

@@ -7,7 +7,7 @@ import { startLocalStack } from '../src/roles/local-stack';
 
 /**
  * `npm run dev`: the local stack, which stays, and all roles from their TypeScript in a process that is stopped in order
- * and started anew when a source changes; a workflow too, which no role imports and every start bundles afresh.
+ * and restarted when a source changes; a workflow too, which no role imports and every start bundles again.
  */
 
 const root = path.resolve(__dirname, '..');
@@ -47,13 +47,13 @@ class Roles {
     });
   }
 
-  /** Starts them anew when nothing has changed for a moment. */
+  /** Restarts them when nothing has changed for a moment. */
   changed(file: string): void {
     clearTimeout(this.settling);
     this.settling = setTimeout(() => {
       this.turn = this.turn.then(async () => {
         if (this.ended) return;
-        say(`\n▸ ${file} changed: stopping the roles and starting them anew`);
+        say(`\n▸ ${file} changed: stopping the roles and restarting them`);
         await this.end();
         if (!this.ended) this.start();
       });

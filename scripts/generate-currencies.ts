@@ -7,7 +7,7 @@ import { CURRENCIES, WITHDRAWN } from '../src/contracts/iso-4217';
  * `npm run generate:currencies -- list-one.xml` writes src/contracts/iso-4217.ts from List One of ISO 4217, which the
  * maintenance agency (SIX) publishes as XML: https://www.six-group.com/dam/download/financial-information/data-center/iso-currrency/lists/list-one.xml
  *
- * What it changes needs a migration of PostgreSQL and one of ClickHouse beside it; test/integration/domain/currencies.test.ts
+ * What it changes needs a migration of PostgreSQL and one of ClickHouse as well; test/integration/domain/currencies.test.ts
  * says which codes are missing there.
  */
 

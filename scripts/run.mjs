@@ -15,7 +15,7 @@ const HELP = `remit: payments and orders on Temporal
   npm test [-- ARGS]               checks (types, lint, format), then the tests; ARGS go to jest
   npm run test:fast                the unit and workflow tests alone, without the checks: under two minutes
   npm run bench -- NAME [--json]   a benchmark; without NAME it lists them
-  npm run dev                      like start; the roles start anew when a source changes
+  npm run dev                      like start; the roles restart when a source changes
   npm run build                    compiles to dist/
   npm run remit -- COMMAND         any command of the CLI; try: npm run remit -- --help
 

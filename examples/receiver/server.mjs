@@ -24,7 +24,7 @@ app.post('/hooks', express.raw({ type: () => true, limit: '1mb' }), (request, re
   const id = request.get('webhook-id') ?? '';
   let event;
   try {
-    // Over the bytes as they came: JSON that was parsed and written anew has another signature.
+    // Over the bytes as they came: JSON that was parsed and rewritten has another signature.
     event = verifier.verify(request.body.toString('utf8'), request.headers);
   } catch (error) {
     console.warn(`refused ${id}: ${error.message}`);

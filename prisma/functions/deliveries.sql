@@ -1,4 +1,4 @@
--- Deliveries of events to subscriptions: what their workflows are told, their attempts, opening them anew, and the lanes in
+-- Deliveries of events to subscriptions: what their workflows are told, their attempts, opening them again, and the lanes in
 -- which they wait for their subscription. next_in_order, after_attempt's p_ordered and reserve_place are what 0.1 calls.
 
 -- What a delivery workflow needs to know of a delivery (DeliveryRef of src/contracts/workflows/delivery.ts). What the type's config
@@ -66,7 +66,7 @@ END $$;
 
 -- Writes an attempt, and what it means for its delivery and its subscription. p is AttemptRecord of
 -- src/domain/deliveries.ts. Returns what after_attempt returns. Idempotent: two tries of one attempt can overlap, since a
--- worker that Temporal takes for dead goes on with its own while another makes it anew. The first record stands; the
+-- worker that Temporal takes for dead goes on with its own while another repeats it. The first record stands; the
 -- second changes nothing, is told so (repeated: true), and goes by what is stored instead of by what it met.
 CREATE OR REPLACE FUNCTION record_delivery_attempt(p jsonb) RETURNS jsonb LANGUAGE plpgsql AS $$
 DECLARE
@@ -108,7 +108,7 @@ CREATE OR REPLACE FUNCTION reserve_place(p_subscription text, p_per_second integ
   RETURNING greatest(0, extract(epoch FROM next_at - clock_timestamp()) * 1000 - 1000.0 / p_per_second)
 $$;
 
--- Opens finished deliveries anew, each under the next generation; those that are pending stay as they are, which makes it
+-- Opens finished deliveries again, each under the next generation; those that are pending stay as they are, which makes it
 -- idempotent. What was opened by hand (without p_replay) waits for its workflow; a replay's workflow starts its own.
 CREATE OR REPLACE FUNCTION reopen_deliveries(p_ids uuid[], p_replay uuid) RETURNS void LANGUAGE sql AS $$
   UPDATE deliveries

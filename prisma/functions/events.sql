@@ -1,5 +1,5 @@
 -- Events: how a state change is announced to other systems (outbox, topic domain.events) and to subscribers (webhook_events,
--- deliveries), how published events are handed out, and how events end by age. One rule (filters.sql) for both ways in:
+-- deliveries), how published events are handed out, and how events is deleted by retention. One rule (filters.sql) for both ways in:
 -- emit_event and fan_out_event.
 
 -- A fresh id of an event: the webhook-id that subscribers see.

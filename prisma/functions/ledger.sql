@@ -13,7 +13,7 @@ END $$;
 -- Moves money: locks the accounts in the order of their ids, checks funds, writes balances, journal, entries and audit.
 -- Each line of p_lines is one side: amount_minor changes the balance (0 for none), hold_minor the held amount.
 -- Returns 'ok', 'insufficient_funds', 'account_missing' or 'currency_mismatch'; unless 'ok', nothing was written.
--- Not idempotent: p_reference is unique for ever, so that writing one movement twice raises unique_violation. Raises
+-- Not idempotent: p_reference is unique forever, so that writing one movement twice raises unique_violation. Raises
 -- numeric_value_out_of_range when a balance would leave bigint.
 CREATE OR REPLACE FUNCTION ledger_post(
   p_tenant text, p_kind text, p_reference text, p_currency text, p_lines ledger_line[], p_actor text, p_correlation text
@@ -104,7 +104,7 @@ END $$;
 
 -- Trigger function: the entries that one statement adds to a journal transaction sum to zero in every currency
 -- (check_violation), and the database transaction that created it adds them at once (restrict_violation): what sums to
--- zero stays so for ever. Over all new rows of the statement, which costs one aggregate where row triggers would cost a
+-- zero stays so forever. Over all new rows of the statement, which costs one aggregate where row triggers would cost a
 -- query an entry.
 CREATE OR REPLACE FUNCTION require_zero_sum() RETURNS trigger LANGUAGE plpgsql AS $$
 DECLARE

@@ -1,6 +1,6 @@
 -- Orders that a provider collects: what its webhooks do to them (docs/disputes.md has every case).
 
--- A refused provider event: audited, not stored, so that it is judged anew when it is redriven. Returns why: p_outcome, or
+-- A refused provider event: audited, not stored, so that it is judged again when it is redriven. Returns why: p_outcome, or
 -- event_conflict when its id was stored with another body, which is the graver mistake of the two.
 CREATE OR REPLACE FUNCTION refuse_event(p_order orders, p jsonb, p_stream text, p_outcome text) RETURNS text LANGUAGE plpgsql AS $$
 DECLARE

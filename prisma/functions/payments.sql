@@ -65,7 +65,7 @@ END $$;
 -- Applies one provider event to its payment or payout. p is ProviderEvent of src/contracts/workflows/payment.ts (without its
 -- source) and an optional actor. Returns SettleResult. Idempotent by (provider, providerEventId): the same body again is a
 -- duplicate, another body an event_conflict. Refused events (mismatch, conflict) leave only an audit row: an operator who
--- redrives one has it judged anew. Our own expiry (actor system:expiry) never contradicts: its timer, or the sweep, may
+-- redrives one has it judged again. Our own expiry (actor system:expiry) never contradicts: its timer, or the expiry job, may
 -- run while the provider's event is being settled; only what a provider says against a state that has ended is flagged
 -- (docs/adr/0011).
 CREATE OR REPLACE FUNCTION settle_provider_event(p jsonb) RETURNS jsonb LANGUAGE plpgsql AS $$

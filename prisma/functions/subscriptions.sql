@@ -80,7 +80,7 @@ BEGIN
     RETURN change_subscription_state(s.id, 'disabled', 'gone', 'disabled', v_at, p->>'correlationId');
   END IF;
   IF v_exhausted THEN
-    -- A failure that was long ago says nothing of today: the clock begins anew.
+    -- A failure that was long ago says nothing of today: the clock starts again.
     IF s.exhausted_since IS NULL OR s.exhausted_at < v_at - 2 * v_pause THEN s.exhausted_since := v_at; END IF;
     UPDATE subscriptions SET exhausted_since = s.exhausted_since, exhausted_at = v_at WHERE id = s.id;
     IF s.exhausted_since <= v_at - v_pause THEN
@@ -94,7 +94,7 @@ BEGIN
 END $$;
 
 -- An operator pauses or resumes a subscription (p_action: pause, resume). Its event is a domain event and, under the same
--- id, goes the way of published ones (outbox, topic events), because no workflow is there to start its deliveries. A
+-- id, takes the path of published ones (outbox, topic events), because no workflow is there to start its deliveries. A
 -- resume with p_replay writes the replay of what was missed in the same transaction, and gives back the places in the
 -- rate. Idempotent under p_replay: repeated, it hands back that replay and changes nothing. Returns {outcome, missedSince,
 -- replayId}: 'ok', 'missing', 'too_many' (replays; nothing is changed), or the state in which this can't be done.
@@ -154,7 +154,7 @@ BEGIN
          missed_since = CASE p_action WHEN 'pause' THEN missed_from(p_tenant, clock_timestamp()) END,
          exhausted_since = NULL, exhausted_at = NULL, throttled_until = NULL, throttle_level = 0
    WHERE id = p_id RETURNING * INTO s;
-  -- The places that were reserved in its rate are for attempts that did not come: it begins anew.
+  -- The places that were reserved in its rate are for attempts that did not come: it starts again.
   DELETE FROM subscription_pacing WHERE subscription_id = p_id AND p_action = 'resume';
   PERFORM audit_note(p_tenant, p_actor,
     CASE p_action WHEN 'pause' THEN 'subscription.paused' ELSE 'subscription.resumed' END, 'subscription:' || p_id,

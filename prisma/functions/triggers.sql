@@ -1,5 +1,5 @@
 -- What the database itself refuses, whoever asks: states and terms that never change, rows that are never rewritten or
--- deleted, entries that do not sum to zero. Money functions are the only way of money; these rules hold also for whoever
+-- deleted, entries that do not sum to zero. Only money functions move money; these rules hold also for whoever
 -- goes around them by hand. Applied last and only when this file has changed: replacing a trigger waits for the writers
 -- of its table. A trigger that is no longer wanted is dropped by a migration.
 

@@ -1,4 +1,4 @@
-/** What docker-compose.yml takes from the environment beside remit's own variables, with what `.env.example` says. */
+/** What docker-compose.yml takes from the environment in addition to remit's own variables, with what `.env.example` says. */
 export const COMPOSE_FIELDS: readonly { name: string; description: string }[] = [
   { name: 'POSTGRES_PASSWORD', description: 'required: PostgreSQL’s superuser; openssl rand -hex 24' },
   {

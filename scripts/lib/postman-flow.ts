@@ -132,7 +132,7 @@ export const FLOW: readonly { folder: string; description: string; steps: readon
           ...example,
           ...{ provider_event_id: '{{providerEventId}}', order_id: '{{orderId}}', user_id: '{{userId}}' },
         }),
-        sign: 'paymentsSecret',
+        sign: 'orderWebhookSecret',
       },
     ],
   },
@@ -145,7 +145,7 @@ export const FLOW: readonly { folder: string; description: string; steps: readon
     folder: 'Disputes',
     description: 'A chargeback opens a dispute, evidence is given, and the provider decides.',
     steps: [
-      { operation: 'receiveChargeback', body: chargeback({ status: 'opened' }), sign: 'paymentsSecret' },
+      { operation: 'receiveChargeback', body: chargeback({ status: 'opened' }), sign: 'orderWebhookSecret' },
       {
         operation: 'listDisputes',
         query: { orderId: '{{orderId}}' },
@@ -158,7 +158,7 @@ export const FLOW: readonly { folder: string; description: string; steps: readon
         operation: 'receiveChargeback',
         name: 'Take a provider’s word on a chargeback: it is won',
         body: chargeback({ status: 'won' }),
-        sign: 'paymentsSecret',
+        sign: 'orderWebhookSecret',
       },
       { operation: 'getDispute', name: 'The dispute is won', until: "body.status === 'won'" },
     ],

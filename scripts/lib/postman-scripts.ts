@@ -5,7 +5,7 @@
  */
 
 /** Variables that hold what a provider signs with. */
-export type SecretVariable = 'decardSecret' | 'paymentsSecret';
+export type SecretVariable = 'decardSecret' | 'orderWebhookSecret';
 
 export interface PostmanScript {
   listen: 'prerequest' | 'test';

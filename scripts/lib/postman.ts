@@ -25,9 +25,9 @@ export const POSTMAN_VARIABLES = [
       'to be set: PROVIDER_SECRET_DECARD, whsec_… (npm start: .remit/secrets.json). Signs payments and payouts',
   },
   {
-    key: 'paymentsSecret',
+    key: 'orderWebhookSecret',
     value: '',
-    description: 'to be set: PROVIDER_SECRET_PAYMENTS, likewise. Signs webhooks of orders and chargebacks',
+    description: 'to be set: ORDER_WEBHOOK_SECRET, likewise. Signs webhooks of orders and chargebacks',
   },
   {
     key: 'subscriberUrl',

@@ -153,7 +153,7 @@ export function createDeliveryActivities(deps: DeliveryDeps) {
         sendLane(lanes, subscriptionId, Context.current().cancellationSignal),
       ),
 
-    /** Puts a given-up delivery on the DLQ, keyed by subscription. Repeating it may repeat the dead letter. */
+    /** Puts an exhausted delivery on the DLQ, keyed by subscription. Repeating it may repeat the dead letter. */
     deadLetterDelivery: deadLetter,
   };
 }
@@ -181,7 +181,7 @@ async function prepare(
   { deliveryId, attempt: wanted, maxAttempts, generation = 0, urgent = false, correlationId }: AttemptInput,
 ): Promise<AttemptResult | Deliverable> {
   const delivery = await loadDelivery(deps.db, deps.keyring, deliveryId);
-  // Of an older generation: somebody had it sent again, and another workflow sees to it.
+  // Of an older generation: somebody had it sent again, and another workflow handles it.
   if (!delivery || delivery.generation !== generation) return answerOf(delivery, 'cancelled');
   const answer = async (
     verdict: AttemptResult['verdict'],

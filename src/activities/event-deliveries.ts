@@ -5,7 +5,7 @@ import type { Keyring } from '../platform/secrets';
 import type { FirstAttempts } from '../webhooks/first-attempts';
 import { withHeartbeat } from './heartbeat';
 
-/** Deliveries that one step sees to. */
+/** Deliveries that one step handles. */
 const PAGE_DELIVERIES = 200;
 
 export interface EventDeliveryDeps {
@@ -26,7 +26,7 @@ export function createEventDeliveryActivities({
   return {
     /**
      * One bounded step: makes the first attempts of an event's next pending deliveries and starts the workflow of each
-     * that is not delivered by it. Repeated, it sees to what is pending still.
+     * that is not delivered by it. Repeated, it handles what is still pending.
      * @returns where the next step begins; null after the last.
      */
     deliverEvent: ({ eventId, correlationId, after }: EventDeliveriesInput): Promise<string | null> =>

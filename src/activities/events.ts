@@ -2,12 +2,12 @@ import { purgeEventsStep, type PurgePosition, type PurgeStep } from '../domain/e
 import type { Config } from '../platform/config';
 import type { ActivityDeps } from './deps';
 
-/** What event activities need beside the others' dependencies. */
+/** What event activities need in addition to the others' dependencies. */
 export interface EventDeps {
   config: Pick<Config, 'EVENT_RETENTION_DAYS' | 'EVENT_RETENTION_BATCH_ROWS'>;
 }
 
-/** Durable steps of the end of events by age. */
+/** Durable steps of the retention of events. */
 export function createEventActivities({ db, config }: Pick<ActivityDeps, 'db'> & EventDeps) {
   return {
     /** One bounded step of deleting events that are older than their type is kept. Idempotent. */

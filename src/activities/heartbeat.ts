@@ -8,7 +8,7 @@ export interface Handover<Details> {
 const BEATS_A_TIMEOUT = 3;
 
 /**
- * Does an activity's work with heartbeats, so that Temporal begins it anew within the activity's `heartbeatTimeout` when
+ * Does an activity's work with heartbeats, so that Temporal starts it again within the activity's `heartbeatTimeout` when
  * its worker is killed, and not only after its `startToCloseTimeout`. Work that is over within a third of the heartbeat
  * timeout costs no heartbeat. Each beat carries what is left to the next try, because a beat replaces the one before it;
  * so does the last one of a try that fails.

@@ -1,11 +1,11 @@
-import type { DeliveryRef, HousekeepingStep, ReconciliationSummary } from '../contracts/workflows';
+import type { DeliveryRef, ExpiryStep, ReconciliationSummary } from '../contracts/workflows';
 import { purgeKeys } from '../domain/idempotency';
-import { sweepOrders } from '../domain/order-sweep';
-import { sweepPayments } from '../domain/payment-sweep';
+import { expireOverdueOrders } from '../domain/order-expiry';
+import { expireOverduePayments } from '../domain/payment-expiry';
 import { reconcile, reconciliationOptions } from '../domain/reconciliation';
 import { keepRun } from '../domain/reconciliation-runs';
 import type { WithoutWorkflow } from '../domain/reconciliation-work-checks';
-import { saveSweepPosition, type SweepPosition, type SweepStep } from '../domain/sweep';
+import { saveExpiryPosition, type ExpiryPosition, type OverdueStep } from '../domain/expiry';
 import type { Config } from '../platform/config';
 import type { Logger } from '../platform/logging';
 import { metrics } from '../platform/metrics';
@@ -21,22 +21,22 @@ export type LedgerDeps = Pick<ActivityDeps, 'db' | 'deliveryPolicy'> & {
     | 'RECONCILIATION_FINDINGS_MAX'
     | 'RECONCILIATION_DAYS'
     | 'RECONCILIATION_TIMEOUT_MS'
-    | 'PAYMENT_SWEEP_GRACE_MS'
-    | 'PAYMENT_SWEEP_BATCH_ROWS'
-    | 'PAYMENT_SWEEP_BATCH_DELIVERIES'
+    | 'EXPIRY_GRACE_MS'
+    | 'EXPIRY_BATCH_ROWS'
+    | 'EXPIRY_BATCH_DELIVERIES'
     | 'IDEMPOTENCY_KEY_TTL_MS'
     | 'IDEMPOTENCY_PURGE_ROWS'
   >;
 };
 
-/** What the schedules run: reconciliation, and the housekeeping of payments and idempotency keys. */
+/** What the schedules run: reconciliation, and the expiry of payments, orders and idempotency keys. */
 export function createLedgerActivities({ db, log, config, deliveryPolicy, lookAtWorkflows }: LedgerDeps) {
   const limits = {
-    graceMs: config.PAYMENT_SWEEP_GRACE_MS,
-    maxRows: config.PAYMENT_SWEEP_BATCH_ROWS,
-    maxDeliveries: config.PAYMENT_SWEEP_BATCH_DELIVERIES,
+    graceMs: config.EXPIRY_GRACE_MS,
+    maxRows: config.EXPIRY_BATCH_ROWS,
+    maxDeliveries: config.EXPIRY_BATCH_DELIVERIES,
   };
-  const stepOf = (step: SweepStep, refusal: string): HousekeepingStep => {
+  const stepOf = (step: OverdueStep, refusal: string): ExpiryStep => {
     for (const { id, error } of step.refused) log.error({ err: error, id }, refusal);
     const deliveries: DeliveryRef[] = step.deliveries.map(({ row, correlationId }) =>
       deliveryPolicy(row, correlationId),
@@ -69,20 +69,20 @@ export function createLedgerActivities({ db, log, config, deliveryPolicy, lookAt
      * One bounded step of expiring payments that got no event at all and, when there are no more of those, orders that
      * their provider has not paid. Idempotent.
      */
-    async sweepOverduePayments(): Promise<HousekeepingStep> {
-      const payments = await sweepPayments(db, limits);
+    async expireOverdue(): Promise<ExpiryStep> {
+      const payments = await expireOverduePayments(db, limits);
       if (payments.position !== null) {
-        metrics.paymentsSwept.inc(payments.expired);
+        metrics.paymentsExpired.inc(payments.expired);
         return stepOf(payments, 'an overdue payment can not be expired and stays pending');
       }
-      const orders = await sweepOrders(db, limits);
+      const orders = await expireOverdueOrders(db, limits);
       metrics.ordersExpired.inc(orders.expired);
       return stepOf(orders, 'an overdue order can not be expired and stays NEW');
     },
 
     /** Remembers that what a step handed back has been started. Idempotent. */
-    async saveSweepPosition(position: SweepPosition): Promise<void> {
-      await saveSweepPosition(db, position);
+    async saveExpiryPosition(position: ExpiryPosition): Promise<void> {
+      await saveExpiryPosition(db, position);
     },
 
     /** Deletes expired idempotency keys. @returns how many; as many as the limit means that there may be more. */

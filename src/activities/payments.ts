@@ -1,5 +1,5 @@
 import type { ExpirePaymentInput, ProviderEvent, SettleResult } from '../contracts/workflows';
-import { expiryEvent } from '../domain/payment-sweep';
+import { expiryEvent } from '../domain/payment-expiry';
 import { settleProviderEvent, type SettleInput } from '../domain/payments';
 import type { ActivityDeps } from './deps';
 import { handOver } from './hand-over';

@@ -39,7 +39,7 @@ export interface StepResult {
   stopped: string | null;
 }
 
-export interface SweepPage {
+export interface StrandedReplayPage {
   replays: StrandedReplay[];
   /** Where the next page begins; null on the last one. */
   next: { at: string; id: string } | null;
@@ -55,7 +55,7 @@ const START: ReplayProgress = {
 
 /** A slice is put into the lanes before the one before it is through, so that the rate is even. */
 const LEAD_MS = 200;
-/** Lanes that are woken in one step of the sweep. */
+/** Lanes that are woken in one step of the recovery job. */
 const LANES_A_STEP = 500;
 
 /** Durable steps of the replay workflow. */
@@ -85,7 +85,7 @@ export function createReplayActivities({ db, config, deliveryPolicy, wakeLanes }
     },
 
     /** Replays that no workflow may have begun yet, a page at a time. Reads only. */
-    async strandedReplays(after: SweepPage['next']): Promise<SweepPage> {
+    async strandedReplays(after: StrandedReplayPage['next']): Promise<StrandedReplayPage> {
       return listStrandedReplays(db, { after, limit: config.WEBHOOK_REPLAY_BATCH_ROWS });
     },
 

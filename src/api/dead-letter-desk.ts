@@ -88,7 +88,7 @@ export function letterSummary(message: StoredMessage, waits: boolean): DeadLette
 }
 
 /**
- * Dead letters for the API: the same state and rules as `remit dlq`, which runs beside it. Reads are bounded. A topic is
+ * Dead letters for the API: the same state and rules as `remit dlq`, which runs alongside it. Reads are bounded. A topic is
  * worked on by one request at a time; the consumer group keeps other processes away.
  */
 export class DeadLetterDesk {
@@ -274,7 +274,7 @@ export class DeadLetterDesk {
   private async alone<T>(topic: string, run: (state: DlqState) => Promise<T>): Promise<T> {
     const name = this.nameOf(topic);
     if (this.busy.has(name))
-      throw new RemitError('conflict', 'Letters of this topic are being worked on; try again.');
+      throw new RemitError('conflict', 'Letters of this topic are being processed; try again.');
     this.busy.add(name);
     try {
       return await run(await this.state(topic));

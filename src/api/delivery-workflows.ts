@@ -43,7 +43,7 @@ export async function wakeLane(deps: Deps, subscriptionId: string): Promise<void
   await callTemporal(deps, workflowId.lane(subscriptionId), (client) => signalLane(client, subscriptionId));
 }
 
-/** The same for a lane that may have nothing to do; when Temporal can't be reached, what waits is found by the sweep. */
+/** The same for a lane that may have nothing to do; when Temporal can't be reached, what waits is found by the recovery job. */
 export async function tellLane(deps: Deps, subscriptionId: string): Promise<void> {
   const id = workflowId.lane(subscriptionId);
   await signalWorkflow(deps, id, SIGNALS.wake).catch((error: unknown) =>

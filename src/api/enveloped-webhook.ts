@@ -30,7 +30,7 @@ export function takeEnveloped(
   schema: z.ZodType<Enveloped>,
   topic: (config: Config) => string,
 ): RequestHandler[] {
-  const secret = config.PROVIDER_SECRET_PAYMENTS;
+  const secret = config.ORDER_WEBHOOK_SECRET;
   const keys = secret ? decodeSecrets(secret) : undefined;
 
   const onlyJson: RequestHandler = (request, _response, next) => {

@@ -89,7 +89,7 @@ export async function once(
     count('in_progress');
     throw new RemitError(
       'idempotency_in_progress',
-      'A request with this Idempotency-Key is being carried out; ask again for its answer.',
+      'A request with this Idempotency-Key is in progress; repeat it to get its answer.',
     );
   }
   const context = answerContext(claim.operationId);

@@ -3,11 +3,11 @@ import type { Logger } from '../platform/logging';
 import { metrics } from '../platform/metrics';
 
 const FETCH_TIMEOUT_MS = 5_000;
-/** Keys that are older are fetched anew before they are used: this long a key that the issuer withdrew may still count. */
+/** Keys that are older are fetched again before they are used: this long a key that the issuer withdrew may still count. */
 const MAX_AGE_MS = 10 * 60_000;
 /** While the issuer can't be reached, the last keys count for this long: a night, not a week. */
 const MAX_STALE_MS = 24 * 3_600_000;
-/** How often an issuer that can't be reached, or that has not got a token's key, is asked again. */
+/** How often an issuer that can't be reached, or that has no token's key, is asked again. */
 const RETRY_MS = 10_000;
 
 /**

@@ -17,7 +17,7 @@ export function openApiDocument(routes: readonly RouteDoc[]): OpenApiDocument {
     scheme: 'bearer',
     bearerFormat: 'JWT',
     description:
-      'Claims sub, tenant, and scope with read, write, topup or admin of the tenant, and platform for what is of the installation',
+      'Claims sub, tenant, and scope with read, write, topup or admin of the tenant, and platform for what belongs to the installation',
   });
   registry.registerComponent('securitySchemes', USER_HEADER, {
     type: 'apiKey',

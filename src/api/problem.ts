@@ -23,7 +23,7 @@ const TITLES: Record<ProblemCode, string> = {
   precondition_failed: 'Changed in the meantime',
   body_too_large: 'The body is too large',
   unsupported_media_type: 'The content type is not supported',
-  idempotency_in_progress: 'A request with this idempotency key is being carried out',
+  idempotency_in_progress: 'A request with this idempotency key is in progress',
   idempotency_key_reused: 'The idempotency key was used for another request',
   account_missing: 'The user has no account in this currency',
   unprocessable: 'The request can’t be carried out',

@@ -174,7 +174,7 @@ function problemsOf({ dependencies, outbox, consumers, workers }: Omit<SystemSta
       severity: 'error',
       where: 'outbox',
       what: `${outbox.refused} messages were refused by Kafka`,
-      mend: 'look at their reasons, mend them, and retry or discard them',
+      mend: 'look at their reasons, fix them, and retry or discard them',
     });
   if (outbox.oldestSeconds > OUTBOX_WARNING_S)
     problems.push({

@@ -239,7 +239,7 @@ async function readLetters(
           actions: [
             {
               effect: 'mend',
-              label: 'Redrive it, once its cause is mended',
+              label: 'Redrive it, once its cause is fixed',
               method: 'POST',
               path,
               body: { letters: [id] },
@@ -254,7 +254,7 @@ async function readLetters(
     await Promise.race([read(), late]);
   } catch (error) {
     log.debug({ err: error }, 'dead letters could not be read for a timeline');
-    record.notes.add('Kafka did not answer in time: dead letters are missing');
+    record.notes.add('Kafka did not answer in time: dead letters are missing here');
   } finally {
     clearTimeout(timer);
   }

@@ -50,10 +50,7 @@ export async function updateWorkflow<Result>(
         continue;
       }
       log.error({ err: error, workflowId }, 'an update could not be completed');
-      throw new RemitError(
-        'unavailable',
-        'The request was not decided in time; ask again what became of it.',
-      );
+      throw new RemitError('unavailable', 'The request was not decided in time; ask again for its result.');
     }
   }
 }

@@ -23,7 +23,7 @@ export interface StreamOptions {
   groupName: string;
   /**
    * Resolves when what the message causes is durable; may be called again for the same message, and must then change
-   * nothing twice. Throws PoisonMessage for a message that will never be right; anything else is tried again for ever.
+   * nothing twice. Throws PoisonMessage for a message that will never be right; anything else is retried forever.
    */
   handle(message: IncomingMessage): Promise<void>;
 }
@@ -38,7 +38,7 @@ const COMMIT_RETRY_MS = 1_000;
  * settled.
  *
  * At least once: a crash or a partition that moves repeats what was in flight. While a partition stays with this
- * member through a rebalance, its messages in flight are not repeated. Of a topic that was made anew, what was fetched of
+ * member through a rebalance, its messages in flight are not repeated. Of a topic that was created again, what was fetched of
  * the former log is still handled, and what the new one holds comes after it.
  */
 export class StreamConsumer {

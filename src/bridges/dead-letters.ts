@@ -73,7 +73,7 @@ export async function sendDeadLetter(
 
 /**
  * Puts a message that a workflow refuses on its topic's DLQ, byte for byte as it lies in Kafka. When it does not lie
- * there any more (its time of retention is over, the topic was made anew), what was read of it goes there in its place,
+ * there any more (its time of retention is over, the topic was created again), what was read of it goes there in its place,
  * with a header that says so: nothing that was accepted vanishes.
  * @throws when the brokers can't be read or did not acknowledge; repeating it may leave a second dead letter.
  */

@@ -23,7 +23,7 @@ export interface DispatcherOptions {
 
 /**
  * Runs the messages of all partitions of a stream: at most `concurrentKeys` at a time, partitions in turn, so that a
- * long batch of one does not hold back a message of another. What fails is tried again for ever, with growing pauses;
+ * long batch of one does not hold back a message of another. What fails is retried forever, with growing pauses;
  * a pause holds back its own key only, and takes no place from the others.
  */
 export class Dispatcher {

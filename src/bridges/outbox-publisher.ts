@@ -28,7 +28,7 @@ export function outboxTopics(config: Config): ReadonlyMap<string, string> {
   ]);
 }
 
-/** Protocol errors that no repetition mends: they are about the row. */
+/** Protocol errors that no repetition fixes: they are about the row. */
 const LASTING = new Set(['MESSAGE_TOO_LARGE', 'RECORD_LIST_TOO_LARGE', 'INVALID_RECORD']);
 
 /**
@@ -88,7 +88,7 @@ export class OutboxPublisher {
       allowAutoTopicCreation: false,
       idempotent: true,
       maxInFlightRequests: 1,
-      // Few retries here: the relay's own loop goes on for ever, says so in the log, and rolls back in between.
+      // Few retries here: the relay's own loop goes on forever, says so in the log, and rolls back in between.
       retry: { retries: 5 },
     });
     await producer.connect();

@@ -4,7 +4,7 @@ import { say } from './command';
 export function register(program: Command): void {
   program
     .command('demo')
-    .description('plays samples/ through the real doors of a throw-away stack and checks what comes out')
+    .description('plays samples/ through the real interfaces of a throw-away stack and checks the results')
     .option('--endpoints <file>', 'play against a running remit: its .remit/endpoints.json')
     .option('--keep', 'leave the stack running until Ctrl-C, to look around in the Temporal UI')
     .action(async (options: { endpoints?: string; keep?: boolean }) => {

@@ -3,7 +3,7 @@ import type { ApiOptions } from '../operations/api-call';
 import { confirmUnless, dataDir, integer, say } from './command';
 
 const HELP = `
-The usual way: remit dlq ls, remit dlq show <topic>, mend the cause, remit dlq redrive <topic>, remit dlq purge <topic>.`;
+The usual way: remit dlq ls, remit dlq show <topic>, fix the cause, remit dlq redrive <topic>, remit dlq purge <topic>.`;
 
 const operations = async () => ({
   ...(await import('../operations/dlq.js')),

@@ -9,7 +9,11 @@ export function register(program: Command): void {
       'proves balances, entries, holds, orders and provider totals against each other; exits 1 when not clean',
     )
     .option('--tenant <id>', 'one tenant, without a look at its workflows; all of them when left out')
-    .option('--margin <minutes>', 'work that has waited for longer stands still (60 when left out)', integer)
+    .option(
+      '--margin <minutes>',
+      'work that has waited for longer counts as stalled (60 when left out)',
+      integer,
+    )
     .option('--json', 'one JSON document')
     .action(async (options: ReconcileCommand) => {
       const { runReconcile } = await import('../operations/reconcile.js');

@@ -19,9 +19,7 @@ docs/operations.md has each procedure, and what can not be brought back.`;
 export function register(program: Command): void {
   program
     .command('recover')
-    .description(
-      'finds work that stands still, as after a restore or the loss of a server, and starts it again',
-    )
+    .description('finds stalled work, as after a restore or the loss of a server, and starts it again')
     .addHelpText('after', HELP)
     .option('--dry-run', 'say what would be done; change nothing', false)
     .addOption(
@@ -30,11 +28,11 @@ export function register(program: Command): void {
         .conflicts('replayFrom'),
     )
     .addOption(
-      new Option('--replay-from <time>', 'handle the messages since this time once more').argParser(moment),
+      new Option('--replay-from <time>', 'process the messages since this time again').argParser(moment),
     )
     .option(
       '--margin <minutes>',
-      'begin so much before that time (UNKNOWN_TRANSACTION_WAIT_MS and an hour when left out)',
+      'start this much before that time (UNKNOWN_TRANSACTION_WAIT_MS and an hour when left out)',
       integer,
     )
     .option('--yes', 'do not ask', false)

@@ -5,7 +5,7 @@ export function register(program: Command): void {
   program
     .command('reencrypt')
     .description(
-      'encrypts every secret anew with ENCRYPTION_KEY, after which ENCRYPTION_KEYS_OLD can be emptied',
+      're-encrypts every secret with ENCRYPTION_KEY, after which ENCRYPTION_KEYS_OLD can be emptied',
     )
     .action(async () => {
       const { runReencrypt } = await import('../operations/reencrypt.js');

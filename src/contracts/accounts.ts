@@ -30,7 +30,7 @@ export const StatementEntry = z
     id: z.string(),
     journalId: z.string().meta({ description: 'the movement, whose entries sum to zero' }),
     kind: z.string().meta({ description: 'kind of movement', example: 'order' }),
-    reference: z.string().meta({ description: 'names the movement; unique for ever' }),
+    reference: z.string().meta({ description: 'names the movement; unique forever' }),
     amount: DecimalAmount.meta({ description: 'positive: money came in' }),
     currency: Currency,
     balanceAfter: DecimalAmount,

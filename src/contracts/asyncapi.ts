@@ -13,7 +13,7 @@ import {
 import { Purchase } from './purchases';
 import { DeliveryDeadLetter, TEST_EVENT_TYPE, WEBHOOK_EVENT_TYPES, WebhookBody } from './webhooks';
 
-/** A topic as AsyncAPI tells it. */
+/** A topic as AsyncAPI describes it. */
 interface Channel {
   /** Stable name in the document; topics can be renamed by configuration. */
   name: string;
@@ -131,7 +131,7 @@ function channels(topics: TopicNames): (Channel & { topic: string })[] {
       topic: topics.events,
       name: 'events',
       description:
-        'Events to be delivered. EventMessage is remit’s: the event is stored, and read from the database when it is delivered. PublishMessage is anybody’s who may write here: it is checked, stored and delivered as if it came by POST /api/v1/events, once for each clientId of a tenant. Whoever may write here publishes as any tenant.',
+        'Events to be delivered. EventMessage comes from remit: the event is stored, and read from the database when it is delivered. PublishMessage comes from any producer that may write here: it is checked, stored and delivered as if it came by POST /api/v1/events, once for each clientId of a tenant. Whoever may write here publishes as any tenant.',
       key: 'event id; of a PublishMessage whatever its producer likes: messages of one key are stored in their order',
       messages: { EventMessage, PublishMessage },
       actions: ['send', 'receive'],
@@ -184,7 +184,7 @@ function channels(topics: TopicNames): (Channel & { topic: string })[] {
   ];
 }
 
-/** Webhooks to subscribers, beside the topics: the same document tells a subscriber what comes. */
+/** Webhooks to subscribers, as well as the topics: the same document tells a subscriber what comes. */
 function webhookChannel() {
   return {
     address: null,

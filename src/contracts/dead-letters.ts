@@ -8,7 +8,7 @@ const Count = z.int().min(0);
 export const DeadLetterTopic = z
   .object({
     topic: z.string().meta({ description: 'the dead-letter topic' }),
-    sourceTopic: z.string().nullable().meta({ description: 'whose messages lie there; null: deliveries' }),
+    sourceTopic: z.string().nullable().meta({ description: 'whose messages it holds; null: deliveries' }),
     exists: z.boolean().meta({ description: 'false: run remit migrate' }),
     messages: Count.meta({ description: 'all that lie there' }),
     waiting: Count.meta({ description: 'those that were neither redriven nor purged' }),
@@ -79,7 +79,12 @@ const selection = {
 export const RedriveBody = z
   .strictObject({
     ...selection,
-    limit: z.int().min(1).max(1_000).default(100).meta({ description: 'at most so many, the oldest first' }),
+    limit: z
+      .int()
+      .min(1)
+      .max(1_000)
+      .default(100)
+      .meta({ description: 'at most this many, the oldest first' }),
   })
   .meta({ id: 'RedriveDeadLetters', example: { code: 'unknown_transaction', limit: 10 } });
 export const Redriven = z
@@ -107,7 +112,7 @@ export const Purged = z
     purged: Count.meta({ description: 'they do not wait any more' }),
     deleted: Count.meta({
       description:
-        'those whose bytes are gone. Kafka deletes from the beginning alone: one behind a letter that waits is deleted with that',
+        'those whose bytes are gone. Kafka deletes only from the beginning: one behind a letter that waits is deleted together with that one',
     }),
     waiting: Count,
   })

@@ -77,7 +77,7 @@ const DATA_EXAMPLE = { total: '10.50', currency: 'EUR' };
 const eventTypeFields = {
   description: cleanText(1_000),
   schema: jsonObjectOrNull(
-    'JSON Schema (2020-12) of the events’ data. References within the document only; recursion has to go into the data. Null: any object',
+    'JSON Schema (2020-12) of the events’ data. References within the document only; recursion has to descend into the data. Null: any object',
     { type: 'object', properties: { total: { type: 'string' } }, required: ['total'] },
   ),
   example: jsonObjectOrNull('Data of an example event; it must satisfy the schema', DATA_EXAMPLE),

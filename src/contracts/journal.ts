@@ -60,7 +60,7 @@ const journalFields = {
   kind: z.string(),
   reference: z
     .string()
-    .meta({ description: 'names the movement; unique for ever', example: 'order:3f6d2c1a…' }),
+    .meta({ description: 'names the movement; unique forever', example: 'order:3f6d2c1a…' }),
   correlationId: z.string().nullable(),
   createdAt: Instant,
 };

@@ -12,7 +12,7 @@ export const MAX_LEVELS = 500;
 const MAX_NUMBER_CHARACTERS = 200;
 
 /**
- * JSON as somebody wrote it, and what it says: for what is handed on byte for byte. `value` has JavaScript's numbers, which
+ * JSON as somebody wrote it, and what it says: for what is passed on byte for byte. `value` has JavaScript's numbers, which
  * may be rounded; the text is never made from it.
  */
 export class JsonText {

@@ -59,7 +59,7 @@ export const Replay = z
     statusReason: z.string().nullable(),
     examined: z.int().meta({ description: 'events or deliveries looked at' }),
     replayed: z.int().meta({ description: 'deliveries sent again' }),
-    reachedAt: Instant.nullable().meta({ description: 'how far in the time it has come' }),
+    reachedAt: Instant.nullable().meta({ description: 'how far in the period it has come' }),
     createdAt: Instant,
     finishedAt: Instant.nullable(),
   })

@@ -47,7 +47,7 @@ export const Happened = z
   .object({
     id: z
       .string()
-      .meta({ description: 'the same again is the same happening: after a resumption some come twice' }),
+      .meta({ description: 'the same id is the same happening: after a resumption some come twice' }),
     at: Instant,
     kind: z.enum(STREAM_KINDS),
     type: z.string().meta({ description: 'such as payment.created, order.finished, attempt.http_error' }),

@@ -2,7 +2,7 @@ import { z } from 'zod';
 import { cleanText, createdTime, Instant, isWellFormed, NO_CONTROLS, page, PageQuery } from './http';
 import { DeliveryStatus, EventTypePattern, SubscriptionFilter, SubscriptionHeaders } from './webhooks';
 
-/** Secrets that sign beside each other at most, the present one among them: as many signatures a webhook has. */
+/** How many secrets sign at the same time at most, the present one among them: as many signatures a webhook has. */
 export const MAX_VALID_SECRETS = 5;
 
 /** A secret that the client brings, so that its subscribers' code goes on verifying when it moves here. */
@@ -39,7 +39,7 @@ const Metadata = z
   .refine((metadata) => Object.keys(metadata).length <= MAX_METADATA_KEYS, {
     error: `at most ${MAX_METADATA_KEYS} keys`,
   })
-  .meta({ description: 'your own notes, kept and shown and nothing else', example: { plan: 'gold' } });
+  .meta({ description: 'your own notes; stored and shown, otherwise unused', example: { plan: 'gold' } });
 
 const subscriptionFields = {
   url: z
@@ -80,7 +80,8 @@ export const CreateSubscriptionBody = z
     metadata: subscriptionFields.metadata.default({}),
     secret: OwnSecret.optional(),
     paused: z.boolean().default(false).meta({
-      description: 'make it paused: it gets nothing until it is resumed, which can bring it all since then',
+      description:
+        'create it paused: it gets nothing until it is resumed, which can send it everything since then',
     }),
   })
   .meta({
@@ -131,7 +132,7 @@ export const Subscription = z
     stateChangedAt: Instant,
     restsUntil: Instant.nullable().meta({
       description:
-        'the subscriber is left alone until then, as it answered 429, 502, 503, 504 or not at all; a new URL, or having deliveries tried now, ends it',
+        'nothing is sent to the subscriber until then, as it answered 429, 502, 503, 504 or not at all; a new URL, or having deliveries tried now, ends it',
     }),
     waiting: z.int().optional().meta({
       description:
@@ -157,7 +158,7 @@ export const RotateSecretBody = z
       .optional()
       .meta({
         description:
-          'seconds for which the old secret signs beside the new one. As the server is configured when left out, 24 hours by default. Secrets of earlier rotations keep their own time; 0, when one leaked, ends them all at once',
+          'seconds for which the old secret signs alongside the new one. As the server is configured when left out, 24 hours by default. Secrets of earlier rotations keep their own time; 0, when one leaked, ends them all at once',
       }),
     secret: OwnSecret.optional(),
   })
@@ -188,7 +189,7 @@ export const DeliveriesQuery = PageQuery.extend({
 
 const WaitsFor = z.enum(['time', 'retry', 'order', 'rate', 'rest', 'place', 'pause']).meta({
   description:
-    'what a pending delivery waits for. time, retry: for its first or next attempt, by its schedule; order: for those that were published before it; rate: for its turn in the rate of the subscription; rest: the subscriber is left alone for a while; place: for one of the attempts that are made at a time; pause: the subscription gets nothing. null while it is attempted, and when it is not pending',
+    'what a pending delivery waits for. time, retry: for its first or next attempt, by its schedule; order: for those that were published before it; rate: for its turn in the rate of the subscription; rest: nothing is sent to the subscriber for a while; place: for one of the attempts that are made at a time; pause: the subscription gets nothing. null while it is attempted, and when it is not pending',
 });
 export const Delivery = z
   .object({

@@ -36,7 +36,7 @@ export const ConsumerGroup = z
     topic: z.string(),
     state: z
       .string()
-      .meta({ description: 'as the brokers have it: Stable, Empty, Dead, …', example: 'Stable' }),
+      .meta({ description: 'as the brokers report it: Stable, Empty, Dead, …', example: 'Stable' }),
     members: Count,
     lag: Count.meta({ description: 'messages that are not handled yet' }),
     partitions: z.array(z.object({ partition: z.int(), lag: Count })),

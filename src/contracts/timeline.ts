@@ -58,7 +58,7 @@ export const TimelineSource = z
   ])
   .meta({
     description:
-      'request: an HTTP request that created something; state: a row that came to a state; provider: what a provider reported; kafka: a message, with its topic, partition and offset; workflow: a Temporal event; ledger: a journal transaction; audit: an audit record; event, delivery, attempt: what subscribers are told; outbox: a message that waits for the relay; dead_letter: a message that could not be handled',
+      'request: an HTTP request that created something; state: a row that reached a state; provider: what a provider reported; kafka: a message, with its topic, partition and offset; workflow: a Temporal event; ledger: a journal transaction; audit: an audit record; event, delivery, attempt: what subscribers are told; outbox: a message that waits for the relay; dead_letter: a message that could not be handled',
   });
 export type TimelineSource = z.infer<typeof TimelineSource>;
 
@@ -100,7 +100,7 @@ export const TimelineNext = z
     what: z.string(),
     waitsFor: z
       .enum(['time', 'provider', 'subscriber', 'operator', 'worker', 'relay', 'order', 'evidence'])
-      .meta({ description: 'who or what has to do something for it' }),
+      .meta({ description: 'who or what has to act for it to happen' }),
     subject: SubjectRef,
     actions: z.array(TimelineAction),
   })

@@ -124,7 +124,7 @@ export const SubscriptionFilter = z
   .max(20)
   .meta({
     description:
-      'Conditions on the event’s data, all of which must hold; none: every event. gt, gte, lt and lte compare as numbers when both sides are numbers or decimal strings such as "100.00", else as text; a path that leads nowhere fails all but ne, nin and exists=false',
+      'Conditions on the event’s data, all of which must hold; none: every event. gt, gte, lt and lte compare as numbers when both sides are numbers or decimal strings such as "100.00", else as text; a path that does not exist fails all but ne, nin and exists=false',
   });
 export type SubscriptionFilter = z.infer<typeof SubscriptionFilter>;
 

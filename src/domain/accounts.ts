@@ -3,7 +3,7 @@ import { z } from 'zod';
 import { RemitError } from '../contracts/errors';
 import type { Account } from '../generated/prisma/client';
 import type { Database } from '../platform/postgres';
-import { accountLane, callMoneyFunction, DataRefusedError } from './money-transaction';
+import { accountKey, callMoneyFunction, DataRefusedError } from './money-transaction';
 
 /** A user's account; amounts in minor units of its currency. */
 export interface AccountView {
@@ -94,7 +94,7 @@ export async function topUp(db: Database, { reference, amountMinor, ...rest }: T
     amountMinor: amountMinor.toString(),
     reference: `top_up:${reference ?? randomUUID()}`,
   };
-  const { outcome } = await callMoneyFunction(db, 'top_up', input, TopUpResult, accountLane(rest)).catch(
+  const { outcome } = await callMoneyFunction(db, 'top_up', input, TopUpResult, accountKey(rest)).catch(
     (error: unknown) => {
       if (!(error instanceof DataRefusedError) || error.code !== OUT_OF_RANGE) throw error;
       throw new RemitError('unprocessable', 'The balance would be larger than an account can hold.');

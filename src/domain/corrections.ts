@@ -142,7 +142,7 @@ export async function approveCorrection(
     case 'same_person':
       throw new RemitError(
         'conflict',
-        'Whoever proposed a correction does not approve it: another person has to.',
+        'The person who proposed a correction can’t approve it: another person has to.',
       );
     case 'insufficient_funds':
       throw new RemitError('unprocessable', 'The account has less than the correction takes.');

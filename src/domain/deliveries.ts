@@ -226,7 +226,7 @@ export interface HealthRules {
   throttleCapMs: number;
 }
 
-/** What follows after an attempt beside its own delivery. */
+/** What follows after an attempt in addition to its own delivery. */
 export interface Aftermath {
   /** Deliveries of the event that the attempt gave rise to (`remit.subscription.failing` and the like), not started yet. */
   deliveries: DeliveryRow[];
@@ -257,7 +257,7 @@ export async function recordAttempt(
 
 /**
  * The same for attempts of several deliveries at once.
- * @returns what follows beside each delivery, in the order given.
+ * @returns what follows in addition to each delivery, in the order given.
  */
 export async function recordAttempts(
   db: Pick<Database, 'pool'>,
@@ -317,7 +317,7 @@ export async function finishDelivery(
   return rows[0]?.status;
 }
 
-/** A given-up delivery as its dead letter tells it; undefined when it or its event is no longer kept. */
+/** An exhausted delivery as its dead letter describes it; undefined when it or its event is no longer kept. */
 export async function loadDeadLetter(
   db: Pick<Database, 'prisma'>,
   deliveryId: string,

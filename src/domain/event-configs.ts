@@ -33,7 +33,7 @@ const stored = ({ scheduleMs, ...fields }: EventConfigFields) => ({
 
 /**
  * Configs of event types, of remit's own and of the tenant's; the type need not exist yet. They hold for events from now
- * on: deliveries that exist keep the schedule that they began with. Without one, a type is delivered as the deployment is
+ * on: existing deliveries keep the schedule that they started with. Without one, a type is delivered as the deployment is
  * configured.
  */
 export const eventConfigs = versionedResource<EventConfig, EventConfigView, EventConfigFields>({

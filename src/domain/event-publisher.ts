@@ -85,7 +85,7 @@ const STATEMENTS = 2;
 /** Event types that are remembered, and characters of their schemas. */
 const MAX_TYPES = 10_000;
 const MAX_TYPES_CHARACTERS = 16_000_000;
-/** A type that changes while events are checked by it is read anew; one that changes all the time is not chased for ever. */
+/** A type that changes while events are checked by it is read again; one that changes all the time is not chased forever. */
 const TRIES = 3;
 
 const mayBeOneItems = (error: unknown) => !isDatabaseUnavailable(error);
@@ -219,14 +219,14 @@ export class EventPublisher {
     tenantId: string,
     events: readonly PublishEvent[],
     pathOf: PathOf,
-    anew: boolean,
+    reread: boolean,
   ): Promise<Map<string, EventTypeRow>> {
     const byName = new Map<string, EventTypeRow>();
     let remembered = false;
     await Promise.all(
       [...new Set(events.map(({ type }) => type))].map(async (name) => {
         const key = `${tenantId} ${name}`;
-        const last = anew ? undefined : this.lastTypes.get(key);
+        const last = reread ? undefined : this.lastTypes.get(key);
         remembered ||= last !== undefined;
         const type = last ?? (await this.types.add({ tenantId, name }));
         if (!type) return void this.lastTypes.delete(key);
@@ -377,7 +377,7 @@ interface Written {
 
 /**
  * Whether a candidate says what was said before: byte for byte, or at least the same type, timestamp and exact values, as of
- * a client that writes its JSON anew each time.
+ * a client that rewrites its JSON each time.
  */
 function isRepetition(
   { hash, type, timestamp, data }: Candidate,

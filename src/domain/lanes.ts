@@ -73,7 +73,7 @@ export async function lookIntoLane(
   return rows[0]!.look;
 }
 
-/** Says that the lane is looked after: others need not wake it. */
+/** Records that the lane is being worked on: others need not wake it. */
 export async function laneIsAwake(db: Db, subscriptionId: string): Promise<void> {
   await db.pool.query({ name: 'lane_is_awake', text: 'SELECT lane_is_awake($1)', values: [subscriptionId] });
 }

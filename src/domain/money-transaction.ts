@@ -1,7 +1,7 @@
 import type { z } from 'zod';
 import { metrics } from '../platform/metrics';
 import type { Database } from '../platform/postgres';
-import { AccountLanes, type MoneyCall } from './account-lanes';
+import { AccountQueues, type MoneyCall } from './account-queues';
 import {
   ConflictsExhaustedError,
   DataRefusedError,
@@ -26,24 +26,25 @@ export type MoneyFunction =
   | 'post_correction';
 
 /** What identifies an account before it is looked up. */
-export function accountLane({ userId, currency }: { userId: string; currency: string }): string {
+export function accountKey({ userId, currency }: { userId: string; currency: string }): string {
   return `${currency} ${userId}`;
 }
 
 /**
- * Whose account a call changes: its lane when the caller knows it, or how to find it out. Without one, calls only
+ * Whose account a call changes: the key of its queue when the caller knows it, or how to find it out. Without one, calls only
  * meet in the database.
  */
 export type AccountOf = string | (() => Promise<string | undefined>);
 
 type MoneyDatabase = Pick<Database, 'moneyPool' | 'retry' | 'log'>;
 
-/** One set of lanes for each pool, so that everything in a process that uses one database shares them. */
-const lanesOf = new WeakMap<object, AccountLanes>();
+/** One set of queues for each pool, so that everything in a process that uses one database shares them. */
+const queuesOf = new WeakMap<object, AccountQueues>();
 
-function lanes(db: MoneyDatabase): AccountLanes {
-  let found = lanesOf.get(db.moneyPool);
-  if (!found) lanesOf.set(db.moneyPool, (found = new AccountLanes(db.retry, (batch) => execute(db, batch))));
+function queues(db: MoneyDatabase): AccountQueues {
+  let found = queuesOf.get(db.moneyPool);
+  if (!found)
+    queuesOf.set(db.moneyPool, (found = new AccountQueues(db.retry, (batch) => execute(db, batch))));
   return found;
 }
 
@@ -51,7 +52,7 @@ function lanes(db: MoneyDatabase): AccountLanes {
  * Calls one of the database's money functions: one statement, which is one SERIALIZABLE transaction. Idempotent as far
  * as the function's input is (see its comment).
  *
- * Calls that change one account wait for each other in its lane instead of fighting in the database, first come first
+ * Calls that change one account wait for each other in its queue instead of fighting in the database, first come first
  * served, and those that wait at the same time share a transaction. A call that knows its account joins at once; one
  * that would have to look it up does so after its first conflict. Conflicts with other processes are retried with full
  * jitter, bounded in number and in time, and counted. Each call is a line of the log, whatever came of it.
@@ -70,7 +71,7 @@ export async function callMoneyFunction<T extends { outcome: string }>(
   const call: MoneyCall = { fn, input: JSON.stringify(input) };
   try {
     const answer =
-      typeof account === 'string' ? await lanes(db).run(account, call) : await alone(db, call, account);
+      typeof account === 'string' ? await queues(db).run(account, call) : await alone(db, call, account);
     const parsed = result.parse(answer);
     tell(db, fn, input, parsed.outcome, stop({ outcome: parsed.outcome }));
     return parsed;
@@ -99,7 +100,7 @@ const TOLD = [
   'actor',
 ] as const;
 
-/** The audit log has the same for ever; this is for whoever follows a request, and where nothing was written. */
+/** The audit log has the same forever; this is for whoever follows a request, and where nothing was written. */
 function tell(
   { log }: MoneyDatabase,
   operation: MoneyFunction,
@@ -117,7 +118,7 @@ function tell(
   );
 }
 
-/** Outside of any lane until the first conflict shows that the account is contended. */
+/** Outside any queue until the first conflict shows that the account is contended. */
 async function alone(
   db: MoneyDatabase,
   call: MoneyCall,
@@ -129,8 +130,8 @@ async function alone(
     } catch (error) {
       if (!isTransactionConflict(error)) throw error;
       metrics.moneyConflicts.inc({ operation: call.fn });
-      const lane = attempt === 1 ? await account?.() : undefined;
-      if (lane !== undefined) return lanes(db).run(lane, call);
+      const key = attempt === 1 ? await account?.() : undefined;
+      if (key !== undefined) return queues(db).run(key, call);
       await pauseAfterConflict(db.retry, [call], attempt, error);
     }
   }

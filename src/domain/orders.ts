@@ -6,7 +6,7 @@ import { formatMinor } from '../contracts/money';
 import type { OrderStatus, PayOrderResult } from '../contracts/workflows';
 import type { Order } from '../generated/prisma/client';
 import type { Database } from '../platform/postgres';
-import { accountLane, callMoneyFunction } from './money-transaction';
+import { accountKey, callMoneyFunction } from './money-transaction';
 import { afterCursor, NEWEST_FIRST, toPage, type Page } from './pages';
 import { DeliveryRows, type DeliveryRow } from './payments';
 
@@ -161,7 +161,7 @@ export async function payOrder(
   db: Database,
   payment: OrderPayment,
 ): Promise<Omit<PayOrderResult, 'deliveries'> & { deliveries: DeliveryRow[] }> {
-  return callMoneyFunction(db, 'pay_order', { ...payment }, PayOrderRow, accountLane(payment));
+  return callMoneyFunction(db, 'pay_order', { ...payment }, PayOrderRow, accountKey(payment));
 }
 
 const ExpireOrderRow = PayOrderRow.extend({

@@ -5,7 +5,7 @@ import type { PaymentStatus, ProviderEvent, SettleResult } from '../contracts/wo
 import type { Payment } from '../generated/prisma/client';
 import { metrics } from '../platform/metrics';
 import type { Database } from '../platform/postgres';
-import { accountLane, callMoneyFunction } from './money-transaction';
+import { accountKey, callMoneyFunction } from './money-transaction';
 import { afterCursor, createdWithin, NEWEST_FIRST, toPage, type Page } from './pages';
 
 /** A payment (money in) or payout (money out) that a provider reports on. */
@@ -99,7 +99,7 @@ export async function createPayment(db: Database, payment: NewPayment): Promise<
       actor,
       amountMinor: amountMinor.toString(),
     };
-    const { id } = await callMoneyFunction(db, 'reserve_payout', input, ReserveResult, accountLane(input));
+    const { id } = await callMoneyFunction(db, 'reserve_payout', input, ReserveResult, accountKey(input));
     if (id === undefined) throw missing;
     return getPayment(db, { tenantId, id });
   }
@@ -204,5 +204,5 @@ async function laneOfPayment(db: Database, id: string): Promise<string | undefin
     where: { id },
     select: { userId: true, currency: true },
   });
-  return payment ? accountLane(payment) : undefined;
+  return payment ? accountKey(payment) : undefined;
 }

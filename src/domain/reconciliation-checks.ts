@@ -101,21 +101,21 @@ const MONEY_CHECKS: readonly Check[] = [
            ELSE 1 END`),
   },
   {
-    name: 'payments_vs_sweep',
-    rule: 'no payment or payout is pending that the sweep of what is overdue has passed',
+    name: 'payments_vs_expiry',
+    rule: 'no payment or payout is pending that the expiry job has passed',
     sql: listed(`
       SELECT p.type || ':' || p.id AS subject,
-             format('%s of %s pending, its time was over at %s', p.type, p.amount_minor, p.expires_at) AS detail
-        FROM payments p JOIN job_positions s ON s.job = 'payment-sweep'
+             format('%s of %s pending, overdue since %s', p.type, p.amount_minor, p.expires_at) AS detail
+        FROM payments p JOIN job_positions s ON s.job = 'payment-expiry'
        WHERE ${tenant('p')} AND p.status = 'pending' AND (p.expires_at, p.id) <= (s.reached_at, s.reached_id::uuid)`),
   },
   {
-    name: 'orders_vs_sweep',
-    rule: 'no order is NEW that the sweep of what is overdue has passed',
+    name: 'orders_vs_expiry',
+    rule: 'no order is NEW that the expiry job has passed',
     sql: listed(`
       SELECT 'order:' || o.id AS subject,
-             format('order of %s NEW, its time was over at %s', o.amount_minor, o.expires_at) AS detail
-        FROM orders o JOIN job_positions s ON s.job = 'order-sweep'
+             format('order of %s NEW, overdue since %s', o.amount_minor, o.expires_at) AS detail
+        FROM orders o JOIN job_positions s ON s.job = 'order-expiry'
        WHERE ${tenant('o')} AND o.status = 'NEW' AND (o.expires_at, o.id) <= (s.reached_at, s.reached_id::uuid)`),
   },
   {

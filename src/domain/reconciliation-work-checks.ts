@@ -8,11 +8,11 @@ import {
 } from './unfinished-work';
 import type { Database } from '../platform/postgres';
 
-/** Longer than PAYMENT_SWEEP_GRACE_MS can be: until then, a payment whose time is over is not late. */
-const LONGEST_SWEEP_GRACE = `interval '1 day'`;
+/** Longer than EXPIRY_GRACE_MS can be: until then, a payment that is due is not late. */
+const LONGEST_EXPIRY_GRACE = `interval '1 day'`;
 
 /**
- * What stands still: work that nobody has carried on for longer than the margin (`$3`, milliseconds). `remit recover`
+ * Stalled work: what nothing has carried on for longer than the margin (`$3`, milliseconds). `remit recover`
  * starts it again.
  */
 export const WORK_CHECKS: readonly Check[] = [
@@ -24,7 +24,7 @@ export const WORK_CHECKS: readonly Check[] = [
       SELECT 'order:' || o.id AS subject, format('order of %s is NEW since %s', o.amount_minor, o.created_at) AS detail
         FROM orders o
        WHERE ${tenant('o')} AND o.status = 'NEW'
-         AND CASE o.payment_method WHEN 'balance' THEN o.created_at ELSE o.expires_at + ${LONGEST_SWEEP_GRACE} END
+         AND CASE o.payment_method WHEN 'balance' THEN o.created_at ELSE o.expires_at + ${LONGEST_EXPIRY_GRACE} END
              < now() - $3 * interval '1 millisecond'
          AND NOT EXISTS (SELECT FROM outbox WHERE topic = 'payment-request' AND key = o.id::text)`),
   },
@@ -40,14 +40,14 @@ export const WORK_CHECKS: readonly Check[] = [
   },
   {
     name: 'payments_vs_deadlines',
-    rule: 'no payment or payout is pending for a day and the margin after its time was over',
+    rule: 'no payment or payout is pending for a day and the margin after it was due',
     aged: true,
     sql: listed(`
       SELECT p.type || ':' || p.id AS subject,
-             format('%s of %s pending, its time was over at %s', p.type, p.amount_minor, p.expires_at) AS detail
+             format('%s of %s pending, overdue since %s', p.type, p.amount_minor, p.expires_at) AS detail
         FROM payments p
        WHERE ${tenant('p')} AND p.status = 'pending'
-         AND p.expires_at < now() - ${LONGEST_SWEEP_GRACE} - $3 * interval '1 millisecond'`),
+         AND p.expires_at < now() - ${LONGEST_EXPIRY_GRACE} - $3 * interval '1 millisecond'`),
   },
   {
     name: 'disputes_vs_deadlines',

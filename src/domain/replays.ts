@@ -30,10 +30,10 @@ export interface ReplayView {
   ratePerSecond: number;
   status: ReplayStatus;
   statusReason: string | null;
-  /** Rows looked at, and deliveries opened anew. */
+  /** Rows looked at, and deliveries reopened. */
   examined: number;
   replayed: number;
-  /** How far in the time it has come. */
+  /** How far in the period it has come. */
   reachedAt: Date | null;
   createdAt: Date;
   finishedAt: Date | null;
@@ -84,7 +84,7 @@ export async function createReplay(
   const now = new Date();
   const until = replay.until && replay.until < now ? replay.until : now;
   if (replay.since > until)
-    throw new RemitError('unprocessable', 'The time to replay ends before it begins.', [
+    throw new RemitError('unprocessable', 'The period to replay ends before it begins.', [
       { path: 'since', message: 'must not be after until, nor in the future' },
     ]);
   const { id, tenantId, subscriptionId } = replay;
@@ -263,7 +263,7 @@ export async function listStrandedReplays(
 }
 
 /**
- * Deliveries that were opened anew by hand and whose workflow may not have been started, oldest first: Temporal did not
+ * Deliveries that were reopened by hand and whose workflow may not have been started, oldest first: Temporal did not
  * answer, or the API crashed. Some of them may just be beginning: starting one again under its id changes nothing.
  */
 export async function listStrandedDeliveries(
@@ -325,8 +325,8 @@ export async function recordReplay(
 }
 
 /**
- * Opens one delivery anew when it has ended; one that is pending stays as it is. Idempotent only while it is pending.
- * Until `deliveriesStarted` is told of it, the sweep sees to its workflow.
+ * Reopens one delivery when it has ended; one that is pending stays as it is. Idempotent only while it is pending.
+ * Until `deliveriesStarted` is told of it, the recovery job starts its workflow.
  * @param onlyIf the state that it must be in.
  * @returns what its workflow needs to know.
  * @throws RemitError not_found; conflict when its subscription gets nothing in its state, its event is not kept, or it is

@@ -73,7 +73,7 @@ function newAjv(options: { meta?: false; validateSchema?: false } = {}): Ajv2020
 const dialect = newAjv();
 
 /**
- * What is wrong with a JSON Schema that a tenant wants to store; undefined when it is fine. Refused beside what is no
+ * What is wrong with a JSON Schema that a tenant wants to store; undefined when it is fine. Refused are, as well as what is no
  * schema: references out of the document, recursion that goes nowhere, and what would take long to check.
  */
 export function schemaFault(schema: JsonSchema): string | undefined {
@@ -102,7 +102,7 @@ function keywordFault(node: unknown): string | undefined {
   const forbidden = FORBIDDEN_KEYWORDS.find((keyword) => keyword in node);
   if (forbidden !== undefined && !Array.isArray(node)) return `${forbidden} is not supported`;
   if (uniqueItems === true && !(typeof maxItems === 'number' && maxItems <= MAX_UNIQUE_ITEMS))
-    return `uniqueItems needs a maxItems of at most ${MAX_UNIQUE_ITEMS} beside it`;
+    return `uniqueItems needs a maxItems of at most ${MAX_UNIQUE_ITEMS} next to it`;
   const patterns = [pattern, ...Object.keys(patternProperties ?? {})];
   if (patterns.some((each) => typeof each === 'string' && each.length > MAX_PATTERN_CHARACTERS))
     return `a pattern has at most ${MAX_PATTERN_CHARACTERS} characters`;
@@ -132,7 +132,7 @@ const IN_PLACE = ['not', 'if', 'then', 'else'];
 /**
  * Counts the parts of a schema as if every reference were written out, one that leads back to where it stands once. A
  * schema that refers to itself is followed as deep as the data goes, which is bounded; one that comes back to itself for
- * the same value would be followed for ever, and is refused.
+ * the same value would be followed forever, and is refused.
  */
 class PartCounter {
   private readonly counted = new Map<unknown, number>();
@@ -199,7 +199,7 @@ class PartCounter {
 }
 
 /**
- * An instance keeps whatever it has compiled for ever, so each schema gets its own. What it looks up of itself (formats,
+ * An instance keeps whatever it has compiled forever, so each schema gets its own. What it looks up of itself (formats,
  * keywords) is made in a fraction of a millisecond; the schema was checked against the dialect before.
  */
 export function compileAlone(schema: JsonSchema): ValidateFunction {

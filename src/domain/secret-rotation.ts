@@ -20,10 +20,10 @@ export interface Reencryption {
 }
 
 /**
- * Encrypts everything anew that was encrypted with a former key, so that the key can leave ENCRYPTION_KEYS_OLD: the
+ * Re-encrypts everything that was encrypted with a former key, so that the key can leave ENCRYPTION_KEYS_OLD: the
  * secrets and headers of subscriptions, and the answers kept for Idempotency-Keys. Former secrets whose time is up are
  * dropped. Goes through the tables in batches, and again until nothing is found: a process that still had the former key
- * may have written meanwhile. May run beside everything else, be broken off and repeated.
+ * may have written meanwhile. May run alongside everything else, be interrupted and repeated.
  * @throws Error when there is still something to find after many times: some process has the former key yet.
  * @throws DecryptionError when a key is missing: nothing of that row is changed.
  */

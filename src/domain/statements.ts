@@ -9,7 +9,7 @@ export interface StatementEntry {
   journalId: string;
   /** What kind of movement: top_up, order, payment, payout, … */
   kind: string;
-  /** Names the movement; unique for ever. */
+  /** Names the movement; unique forever. */
   reference: string;
   /** Positive: money came in. */
   amountMinor: bigint;

@@ -75,7 +75,7 @@ export function headersContext(subscriptionId: string): string {
   return `${secretContext(subscriptionId)}:headers`;
 }
 
-/** What a subscription can be given beside URL and types. */
+/** What a subscription can be given in addition to URL and types. */
 export interface SubscriptionOptions {
   filter?: SubscriptionFilter | undefined;
   /** Custom headers by name; they replace all that there were. */
@@ -355,11 +355,11 @@ export async function updateSubscription(
 }
 
 /**
- * Gives a subscription a new secret, which is returned here and never again. The one before goes on signing beside it
+ * Gives a subscription a new secret, which is returned here and never again. The one before goes on signing alongside it
  * for `overlapMs` milliseconds, those of earlier rotations for as long as was said then; with 0 they all end at once.
  * Idempotent when it is given an operationId: while the secret that was made under it is the present one, it is handed
  * back as it is.
- * @throws RemitError not_found, precondition_failed; unprocessable when MAX_VALID_SECRETS would sign beside each other
+ * @throws RemitError not_found, precondition_failed; unprocessable when MAX_VALID_SECRETS would sign at the same time
  *   already, or when the secret is the present one.
  */
 export async function rotateSecret(
@@ -400,7 +400,7 @@ export async function rotateSecret(
   if (older.length + 2 > MAX_VALID_SECRETS)
     throw new RemitError(
       'unprocessable',
-      `${MAX_VALID_SECRETS} secrets sign beside each other already; wait until one ends, or rotate with overlapS 0`,
+      `${MAX_VALID_SECRETS} secrets are valid already; wait until one ends, or rotate with overlapS 0`,
     );
   await db.prisma.$transaction(async (tx) => {
     const { count } = await tx.subscription.updateMany({

@@ -221,7 +221,7 @@ export async function readEvents(reading: Reading, ids: readonly string[]): Prom
         what: `event ${id} is handed out to its subscribers`,
         waitsFor: 'relay',
         subject,
-        actions: [action('mend', 'Start what stands still', null, { command: 'remit recover --dry-run' })],
+        actions: [action('mend', 'Restart stalled work', null, { command: 'remit recover --dry-run' })],
       });
       record.letters.push({ of: 'events', provider: null, key: id });
     }
@@ -377,7 +377,7 @@ function planDelivery({ record }: Reading, row: DeliveryRow): void {
     what:
       rest === null
         ? `${attempt}${before}`
-        : `${attempt}${before}; not before ${rest.toISOString()}, because the subscriber is left alone until then`,
+        : `${attempt}${before}; not before ${rest.toISOString()}, because nothing is sent to the subscriber until then`,
     waitsFor: rest === null ? 'time' : 'subscriber',
   });
 }

@@ -60,7 +60,7 @@ export class TimelineRecord {
 export const amountOf = (minor: bigint | string, currency: string): string =>
   `${formatMinor(BigInt(minor), currency)} ${currency}`;
 
-/** A request of the API that hurries, stops or mends something, and the command that does the same. */
+/** A request of the API that hurries, stops or repairs something, and the command that does the same. */
 export function action(
   effect: TimelineAction['effect'],
   label: string,

@@ -136,7 +136,7 @@ function whyPayment(
   record.plan({
     at: expiresAt,
     what: late
-      ? `the ${kind} expires as soon as the sweep comes to it: its time is over`
+      ? `the ${kind} expires as soon as the expiry job reaches it: it is overdue`
       : `the ${kind} expires, unless ${provider} reports success or failure before`,
     waitsFor: 'provider',
     subject: refOf(subject),
@@ -282,10 +282,10 @@ function planNewOrder(
     });
   record.plan({
     at: null,
-    what: `the order is paid from the balance, as soon as ${requested ? 'the relay publishes its payment request' : 'bridge and worker come to it'}`,
+    what: `the order is paid from the balance, as soon as ${requested ? 'the relay publishes its payment request' : 'bridge and worker get to it'}`,
     waitsFor: requested ? 'relay' : 'worker',
     subject: ref,
-    actions: [action('hurry', 'Start what stands still', null, { command: 'remit recover --dry-run' })],
+    actions: [action('hurry', 'Restart stalled work', null, { command: 'remit recover --dry-run' })],
   });
 }
 

@@ -7,7 +7,7 @@ import type { DeliveryRow } from './payments';
 /**
  * Work that the database knows to be unfinished. What carries it on lies elsewhere: a message on its way through outbox
  * and Kafka, or a workflow in Temporal. After a restore, or when one of these was lost, nothing may; `remit recover` walks
- * through all of it, a page at a time, and reconciliation says what stands still.
+ * through all of it, a page at a time, and reconciliation reports what is stalled.
  */
 
 type Db = Pick<Database, 'pool'>;
@@ -255,11 +255,11 @@ export async function stillUnfinished(
 // ---------------------------------------------------------------------------------------------------- payments
 
 /**
- * Takes the sweep of overdue payments back to before the first one that it has passed and that is pending all the same:
+ * Takes the expiry of payments back to before the first one that it has passed and that is pending all the same:
  * it expires them then, and looks at the others again. Idempotent. @returns how many such payments there are.
  */
-export async function sweepAgain({ pool }: Db, dryRun: boolean): Promise<number> {
-  const passed = `FROM payments p JOIN job_positions s ON s.job = 'payment-sweep'
+export async function rewindExpiry({ pool }: Db, dryRun: boolean): Promise<number> {
+  const passed = `FROM payments p JOIN job_positions s ON s.job = 'payment-expiry'
                   WHERE p.status = 'pending' AND (p.expires_at, p.id) <= (s.reached_at, s.reached_id::uuid)`;
   const { rows } = await pool.query<{ count: string; first: Date | null }>(
     `SELECT count(*), min(p.expires_at) AS first ${passed}`,
@@ -270,12 +270,12 @@ export async function sweepAgain({ pool }: Db, dryRun: boolean): Promise<number>
       `UPDATE job_positions s
           SET reached_at = first.at - interval '1 millisecond', reached_id = '00000000-0000-0000-0000-000000000000', updated_at = now()
          FROM (SELECT min(p.expires_at) AS at ${passed}) AS first
-        WHERE s.job = 'payment-sweep' AND first.at IS NOT NULL`,
+        WHERE s.job = 'payment-expiry' AND first.at IS NOT NULL`,
     );
   return count;
 }
 
-/** How much is left to expire, for people: nothing has to be started for it, the schedule `housekeeping` sees to it. */
+/** How much is left to expire, for people: nothing has to be started for it, the schedule `expiry` does it. */
 export async function countPendingPayments({ pool }: Db): Promise<number> {
   const { rows } = await pool.query<{ count: string }>(
     `SELECT count(*) FROM payments WHERE status = 'pending'`,

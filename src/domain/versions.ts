@@ -9,7 +9,7 @@ export function requireVersion(expected: ExpectedVersions, found: number): void 
     throw new RemitError('precondition_failed', 'It was changed in the meantime; read it again.');
 }
 
-/** `updateMany` and `deleteMany` found the version that was read, or somebody was faster. */
+/** `updateMany` and `deleteMany` found the version that was read, or somebody else was faster. */
 export function requireOneRow(count: number): void {
   if (count !== 1)
     throw new RemitError('precondition_failed', 'It was changed in the meantime; read it again.');

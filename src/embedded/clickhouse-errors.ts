@@ -1,4 +1,4 @@
-/** A ClickHouse exception as its HTTP interface tells it: a code, a name, a text, and the status that belongs to it. */
+/** A ClickHouse exception as its HTTP interface reports it: a code, a name, a text, and the status that belongs to it. */
 export class ClickHouseException extends Error {
   constructor(
     readonly code: number,

@@ -26,7 +26,7 @@ export class ClickHouseServer implements PartServer {
   }
 
   command(): PartCommand {
-    // The server lies beside this file: .js when it was compiled, .ts when tsx or jest runs the sources.
+    // The server is next to this file: .js when it was compiled, .ts when tsx or jest runs the sources.
     const extension = path.extname(__filename);
     const loader =
       extension === '.ts' ? ['--import', pathToFileURL(createRequire(__filename).resolve('tsx')).href] : [];
@@ -66,6 +66,6 @@ export class ClickHouseServer implements PartServer {
     if (/Cannot find module|chdb/i.test(log)) {
       return 'run `npm ci` without --omit=optional and --omit=dev (the npm package chdb brings the engine), or set CLICKHOUSE_URL to a ClickHouse of yours.';
     }
-    return 'if the data is not worth keeping, `remit reset` begins anew; or set CLICKHOUSE_URL to a ClickHouse of yours; or use `docker compose up`.';
+    return 'if the data is not worth keeping, `remit reset` starts from scratch; or set CLICKHOUSE_URL to a ClickHouse of yours; or use `docker compose up`.';
   }
 }

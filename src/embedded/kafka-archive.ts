@@ -28,7 +28,7 @@ export async function ensureKafkaArchive(java: Java, report: (line: string) => v
     report(`Kafka: class data archived for faster starts (${seconds(startedAt)} s)`);
   } catch (error) {
     writeFileSync(failed, `${String(error)}\n`);
-    report(`Kafka: no class-data archive (${String(error)}); it starts all the same, a little slower`);
+    report(`Kafka: no class-data archive (${String(error)}); it still starts, a little slower`);
   } finally {
     rmSync(folder, { recursive: true, force: true });
     rmSync(aside, { force: true });

@@ -191,6 +191,6 @@ export class KafkaServer implements PartServer {
       return `free port ${this.#place.port}, or set KAFKA_BROKERS to a broker of yours.`;
     if (/OutOfMemoryError/.test(log)) return 'raise REMIT_EMBEDDED_KAFKA_HEAP_MB (512 by default).';
     if (/No space left/.test(log)) return 'free some disk space.';
-    return 'if the data is not worth keeping, `remit reset` begins anew; or set KAFKA_BROKERS to a broker of yours; or use `docker compose up`.';
+    return 'if the data is not worth keeping, `remit reset` starts from scratch; or set KAFKA_BROKERS to a broker of yours; or use `docker compose up`.';
   }
 }

@@ -62,7 +62,7 @@ export const logFile = (dataDir: string, part: EmbeddedPart): string =>
 export function refuseUnknownContent(dir: string, expected: string): void {
   if (!existsSync(dir) || readdirSync(dir).length === 0) return;
   throw new EmbeddedError(
-    `${dir} has content but no ${expected}: it is damaged, or not of this server. Put the file back from a copy, move the folder away, or run \`remit reset\` to begin anew. Nothing in it was changed.`,
+    `${dir} has content but no ${expected}: it is damaged, or not of this server. Put the file back from a copy, move the folder away, or run \`remit reset\` to start from scratch. Nothing in it was changed.`,
   );
 }
 

@@ -77,7 +77,7 @@ export class PostgresServer implements PartServer {
     if (existsSync(this.#passwordFile)) return readFileSync(this.#passwordFile, 'utf8').trim();
     if (initialised) {
       throw new EmbeddedError(
-        `${this.#passwordFile} is missing, but ${this.#dir} has data made with it. Put the file back, or run \`remit reset\` to begin anew.`,
+        `${this.#passwordFile} is missing, but ${this.#dir} has data made with it. Put the file back, or run \`remit reset\` to start from scratch.`,
       );
     }
     const password = randomBytes(18).toString('hex');
@@ -89,7 +89,7 @@ export class PostgresServer implements PartServer {
     const version = readFileSync(path.join(this.#dir, 'PG_VERSION'), 'utf8').trim();
     if (version === MAJOR) return;
     throw new EmbeddedError(
-      `${this.#dir} was written by PostgreSQL ${version}, the embedded one is ${MAJOR}. Run \`remit reset\` to begin anew, or dump and load it by hand.`,
+      `${this.#dir} was written by PostgreSQL ${version}, the embedded one is ${MAJOR}. Run \`remit reset\` to start from scratch, or dump and load it by hand.`,
     );
   }
 
@@ -208,7 +208,7 @@ export class PostgresServer implements PartServer {
     if (/could not bind|Address already in use/.test(log))
       return `free port ${this.port}, or set DATABASE_URL to a PostgreSQL of yours.`;
     if (/No space left/.test(log)) return 'free some disk space.';
-    return 'if the data is not worth keeping, `remit reset` begins anew; or set DATABASE_URL to a PostgreSQL of yours; or use `docker compose up`.';
+    return 'if the data is not worth keeping, `remit reset` starts from scratch; or set DATABASE_URL to a PostgreSQL of yours; or use `docker compose up`.';
   }
 
   #wrap(binary: string, args: string[]): { command: string; args: string[]; uid?: number; gid?: number } {

@@ -66,7 +66,7 @@ export class TemporalServer implements PartServer {
   command(): PartCommand {
     const cli = findTemporalCli();
     if (cli === undefined)
-      throw new EmbeddedError('The Temporal server is gone from the cache. Start again: it is built anew.');
+      throw new EmbeddedError('The Temporal server is gone from the cache. Start again: it will be rebuilt.');
     const { port, uiPort, httpPort, metricsPort } = this.ports;
     const args = [
       'server', 'start-dev', '--ip', HOST, '--port', String(port), '--ui-port', String(uiPort),
@@ -125,7 +125,7 @@ export class TemporalServer implements PartServer {
       return `free the ports ${this.ports.port} and ${this.ports.uiPort}, or set TEMPORAL_ADDRESS to a server of yours.`;
     }
     if (/No space left|disk is full/i.test(log)) return 'free some disk space.';
-    return 'if the data is not worth keeping, `remit reset` begins anew; or set TEMPORAL_ADDRESS to a server of yours; or use `docker compose up`.';
+    return 'if the data is not worth keeping, `remit reset` starts from scratch; or set TEMPORAL_ADDRESS to a server of yours; or use `docker compose up`.';
   }
 }
 

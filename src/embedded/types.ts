@@ -59,7 +59,7 @@ export interface EmbeddedStack {
   exited: Promise<PartExit>;
 }
 
-/** A failure that a person can mend: the message says what happened and what to do next. */
+/** A failure that a person can fix: the message says what happened and what to do next. */
 export class EmbeddedError extends Error {
   constructor(message: string, options?: { cause?: unknown }) {
     super(message, options);

@@ -41,7 +41,7 @@ export async function listen(options: ListenOptions): Promise<void> {
     void receive(options, verifying, incoming)
       .then((status) => response.writeHead(status).end())
       .catch((error: unknown) => {
-        say(`  not handed on, answered 502, so that it is sent again: ${reasonOf(error)}`);
+        say(`  not forwarded, answered 502, so that it is sent again: ${reasonOf(error)}`);
         response.writeHead(502).end();
       });
   });

@@ -46,7 +46,7 @@ export async function runReconcile(
     if (json) say(JSON.stringify(report));
     else for (const line of describe(report)) say(line);
     if (typeof temporal === 'string' && tenant === undefined && !json)
-      say(`Whether all that is unfinished has its workflow was not looked at: ${temporal}.`);
+      say(`Whether all unfinished work has its workflow was not checked: ${temporal}.`);
     return report.clean ? 0 : 1;
   } finally {
     await database.close();

@@ -5,7 +5,7 @@ import { deliveryPolicyOf } from '../webhooks/delivery-policy';
 import {
   announce,
   countPendingPayments,
-  sweepAgain,
+  rewindExpiry,
   unfinishedWork,
   waitingEvents,
   waitingOrders,
@@ -56,13 +56,13 @@ export interface RecoverReport {
   ended: number;
   groups: { group: string; topic: string; messages: number; incomplete: boolean }[];
   work: Recovered[];
-  /** Payments and payouts that wait for their provider; the schedule `housekeeping` expires them. */
+  /** Payments and payouts that wait for their provider; the schedule `expiry` expires them. */
   pendingPayments: number;
-  /** Of these, how many the sweep had passed and looks at again. */
-  sweptAgain: number;
+  /** Of these, how many the expiry job had passed, and looks at again. */
+  passedOver: number;
 }
 
-/** Beside the time that an early event may wait: what bridge and workers had read and not decided yet. */
+/** In addition to the time that an early event may wait: what bridge and workers had read and not decided yet. */
 const MARGIN_MS = 3_600_000;
 /** Progress is told each time that so many were looked at. */
 const TELL_EVERY = 1_000;
@@ -92,7 +92,7 @@ export async function recover(
     groups: [],
     work: [],
     pendingPayments: 0,
-    sweptAgain: 0,
+    passedOver: 0,
   };
   if (restoredTo && !dryRun) {
     const question =
@@ -123,7 +123,7 @@ export async function recover(
         `PostgreSQL was restored to ${restoredTo.toISOString()}: what this run remembers has not happened`,
       );
   }
-  report.sweptAgain = await sweepAgain(db, dryRun);
+  report.passedOver = await rewindExpiry(db, dryRun);
   report.pendingPayments = await countPendingPayments(db);
   for (const [kind, waiting] of [
     ['order', waitingOrders],
@@ -233,7 +233,7 @@ const NAMES: Record<Recovered['kind'], string> = {
 };
 
 function* describe(report: RecoverReport): Iterable<string> {
-  const { dryRun, ended, groups, work, pendingPayments, sweptAgain } = report;
+  const { dryRun, ended, groups, work, pendingPayments, passedOver } = report;
   if (groups.length > 0) {
     const table = createTable([
       'consumer group',
@@ -250,9 +250,9 @@ function* describe(report: RecoverReport): Iterable<string> {
   const table = createTable(['', 'found', dryRun ? 'would be started' : 'started again']);
   for (const { kind, found, started } of work) table.push([NAMES[kind], found, started]);
   yield table.toString();
-  yield `${pendingPayments} payments and payouts wait for their provider; the schedule housekeeping expires those that hear nothing in time.`;
-  if (sweptAgain > 0)
-    yield `${sweptAgain} of them were overdue and passed over; it ${dryRun ? 'would look' : 'looks'} at them again.`;
+  yield `${pendingPayments} payments and payouts wait for their provider; the schedule expiry expires those that hear nothing in time.`;
+  if (passedOver > 0)
+    yield `${passedOver} of them were overdue and passed over; it ${dryRun ? 'would look' : 'looks'} at them again.`;
   yield dryRun
     ? 'Nothing was changed.'
     : 'What was started needs the roles: start them, wait until consumer lag and outbox are empty, then remit reconcile.';

@@ -19,8 +19,8 @@ export async function runReencrypt(dataDir: string, say: (line: string) => void)
   );
   try {
     const { examined, reencrypted, answers } = await reencryptSecrets(db, keyring, REENCRYPT_BATCH_ROWS);
-    say(`${examined} subscriptions examined, ${reencrypted} of their secrets encrypted anew`);
-    say(`${answers} kept answers (Idempotency-Key) encrypted anew`);
+    say(`${examined} subscriptions examined, ${reencrypted} of their secrets re-encrypted`);
+    say(`${answers} kept answers (Idempotency-Key) re-encrypted`);
     say(
       'Nothing is encrypted with a former key any more: ENCRYPTION_KEYS_OLD can be emptied once every process has the new key.',
     );

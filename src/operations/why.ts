@@ -38,7 +38,7 @@ export async function runWhy(
   } catch (error) {
     if (!(error instanceof ApiRefusal) || error.status !== 404) throw error;
     say(
-      `Nothing of the tenant has the id or reference ${printable(id)}. Another tenant’s is found with --tenant; what ended by age is not kept.`,
+      `Nothing of the tenant has the id or reference ${printable(id)}. Another tenant’s is found with --tenant; what was deleted by retention is gone.`,
     );
     return 1;
   }
@@ -72,7 +72,7 @@ export function* timelineAsText({
   }
   yield '';
   yield 'What will happen';
-  if (willHappen.length === 0) yield '    nothing: it has come to its end';
+  if (willHappen.length === 0) yield '    nothing: it has ended';
   for (const { at, what, actions } of willHappen) {
     yield `    ${at === null ? 'when it comes' : `${at.slice(0, 19)}Z`}  ${printable(what)}`;
     for (const action of actions) yield `        ${actionText(action)}`;

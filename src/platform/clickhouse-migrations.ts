@@ -103,7 +103,7 @@ async function runStatement(client: ClickHouseClient, name: string, query: strin
     await client.command({ query });
   } catch (error) {
     throw new Error(
-      `ClickHouse migration ${name} failed; mend the cause and run it again: ${String(error)}\n${query}`,
+      `ClickHouse migration ${name} failed; fix the cause and run it again: ${String(error)}\n${query}`,
       {
         cause: error,
       },

@@ -34,7 +34,7 @@ const list = () =>
 const notAPlaceholder = (command: string) =>
   [
     (value: string) => !placeholderIn(value),
-    { error: `is a placeholder, which anybody could guess; make one with ${command}` },
+    { error: `is a placeholder, which anybody could guess; generate one with ${command}` },
   ] as const;
 const base64Key = (bytes: number) =>
   z
@@ -126,7 +126,10 @@ const shape = {
     .refine(...notAPlaceholder('openssl rand -hex 32'))
     .optional()
     .describe('local HS256 key (at least 32 characters) for bearer tokens'),
-  AUTH_JWKS_URL: z.url().optional().describe('JWKS of an OIDC issuer, instead of or beside AUTH_JWT_SECRET'),
+  AUTH_JWKS_URL: z
+    .url()
+    .optional()
+    .describe('JWKS of an OIDC issuer, instead of or as well as AUTH_JWT_SECRET'),
   AUTH_ISSUER: text().optional().describe('required issuer (iss) of bearer tokens'),
   AUTH_AUDIENCE: text().default('remit').describe('required audience (aud) of bearer tokens'),
 
@@ -154,10 +157,10 @@ const shape = {
       'YAML or JSON file with more providers (docs/providers.md); each has its secret in PROVIDER_SECRET_<NAME>',
     ),
   ...PROVIDER_SECRETS,
-  PROVIDER_SECRET_PAYMENTS: webhookSecrets()
+  ORDER_WEBHOOK_SECRET: webhookSecrets()
     .optional()
     .describe(
-      'secret that order and chargeback webhooks are signed with (Standard Webhooks, whsec_...); while it is changed two, the new one first',
+      'secret that webhooks of orders and chargebacks are signed with (Standard Webhooks, whsec_...); while it is changed two, the new one first',
     ),
   PROVIDER_SIGNATURES_REQUIRED: flag(true).describe(
     'refuse unsigned provider webhooks; false only for local experiments',
@@ -297,7 +300,7 @@ const shape = {
     'of these, for one subscription; an eighth for one that is slow',
   ),
   WEBHOOK_THROTTLE_BASE_MS: int(5_000, 100, HOUR).describe(
-    'how long a subscription is left alone after a timeout, 429, 502, 503 or 504; it doubles until one succeeds',
+    'how long nothing is sent to a subscription after a timeout, 429, 502, 503 or 504; it doubles until an attempt succeeds',
   ),
   WEBHOOK_THROTTLE_CAP_MS: int(15 * MINUTE, 100, 24 * HOUR).describe(
     'longest such rest, unless Retry-After asks for more',
@@ -309,7 +312,7 @@ const shape = {
     'a subscription is paused after this long of nothing but exhausted deliveries',
   ),
   WEBHOOK_SECRET_OVERLAP_MS: int(24 * HOUR, 0, 7 * 24 * HOUR).describe(
-    'how long the old secret of a subscription still signs beside the new one, unless the rotation says otherwise',
+    'how long the old secret of a subscription still signs alongside the new one, unless the rotation says otherwise',
   ),
   WEBHOOK_REPLAY_RATE_PER_SECOND: int(50, 1, 10_000).describe('deliveries a second of one replay, at most'),
   WEBHOOK_REPLAYS_MAX_RUNNING: int(10, 1, 1_000).describe('replays of one tenant at a time'),
@@ -334,7 +337,9 @@ const shape = {
   CLICKHOUSE_DATABASE: text().default('remit').describe('database, created by `remit migrate`'),
   CLICKHOUSE_CLUSTER: text()
     .optional()
-    .describe('cluster of replicas on which `remit migrate` makes replicated tables; without it, one server'),
+    .describe(
+      'cluster of replicas on which `remit migrate` creates replicated tables; without it, one server',
+    ),
   CLICKHOUSE_REQUEST_TIMEOUT_MS: int(60_000, 1_000, 600_000).describe('longest insert or query'),
   CLICKHOUSE_COMPRESS_REQUESTS: flag(false).describe(
     'gzip inserts; worth it across a network, not on one machine',
@@ -452,9 +457,14 @@ export function loadConfig(env: NodeJS.ProcessEnv, needs: readonly ConfigKey[]):
   return config as Config;
 }
 
-/** Whether a needed variable that is not set has no default either. Secrets of providers may be waived. */
+/** Whether a variable is a secret that webhooks to remit are signed with: a provider's, or that of order webhooks. */
+export function signsIncomingWebhooks(name: string): boolean {
+  return name.startsWith('PROVIDER_SECRET_') || name === 'ORDER_WEBHOOK_SECRET';
+}
+
+/** Whether a needed variable that is not set has no default either. Secrets of incoming webhooks may be waived. */
 function isMissed(name: string, field: z.ZodType | undefined, given: Record<string, string>): boolean {
-  if (name.startsWith('PROVIDER_SECRET_') && /^(false|0)$/.test(given['PROVIDER_SIGNATURES_REQUIRED'] ?? ''))
+  if (signsIncomingWebhooks(name) && /^(false|0)$/.test(given['PROVIDER_SIGNATURES_REQUIRED'] ?? ''))
     return false;
   return field?.safeParse(undefined).data === undefined;
 }
@@ -467,7 +477,7 @@ export const ROLE_NEEDS = {
     'TEMPORAL_ADDRESS',
     'ENCRYPTION_KEY',
     'PROVIDER_SECRET_DECARD',
-    'PROVIDER_SECRET_PAYMENTS',
+    'ORDER_WEBHOOK_SECRET',
   ],
   bridge: ['KAFKA_BROKERS', 'TEMPORAL_ADDRESS'],
   worker: ['DATABASE_URL', 'KAFKA_BROKERS', 'TEMPORAL_ADDRESS', 'ENCRYPTION_KEY'],

@@ -80,7 +80,7 @@ export function writeBeyond({ base, beyond }: Pick<Progress, 'base' | 'beyond'>)
   if (text.length > METADATA_MAX)
     throw new RemitError(
       'conflict',
-      'Too many letters are done that others lie between which wait: redrive or purge the oldest first.',
+      'Too many done letters lie between letters that still wait: redrive or purge the oldest first.',
     );
   return text;
 }

@@ -34,7 +34,7 @@ export interface GroupListener {
   /** A new generation of the group. What was read of partitions that are not in it is no longer this member's to commit. */
   onAssigned(assignment: Assignment): void;
   /**
-   * The topic was made anew: its partitions are read from their beginning. What was read of the former log must not be
+   * The topic was created again: its partitions are read from their beginning. What was read of the former log must not be
    * committed any more.
    */
   onLogReplaced(topic: string, log: string, partitions: readonly number[]): void;
@@ -42,7 +42,7 @@ export interface GroupListener {
   onBatch(payload: EachBatchPayload): void;
   /** From the first to the last of these offsets the partition has no message for anybody (the end of a transaction, compacted records). */
   onPassed?(topic: string, partition: number, first: bigint, last: bigint): void;
-  /** The group is about to be joined anew: the last chance to commit what is settled. */
+  /** The group is about to be joined again: the last chance to commit what is settled. */
   onRebalancing(): void;
   /** The client lost its group and joins again by itself; nothing can be committed until `onAssigned`. */
   onLost(): void;
@@ -78,7 +78,7 @@ const DEFECTS = new Set(['TypeError', 'RangeError', 'ReferenceError', 'SyntaxErr
  * credentials are wrong), it says so, is not ready, and tries again until they do not.
  *
  * Positions belong to a log, not to a topic's name. Each commit carries the identity of the log that it is about, and one
- * of another log is not believed, so that a topic that was deleted and made anew is read from its beginning.
+ * of another log is not believed, so that a topic that was deleted and created again is read from its beginning.
  */
 export class GroupConsumer {
   private readonly consumer: Consumer;
@@ -370,7 +370,7 @@ export class GroupConsumer {
     const partitions = this.partitions.get(topic) ?? [];
     this.options.log.warn(
       { group: this.options.groupId, topic, former, log, partitions },
-      'the topic was made anew: it is read from its beginning',
+      'the topic was created again: it is read from its beginning',
     );
     this.logs.set(topic, log);
     for (const partition of partitions) {

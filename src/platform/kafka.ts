@@ -84,7 +84,7 @@ interface Waiting {
 const RECORD_OVERHEAD_BYTES = 200;
 
 /** One request per topic is in flight; what arrives meanwhile shares the next one. Keeps order per topic. */
-class Lane {
+class TopicQueue {
   private waiting: Waiting[] = [];
   private waitingBytes = 0;
   private running = false;
@@ -197,7 +197,7 @@ type ProducerSettings = Pick<
  * At least once: a message whose acknowledgement was lost may be stored twice.
  */
 export class MessageProducer {
-  private readonly lanes = new Map<string, Lane>();
+  private readonly queues = new Map<string, TopicQueue>();
   private readonly producer: Producer;
 
   constructor(
@@ -221,7 +221,7 @@ export class MessageProducer {
   async send(message: OutgoingMessage): Promise<void> {
     const stop = metrics.kafkaProduceSeconds.startTimer();
     try {
-      await this.lane(message.topic).add(message, this.settings.KAFKA_PRODUCE_TIMEOUT_MS);
+      await this.queue(message.topic).add(message, this.settings.KAFKA_PRODUCE_TIMEOUT_MS);
     } finally {
       stop();
     }
@@ -229,14 +229,14 @@ export class MessageProducer {
 
   /** Sends what is waiting, then disconnects. Idempotent. */
   async stop(): Promise<void> {
-    await Promise.all([...this.lanes.values()].map((lane) => lane.settled()));
+    await Promise.all([...this.queues.values()].map((queue) => queue.settled()));
     await this.producer.disconnect();
   }
 
-  private lane(topic: string): Lane {
-    let lane = this.lanes.get(topic);
-    if (!lane) {
-      lane = new Lane(
+  private queue(topic: string): TopicQueue {
+    let queue = this.queues.get(topic);
+    if (!queue) {
+      queue = new TopicQueue(
         topic,
         this.producer,
         this.settings.KAFKA_PRODUCER_BATCH_MESSAGES,
@@ -244,9 +244,9 @@ export class MessageProducer {
         this.settings.KAFKA_PRODUCER_QUEUE_MESSAGES,
         this.settings.KAFKA_PRODUCER_QUEUE_BYTES,
       );
-      this.lanes.set(topic, lane);
+      this.queues.set(topic, queue);
     }
-    return lane;
+    return queue;
   }
 }
 

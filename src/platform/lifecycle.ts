@@ -34,7 +34,7 @@ export class Lifecycle {
     private readonly timeoutMs: number,
   ) {}
 
-  /** Aborted as soon as the process is to stop: for what waits, and would wait for ever. */
+  /** Aborted as soon as the process is to stop: for what waits, and would wait forever. */
   get stopped(): AbortSignal {
     return this.abort.signal;
   }

@@ -171,7 +171,7 @@ class TopicCursor {
     return messageDigest(found) === sha256
       ? found
       : {
-          lost: `another message lies at offset ${offset} of partition ${partition}: the topic was made anew`,
+          lost: `another message lies at offset ${offset} of partition ${partition}: the topic was created again`,
         };
   }
 

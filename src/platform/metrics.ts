@@ -128,9 +128,9 @@ export const metrics = {
     help: 'How often the ledger is to be reconciled (RECONCILIATION_INTERVAL_MS); 0 where no worker of its queue runs',
     registers,
   }),
-  paymentsSwept: new Counter({
-    name: 'remit_payments_swept_total',
-    help: 'Payments and payouts that were expired by the sweep because no event of theirs ever came',
+  paymentsExpired: new Counter({
+    name: 'remit_payments_expired_total',
+    help: 'Payments and payouts that were expired by the scheduled job because no event of theirs ever came',
     registers,
   }),
   ordersExpired: new Counter({
@@ -152,7 +152,7 @@ export const metrics = {
   }),
   providerEventsUnhandled: new Counter({
     name: 'remit_provider_events_unhandled_total',
-    help: 'Provider events that remit does nothing on, by provider and the provider’s own type',
+    help: 'Provider events that remit ignores, by provider and the provider’s own type',
     labelNames: ['provider', 'type'],
     registers,
   }),
@@ -241,13 +241,13 @@ export const metrics = {
   }),
   ingestRetries: new Counter({
     name: 'remit_ingest_retries_total',
-    help: 'Times that a batch waited, by topic and what for (clickhouse, dead_letter_queue, refused_rows)',
+    help: 'Times that a batch waited, by topic and reason (clickhouse, dead_letter_queue, refused_rows)',
     labelNames: ['topic', 'reason'],
     registers,
   }),
   ingestSlowPath: new Counter({
     name: 'remit_ingest_slow_path_total',
-    help: 'Messages that were parsed and written anew because their bytes could not be taken as they are',
+    help: 'Messages that were parsed and rewritten because their bytes could not be taken as they are',
     labelNames: ['topic'],
     registers,
   }),
@@ -259,7 +259,7 @@ export const metrics = {
   }),
   ingestPausedPartitions: new Gauge({
     name: 'remit_ingest_paused_partitions',
-    help: 'Partitions that are not read because enough of them is in memory',
+    help: 'Partitions that are paused because enough of their rows are in memory',
     labelNames: ['topic'],
     registers,
   }),

@@ -128,7 +128,7 @@ async function applyFile(client: PgClient, { name, sql }: FunctionFile): Promise
     const position = Number((error as { position?: string }).position);
     const line = position > 0 ? `:${sql.slice(0, position).split('\n').length}` : '';
     throw new Error(
-      `functions/${name}${line} failed, no function was changed: ${String(error)}. Mend it and run \`remit migrate\` again`,
+      `functions/${name}${line} failed, no function was changed: ${String(error)}. Fix it and run \`remit migrate\` again`,
       { cause: error },
     );
   }

@@ -1,7 +1,7 @@
 /**
  * What operators need not decide: sizes of steps, pauses and intervals that are right for every installation, because they follow from
  * how the code works and not from where it runs. They are part of the configuration object, so that a test may have others; no
- * variable sets them, and one that tries is refused. What nobody could choose better is a constant beside its code instead.
+ * variable sets them, and one that tries is refused. What nobody could choose better is a constant next to its code instead.
  */
 const MINUTE = 60_000;
 const HOUR = 60 * MINUTE;
@@ -31,21 +31,21 @@ export const SETTINGS = {
   /** Waiting movements of one account that share a transaction. */
   MONEY_BATCH_CALLS: 16,
 
-  // Schedules: often enough that nobody notices, in steps that hold no lock for long; each may be missed, and is caught up.
+  // Schedules: often enough that nobody has to wait, in steps that hold no lock for long; each may be missed, and is caught up.
   /** How often the schedule looks for overdue orders, and payments that no workflow expired, and purges idempotency keys. */
-  PAYMENT_SWEEP_INTERVAL_MS: MINUTE,
+  EXPIRY_INTERVAL_MS: MINUTE,
   /** How long after its time a payment is left to its own workflow, and an order to its provider’s webhook. */
-  PAYMENT_SWEEP_GRACE_MS: 2 * MINUTE,
+  EXPIRY_GRACE_MS: 2 * MINUTE,
   /** Payments or orders in one step of that. */
-  PAYMENT_SWEEP_BATCH_ROWS: 200,
+  EXPIRY_BATCH_ROWS: 200,
   /** Deliveries after which such a step ends early. */
-  PAYMENT_SWEEP_BATCH_DELIVERIES: 500,
+  EXPIRY_BATCH_DELIVERIES: 500,
   /** Longest reconciliation. */
   RECONCILIATION_TIMEOUT_MS: 10 * MINUTE,
   /** Findings listed of one check; all are counted. */
   RECONCILIATION_FINDINGS_MAX: 20,
   /** How often the schedule looks for replays, and deliveries sent again, whose workflow was never started. */
-  WEBHOOK_REPLAY_SWEEP_INTERVAL_MS: MINUTE,
+  RECOVERY_INTERVAL_MS: MINUTE,
   /** How often the schedule deletes what is older than that. */
   EVENT_RETENTION_INTERVAL_MS: HOUR,
   /** Events that it looks at in one step. */

@@ -35,7 +35,7 @@ interface MetadataAnswer {
 
 /**
  * The identity `<cluster id>/<topic id>` of each topic that exists; a topic that the broker does not know is missing in
- * the answer. A broker learns of a change with a delay: shortly after a topic was created anew, one may still answer
+ * the answer. A broker learns of a change with a delay: shortly after a topic was created again, one may still answer
  * with the former id, or that there is none.
  * @throws TopicIdentityError when the brokers have no topic ids (before 2.8) or refuse to describe a topic.
  */

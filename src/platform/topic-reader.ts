@@ -50,7 +50,7 @@ const SILENCE_MS = 30_000;
 /** Messages that are handed over together; what a crash repeats is at most so many. */
 const CHUNK_MESSAGES = 20;
 
-/** A consumer that failed ends its visit; one that began anew by itself would stay in the group for ever. */
+/** A consumer that failed ends its visit; one that started again by itself would stay in the group forever. */
 const ONE_VISIT = {
   allowAutoTopicCreation: false,
   retry: { retries: 5, restartOnFailure: () => Promise.resolve(false) },
@@ -109,7 +109,7 @@ async function requireNobodyElse(kafka: Kafka, { groupId, sessionTimeoutMs }: Gr
   } = await withAdmin(kafka, (admin) => admin.describeGroups([groupId]));
   if ((group?.members.length ?? 0) > 0)
     throw new GroupIsBusy(
-      `this is being done already, or was broken off a moment ago (consumer group ${groupId} has a member); ` +
+      `this is already running, or was interrupted a moment ago (consumer group ${groupId} has a member); ` +
         `try again in ${Math.ceil(sessionTimeoutMs / 1_000)} s`,
     );
 }
@@ -176,7 +176,7 @@ export async function workOff(
   }: Visit &
     Group & {
       signal?: AbortSignal | undefined;
-      /** What is committed beside an offset. */
+      /** What is committed with an offset. */
       metadataOf?: (partition: number, offset: bigint) => string;
     },
   handle: (message: StoredMessage) => Promise<void>,

@@ -4,14 +4,14 @@ import { TopicIdentityReader } from './topic-identity';
 /** Told that a topic's name stands for another log now. */
 export type LogReplaced = (topic: string, identity: string) => void;
 
-/** How soon it is noticed that a topic was made anew when nothing else shows it; one small request for all topics. */
+/** How soon it is noticed that a topic was created again when nothing else shows it; one small request for all topics. */
 const INTERVAL_MS = 10_000;
 /** Identities of former logs that are remembered of each topic. */
 const FORMER_MAX = 100;
 
 /**
  * Knows which log the name of each watched topic stands for (see topic-identity.ts), asks the brokers again and again,
- * and tells when a topic was deleted and made anew, or the cluster is another one. One for all consumers of a client.
+ * and tells when a topic was deleted and created again, or the cluster is another one. One for all consumers of a client.
  *
  * Brokers learn of a change one after another; an identity that was left behind is not believed again.
  */

@@ -183,7 +183,7 @@ function eventOf(event: HistoryEvent): WorkflowEvent[] {
   if (failed) return told('failure', `an activity failed: ${failureText(failed.failure)}`);
   if (late) return told('failure', `an activity timed out: ${failureText(late.failure)}`);
   if (stuck?.failure)
-    return told('stuck', `a worker could not carry the workflow on: ${failureText(stuck.failure)}`);
+    return told('stuck', `a worker could not continue the workflow: ${failureText(stuck.failure)}`);
   if (timer) {
     const until = new Date(msOf(event.eventTime) + msOf(timer.startToFireTimeout));
     return told('timer', `it waits, until ${until.toISOString()} at the latest`);

@@ -113,7 +113,7 @@ function eventOf(item: Item): ProviderEvent {
   });
   const about = parseReference(item.merchantReference);
   const known = PAYMENT[eventCode] ?? PAYOUT[eventCode] ?? DISPUTE[eventCode];
-  if (known === undefined) return unhandled('remit does nothing on this code');
+  if (known === undefined) return unhandled('remit ignores this code');
   if (about === undefined) return unhandled('the merchant reference names nothing of remit’s');
   const { currency, value } = item.amount;
   if (!currency || value === null || value === undefined) return unhandled('it has no amount');

@@ -145,7 +145,7 @@ function eventOf(event: PaypalEvent): ProviderEvent {
     return { kind: 'payout', eventId, transactionId: about.id, status: PAYOUT_STATUS[type]!, ...money };
   }
   if (type.startsWith('CUSTOMER.DISPUTE.')) return disputeOf(eventId, type, read(Dispute, resource));
-  return unhandled('remit does nothing on this type');
+  return unhandled('remit ignores this type');
 }
 
 const NOT_OURS = 'its reference names nothing of remit’s';
@@ -245,7 +245,7 @@ export const paypal: Provider = {
   documentation: 'https://developer.paypal.com/api/rest/webhooks/',
   contentType: 'application/json',
   secret: {
-    description: 'the id of the webhook in the app’s settings, which PayPal signs along',
+    description: 'the id of the webhook in the app’s settings, which PayPal includes in its signature',
     schema: z
       .string()
       .regex(/^[A-Za-z0-9-]{8,64}(:[A-Za-z0-9+/=]{100,4000})?$/, { error: 'must be the id of a webhook' }),

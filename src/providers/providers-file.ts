@@ -9,8 +9,6 @@ import { BUILT_IN_PROVIDERS } from './registry';
 /** Providers of an operator's own (PROVIDERS_FILE): YAML, of which JSON is a part. */
 
 const MAX_BYTES = 1_048_576;
-/** The secret of order and chargeback webhooks has the variable that a provider of this name would have. */
-const RESERVED = ['payments'];
 const EXAMPLE_ID = '3f6d2c1a-8b4e-4d57-9a10-5c2e7f9b6d31';
 
 export interface ReadProviders {
@@ -50,7 +48,7 @@ export function readProvidersFile(file: string): ReadProviders {
   const parsed = ProvidersFile.safeParse(given);
   if (!parsed.success) return wrong(...parsed.error.issues.flatMap((issue) => described(issue, given)));
 
-  const names = new Set([...BUILT_IN_PROVIDERS.map(({ name }) => name), ...RESERVED]);
+  const names = new Set(BUILT_IN_PROVIDERS.map(({ name }) => name));
   const providers: Provider[] = [];
   const mistakes: string[] = [];
   for (const configuration of parsed.data.providers) {

@@ -92,7 +92,7 @@ function eventOf(event: StripeEvent): ProviderEvent {
   if (type in PAYOUT_STATUS) return payoutEvent(event, PAYOUT_STATUS[type]!, about) ?? unhandled(NOT_OURS);
   if (type.startsWith('charge.dispute.'))
     return disputeEvent(event, about) ?? unhandled('it names no order of remit’s, or is an inquiry');
-  return unhandled('remit does nothing on this type');
+  return unhandled('remit ignores this type');
 }
 
 const NOT_OURS = 'its metadata names nothing of remit’s';

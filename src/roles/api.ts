@@ -80,7 +80,7 @@ function warnOfOpenDoors(config: Config, log: Logger): void {
   if (config.AUTH_JWKS_URL && !config.AUTH_ISSUER)
     log.warn('AUTH_ISSUER is not set: tokens of every issuer whose keys are in AUTH_JWKS_URL are accepted');
   if (config.TRUST_USER_ID_HEADER)
-    log.warn('TRUST_USER_ID_HEADER=true: whoever reaches this port can act as any user');
+    log.warn('TRUST_USER_ID_HEADER=true: anyone who reaches this port can act as any user');
   if (!config.PROVIDER_SIGNATURES_REQUIRED)
     log.warn('PROVIDER_SIGNATURES_REQUIRED=false: unsigned provider webhooks are accepted');
 }
@@ -95,11 +95,11 @@ function registerStop(server: http.Server, lifecycle: Lifecycle): void {
     closed = new Promise((resolve) => server.close(() => resolve()));
   });
   lifecycle.onStop('drain', 'api requests', async () => {
-    const sweep = setInterval(() => server.closeIdleConnections(), DRAIN_POLL_MS);
+    const closeIdle = setInterval(() => server.closeIdleConnections(), DRAIN_POLL_MS);
     try {
       await closed;
     } finally {
-      clearInterval(sweep);
+      clearInterval(closeIdle);
     }
   });
 }

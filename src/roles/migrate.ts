@@ -19,7 +19,7 @@ export async function migrate(config: Config, log: Logger): Promise<void> {
     ),
     migrateKafka(config, log),
     migrateTemporal(config).then((added) =>
-      log.info(added, 'Temporal search attributes and schedules are there'),
+      log.info(added, 'Temporal search attributes and schedules are in place'),
     ),
     migrateClickHouse(config, log),
   ]);
@@ -29,7 +29,7 @@ async function migrateKafka(config: Config, log: Logger): Promise<void> {
   const kafka = createKafka(config, log);
   const created = await ensureTopics(kafka, allTopics(config), config);
   const keptLonger = await ensureRetention(kafka, config);
-  log.info({ created, keptLonger }, 'Kafka topics are there');
+  log.info({ created, keptLonger }, 'Kafka topics are in place');
 }
 
 async function migrateTemporal(config: Config): Promise<{ attributes: string[]; schedules: string[] }> {

@@ -18,7 +18,7 @@ const secretsOf = (providers: readonly Provider[]) =>
           z.string().default(() => secret.generate()),
         ]),
       ),
-      PROVIDER_SECRET_PAYMENTS: z.string().default(webhookSecret),
+      ORDER_WEBHOOK_SECRET: z.string().default(webhookSecret),
       ENCRYPTION_KEY: z.string(),
     })
     // Of providers whose file is not given this time: they may be there the next time.
@@ -39,7 +39,7 @@ export async function localSecrets(dataDir: string, providers: readonly Provider
     return secrets;
   } catch (error) {
     if ((error as NodeJS.ErrnoException).code !== 'ENOENT')
-      throw new Error(`${file} is not readable as secrets; mend it or run "npm run remit -- reset"`, {
+      throw new Error(`${file} is not readable as secrets; correct it or run "npm run remit -- reset"`, {
         cause: error,
       });
   }

@@ -11,7 +11,8 @@ export interface Place {
   leave(durationMs: number | undefined): void;
 }
 
-interface Lane {
+/** The attempts in flight of one subscription, origin, or tenant at an origin. */
+interface Bulkhead {
   inFlight: number;
   /** Its last attempt took long, so that each place it has is taken for long. */
   slow: boolean;
@@ -26,8 +27,8 @@ interface Waiter {
 
 /** A subscriber from which nothing comes back for so long, with all its places taken, is not waited for. */
 const STALLED_AFTER_MS = 250;
-/** Lanes that are asked, when a place becomes free, whether one of theirs fits it. */
-const LANES_ASKED = 32;
+/** Subscriptions that are asked, when a place becomes free, whether it fits one of theirs. */
+const SUBSCRIPTIONS_ASKED = 32;
 
 /**
  * Keeps slow subscribers from taking all attempts that one worker makes at a time. A subscription has at most
@@ -39,10 +40,10 @@ const LANES_ASKED = 32;
  * Counts are of this process: with n workers, n times as much may be in flight.
  */
 export class AttemptGate {
-  private readonly lanes = new Map<string, Lane>();
+  private readonly bulkheads = new Map<string, Bulkhead>();
   private slowInFlight = 0;
-  private readonly perLane: number;
-  private readonly perSlowLane: number;
+  private readonly perSubscription: number;
+  private readonly perSlowSubscription: number;
   private readonly slowTogether: number;
   private readonly perOrigin: number;
   private readonly perTenantAtOrigin: number;
@@ -52,10 +53,10 @@ export class AttemptGate {
 
   constructor(private readonly settings: AttemptGateSettings) {
     const all = settings.WEBHOOK_CONCURRENT_ATTEMPTS;
-    this.perLane = Math.min(settings.WEBHOOK_CONCURRENT_PER_SUBSCRIPTION, all);
-    this.perSlowLane = Math.max(1, Math.floor(this.perLane / 8));
+    this.perSubscription = Math.min(settings.WEBHOOK_CONCURRENT_PER_SUBSCRIPTION, all);
+    this.perSlowSubscription = Math.max(1, Math.floor(this.perSubscription / 8));
     this.slowTogether = Math.max(1, Math.floor(all / 2));
-    this.perOrigin = Math.max(this.perLane, Math.floor(all / 2));
+    this.perOrigin = Math.max(this.perSubscription, Math.floor(all / 2));
     this.perTenantAtOrigin = Math.max(1, Math.floor(this.perOrigin / 2));
   }
 
@@ -69,7 +70,7 @@ export class AttemptGate {
     const own = keys[0]!;
     if (!this.waiting.has(own)) {
       const place = this.enterWithinAll(keys);
-      if (place || this.lanes.get(own)?.slow) return Promise.resolve(place);
+      if (place || this.bulkheads.get(own)?.slow) return Promise.resolve(place);
     }
     if (this.isStalled(own)) return Promise.resolve(undefined);
     return new Promise((resolve) => {
@@ -98,11 +99,11 @@ export class AttemptGate {
 
   /** All its places are taken, and for a while nothing has come back from it: it hangs, or is about to. */
   private isStalled(own: string): boolean {
-    const lane = this.lanes.get(own);
+    const bulkhead = this.bulkheads.get(own);
     return (
-      lane !== undefined &&
-      lane.inFlight >= this.perLane &&
-      performance.now() - lane.busySince >= STALLED_AFTER_MS
+      bulkhead !== undefined &&
+      bulkhead.inFlight >= this.perSubscription &&
+      performance.now() - bulkhead.busySince >= STALLED_AFTER_MS
     );
   }
 
@@ -121,12 +122,12 @@ export class AttemptGate {
   private admitNext(): void {
     let asked = 0;
     for (const [own, queue] of this.waiting) {
-      if (asked++ === LANES_ASKED) return;
+      if (asked++ === SUBSCRIPTIONS_ASKED) return;
       const first = queue[0]!;
       const place = this.enterWithinAll(first.keys);
       // Behind the others in any case: those that nothing fits must not stand before those that something would.
       this.waiting.delete(own);
-      if (place || this.lanes.get(own)?.slow) queue.shift();
+      if (place || this.bulkheads.get(own)?.slow) queue.shift();
       if (queue.length > 0) this.waiting.set(own, queue);
       if (queue[0] === first) continue;
       first.admit(place);
@@ -138,21 +139,21 @@ export class AttemptGate {
    * @param keys the subscription's own, its origin, and its tenant at that origin (see gateKeys).
    * @param probing the subscription is only now tried again after a bad time: one attempt of it at a time. Others that
    *   share its origin are not held up by that.
-   * @returns undefined when one of the lanes, or the slow ones together, have all their places taken.
+   * @returns undefined when one of the keys, or the slow ones together, have all their places taken.
    */
   enter(keys: readonly string[], probing: boolean): Place | undefined {
-    const lanes = keys.map((key) => this.lane(key));
-    const slow = lanes[0]?.slow === true;
-    const own = probing ? 1 : slow ? this.perSlowLane : this.perLane;
+    const bulkheads = keys.map((key) => this.bulkhead(key));
+    const slow = bulkheads[0]?.slow === true;
+    const own = probing ? 1 : slow ? this.perSlowSubscription : this.perSubscription;
     const most = [own, this.perOrigin, this.perTenantAtOrigin];
-    const full = lanes.some((lane, index) => lane.inFlight >= most[index]!);
+    const full = bulkheads.some((bulkhead, index) => bulkhead.inFlight >= most[index]!);
     if (full || (slow && this.slowInFlight >= this.slowTogether)) {
       this.forget(keys);
       return undefined;
     }
-    for (const lane of lanes) {
-      if (lane.inFlight === 0) lane.busySince = performance.now();
-      lane.inFlight++;
+    for (const bulkhead of bulkheads) {
+      if (bulkhead.inFlight === 0) bulkhead.busySince = performance.now();
+      bulkhead.inFlight++;
     }
     if (slow) this.slowInFlight++;
     this.inFlight++;
@@ -163,11 +164,11 @@ export class AttemptGate {
         left = true;
         if (slow) this.slowInFlight--;
         this.inFlight--;
-        for (const lane of lanes) {
-          lane.inFlight--;
-          lane.busySince = performance.now();
+        for (const bulkhead of bulkheads) {
+          bulkhead.inFlight--;
+          bulkhead.busySince = performance.now();
           if (durationMs === undefined) continue;
-          lane.slow = durationMs >= this.settings.WEBHOOK_SLOW_AFTER_MS;
+          bulkhead.slow = durationMs >= this.settings.WEBHOOK_SLOW_AFTER_MS;
         }
         this.forget(keys);
         this.admitNext();
@@ -175,27 +176,27 @@ export class AttemptGate {
     };
   }
 
-  private lane(key: string): Lane {
-    let lane = this.lanes.get(key);
-    if (!lane) this.lanes.set(key, (lane = { inFlight: 0, slow: false, busySince: 0 }));
-    return lane;
+  private bulkhead(key: string): Bulkhead {
+    let bulkhead = this.bulkheads.get(key);
+    if (!bulkhead) this.bulkheads.set(key, (bulkhead = { inFlight: 0, slow: false, busySince: 0 }));
+    return bulkhead;
   }
 
-  /** Lanes that say nothing are dropped; of the slow ones, the oldest when there are too many. */
+  /** Bulkheads that are empty and not slow are dropped; of the slow ones, the oldest when there are too many. */
   private forget(keys: readonly string[]): void {
     for (const key of keys) {
-      const lane = this.lanes.get(key);
-      if (lane?.inFlight === 0 && !lane.slow) this.lanes.delete(key);
+      const bulkhead = this.bulkheads.get(key);
+      if (bulkhead?.inFlight === 0 && !bulkhead.slow) this.bulkheads.delete(key);
     }
-    if (this.lanes.size <= MAX_LANES) return;
-    for (const [key, lane] of this.lanes) {
-      if (lane.inFlight === 0) this.lanes.delete(key);
-      if (this.lanes.size <= MAX_LANES) return;
+    if (this.bulkheads.size <= MAX_BULKHEADS) return;
+    for (const [key, bulkhead] of this.bulkheads) {
+      if (bulkhead.inFlight === 0) this.bulkheads.delete(key);
+      if (this.bulkheads.size <= MAX_BULKHEADS) return;
     }
   }
 }
 
-const MAX_LANES = 10_000;
+const MAX_BULKHEADS = 10_000;
 
 /** What an attempt needs a place of. */
 export function gateKeys({

@@ -82,7 +82,7 @@ export function exchange(url: URL, input: ExchangeInput): Promise<Answer | NoAns
     deadline.addEventListener('abort', outOfTime);
     // Errors may follow the end; they say nothing more.
     request.on('error', end);
-    // Beside Node's parser, which tells nothing of an answer whose headers it can't read.
+    // Alongside Node's parser, which tells nothing of an answer whose headers it can't read.
     request.on('socket', (socket) => socket.prependListener('data', readHead));
     request.on('upgrade', () => end());
     request.on('response', (answer) => {

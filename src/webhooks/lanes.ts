@@ -18,14 +18,14 @@ const BATCH = 100;
 const SIDE_BY_SIDE = 16;
 /** One call is over after this long, when there is more to do: the workflow calls again. */
 const LONGEST_MS = 20_000;
-/** What is due so soon is waited for here: a timer of the workflow would cost more. */
-const NEAR_MS = 500;
+/** What is due within this time is waited for here: a timer of the workflow would cost more. */
+const WAIT_HERE_MS = 500;
 /** While something is under way, new work is looked for this often. */
 const POLL_MS = 250;
 /** A lane that has run empty is looked into for so long, so often: a stream of events costs no workflow for each. */
 const LINGER_MS = 500;
 const LINGER_POLL_MS = 100;
-/** Others are told this often that the lane is looked after. */
+/** Others learn this often that the lane is being worked on. */
 const AWAKE_EVERY_MS = 5_000;
 /** How long a delivery waits for a place. */
 const PLACE_WAIT_MS = 2_000;
@@ -41,13 +41,13 @@ export interface LanesDeps {
   deliveryPolicy: (row: DeliveryRow, correlationId: string) => DeliveryRef;
   /** Resolves when the workflow of each delivery is there. Idempotent. */
   startDeliveries: (deliveries: readonly DeliveryRef[]) => Promise<void>;
-  /** Puts a given-up delivery on the DLQ. */
+  /** Puts an exhausted delivery on the DLQ. */
   deadLetter: (input: { deliveryId: string; correlationId: string }) => Promise<void>;
 }
 
 /**
  * Sends what is due in a subscription's lane, in order and within its rate. The rows are the truth: what was taken and not
- * recorded when a worker was killed is due still. One at a time for each subscription: its workflow sees to that.
+ * recorded when a worker was killed is due still. One at a time for each subscription: its workflow ensures that.
  */
 export async function sendLane(
   deps: LanesDeps,
@@ -94,7 +94,7 @@ class LaneSender {
           if (look.due.length > 0) continue;
           const nextMs = look.nextMs ?? Infinity;
           const lingers = performance.now() - this.busyAt < LINGER_MS || (this.pacer?.freeInMs() ?? 0) > 0;
-          if (nextMs > NEAR_MS && (!lingers || look.resting)) break;
+          if (nextMs > WAIT_HERE_MS && (!lingers || look.resting)) break;
           await sleep(Math.min(Math.max(nextMs, 1), LINGER_POLL_MS));
         }
       }
@@ -126,7 +126,7 @@ class LaneSender {
     return { waitMs: nextMs, waitsFor, delivered, failed };
   }
 
-  /** Sees to what is in the lane and is not to be sent. */
+  /** Handles what is in the lane and is not to be sent. */
   private async tidy(look: LaneLook): Promise<void> {
     const { db } = this.deps;
     if (look.state !== 'active' && look.state !== 'failing') {
@@ -159,7 +159,7 @@ class LaneSender {
       this.pacer = rate === null ? undefined : new Pacer(rate, this.pacer);
     // No more than will be sent soon: a rate that is changed holds for what waits.
     if (rate !== null && this.pacer!.waiting > 0) return false;
-    const due = rate === null ? look.due : look.due.slice(0, Math.ceil(rate * (NEAR_MS / 1_000)));
+    const due = rate === null ? look.due : look.due.slice(0, Math.ceil(rate * (WAIT_HERE_MS / 1_000)));
     // Where there was no place, one asks for the others.
     const crowded = this.withoutPlace;
     const most = look.throttled ? 1 : crowded ? this.running.size + 1 : SIDE_BY_SIDE;

@@ -15,7 +15,7 @@ export interface WebhookToSign {
   at: Date;
   /** Exactly what is sent. */
   body: string;
-  /** One signature each: while a secret rotates, the old one stays valid beside the new one. */
+  /** One signature each: while a secret rotates, the old one stays valid alongside the new one. */
   secrets: readonly string[];
 }
 

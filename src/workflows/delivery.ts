@@ -16,9 +16,9 @@ import { startDeliveries } from './start-deliveries';
 
 const RETRY = { initialInterval: '1s', backoffCoefficient: 2, maximumInterval: '1m' } as const;
 
-/** What an attempt may need beside the subscriber's answer: a few statements, while the database is slow. */
+/** What an attempt may need in addition to the subscriber's answer: a few statements, while the database is slow. */
 const STORE_MARGIN_MS = 120_000;
-/** How long a killed worker goes unnoticed: an attempt that it was making is made anew after that. */
+/** How long a killed worker goes unnoticed: an attempt that it was making is repeated after that. */
 const HEARTBEAT_TIMEOUT_MS = 15_000;
 
 const { finishDelivery, deadLetterDelivery } = proxyActivities<DeliveryActivities>({
@@ -32,7 +32,7 @@ export type DeliveryOutcome = Extract<
 >;
 
 /** What signals have asked for. */
-interface Wishes {
+interface Requested {
   tryNow: boolean;
   cancel: boolean;
 }
@@ -46,9 +46,9 @@ interface Wishes {
  */
 export async function deliveryWorkflow(
   ref: DeliveryRef,
-  resume?: Pick<Wishes, 'tryNow'>,
+  resume?: Pick<Requested, 'tryNow'>,
 ): Promise<DeliveryOutcome> {
-  const wishes: Wishes = { tryNow: resume?.tryNow ?? false, cancel: false };
+  const requested: Requested = { tryNow: resume?.tryNow ?? false, cancel: false };
   const { attemptsBefore = 0, attemptsMade = 0 } = ref;
   const state: DeliveryState = {
     status: 'waiting',
@@ -57,21 +57,21 @@ export async function deliveryWorkflow(
     nextAttemptAt: null,
     lastResult: null,
   };
-  setHandler(SIGNALS.tryNow, () => void (wishes.tryNow = true));
-  setHandler(SIGNALS.cancel, () => void (wishes.cancel = true));
+  setHandler(SIGNALS.tryNow, () => void (requested.tryNow = true));
+  setHandler(SIGNALS.cancel, () => void (requested.cancel = true));
   setHandler(QUERIES.delivery, () => state);
   try {
-    return await run(ref, wishes, state);
+    return await run(ref, requested, state);
   } catch (error) {
     // Cancelled in the Temporal UI: the same as the signal, but the workflow closes as cancelled. An attempt that fails
-    // after that (its worker was killed, the database is away) is not made anew.
+    // after that (its worker was killed, the database is away) is not repeated.
     if (!isCancellation(error) && !CancellationScope.current().consideredCancelled) throw error;
     await CancellationScope.nonCancellable(() => cancel(ref, state));
     throw isCancellation(error) ? error : new CancelledFailure('cancelled during an attempt that failed');
   }
 }
 
-async function run(ref: DeliveryRef, wishes: Wishes, state: DeliveryState): Promise<DeliveryOutcome> {
+async function run(ref: DeliveryRef, requested: Requested, state: DeliveryState): Promise<DeliveryOutcome> {
   const {
     deliveryId,
     correlationId,
@@ -91,12 +91,12 @@ async function run(ref: DeliveryRef, wishes: Wishes, state: DeliveryState): Prom
   const { maxAttempts } = state;
   if (attemptsMade > 0) markStatus('retrying');
   for (let waitMs = ref.waitMs ?? scheduleMs[attemptsMade] ?? 0; ;) {
-    await pause(waitMs, wishes, state);
-    if (wishes.cancel) return cancel(ref, state);
+    await pause(waitMs, requested, state);
+    if (requested.cancel) return cancel(ref, state);
     // After many pauses that were no attempts, or many signals: a history has room for a schedule of any length.
-    if (historyIsLong()) return continueAsNew<typeof deliveryWorkflow>(ref, { tryNow: wishes.tryNow });
-    const urgent = wishes.tryNow;
-    wishes.tryNow = false;
+    if (historyIsLong()) return continueAsNew<typeof deliveryWorkflow>(ref, { tryNow: requested.tryNow });
+    const urgent = requested.tryNow;
+    requested.tryNow = false;
     state.status = 'attempting';
     const attempt = state.attempts + 1;
     const answer = await attemptDelivery({
@@ -115,7 +115,7 @@ async function run(ref: DeliveryRef, wishes: Wishes, state: DeliveryState): Prom
     if (deliveries.length > 0) await CancellationScope.nonCancellable(() => startDeliveries(deliveries));
     ({ waitMs } = answer);
     // It only did not know how far the delivery was: the wish is not granted yet.
-    if (answer.verdict === 'later') wishes.tryNow ||= urgent;
+    if (answer.verdict === 'later') requested.tryNow ||= urgent;
     else if (answer.verdict === 'exhausted') {
       await CancellationScope.nonCancellable(() => deadLetterDelivery({ deliveryId, correlationId }));
       return conclude('exhausted', state);
@@ -124,12 +124,12 @@ async function run(ref: DeliveryRef, wishes: Wishes, state: DeliveryState): Prom
   }
 }
 
-async function pause(ms: number, wishes: Wishes, state: DeliveryState): Promise<void> {
+async function pause(ms: number, requested: Requested, state: DeliveryState): Promise<void> {
   state.status = 'waiting';
-  const wished = () => wishes.tryNow || wishes.cancel;
-  if (ms <= 0 || wished()) return;
+  const asked = () => requested.tryNow || requested.cancel;
+  if (ms <= 0 || asked()) return;
   state.nextAttemptAt = new Date(Date.now() + ms).toISOString();
-  await condition(wished, ms);
+  await condition(asked, ms);
   state.nextAttemptAt = null;
 }
 

@@ -5,5 +5,6 @@ export { deliveryWorkflow } from './delivery';
 export { laneWorkflow } from './lane';
 export { disputeWorkflow } from './dispute';
 export { replayWorkflow } from './replay';
-export { housekeepingWorkflow, reconciliationWorkflow } from './reconciliation';
-export { replaySweepWorkflow, retentionWorkflow } from './upkeep';
+export { expiryWorkflow } from './expiry';
+export { reconciliationWorkflow } from './reconciliation';
+export { recoveryWorkflow, retentionWorkflow } from './scheduled-jobs';

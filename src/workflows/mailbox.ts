@@ -41,7 +41,7 @@ export interface Handling<M, R> {
   conclude(message: M, result: R): Promise<void>;
   /** What a dead letter of the message is made of. */
   letterOf(message: M): Omit<RefusedMessage, keyof Refusal>;
-  /** Whether something is under way that this run has to finish, beside messages and updates. */
+  /** Whether something is under way that this run has to finish, in addition to messages and updates. */
   isBusy?(): boolean;
   /** Ends this run; the next one begins with what is carried. */
   continueAsNew(carried: CarriedMessages<M>): Promise<never>;

@@ -32,7 +32,7 @@ const REFUSALS = {
   user_mismatch: 'the user differs from the order’s',
   amount_mismatch: 'amount or currency differ from the order',
   payment_method_mismatch: 'the order is paid by a provider, not from the balance',
-  event_conflict: 'it was said before with another user, amount, currency or body',
+  event_conflict: 'it was reported before with another user, amount, currency or body',
 } as const;
 
 type Answer = PayOrderResult | OrderEventResult;

@@ -25,25 +25,26 @@ const { stepReplay, recordReplayState } = proxyActivities<ReplayActivities>({
 /** Deliveries that a slice puts into their lanes are for so long: a signal is heeded within this time. */
 const SLICE_MS = 500;
 
-interface Wishes {
+/** What signals have asked for. */
+interface Requested {
   paused: boolean;
   cancel: boolean;
 }
 
 /**
  * Sends deliveries of a time again, in slices: puts what the rate allows in half a second into the lanes of their
- * subscriptions, evenly, and goes on where it stopped. There is no end to how many: the history begins anew when it gets
+ * subscriptions, evenly, and goes on where it stopped. There is no end to how many: the history starts again when it gets
  * long. Signals: pause, resume, cancel.
  */
 export async function replayWorkflow(input: ReplayInput): Promise<ReplayState['status']> {
-  const wishes: Wishes = { paused: input.progress?.paused ?? false, cancel: false };
+  const requested: Requested = { paused: input.progress?.paused ?? false, cancel: false };
   const state: ReplayState = { ...(input.progress ?? START), status: 'running', reason: null };
-  setHandler(SIGNALS.pause, () => void (wishes.paused = true));
-  setHandler(SIGNALS.resume, () => void (wishes.paused = false));
-  setHandler(SIGNALS.cancel, () => void (wishes.cancel = true));
-  setHandler(QUERIES.replay, () => ({ ...state, paused: wishes.paused }));
+  setHandler(SIGNALS.pause, () => void (requested.paused = true));
+  setHandler(SIGNALS.resume, () => void (requested.paused = false));
+  setHandler(SIGNALS.cancel, () => void (requested.cancel = true));
+  setHandler(QUERIES.replay, () => ({ ...state, paused: requested.paused }));
   try {
-    return await run(input, wishes, state);
+    return await run(input, requested, state);
   } catch (error) {
     if (isCancellation(error))
       await CancellationScope.nonCancellable(() => conclude(input, state, 'cancelled'));
@@ -51,18 +52,22 @@ export async function replayWorkflow(input: ReplayInput): Promise<ReplayState['s
   }
 }
 
-async function run(input: ReplayInput, wishes: Wishes, state: ReplayState): Promise<ReplayState['status']> {
+async function run(
+  input: ReplayInput,
+  requested: Requested,
+  state: ReplayState,
+): Promise<ReplayState['status']> {
   const { replayId, correlationId } = input;
   for (let progress = input.progress ?? null; ;) {
-    if (historyIsLong()) return continued(input, { ...(progress ?? START), paused: wishes.paused });
-    if (!(await whilePaused(input, wishes, state))) continue;
-    if (wishes.cancel) return conclude(input, state, 'cancelled');
+    if (historyIsLong()) return continued(input, { ...(progress ?? START), paused: requested.paused });
+    if (!(await whilePaused(input, requested, state))) continue;
+    if (requested.cancel) return conclude(input, state, 'cancelled');
     const step = await stepReplay({ replayId, correlationId, progress, sliceMs: SLICE_MS });
-    progress = { ...step.progress, paused: wishes.paused };
+    progress = { ...step.progress, paused: requested.paused };
     Object.assign(state, progress);
     if (step.stopped !== null) return conclude(input, state, 'stopped', step.stopped);
     if (step.done) return conclude(input, state, 'done');
-    if (step.waitMs > 0) await condition(() => wishes.cancel || wishes.paused, step.waitMs);
+    if (step.waitMs > 0) await condition(() => requested.cancel || requested.paused, step.waitMs);
   }
 }
 
@@ -80,14 +85,14 @@ function continued(input: ReplayInput, progress: ReplayProgress): Promise<never>
 }
 
 /** @returns false when it is paused still and the history grew long meanwhile: by signals, which write into it too. */
-async function whilePaused(input: ReplayInput, wishes: Wishes, state: ReplayState): Promise<boolean> {
-  if (!wishes.paused || wishes.cancel) return true;
+async function whilePaused(input: ReplayInput, requested: Requested, state: ReplayState): Promise<boolean> {
+  if (!requested.paused || requested.cancel) return true;
   state.status = 'paused';
   await recordReplayState({ replayId: input.replayId, state });
   markStatus('paused');
-  await condition(() => !wishes.paused || wishes.cancel || historyIsLong());
-  if (wishes.cancel) return true;
-  if (wishes.paused) return false;
+  await condition(() => !requested.paused || requested.cancel || historyIsLong());
+  if (requested.cancel) return true;
+  if (requested.paused) return false;
   state.status = 'running';
   markStatus('running');
   await recordReplayState({ replayId: input.replayId, state });

@@ -11,7 +11,7 @@ const FIRST_ATTEMPTS: ActivityOptions = {
   taskQueue: TASK_QUEUES.deliveries,
   // The longest wait for a place, for the subscriber, and for the database to store what came of it.
   startToCloseTimeout: '2m',
-  // An attempt of a worker that was killed is made anew after this.
+  // An attempt of a worker that was killed is repeated after this.
   heartbeatTimeout: '15s',
   retry: { initialInterval: '1s', backoffCoefficient: 2, maximumInterval: '1m' },
 };
@@ -21,9 +21,9 @@ const { makeFirstAttempts, deliverEvent } = proxyActivities<DeliveryActivities &
 
 /**
  * Delivers what a state change wrote: makes the first attempt of each in one activity, and starts a delivery workflow, as
- * a child that outlives this workflow, for each that is not delivered by it. Repeating it after a crash starts none beside
+ * a child that outlives this workflow, for each that is not delivered by it. Repeating it after a crash starts none alongside
  * one that runs, and the delivery row is the judge of what an ended one has left: the id may be used again, or a row that
- * a restored database has back would stay pending for ever.
+ * a restored database has back would stay pending forever.
  */
 export async function startDeliveries(deliveries: readonly DeliveryRef[]): Promise<void> {
   for (let from = 0; from < deliveries.length; from += AT_ONCE) {

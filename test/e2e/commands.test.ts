@@ -326,10 +326,10 @@ describe('remit reencrypt', () => {
 
     const rotate = remit(['reencrypt'], { ENCRYPTION_KEY: NEW_KEY, ENCRYPTION_KEYS_OLD: OLD_KEY() });
     expect({ code: await rotate.ended, stderr: rotate.stderr() }).toEqual({ code: 0, stderr: '' });
-    expect(rotate.stdout()).toMatch(/[1-9]\d* of their secrets encrypted anew/);
+    expect(rotate.stdout()).toMatch(/[1-9]\d* of their secrets re-encrypted/);
     const again = remit(['reencrypt'], { ENCRYPTION_KEY: NEW_KEY });
     expect(await again.ended).toBe(0);
-    expect(again.stdout()).toMatch(/, 0 of their secrets encrypted anew\n0 kept answers/);
+    expect(again.stdout()).toMatch(/, 0 of their secrets re-encrypted\n0 kept answers/);
 
     await running.stop();
     running = await startRoles(loadConfig({ ...space.env, ENCRYPTION_KEY: NEW_KEY }, []));

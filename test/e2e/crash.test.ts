@@ -185,7 +185,7 @@ describe('when worker and bridge are killed with SIGKILL in the middle of a flow
     expect(balanceMinor).toBe(500n);
   });
 
-  it('makes the delivery attempt of a killed worker anew when its heartbeats stay away', async () => {
+  it('makes the delivery attempt of a killed worker again when its heartbeats stay away', async () => {
     const patient = await subscriber((response) => {
       // The first one is in the middle of its attempt when it is killed.
       if (patient.received.length > 1) response.writeHead(204).end();

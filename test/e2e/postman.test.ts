@@ -44,7 +44,7 @@ interface Report {
   };
 }
 
-/** Imports the collection anew and runs it, or a folder of it, from top to bottom with what a user sets. */
+/** Imports the collection again and runs it, or a folder of it, from top to bottom with what a user sets. */
 async function runCollection(
   changes: Record<string, string> = {},
   options: string[] = [],
@@ -55,7 +55,7 @@ async function runCollection(
     token: await mintToken(config, { subject: 'postman', scopes: ['admin', 'platform'], expiresInS: 600 }),
     secondToken: await mintToken(config, { subject: 'second', scopes: ['admin'], expiresInS: 600 }),
     decardSecret: config.PROVIDER_SECRET_DECARD,
-    paymentsSecret: config.PROVIDER_SECRET_PAYMENTS,
+    orderWebhookSecret: config.ORDER_WEBHOOK_SECRET,
     subscriberUrl: `${hooks.url}/hook`,
     ...changes,
   };
@@ -97,10 +97,10 @@ describe('the Postman collection', () => {
   );
 
   test('says which secret is missing, and uses neither for the other', async () => {
-    const run = await runCollection({ paymentsSecret: '' }, ['--folder', 'Provider webhooks']);
+    const run = await runCollection({ orderWebhookSecret: '' }, ['--folder', 'Provider webhooks']);
     const failures = failuresOf(run).filter((failure) => failure.includes('Set the variable'));
     expect(failures).toEqual([
-      expect.stringMatching(/^Take a provider’s word on an order.*Set the variable paymentsSecret/),
+      expect.stringMatching(/^Take a provider’s report on an order.*Set the variable orderWebhookSecret/),
     ]);
   });
 });

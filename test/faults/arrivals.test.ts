@@ -37,7 +37,7 @@ let token: string;
 const subscribers = new PlayedSubscribers();
 const running = new Map<string, Child>();
 
-/** Two workers: while one begins anew, the other can be killed. */
+/** Two workers: while one starts again, the other can be killed. */
 const VICTIMS = ['worker 1', 'bridge', 'worker 2', 'bridge'];
 const start = async (name: string): Promise<void> => {
   const [role] = name.split(' ') as [string];
@@ -99,7 +99,7 @@ async function publish(ids: string[]): Promise<void> {
 
 /**
  * Kills workers and bridge in turn, each time when webhooks have arrived since the last one; the last victim is a bridge,
- * because what a worker was doing takes the longest to be begun anew.
+ * because what a worker was doing takes the longest to be started again.
  * @returns how many deliveries were due and had not arrived at each.
  */
 async function violence(ids: readonly string[]): Promise<number[]> {

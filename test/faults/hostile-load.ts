@@ -115,7 +115,7 @@ async function untilRead(group: string, topic: string): Promise<void> {
   }
 }
 
-/** As the operations guide has it: what is in the topic is read, then it is deleted, and `remit migrate` makes it anew. */
+/** As the operations guide has it: what is in the topic is read, then it is deleted, and `remit migrate` creates it again. */
 async function recreate(topic: string): Promise<void> {
   await withAdmin(kafka(), (admin) => admin.deleteTopics({ topics: [topic] }));
   await sleep(1_000 + random.below(4_000));
@@ -217,8 +217,8 @@ const FAULTS: [string, number, () => Promise<void>][] = [
   ['renamed column', 2, droppedColumn],
   ['foreign batches', 2, foreignBatches],
   ['unreadable batches', 2, unreadable],
-  ['purchases anew', 2, recreatePurchases],
-  ['webhooks.orders anew', 2, recreateOrders],
+  ['purchases again', 2, recreatePurchases],
+  ['webhooks.orders again', 2, recreateOrders],
 ];
 const TICKETS = FAULTS.flatMap((fault) => Array.from({ length: fault[1] }, () => fault));
 

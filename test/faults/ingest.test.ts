@@ -120,7 +120,7 @@ async function produceAll(): Promise<Set<string>> {
         break;
       } catch (error) {
         // Of a producer that is given up nobody knows what it stored: these messages may be in the topic twice.
-        say(`the producer starts anew: ${String(error)}`);
+        say(`the producer restarts: ${String(error)}`);
         await producer.disconnect();
         producer = await connect();
       }
@@ -227,7 +227,7 @@ it('loses nothing and stores nothing twice while ingest, ClickHouse and Kafka ar
   );
   process.stderr.write(`${table.toString()}\n`);
 
-  // What the producer repeated, if it had to start anew, counts as it lies in the topic.
+  // What the producer repeated, if it had to restart, counts as it lies in the topic.
   const badPlaces = new Set<string>();
   let goodInTopic = 0;
   await readTopic(config.TOPIC_PURCHASES, (partition, { key, offset }) => {

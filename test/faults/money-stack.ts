@@ -18,7 +18,7 @@ export type RoleName = (typeof ROLES)[number] | 'ingest';
 
 /**
  * A remit of a test's own whose servers and roles can be killed: nothing that other tests use is touched. Roles are
- * processes, started anew when they end, as every supervisor does.
+ * processes, restarted when they end, as every supervisor does.
  */
 export class FaultStack {
   private readonly running = new Map<RoleName, Child>();

@@ -61,7 +61,7 @@ function postChargeback(body: unknown): Promise<Reply> {
   return send('/webhooks/payments/chargebacks', text, {
     'webhook-id': id,
     'webhook-timestamp': String(Math.floor(at.getTime() / 1_000)),
-    'webhook-signature': new Webhook(remit.stack.config.PROVIDER_SECRET_PAYMENTS!).sign(id, at, text),
+    'webhook-signature': new Webhook(remit.stack.config.ORDER_WEBHOOK_SECRET!).sign(id, at, text),
   });
 }
 

@@ -120,7 +120,7 @@ function signed(path: string, body: unknown): Promise<unknown> {
   return call(path, body, {
     'webhook-id': id,
     'webhook-timestamp': String(Math.floor(at.getTime() / 1_000)),
-    'webhook-signature': new Webhook(remit.stack.config.PROVIDER_SECRET_PAYMENTS!).sign(id, at, text),
+    'webhook-signature': new Webhook(remit.stack.config.ORDER_WEBHOOK_SECRET!).sign(id, at, text),
   });
 }
 

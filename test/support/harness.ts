@@ -65,7 +65,7 @@ export async function createTestSpace(options: SpaceOptions = {}): Promise<TestS
     WEBHOOK_ALLOWED_PRIVATE_CIDRS: '127.0.0.1/32,::1/128',
     AUTH_JWT_SECRET: 'a key for tests only, 32 characters or more',
     PROVIDER_SECRET_DECARD: `whsec_${Buffer.alloc(32, 7).toString('base64')}`,
-    PROVIDER_SECRET_PAYMENTS: `whsec_${Buffer.alloc(32, 8).toString('base64')}`,
+    ORDER_WEBHOOK_SECRET: `whsec_${Buffer.alloc(32, 8).toString('base64')}`,
     ENCRYPTION_KEY: Buffer.alloc(32, 9).toString('base64'),
     KAFKA_TOPIC_PREFIX: `${name}.`,
     TOPIC_PAYMENT_WEBHOOK_PREFIX: `${name}.payment.webhook.`,

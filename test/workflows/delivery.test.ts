@@ -24,7 +24,7 @@ const stage = playedStage(['attemptDelivery', 'finishDelivery', 'deadLetterDeliv
 
 type Answer = Partial<AttemptResult> | Error;
 
-/** Plays the activities: each attempt gets the next answer, the last one for ever. */
+/** Plays the activities: each attempt gets the next answer, the last one forever. */
 function played(answers: Answer[]) {
   const calls = {
     attempts: [] as AttemptInput[],

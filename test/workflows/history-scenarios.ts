@@ -131,7 +131,7 @@ function replay(name: string, slices: number): Scenario {
 }
 
 /** What a schedule starts: without input, and under an id of its own. */
-const upkeep = (
+const scheduledJob = (
   name: string,
   workflowType: string,
   taskQueue: string,
@@ -195,17 +195,17 @@ export const SCENARIOS: readonly Scenario[] = [
     ],
     (handle) => handle.signal(SIGNALS.wake),
   ),
-  upkeep('retention', WORKFLOWS.retention, TASK_QUEUES.events, {
+  scheduledJob('retention', WORKFLOWS.retention, TASK_QUEUES.events, {
     purgeEvents: ({ after }: PurgePosition): Promise<PurgeStep> =>
       Promise.resolve({
         ...{ at: '2026-01-01T00:00:00.000Z', after: `${after}x`, examined: 10, purged: 4 },
         done: after === 'xx',
       }),
   }),
-  upkeep('replay-sweep', WORKFLOWS.replaySweep, TASK_QUEUES.deliveries, {
+  scheduledJob('recovery', WORKFLOWS.recovery, TASK_QUEUES.deliveries, {
     strandedReplays: () =>
       Promise.resolve({
-        replays: [{ id: 'swept', subscriptionId: 'sub_1', ratePerSecond: 10 }],
+        replays: [{ id: 'stranded', subscriptionId: 'sub_1', ratePerSecond: 10 }],
         next: null,
       }),
     strandedDeliveries: () => Promise.resolve([]),
@@ -219,10 +219,10 @@ export const SCENARIOS: readonly Scenario[] = [
       }),
     recordReplayState: () => Promise.resolve(),
   }),
-  upkeep('sweep-of-deliveries', WORKFLOWS.replaySweep, TASK_QUEUES.deliveries, {
+  scheduledJob('recovery-of-deliveries', WORKFLOWS.recovery, TASK_QUEUES.deliveries, {
     strandedReplays: () => Promise.resolve({ replays: [], next: null }),
     strandedDeliveries: (started: unknown[]) =>
-      Promise.resolve(started.length > 0 ? [] : [refOf('swept', { generation: 1, attemptsBefore: 3 })]),
+      Promise.resolve(started.length > 0 ? [] : [refOf('stranded', { generation: 1, attemptsBefore: 3 })]),
     wakeForgottenLanes: (after: string) => Promise.resolve(after === '' ? 'sub_1' : null),
     attemptDelivery: ({ attempt }: AttemptInput): Promise<AttemptResult> =>
       Promise.resolve({ ...ANSWER, ...DELIVERED, attempts: attempt }),

@@ -76,7 +76,7 @@ describe('a lane', () => {
     expect(at).toHaveLength(3);
   });
 
-  it('that never runs empty begins its history anew', async () => {
+  it('that never runs empty starts its history again', async () => {
     const at = played(Array.from({ length: 800 }, () => ({ waitMs: 0, waitsFor: 'work' as const })));
     const handle = await begin();
     await handle.result();

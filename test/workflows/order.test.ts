@@ -86,7 +86,7 @@ describe('the order workflow', () => {
     expect(calls.paid).toHaveLength(2);
   });
 
-  it('dead-letters a request that the database refuses for good, instead of trying for ever', async () => {
+  it('dead-letters a request that the database refuses for good, instead of trying forever', async () => {
     const refused = new DataRefusedError('22003', 'settle: out of range', {});
     const { calls, activities } = played([refused]);
     stage.play(activities);

@@ -8,7 +8,7 @@ import {
   type DeliveryRef,
   type EventDeliveriesInput,
   type ExpirePaymentInput,
-  type HousekeepingResult,
+  type ExpiryResult,
   type PaymentWorkflowResult,
   type ProviderEvent,
   type SettleResult,
@@ -26,8 +26,8 @@ const stage = playedStage([
   'deliverEvent',
   'finishDelivery',
   'deadLetterDelivery',
-  'sweepOverduePayments',
-  'saveSweepPosition',
+  'expireOverdue',
+  'saveExpiryPosition',
   'purgeIdempotencyKeys',
 ]);
 
@@ -263,7 +263,7 @@ describe('the payment workflow', () => {
   });
 });
 
-describe('housekeeping', () => {
+describe('expiry', () => {
   it('forgets keys first, and goes on in a new run before its children are too many', async () => {
     // All the same delivery: what was started already counts as well.
     const delivery: DeliveryRef = {
@@ -285,11 +285,11 @@ describe('housekeeping', () => {
     const purges = [7, 3, 0];
     stage.play({
       ...played([]).activities,
-      sweepOverduePayments: () => {
-        done.push('sweep');
+      expireOverdue: () => {
+        done.push('expire');
         return Promise.resolve(steps.shift());
       },
-      saveSweepPosition: () => {
+      saveExpiryPosition: () => {
         done.push('save');
         return Promise.resolve();
       },
@@ -298,14 +298,14 @@ describe('housekeeping', () => {
         return Promise.resolve(purges.shift());
       },
     });
-    const handle = await stage.environment.client.workflow.start(WORKFLOWS.housekeeping, {
-      workflowId: `housekeeping-${randomUUID()}`,
+    const handle = await stage.environment.client.workflow.start(WORKFLOWS.expiry, {
+      workflowId: `expiry-${randomUUID()}`,
       taskQueue: TASK_QUEUES.payments,
       args: [],
     });
-    expect(await handle.result()).toEqual({ expired: 3, purgedKeys: 10 } satisfies HousekeepingResult);
-    const sweep = ['sweep', 'save'];
-    expect(done).toEqual(['purge', 'purge', 'purge', ...sweep, ...sweep, ...sweep, 'sweep']);
+    expect(await handle.result()).toEqual({ expired: 3, purgedKeys: 10 } satisfies ExpiryResult);
+    const saved = ['expire', 'save'];
+    expect(done).toEqual(['purge', 'purge', 'purge', ...saved, ...saved, ...saved, 'expire']);
     expect((await handle.describe()).runId).not.toBe(handle.firstExecutionRunId);
   });
 });

@@ -77,7 +77,7 @@ describe('a replay', () => {
     expect(states.at(-1)).toMatchObject({ status: 'cancelled', replayed: 5 });
   });
 
-  it('of many slices goes through each once, and its history begins anew before it gets long', async () => {
+  it('of many slices goes through each once, and its history starts again before it gets long', async () => {
     const { states, steps } = playedReplay(900, 1, 0);
     const handle = await begin();
     expect(await handle.result()).toBe('done');

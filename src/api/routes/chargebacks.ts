@@ -10,7 +10,7 @@ export const chargebackRoute: RawRoute = {
   tag: 'Provider webhooks',
   summary: 'Take a provider’s chargeback of an order',
   description:
-    'Signed as Standard Webhooks say, with PROVIDER_SECRET_PAYMENTS. Send the same event again (same provider_event_id) on any answer but 202.',
+    'Signed as Standard Webhooks say, with ORDER_WEBHOOK_SECRET. Send the same event again (same provider_event_id) on any answer but 202.',
   access: 'public',
   body: ChargebackWebhook,
   responses: { 202: { description: 'Queued: Kafka has it on all in-sync replicas', schema: Accepted } },

@@ -54,9 +54,9 @@ const action = (name: 'resend' | 'try-now' | 'cancel', operationId: string, summ
 
 const deliveries: Route[] = [
   defineRoute({
-    ...action('resend', 'resendDelivery', 'Send a delivery again, with a whole schedule before it'),
+    ...action('resend', 'resendDelivery', 'Send a delivery again, on a new schedule'),
     description:
-      'One that is still pending is attempted now. The webhook-id stays the same. Once it is opened anew it is sent, even if Temporal can not be reached at the moment (503).',
+      'One that is still pending is attempted now. The webhook-id stays the same. Once it is reopened it is sent, even if Temporal can not be reached at the moment (503).',
     body: ResendBody,
     bodyOptional: true,
     async handle({ deps, caller, correlationId, params, body: { onlyIf } }) {
@@ -65,7 +65,7 @@ const deliveries: Route[] = [
       const { delivery } = await reopenDelivery(deps.database, { tenantId, id, onlyIf });
       await audit(deps, { caller, correlationId }, 'resent', id);
       const workflow = await tryDeliveryNow(deps, delivery, correlationId);
-      // Otherwise the sweep finds out by itself.
+      // Otherwise the recovery job finds it.
       await deliveriesStarted(deps.database, [delivery]).catch((error: unknown) =>
         deps.log.warn({ err: error, deliveryId: id }, 'a delivery that was started is not noted as such'),
       );
@@ -87,14 +87,14 @@ const deliveries: Route[] = [
   defineRoute({
     ...action('cancel', 'cancelDelivery', 'End a pending delivery without another attempt'),
     description:
-      'It may be delivered all the same when an attempt is under way. Where the order is kept, the next one goes on at once.',
+      'It may still be delivered when an attempt is in progress. Where deliveries are ordered, the next one is sent at once.',
     async handle({ deps, caller, correlationId, params }) {
       const id = deliveryId(params.id);
       const row = await findDeliveryRow(deps.database, { tenantId: caller.tenantId, id });
       const workflow = workflowId.delivery(row.eventId, row.subscriptionId, row.generation);
       await audit(deps, { caller, correlationId }, 'cancelled', id);
       if (!(await signalWorkflow(deps, workflow, SIGNALS.cancel))) {
-        // No workflow sees to it, or none yet: one that begins later finds it ended.
+        // No workflow handles it, or none yet: one that begins later finds it ended.
         const reason = 'cancelled by an operator';
         await finishDelivery(deps.database, { deliveryId: id, status: 'cancelled', reason });
         // Those that wait behind it need not wait until its next attempt would have been.
@@ -116,7 +116,7 @@ const retries: Route[] = [
     tag: 'Deliveries',
     summary: 'Try deliveries now, in bulk: what waits, or also what was given up',
     description:
-      'Of one subscription or all of the tenant, made in a time, no faster than the rate. Ends the rest of a subscriber that was left alone. A replay carries it out: its progress is there, and it can be paused, resumed and cancelled.',
+      'Of one subscription or the whole tenant, created in a period, no faster than the rate. Lets a subscriber that is resting be tried again at once. A replay does it: it shows the progress, and can be paused, resumed and cancelled.',
     access: 'token',
     body: RetryDeliveriesBody,
     responses: {

@@ -37,7 +37,7 @@ export const eventConfigRoutes: Route[] = [
     path: '/api/v1/event-configs',
     operationId: 'createEventConfig',
     tag: 'Event configs',
-    summary: 'Say how events of one type are delivered',
+    summary: 'Define how events of one type are delivered',
     description:
       'For types of remit’s own and of the tenant; the type need not exist yet. Without a config, and where a field is null, the server’s configuration holds.',
     access: 'token',
@@ -106,7 +106,7 @@ export const eventConfigRoutes: Route[] = [
     tag: 'Event configs',
     summary: 'Change the given fields of a config',
     description:
-      'Holds for events from now on; deliveries that exist keep the schedule that they began with.',
+      'Holds for events from now on; existing deliveries keep the schedule that they started with.',
     access: 'token',
     scope: 'admin',
     ifMatch: 'required',

@@ -126,7 +126,7 @@ export const journalRoutes: Route[] = [
     params: AccountParams,
     query: EntriesCsvQuery,
     responses: {
-      200: { description: 'One line an entry, after a line of names', contentTypes: ['text/csv'] },
+      200: { description: 'One line per entry, after a header line', contentTypes: ['text/csv'] },
     },
     problems: ['not_found'],
     async handle({ deps, caller, params, query }) {

@@ -8,9 +8,9 @@ export const orderWebhookRoute: RawRoute = {
   path: '/webhooks/payments/orders',
   operationId: 'receiveOrderWebhook',
   tag: 'Provider webhooks',
-  summary: 'Take a provider’s word on an order: it collected the money, or could not',
+  summary: 'Take a provider’s report on an order: it collected the money, or could not',
   description:
-    'Signed as Standard Webhooks say, with PROVIDER_SECRET_PAYMENTS. Send the same event again (same provider_event_id) on any answer but 202.',
+    'Signed as Standard Webhooks say, with ORDER_WEBHOOK_SECRET. Send the same event again (same provider_event_id) on any answer but 202.',
   access: 'public',
   body: OrderWebhook,
   responses: { 202: { description: 'Queued: Kafka has it on all in-sync replicas', schema: Accepted } },

@@ -4,7 +4,7 @@ import { RemitError } from '../../contracts/errors';
 import { Accepted } from '../../contracts/http';
 import { DecardEvent, HEADERS } from '../../contracts/messages';
 import { AmountError, parseMajorAmount } from '../../contracts/money';
-import { ConfigError, ROLE_NEEDS, type Config } from '../../platform/config';
+import { ConfigError, ROLE_NEEDS, signsIncomingWebhooks, type Config } from '../../platform/config';
 import { NotQueuedError } from '../../platform/kafka';
 import { metrics } from '../../platform/metrics';
 import { paymentWebhookTopic } from '../../platform/topics';
@@ -31,7 +31,7 @@ interface Endpoint {
   mayBeUnsigned: boolean;
 }
 
-const NEEDED = ROLE_NEEDS.api.filter((name) => name.startsWith('PROVIDER_SECRET_'));
+const NEEDED = ROLE_NEEDS.api.filter(signsIncomingWebhooks);
 
 /**
  * What is configured: a provider without a secret is not there.
@@ -232,7 +232,7 @@ export const providerWebhookRoute: RawRoute = {
   tag: 'Provider webhooks',
   summary: 'Take a provider’s webhook',
   description:
-    'In the provider’s own words, signed as it signs (docs/providers.md). The body below is DeCard’s, which is signed as Standard Webhooks say: headers webhook-id, webhook-timestamp, webhook-signature. Send the same event again (same id) on any answer but 200 and 202.',
+    'In the provider’s own format, signed in its own scheme (docs/providers.md). The body below is DeCard’s, which is signed as Standard Webhooks say: headers webhook-id, webhook-timestamp, webhook-signature. Send the same event again (same id) on any answer but 200 and 202.',
   access: 'public',
   params: z.strictObject({ provider: ProviderName }),
   body: DecardEvent,

@@ -179,7 +179,12 @@ export const reconciliationRoutes: Route[] = [
     'approve',
     'approveCorrection',
     'Approve a correction: its movement is posted',
-    'By somebody else than who proposed it. A debit of more than the account has is refused (422).',
+    'By another person than the one who proposed it. A debit of more than the account has is refused (422).',
   ),
-  decide('reject', 'rejectCorrection', 'Reject a correction', 'Nothing moves. Also by who proposed it.'),
+  decide(
+    'reject',
+    'rejectCorrection',
+    'Reject a correction',
+    'Nothing moves. The person who proposed it may reject it too.',
+  ),
 ];

@@ -60,7 +60,7 @@ const signalRoute = (signal: 'pause' | 'resume' | 'cancel', summary: string) =>
     access: 'token',
     params: IdParams,
     responses: {
-      202: { description: 'The replay as it is; it heeds this within a second', schema: Replay },
+      202: { description: 'The replay as it is; it reacts within a second', schema: Replay },
     },
     problems: ['not_found', 'conflict', 'unavailable'],
     async handle({ deps, caller: { tenantId }, params }) {
@@ -86,9 +86,9 @@ export const replayRoutes: Route[] = [
     path: '/api/v1/replays',
     operationId: 'createReplay',
     tag: 'Replays',
-    summary: 'Send again what a subscription did not get, or all of a time',
+    summary: 'Send again what a subscription did not get, or everything of a period',
     description:
-      'Goes through the time in order, no faster than the rate, however much there is. Only this subscription gets anything.',
+      'Goes through the period in order, no faster than the rate, however much there is. Only this subscription gets anything.',
     access: 'token',
     body: CreateReplayBody,
     responses: {
@@ -154,6 +154,6 @@ export const replayRoutes: Route[] = [
     },
   }),
   signalRoute('pause', 'Pause a replay'),
-  signalRoute('resume', 'Go on with a paused replay'),
+  signalRoute('resume', 'Resume a paused replay'),
   signalRoute('cancel', 'End a replay; what it has sent again stays sent'),
 ];

@@ -87,7 +87,7 @@ export const statisticsRoutes: Route[] = [
     ...common,
     path: '/api/v1/statistics/attempts',
     operationId: 'attemptStatistics',
-    summary: 'Attempts by time: how many, what they met, and how long they took',
+    summary: 'Attempts by time: how many, their results, and how long they took',
     query: AttemptStatisticsQuery,
     responses: { 200: { description: 'Figures of each bucket', schema: AttemptStatistics } },
     async handle({ deps, caller, query }) {
@@ -129,7 +129,7 @@ export const statisticsRoutes: Route[] = [
     path: '/api/v1/statistics/purchases',
     operationId: 'purchaseStatistics',
     summary: 'Purchases by time and currency, top products, and the lag of the ingest',
-    description: 'Purchases are of the installation and of no tenant.',
+    description: 'Purchases belong to the installation and to no tenant.',
     query: PurchaseStatisticsQuery,
     responses: { 200: { description: 'Figures of each bucket', schema: PurchaseStatistics } },
     async handle({ deps, caller, query }) {

@@ -102,7 +102,7 @@ const manage: Route[] = [
     tag: 'Subscriptions',
     summary: 'Subscribe a URL to event types',
     description:
-      'The secret that signs the webhooks is in this answer and never shown again. It is random, or the one that you bring.',
+      'The secret that signs the webhooks is in this answer and never shown again. It is random, or the one that you supply.',
     access: 'token',
     body: CreateSubscriptionBody,
     responses: {
@@ -179,7 +179,7 @@ const manage: Route[] = [
     tag: 'Subscriptions',
     summary: 'Change the given fields of a subscription',
     description:
-      'Holds for events from now on; URL, headers and rate also for deliveries that are pending. A new URL ends the rest of a subscriber that was left alone. Headers are replaced as a whole.',
+      'Holds for events from now on; URL, headers and rate also for deliveries that are pending. A new URL lets a subscriber that is resting be tried again at once. Headers are replaced as a whole.',
     access: 'token',
     ifMatch: 'required',
     params: IdParams,
@@ -206,7 +206,7 @@ const manage: Route[] = [
     tag: 'Subscriptions',
     summary: 'Give a subscription a new secret, which is shown in this answer alone',
     description:
-      'The secret before goes on signing beside the new one for overlapS, so that the subscriber can change over without losing a webhook.',
+      'The previous secret keeps signing alongside the new one for overlapS, so that the subscriber can change over without losing a webhook.',
     access: 'token',
     ifMatch: 'optional',
     params: IdParams,
@@ -346,7 +346,7 @@ const deliveries: Route[] = [
     path: '/api/v1/deliveries/:id/attempts',
     operationId: 'listAttempts',
     tag: 'Deliveries',
-    summary: 'Every attempt of a delivery: when, how long, what was answered',
+    summary: 'Every attempt of a delivery: when, how long, and the answer',
     access: 'token',
     params: IdParams,
     query: PageQuery,

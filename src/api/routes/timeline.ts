@@ -43,7 +43,7 @@ export const timelineRoutes: Route[] = [
     async handle({ deps, caller, params }) {
       const id = idOf(params.id);
       const timeline = id === undefined ? undefined : await timelineOf(deps, caller.tenantId, id);
-      if (!timeline) throw new RemitError('not_found', 'There is nothing of this id or reference.');
+      if (!timeline) throw new RemitError('not_found', 'Nothing has this id or reference.');
       return { status: 200, body: timeline };
     },
   }),

@@ -100,9 +100,9 @@ export class BatchWriter {
     const offset = row === undefined ? undefined : batch.offsetOf(row);
     log.error(
       { token, offset, reason: refusal.reason },
-      'the table refuses a row that is right: is it as migrations made it? Waiting, and nothing is dead-lettered',
+      'the table refuses a valid row: is it as the migrations created it? Waiting, and nothing is dead-lettered',
     );
-    return this.wait(batch, backoff, 'refused_rows', `the table refuses rows that are right: ${said}`);
+    return this.wait(batch, backoff, 'refused_rows', `the table refuses valid rows: ${said}`);
   }
 
   private async sendPoison(batch: Batch): Promise<void> {

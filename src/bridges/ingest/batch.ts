@@ -25,7 +25,7 @@ export interface Poison {
 }
 
 /**
- * Memory beside the bytes of keys and rows, generously (measured): the places of a row's key and offset, an entry of
+ * Memory in addition to the bytes of keys and rows, generously (measured): the places of a row's key and offset, an entry of
  * `extras`, a header, a message that was set aside with all of its objects.
  */
 const ROW_BYTES = 48;
@@ -41,7 +41,7 @@ interface Extra {
 
 /**
  * Contiguous offsets of one partition as they go into ClickHouse: one JSON object a line, the message's own bytes with
- * our columns put in front. Beside them it keeps what a dead letter of a row needs: offset, key, headers, original.
+ * our columns put in front. In addition it keeps what a dead letter of a row needs: offset, key, headers, original.
  */
 export class Batch {
   /** Rows that were appended; some may have been taken out again. */

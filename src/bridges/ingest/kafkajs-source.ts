@@ -69,7 +69,8 @@ export class KafkaJsSource implements MessageSource {
   async commit(partitions: readonly Committed[]): Promise<void> {
     const { topic, consumer } = this;
     const log = consumer.logOf(topic);
-    if ((await consumer.identify()).get(topic) !== log) throw new Error(`the topic ${topic} was made anew`);
+    if ((await consumer.identify()).get(topic) !== log)
+      throw new Error(`the topic ${topic} was created again`);
     await consumer.commit(
       partitions.map(({ partition, offset, metadata }) => ({
         topic,

@@ -8,7 +8,7 @@ import { Backoff } from '../../platform/backoff';
 import type { Batch, ClosedBy } from './batch';
 import { Abandoned, type BatchWriter } from './batch-writer';
 import { ChunkPool } from './chunks';
-import { Lane } from './lane';
+import { PartitionState } from './partition-state';
 import type { RowFormat } from './row-format';
 import type { Committed, Fetched, MessageSource, SourceListener, SourceRecord } from './source';
 
@@ -43,13 +43,13 @@ const RECOVERY_STALL_MS = 60_000;
  * token of the first attempt, whoever makes it.
  */
 export class IngestPipeline implements SourceListener {
-  private lanes = new Map<number, Lane>();
+  private states = new Map<number, PartitionState>();
   /** Names the log that is read, in the tokens of its batches. */
   private log = '';
   private readonly pool: ChunkPool;
   private readonly queue: Batch[] = [];
   private readonly running = new Set<Promise<void>>();
-  private readonly laneOf = new WeakMap<Batch, Lane>();
+  private readonly stateOf = new WeakMap<Batch, PartitionState>();
   private stopped = false;
   private tickTimer: NodeJS.Timeout | undefined;
   private commitTimer: NodeJS.Timeout | undefined;
@@ -80,8 +80,8 @@ export class IngestPipeline implements SourceListener {
   onAssigned(log: string, partitions: readonly number[], committed: ReadonlyMap<number, Committed>): void {
     this.abandonAll();
     this.log = log;
-    this.lanes = new Map(
-      partitions.map((partition) => [partition, this.newLane(partition, committed.get(partition))]),
+    this.states = new Map(
+      partitions.map((partition) => [partition, this.newState(partition, committed.get(partition))]),
     );
     this.inGroup = true;
     this.lastCommitAtMs = Date.now();
@@ -91,9 +91,9 @@ export class IngestPipeline implements SourceListener {
   }
 
   onLogReplaced(log: string): void {
-    const partitions = [...this.lanes.keys()];
-    for (const lane of this.lanes.values()) lane.abandonUnannounced();
-    this.lanes = new Map();
+    const partitions = [...this.states.keys()];
+    for (const state of this.states.values()) state.abandonUnannounced();
+    this.states = new Map();
     const fromTheBeginning = partitions.map((partition) => ({ partition, offset: 0, metadata: '' }));
     this.onAssigned(log, partitions, new Map(fromTheBeginning.map((each) => [each.partition, each])));
   }
@@ -110,51 +110,51 @@ export class IngestPipeline implements SourceListener {
   }
 
   onFetched(fetched: Fetched): number {
-    const lane = this.lanes.get(fetched.partition);
-    if (!lane || this.stopped || !this.continues(lane, fetched)) return 0;
-    lane.lastFetchAtMs = Date.now();
+    const state = this.states.get(fetched.partition);
+    if (!state || this.stopped || !this.continues(state, fetched)) return 0;
+    state.lastFetchAtMs = Date.now();
     const { records } = fetched;
     let taken = 0;
-    while (taken < records.length && this.mayTake(lane)) this.take(lane, records[taken++]!);
-    if (taken === records.length) lane.position = fetched.nextOffset;
-    this.closeWhenDue(lane);
+    while (taken < records.length && this.mayTake(state)) this.take(state, records[taken++]!);
+    if (taken === records.length) state.position = fetched.nextOffset;
+    this.closeWhenDue(state);
     this.balance();
     return taken;
   }
 
   /** Small messages may take many times their bytes in memory, so that a fetch can be too much for what is left. */
-  private mayTake(lane: Lane): boolean {
-    return this.pool.usedBytes < this.options.config.INGEST_IN_FLIGHT_BYTES || lane.mustEndAt !== undefined;
+  private mayTake(state: PartitionState): boolean {
+    return this.pool.usedBytes < this.options.config.INGEST_IN_FLIGHT_BYTES || state.mustEndAt !== undefined;
   }
 
   /**
-   * A fetch that does not begin where the lane stands was made for an earlier generation, or the messages in between
+   * A fetch that does not begin where reading stands was made for an earlier generation, or the messages in between
    * are gone (retention). Which of both, a second look tells.
    */
-  private continues(lane: Lane, { fromOffset, partition }: Fetched): boolean {
-    if (lane.position === undefined) lane.startAt(fromOffset);
-    if (lane.position === fromOffset) return true;
-    if (lane.strayFrom !== fromOffset) {
-      lane.strayFrom = fromOffset;
-      this.options.source.seek(partition, lane.position!);
+  private continues(state: PartitionState, { fromOffset, partition }: Fetched): boolean {
+    if (state.position === undefined) state.startAt(fromOffset);
+    if (state.position === fromOffset) return true;
+    if (state.strayFrom !== fromOffset) {
+      state.strayFrom = fromOffset;
+      this.options.source.seek(partition, state.position!);
       return false;
     }
     const { log, source } = this.options;
     log.warn(
-      { topic: source.topic, partition, expected: lane.position, found: fromOffset },
+      { topic: source.topic, partition, expected: state.position, found: fromOffset },
       'offsets were skipped: their messages are no longer in the topic',
     );
-    lane.strayFrom = undefined;
-    if (fromOffset > lane.position!) return true;
-    // The log was cut and begins anew: what was read of it does not count.
-    lane.abandon();
-    const fresh = this.newLane(partition, undefined);
+    state.strayFrom = undefined;
+    if (fromOffset > state.position!) return true;
+    // The log was cut and starts again: what was read of it does not count.
+    state.abandon();
+    const fresh = this.newState(partition, undefined);
     fresh.startAt(fromOffset);
-    this.lanes.set(partition, fresh);
+    this.states.set(partition, fresh);
     return false;
   }
 
-  private newLane(partition: number, committed: Committed | undefined): Lane {
+  private newState(partition: number, committed: Committed | undefined): PartitionState {
     const { config, source } = this.options;
     const options = {
       defaultTopic: this.options.defaultTopic,
@@ -162,17 +162,17 @@ export class IngestPipeline implements SourceListener {
       batchBytes: config.INGEST_BATCH_BYTES,
       batchesAhead: config.INGEST_BATCHES_AHEAD,
     };
-    return new Lane(source.topic, this.log, partition, committed, options, this.pool);
+    return new PartitionState(source.topic, this.log, partition, committed, options, this.pool);
   }
 
-  private take(lane: Lane, record: SourceRecord): void {
+  private take(state: PartitionState, record: SourceRecord): void {
     const offset = Number(record.offset);
-    for (let end = lane.mustEndAt; end !== undefined && offset > end; end = lane.mustEndAt)
-      this.close(lane, end, 'recovered');
-    const batch = lane.open();
+    for (let end = state.mustEndAt; end !== undefined && offset > end; end = state.mustEndAt)
+      this.close(state, end, 'recovered');
+    const batch = state.open();
     this.addTo(batch, record);
-    lane.position = offset + 1;
-    this.closeWhenDue(lane);
+    state.position = offset + 1;
+    this.closeWhenDue(state);
   }
 
   private addTo(batch: Batch, record: SourceRecord): void {
@@ -198,15 +198,15 @@ export class IngestPipeline implements SourceListener {
     );
   }
 
-  private closeWhenDue(lane: Lane): void {
-    for (let reason = lane.closeReason; reason !== undefined; reason = lane.closeReason)
-      this.close(lane, lane.mustEndAt ?? lane.position! - 1, reason);
+  private closeWhenDue(state: PartitionState): void {
+    for (let reason = state.closeReason; reason !== undefined; reason = state.closeReason)
+      this.close(state, state.mustEndAt ?? state.position! - 1, reason);
   }
 
-  private close(lane: Lane, last: number, reason: ClosedBy): void {
-    const announced = lane.mustEndAt === last;
-    const batch = lane.close(last, reason);
-    this.laneOf.set(batch, lane);
+  private close(state: PartitionState, last: number, reason: ClosedBy): void {
+    const announced = state.mustEndAt === last;
+    const batch = state.close(last, reason);
+    this.stateOf.set(batch, state);
     if (announced) this.enqueue(batch);
     else this.wantCommit();
   }
@@ -249,7 +249,7 @@ export class IngestPipeline implements SourceListener {
     metrics.ingestBatches.inc({ topic, closed_by: batch.closedBy ?? 'rows' });
     batch.release();
     if (batch.abandoned) return;
-    this.laneOf.get(batch)?.settle(batch);
+    this.stateOf.get(batch)?.settle(batch);
     this.commitTimer ??= setTimeout(() => {
       this.commitTimer = undefined;
       this.wantCommit();
@@ -260,18 +260,18 @@ export class IngestPipeline implements SourceListener {
   private tick(): void {
     const { config, source, log } = this.options;
     const now = Date.now();
-    for (const lane of this.lanes.values()) {
-      const { filling } = lane;
-      if (lane.mustEndAt !== undefined) {
-        if (lane.paused || now - lane.lastFetchAtMs < RECOVERY_STALL_MS || !filling) continue;
+    for (const state of this.states.values()) {
+      const { filling } = state;
+      if (state.mustEndAt !== undefined) {
+        if (state.paused || now - state.lastFetchAtMs < RECOVERY_STALL_MS || !filling) continue;
         log.warn(
-          { topic: source.topic, partition: lane.partition },
+          { topic: source.topic, partition: state.partition },
           'an announced batch is no longer complete',
         );
-        lane.forgetRecovered();
+        state.forgetRecovered();
       }
-      if (filling && now - filling.openedAtMs >= config.INGEST_FLUSH_MS && lane.hasRoom)
-        this.close(lane, lane.position! - 1, 'time');
+      if (filling && now - filling.openedAtMs >= config.INGEST_FLUSH_MS && state.hasRoom)
+        this.close(state, state.position! - 1, 'time');
     }
     this.balance();
     this.showGauges(now);
@@ -279,10 +279,10 @@ export class IngestPipeline implements SourceListener {
 
   private showGauges(now: number): void {
     const { topic } = this.options.source;
-    const lanes = [...this.lanes.values()];
+    const states = [...this.states.values()];
     metrics.ingestInFlightBytes.set({ topic }, this.pool.usedBytes);
-    metrics.ingestPausedPartitions.set({ topic }, lanes.filter((lane) => lane.paused).length);
-    const uncommitted = lanes.some((lane) => lane.filling !== undefined || lane.ahead > 0);
+    metrics.ingestPausedPartitions.set({ topic }, states.filter((state) => state.paused).length);
+    const uncommitted = states.some((state) => state.filling !== undefined || state.ahead > 0);
     if (!uncommitted) this.lastCommitAtMs = now;
     metrics.ingestLastCommitAge.set({ topic }, (now - this.lastCommitAtMs) / 1_000);
   }
@@ -297,24 +297,24 @@ export class IngestPipeline implements SourceListener {
     if (full && this.queue.length === 0 && this.running.size === 0) this.closeLargest();
     const pause: number[] = [];
     const resume: number[] = [];
-    for (const lane of this.lanes.values()) {
+    for (const state of this.states.values()) {
       // An announced range has to be read to its end: only then can it be stored and make room.
-      const completing = lane.mustEndAt !== undefined && lane.filling !== undefined;
-      const stop = !completing && (full || !lane.hasRoom);
-      if (stop && !lane.paused) pause.push(lane.partition);
-      const go = completing || (roomy && lane.hasRoom);
-      if (go && lane.paused) resume.push(lane.partition);
-      lane.paused = stop || (lane.paused && !go);
+      const completing = state.mustEndAt !== undefined && state.filling !== undefined;
+      const stop = !completing && (full || !state.hasRoom);
+      if (stop && !state.paused) pause.push(state.partition);
+      const go = completing || (roomy && state.hasRoom);
+      if (go && state.paused) resume.push(state.partition);
+      state.paused = stop || (state.paused && !go);
     }
     if (pause.length > 0) source.pause(pause);
     if (resume.length > 0) source.resume(resume);
   }
 
   private closeLargest(): void {
-    let largest: Lane | undefined;
-    for (const lane of this.lanes.values())
-      if (lane.filling && lane.mustEndAt === undefined && lane.hasRoom)
-        if (!largest || lane.filling.heldBytes > largest.filling!.heldBytes) largest = lane;
+    let largest: PartitionState | undefined;
+    for (const state of this.states.values())
+      if (state.filling && state.mustEndAt === undefined && state.hasRoom)
+        if (!largest || state.filling.heldBytes > largest.filling!.heldBytes) largest = state;
     if (largest) this.close(largest, largest.position! - 1, 'pressure');
   }
 
@@ -347,10 +347,10 @@ export class IngestPipeline implements SourceListener {
   /** @returns false when it has to be tried again. */
   private async commitNow(): Promise<boolean> {
     if (!this.inGroup) return true;
-    const lanes = this.lanes;
-    const due = [...lanes.values()].flatMap((lane) => {
-      const commit = lane.due();
-      return commit ? [{ lane, commit }] : [];
+    const states = this.states;
+    const due = [...states.values()].flatMap((state) => {
+      const commit = state.due();
+      return commit ? [{ state, commit }] : [];
     });
     if (due.length === 0) return true;
     try {
@@ -359,25 +359,25 @@ export class IngestPipeline implements SourceListener {
       this.options.log.debug({ err: error }, 'offsets were not committed');
       return false;
     }
-    // A generation that ended meanwhile had its lanes taken away; its batches are read again.
-    if (lanes !== this.lanes) return true;
+    // A generation that ended meanwhile had its partitions taken away; its batches are read again.
+    if (states !== this.states) return true;
     this.lastCommitAtMs = Date.now();
-    for (const { lane, commit } of due) for (const batch of lane.markCommitted(commit)) this.enqueue(batch);
+    for (const { state, commit } of due) for (const batch of state.markCommitted(commit)) this.enqueue(batch);
     return true;
   }
 
   private abandonAll(): void {
-    for (const lane of this.lanes.values()) lane.abandon();
-    this.lanes = new Map();
+    for (const state of this.states.values()) state.abandon();
+    this.states = new Map();
   }
 
   /** First half of stopping: takes nothing more in, and closes what is there. */
   stopTaking(): void {
     if (this.stopped) return;
-    this.options.source.pause([...this.lanes.keys()]);
+    this.options.source.pause([...this.states.keys()]);
     this.stopped = true;
-    for (const lane of this.lanes.values())
-      if (lane.filling && lane.mustEndAt === undefined) this.close(lane, lane.position! - 1, 'shutdown');
+    for (const state of this.states.values())
+      if (state.filling && state.mustEndAt === undefined) this.close(state, state.position! - 1, 'shutdown');
   }
 
   /**
@@ -401,7 +401,7 @@ export class IngestPipeline implements SourceListener {
   }
 
   private async drain(): Promise<void> {
-    while (this.inGroup && [...this.lanes.values()].some((lane) => lane.ahead > 0)) {
+    while (this.inGroup && [...this.states.values()].some((state) => state.ahead > 0)) {
       await this.committing;
       if (this.running.size === 0) return;
       await Promise.race(this.running);

@@ -50,7 +50,7 @@ function parseSchema<T extends z.ZodType>(schema: T, value: Buffer): z.output<T>
 
 /**
  * Every purchase is checked: plain ones by reading their bytes, all others by the schema, which then also writes them
- * anew, so that what was checked is what is stored.
+ * again, so that what was checked is what is stored.
  */
 export const checkedPurchases: RowFormat = {
   takesBytes: isPlainPurchase,

@@ -20,7 +20,7 @@ export interface JudgeOptions {
 /**
  * Decides what becomes of a row that ClickHouse refuses. Only what is wrong by itself is taken out of the batch: what
  * breaks the schema, or (should the schema and ClickHouse ever disagree) what ClickHouse can't read as columns of the
- * types that migrations make. Everything else is the table's fault, and the batch waits until that is mended.
+ * types that migrations make. Everything else is the table's fault, and the batch waits until that is fixed.
  */
 export class RowJudge {
   private rechecked = false;

@@ -39,11 +39,11 @@ export interface SourceListener {
   /**
    * A new generation of the group: from now on exactly these partitions of this log are read, each from what is
    * committed of it (from its beginning when nothing is). Whatever was read before is no longer this member's to commit.
-   * @param log a short name of the log: another one when the topic was made anew, or is of another cluster.
+   * @param log a short name of the log: another one when the topic was created again, or is of another cluster.
    */
   onAssigned(log: string, partitions: readonly number[], committed: ReadonlyMap<number, Committed>): void;
   /**
-   * The topic was deleted and made anew: the same partitions of this log are read from their beginning, and whatever
+   * The topic was deleted and created again: the same partitions of this log are read from their beginning, and whatever
    * was read and not announced was perhaps of the former.
    */
   onLogReplaced(log: string): void;
@@ -52,7 +52,7 @@ export interface SourceListener {
    * taken, or where `seek` said.
    */
   onFetched(fetched: Fetched): number;
-  /** The group is about to be joined anew: the last chance to commit what is settled. */
+  /** The group is about to be joined again: the last chance to commit what is settled. */
   onRebalancing(): void;
   /** The client lost its group and joins again by itself; nothing can be committed until `onAssigned`. */
   onLost(): void;

@@ -14,7 +14,7 @@ export interface DeliveryRef {
   ordered?: boolean;
   /** How often it was sent again after it had ended; none when left out. */
   generation?: number;
-  /** Attempts of former generations: attempts count on, the schedule begins anew. */
+  /** Attempts of former generations: attempts count on, the schedule starts again. */
   attemptsBefore?: number;
   /** Attempts of this generation that were made before the workflow was there; none when left out. */
   attemptsMade?: number;
@@ -41,7 +41,7 @@ export interface ToDeliver {
 
 /** How far the deliveries of an event have been carried out. */
 export interface EventDeliveriesInput extends EventToDeliver {
-  /** The last subscription whose delivery was seen to; '' at first. */
+  /** The last subscription whose delivery was handled; '' at first. */
   after: string;
 }
 
@@ -73,6 +73,6 @@ export interface ToDeliver {
 
 /** How far the deliveries of an event have been carried out. */
 export interface EventDeliveriesInput extends EventToDeliver {
-  /** The last subscription whose delivery was seen to; '' at first. */
+  /** The last subscription whose delivery was handled; '' at first. */
   after: string;
 }

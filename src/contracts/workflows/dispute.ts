@@ -7,7 +7,7 @@ import type { CarriedMessages, WebhookEvent } from './message-refs';
 
 export interface DisputeWorkflowInput {
   disputeId: string;
-  /** Where a run goes on that was continued as new because its history grew long. */
+  /** Where a run resumes that was continued as new because its history grew long. */
   resume?: { carried: CarriedMessages<DisputeEvent> };
 }
 

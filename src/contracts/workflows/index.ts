@@ -12,4 +12,4 @@ export * from './order';
 export * from './payment';
 export * from './replay';
 export * from './search-attributes';
-export * from './upkeep';
+export * from './scheduled-jobs';

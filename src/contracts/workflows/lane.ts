@@ -8,7 +8,7 @@ export interface LaneInput {
 export interface LaneStep {
   /** When to look again, in milliseconds; null when nothing waits. */
   waitMs: number | null;
-  /** `work`: something is due. `time`: the next delivery's time. `rest`: the subscriber is left alone. `places`: there was none. */
+  /** `work`: something is due. `time`: the next delivery's time. `rest`: nothing is sent to the subscriber. `places`: there was none. */
   waitsFor: 'work' | 'time' | 'rest' | 'places' | null;
   delivered: number;
   failed: number;

@@ -27,7 +27,7 @@ export const CHILDREN_A_RUN = 500;
 
 /**
  * Deliveries that an activity hands to a workflow: each has some 600 bytes, and Temporal takes 2 MB as an answer. Beyond
- * that the workflow is told the events, and their deliveries are seen to a page at a time, without the workflow.
+ * that the workflow is told the events, and their deliveries are handled a page at a time, without the workflow.
  */
 export const DELIVERIES_HANDED_OVER_MAX = 500;
 

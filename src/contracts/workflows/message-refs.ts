@@ -1,6 +1,6 @@
 import type { DeadLetterCode } from '../errors';
 
-/** What workflows carry of a message of Kafka, and what they hand on. */
+/** What workflows carry of a message of Kafka, and what they pass on. */
 
 /**
  * Where a Kafka message lies, and what it is. Workflows carry this instead of the message: what providers send, however
@@ -12,7 +12,7 @@ export interface MessageRef {
   offset: string;
   /** Of the message, milliseconds since 1970. */
   timestampMs: number;
-  /** Of key, value and headers, hex: a topic that was made anew has other messages at the same places. */
+  /** Of key, value and headers, hex: a topic that was created again has other messages at the same places. */
   sha256: string;
 }
 
@@ -26,7 +26,7 @@ export interface RefusedMessage {
   decided: Record<string, unknown>;
 }
 
-/** What a run hands on to the one that continues it. */
+/** What a run passes on to the one that continues it. */
 export interface CarriedMessages<M> {
   /** In the order in which they came, none of them applied. */
   messages: M[];

@@ -11,12 +11,12 @@ export const WORKFLOWS = {
   replay: 'replayWorkflow',
   dispute: 'disputeWorkflow',
   reconciliation: 'reconciliationWorkflow',
-  housekeeping: 'housekeepingWorkflow',
+  expiry: 'expiryWorkflow',
   retention: 'retentionWorkflow',
-  replaySweep: 'replaySweepWorkflow',
+  recovery: 'recoveryWorkflow',
 } as const;
 
-/** Those without which unfinished work stands still until somebody starts them again: no message is on its way to them. */
+/** Those without which unfinished work stands still until somebody restarts them: no message will reach them. */
 export const CARRYING_WORKFLOWS: readonly string[] = [
   WORKFLOWS.dispute,
   WORKFLOWS.replay,
@@ -24,13 +24,16 @@ export const CARRYING_WORKFLOWS: readonly string[] = [
   WORKFLOWS.lane,
 ];
 
-/** Ids of the Temporal schedules, and of the workflows that they start. */
+/** Scheduled jobs: ids of the Temporal schedules, and of the workflows that they start. */
 export const SCHEDULES = {
   reconciliation: 'reconciliation',
-  housekeeping: 'housekeeping',
-  retention: 'event-retention',
-  replaySweep: 'replay-sweep',
+  expiry: 'expiry',
+  retention: 'retention',
+  recovery: 'recovery',
 } as const;
+
+/** Ids that schedules had in 0.1: `remit migrate` deletes them, so that no schedule starts a workflow that is gone. */
+export const FORMER_SCHEDULES = ['housekeeping', 'event-retention', 'replay-sweep'] as const;
 
 /** Disputes run on the queue of the orders: they are rare, and change the same rows. */
 export const TASK_QUEUES = {

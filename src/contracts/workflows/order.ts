@@ -20,7 +20,7 @@ export interface PaymentRequest {
 /** Starts an order's workflow for what reaches it by signals and updates. */
 export interface OrderWorkflowInput {
   orderId: string;
-  /** Where a run goes on that was continued as new because its history grew long. */
+  /** Where a run resumes that was continued as new because its history grew long. */
   resume?: { carried: CarriedMessages<OrderMessage>; result: OrderWorkflowResult };
 }
 

@@ -28,7 +28,7 @@ export interface ProviderEvent {
 export interface PaymentWorkflowInput {
   provider: string;
   transactionId: string;
-  /** Where a run goes on that was continued as new because its history grew long. */
+  /** Where a run resumes that was continued as new because its history grew long. */
   resume?: {
     carried: CarriedMessages<ProviderEvent>;
     status: PaymentStatus | null;

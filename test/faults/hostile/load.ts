@@ -100,7 +100,7 @@ export class Load {
   slowestMs = 0;
   users: string[] = [];
   running = true;
-  /** Kinds of messages that are held back while their topic is made anew. */
+  /** Kinds of messages that are held back while their topic is created again. */
   readonly heldBack = new Set<string>();
   private operator = {};
   private admin = {};
@@ -402,7 +402,7 @@ export class Load {
   ): Promise<void> {
     const correlationId = randomUUID();
     const id = `msg_${randomUUID()}`;
-    const secret = this.remit.stack.config.PROVIDER_SECRET_PAYMENTS!;
+    const secret = this.remit.stack.config.ORDER_WEBHOOK_SECRET!;
     const send = () =>
       this.post(`webhook ${kind}`, path, body, {
         ...standardHeaders(secret, id, body),

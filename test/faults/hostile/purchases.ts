@@ -8,7 +8,7 @@ import { craftBatch, recordsOf } from '../../support/record-batches';
 
 const EACH_MS = 1_000;
 
-/** Produces purchases, good and bad ones, into a topic that is deleted and made anew under it. */
+/** Produces purchases, good and bad ones, into a topic that is deleted and created again under it. */
 export class Purchases {
   readonly good = new Set<string>();
   /** Offsets that former incarnations of the topic had. */

@@ -149,7 +149,7 @@ const inputs: Record<string, () => Promise<unknown>> = {
   }),
   strandedReplays: () => Promise.resolve(null),
   strandedDeliveries: async () => [{ ...(await deliver()), generation: 1 }],
-  saveSweepPosition: () => Promise.resolve({ job: 'test', at: new Date().toISOString(), id: randomUUID() }),
+  saveExpiryPosition: () => Promise.resolve({ job: 'test', at: new Date().toISOString(), id: randomUUID() }),
 };
 const nothing = () =>
   Promise.resolve({

@@ -65,7 +65,7 @@ async function webhook(kind: 'orders' | 'chargebacks', body: object): Promise<vo
       'content-type': 'application/json',
       'webhook-id': id,
       'webhook-timestamp': String(Math.floor(at.getTime() / 1_000)),
-      'webhook-signature': new Webhook(space.config.PROVIDER_SECRET_PAYMENTS!).sign(id, at, text),
+      'webhook-signature': new Webhook(space.config.ORDER_WEBHOOK_SECRET!).sign(id, at, text),
     },
     body: text,
   });

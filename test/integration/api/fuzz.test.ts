@@ -226,7 +226,7 @@ function expectDocumented(reply: Reply, route: Route | RawRoute): void {
 }
 
 function signed(template: string, text: string): Record<string, string> {
-  const { PROVIDER_SECRET_DECARD: decard, PROVIDER_SECRET_PAYMENTS: payments } = api.space.config;
+  const { PROVIDER_SECRET_DECARD: decard, ORDER_WEBHOOK_SECRET: payments } = api.space.config;
   const secret = template.startsWith('/webhooks/payments') ? payments! : decard!;
   return api.sign(text, undefined, undefined, secret);
 }

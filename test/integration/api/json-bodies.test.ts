@@ -45,7 +45,7 @@ const DOORS: Record<
   'an order’s webhook': (amount, more = '', encode = utf8, type = 'application/json') => {
     const text = `{"provider_event_id":"evt_1","order_id":"${randomUUID()}","user_id":"u","status":"success",${amount},"currency":"TRY"${more}}`;
     const bytes = encode(text);
-    const headers = sign(bytes, api.space.config.PROVIDER_SECRET_PAYMENTS!);
+    const headers = sign(bytes, api.space.config.ORDER_WEBHOOK_SECRET!);
     return post('/webhooks/payments/orders', { ...headers, 'content-type': type }, bytes);
   },
   'a top-up': async (amount, _more, encode = utf8, type = 'application/json') => {

@@ -41,7 +41,7 @@ const balance = async (user: string) =>
 async function webhook({ id, userId, amount, currency }: Order, status: string): Promise<void> {
   const said = { provider_event_id: randomUUID(), order_id: id, user_id: userId, status, amount, currency };
   const body = JSON.stringify(said);
-  const secret = api.space.config.PROVIDER_SECRET_PAYMENTS;
+  const secret = api.space.config.ORDER_WEBHOOK_SECRET;
   const headers = api.sign(body, undefined, undefined, secret);
   const reply = await api.call('POST', '/webhooks/payments/orders', headers, body);
   expect(reply.status).toBe(202);

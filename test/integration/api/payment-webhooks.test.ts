@@ -20,7 +20,7 @@ const CHARGEBACKS = '/webhooks/payments/chargebacks';
 function send(path: string, body: unknown, headers: Record<string, string> = {}): Promise<Reply> {
   const text = typeof body === 'string' ? body : JSON.stringify(body);
   const [id, at] = [`msg_${randomUUID()}`, new Date()];
-  const signature = new Webhook(api.space.config.PROVIDER_SECRET_PAYMENTS!).sign(id, at, text);
+  const signature = new Webhook(api.space.config.ORDER_WEBHOOK_SECRET!).sign(id, at, text);
   return api.call(
     'POST',
     path,

@@ -190,7 +190,7 @@ describe('a secret that is being changed', () => {
   it('and the one before both sign what is taken, at every door, and no third does', async () => {
     const secrets = [1, 2, 3].map((n) => `whsec_${Buffer.alloc(32, n).toString('base64')}`);
     const both = secrets.slice(0, 2).join(',');
-    const changing = await TestApi.start({ PROVIDER_SECRET_DECARD: both, PROVIDER_SECRET_PAYMENTS: both });
+    const changing = await TestApi.start({ PROVIDER_SECRET_DECARD: both, ORDER_WEBHOOK_SECRET: both });
     try {
       const money = { amount: '1.00', currency: 'TRY' };
       const orderId = randomUUID();

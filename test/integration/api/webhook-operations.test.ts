@@ -452,7 +452,7 @@ describe('the schedules', () => {
     const { id } = await subscribe(tenant, played);
     await delivery(tenant, (await publish(tenant)).id, { status: 'delivered' });
     const replay = await stranded(tenant, id);
-    await temporal.schedule.getHandle(SCHEDULES.replaySweep).trigger();
+    await temporal.schedule.getHandle(SCHEDULES.recovery).trigger();
     await replayWith(tenant, replay, { status: 'done', replayed: 1 });
     await eventually(() => expect(played.received).toHaveLength(2), PATIENCE_MS);
   });
@@ -460,7 +460,7 @@ describe('the schedules', () => {
   it('leave alone a replay that somebody has cancelled before it began', async () => {
     const tenant = await publisher();
     const { id } = await subscribe(tenant, await playedSubscriber());
-    await temporal.schedule.getHandle(SCHEDULES.replaySweep).pause();
+    await temporal.schedule.getHandle(SCHEDULES.recovery).pause();
     const replay = await stranded(tenant, id);
     expect(await post(tenant, `/replays/${replay}/cancel`, 202)).toMatchObject({ status: 'cancelled' });
     expectProblem(await tenant.call('POST', `/replays/${replay}/cancel`), 409, 'conflict');

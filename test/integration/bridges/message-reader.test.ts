@@ -77,7 +77,7 @@ it('knows a message that is deleted, or not there yet, for lost', async () => {
   await fresh.stop();
 });
 
-it('takes no message of a topic that was made anew for the one that lay there, and reads the new ones', async () => {
+it('takes no message of a topic that was created again for the one that lay there, and reads the new ones', async () => {
   const { topic, place } = await filled(5);
   const { kafka, space } = bench;
   expect(await reader.read(place(4))).toMatchObject({ offset: '4' });
@@ -97,7 +97,7 @@ it('takes no message of a topic that was made anew for the one that lay there, a
     expect((await withAdmin(kafka, (admin) => rangesOf(admin, topic)))[0]?.high).toBeGreaterThanOrEqual(2n),
   );
   expect(await fresh.read(place(1))).toEqual({
-    lost: 'another message lies at offset 1 of partition 0: the topic was made anew',
+    lost: 'another message lies at offset 1 of partition 0: the topic was created again',
   });
   const newPlace = { topic, partition: 0, offset: '1', sha256: messageDigest(again[1]!) };
   for (const each of [fresh, reader])

@@ -51,7 +51,7 @@ async function committedMetadata({ group, topic }: Stream): Promise<string> {
   });
 }
 
-describe('a topic that is deleted and made anew', () => {
+describe('a topic that is deleted and created again', () => {
   it.each([
     ['more messages than before', 100],
     ['as many as before', 3_000],

@@ -90,7 +90,7 @@ const SECRETS: Record<string, string> = {
   DATABASE_URL: 'postgresql://remit_service:3f8a1c@postgres:5432/remit',
   ENCRYPTION_KEY: Buffer.from('a key of thirty-two bytes, it is').toString('base64'),
   PROVIDER_SECRET_DECARD: `whsec_${Buffer.from('a secret that nobody would guess').toString('base64')}`,
-  PROVIDER_SECRET_PAYMENTS: `whsec_${Buffer.from('another that nobody would guess!').toString('base64')}`,
+  ORDER_WEBHOOK_SECRET: `whsec_${Buffer.from('another that nobody would guess!').toString('base64')}`,
 };
 /** Of a set of values that names how to log in to Kafka. */
 const KAFKA_LOGIN = { KAFKA_SASL_USERNAME: 'remit', KAFKA_SASL_PASSWORD: '7d0e55b2' };

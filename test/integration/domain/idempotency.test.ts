@@ -274,7 +274,7 @@ describe('a key', () => {
     expect(second).toEqual({ ...first, takenOver: true });
   });
 
-  it('is free at once when an execution failed on our side, and for ever answered when it did not', async () => {
+  it('is free at once when an execution failed on our side, and forever answered when it did not', async () => {
     const own = scope();
     const claim = await claimKey(db(), own, 'hash', LIMITS);
     if (claim.state !== 'execute') throw new Error(claim.state);

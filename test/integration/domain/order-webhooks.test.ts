@@ -1,11 +1,11 @@
 import { randomUUID } from 'node:crypto';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { getAccount } from '../../../src/domain/accounts';
-import { sweepOrders } from '../../../src/domain/order-sweep';
+import { expireOverdueOrders } from '../../../src/domain/order-expiry';
 import { settleOrderEvent } from '../../../src/domain/order-webhooks';
 import { createOrder, expireOrder, getOrder, type OrderView } from '../../../src/domain/orders';
 import { reconcile } from '../../../src/domain/reconciliation';
-import { saveSweepPosition } from '../../../src/domain/sweep';
+import { saveExpiryPosition } from '../../../src/domain/expiry';
 import { PaymentStatusEvent } from '../../../src/contracts/messages';
 import type { Database } from '../../../src/platform/postgres';
 import { createTestSpace, openTestDatabase } from '../../support/harness';
@@ -258,17 +258,17 @@ describe('an order that its provider does not pay in time', () => {
       await placeOrder(own, await userWith(own)),
       await placeProviderOrder(own),
     ];
-    const step = await sweepOrders(own, { ...LIMITS, maxRows: 1 });
-    expect(step).toMatchObject({ expired: 1, position: { job: 'order-sweep', id: first.id } });
-    expect(await sweepOrders(own, { ...LIMITS, maxRows: 1 })).toMatchObject({
+    const step = await expireOverdueOrders(own, { ...LIMITS, maxRows: 1 });
+    expect(step).toMatchObject({ expired: 1, position: { job: 'order-expiry', id: first.id } });
+    expect(await expireOverdueOrders(own, { ...LIMITS, maxRows: 1 })).toMatchObject({
       expired: 0,
       position: step.position,
     });
-    await saveSweepPosition(own, step.position!);
-    const last = await sweepOrders(own, LIMITS);
+    await saveExpiryPosition(own, step.position!);
+    const last = await expireOverdueOrders(own, LIMITS);
     expect(last).toMatchObject({ expired: 1, position: { id: second.id } });
-    await saveSweepPosition(own, last.position!);
-    expect(await sweepOrders(own, LIMITS)).toMatchObject({ expired: 0, position: null });
+    await saveExpiryPosition(own, last.position!);
+    expect(await expireOverdueOrders(own, LIMITS)).toMatchObject({ expired: 0, position: null });
     for (const { id, userId } of [first, second])
       expect(await getOrder(own, { tenantId: TENANT, userId, id })).toMatchObject({
         status: 'CANCELLED',

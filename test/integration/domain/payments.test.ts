@@ -2,7 +2,7 @@ import { randomUUID } from 'node:crypto';
 import { getAccount } from '../../../src/domain/accounts';
 import { EventMessage } from '../../../src/contracts/events';
 import { parseKeeping } from '../../../src/contracts/json';
-import { expiryEvent } from '../../../src/domain/payment-sweep';
+import { expiryEvent } from '../../../src/domain/payment-expiry';
 import { createPayment, getPayment, listPayments, settleProviderEvent } from '../../../src/domain/payments';
 import { metrics } from '../../../src/platform/metrics';
 import type { Database } from '../../../src/platform/postgres';

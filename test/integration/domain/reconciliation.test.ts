@@ -7,10 +7,10 @@ import { SCHEDULES } from '../../../src/contracts/workflows';
 import { createAccount, getAccount } from '../../../src/domain/accounts';
 import { createOrder, getOrder, payOrder } from '../../../src/domain/orders';
 import { DataRefusedError } from '../../../src/domain/conflicts';
-import { expiryEvent, sweepPayments } from '../../../src/domain/payment-sweep';
+import { expiryEvent, expireOverduePayments } from '../../../src/domain/payment-expiry';
 import { createPayment, getPayment } from '../../../src/domain/payments';
 import { reconcile } from '../../../src/domain/reconciliation';
-import { saveSweepPosition } from '../../../src/domain/sweep';
+import { saveExpiryPosition } from '../../../src/domain/expiry';
 import { listEntries } from '../../../src/domain/statements';
 import { metrics } from '../../../src/platform/metrics';
 import type { Database } from '../../../src/platform/postgres';
@@ -175,13 +175,13 @@ describe('reconciliation', () => {
     ],
     ['events_vs_payments', `UPDATE provider_events SET outcome = 'noted' WHERE outcome = 'applied'`],
     [
-      'payments_vs_sweep',
-      `INSERT INTO job_positions (job, reached_at, reached_id) VALUES ('payment-sweep', now() + interval '1 year', gen_random_uuid())`,
+      'payments_vs_expiry',
+      `INSERT INTO job_positions (job, reached_at, reached_id) VALUES ('payment-expiry', now() + interval '1 year', gen_random_uuid())`,
     ],
     [
-      'orders_vs_sweep',
+      'orders_vs_expiry',
       `UPDATE orders SET status = 'NEW' WHERE payment_method = 'provider';
-       INSERT INTO job_positions (job, reached_at, reached_id) VALUES ('order-sweep', now() + interval '1 year', gen_random_uuid())`,
+       INSERT INTO job_positions (job, reached_at, reached_id) VALUES ('order-expiry', now() + interval '1 year', gen_random_uuid())`,
     ],
     ['orders_vs_attempts', `UPDATE orders SET status = 'NEW' WHERE status = 'FINISHED'`],
     ['orders_vs_attempts', `UPDATE payment_attempts SET method = 'balance' WHERE method = 'provider'`],
@@ -389,7 +389,7 @@ describe('a payment of which its provider never says anything', () => {
       actor: 'a',
     });
 
-  it('is expired by the sweep, once, in bounded steps, and what it held is released', async () => {
+  it('is expired by the scheduled job, once, in bounded steps, and what it held is released', async () => {
     const own = openOwnerDatabase(await createTestSpace());
     const userId = await userWith(own, 100n);
     const made = [
@@ -398,27 +398,29 @@ describe('a payment of which its provider never says anything', () => {
       await overdue(own, userId, 'payout'),
     ];
     const waiting = await newTransaction(own, userId, 'payment', 1n);
-    expect(await sweepPayments(own, { graceMs: 60_000, maxRows: 10, maxDeliveries: 500 })).toMatchObject({
+    expect(
+      await expireOverduePayments(own, { graceMs: 60_000, maxRows: 10, maxDeliveries: 500 }),
+    ).toMatchObject({
       expired: 0,
       position: null,
     });
 
     const first = await eventually(async () => {
-      const step = await sweepPayments(own, { graceMs: 0, maxRows: 2, maxDeliveries: 500 });
+      const step = await expireOverduePayments(own, { graceMs: 0, maxRows: 2, maxDeliveries: 500 });
       expect(step.position).not.toBeNull();
       return step;
     });
     expect(first.expired).toBe(2);
     // Cut off before its position was saved: the same payments again, and nothing twice.
-    expect(await sweepPayments(own, { graceMs: 0, maxRows: 2, maxDeliveries: 500 })).toMatchObject({
+    expect(await expireOverduePayments(own, { graceMs: 0, maxRows: 2, maxDeliveries: 500 })).toMatchObject({
       expired: 0,
       position: first.position,
     });
-    await saveSweepPosition(own, first.position!);
-    const second = await sweepPayments(own, { graceMs: 0, maxRows: 2, maxDeliveries: 500 });
+    await saveExpiryPosition(own, first.position!);
+    const second = await expireOverduePayments(own, { graceMs: 0, maxRows: 2, maxDeliveries: 500 });
     expect(second.expired).toBe(1);
-    await saveSweepPosition(own, second.position!);
-    expect(await sweepPayments(own, { graceMs: 0, maxRows: 2, maxDeliveries: 500 })).toMatchObject({
+    await saveExpiryPosition(own, second.position!);
+    expect(await expireOverduePayments(own, { graceMs: 0, maxRows: 2, maxDeliveries: 500 })).toMatchObject({
       position: null,
     });
     for (const { id } of made)
@@ -442,16 +444,16 @@ describe('a payment of which its provider never says anything', () => {
     // Releasing its hold would make what is held negative.
     await tamper(own, `UPDATE accounts SET held_minor = 0 WHERE user_id = '${broken}'`);
     const step = await eventually(async () => {
-      const found = await sweepPayments(own, { graceMs: 0, maxRows: 10, maxDeliveries: 500 });
+      const found = await expireOverduePayments(own, { graceMs: 0, maxRows: 10, maxDeliveries: 500 });
       expect(found.position?.id).toBe(behind.id);
       return found;
     });
     expect(step.refused.map(({ id }) => id)).toEqual([stuck.id]);
-    await saveSweepPosition(own, step.position!);
+    await saveExpiryPosition(own, step.position!);
     expect((await getPayment(own, { tenantId: TENANT, id: behind.id })).status).toBe('expired');
     expect((await getPayment(own, { tenantId: TENANT, id: stuck.id })).status).toBe('pending');
     const { checks } = await reconcile(own, OPTIONS);
-    const found = checks.find(({ name }) => name === 'payments_vs_sweep');
+    const found = checks.find(({ name }) => name === 'payments_vs_expiry');
     expect(found?.findings.map(({ subject }) => subject)).toEqual([`payout:${stuck.id}`]);
     await own.close();
   });
@@ -462,7 +464,7 @@ describe('a payment of which its provider never says anything', () => {
     for (let i = 0; i < 5; i++) await overdue(own, broken, 'payout');
     await tamper(own, `UPDATE accounts SET held_minor = 0 WHERE user_id = '${broken}'`);
     await eventually(async () => {
-      const step = sweepPayments(own, { graceMs: 0, maxRows: 10, maxDeliveries: 500 });
+      const step = expireOverduePayments(own, { graceMs: 0, maxRows: 10, maxDeliveries: 500 });
       await expect(step).rejects.toBeInstanceOf(DataRefusedError);
     });
     await own.close();
@@ -482,20 +484,20 @@ describe('a payment of which its provider never says anything', () => {
         },
       });
     for (let i = 0; i < 3; i++) await overdue(own, userId, 'payment');
-    const step = () => sweepPayments(own, { graceMs: 0, maxRows: 10, maxDeliveries: 3 });
+    const step = () => expireOverduePayments(own, { graceMs: 0, maxRows: 10, maxDeliveries: 3 });
     const first = await eventually(async () => {
       const found = await step();
       expect(found.position).not.toBeNull();
       expect(found.deliveries).toHaveLength(4);
       return found;
     });
-    await saveSweepPosition(own, first.position!);
+    await saveExpiryPosition(own, first.position!);
     expect((await step()).deliveries).toHaveLength(2);
     await own.close();
   });
 
   it('is expired by the schedule, which reconciles too and says so in its metric', async () => {
-    const own = await createTestSpace({ temporal: true, topics: true, env: { PAYMENT_SWEEP_GRACE_MS: '0' } });
+    const own = await createTestSpace({ temporal: true, topics: true, env: { EXPIRY_GRACE_MS: '0' } });
     const temporal: TemporalClient = await connectTemporal(own.config);
     const roles = await runRoles(own, (context) => startWorker(context, ['payments']));
     const database = openOwnerDatabase(own);
@@ -505,7 +507,7 @@ describe('a payment of which its provider never says anything', () => {
       const unpaid = await placeOrder(database, userId, 10n, 'provider', 1);
       expect(await ensureSchedules(temporal, own.config)).toEqual(Object.values(SCHEDULES));
       expect(await ensureSchedules(temporal, own.config)).toEqual([]);
-      await temporal.schedule.getHandle(SCHEDULES.housekeeping).trigger();
+      await temporal.schedule.getHandle(SCHEDULES.expiry).trigger();
       await eventually(async () => {
         expect((await getPayment(database, { tenantId: TENANT, id: payment.id })).status).toBe('expired');
         const order = await getOrder(database, { tenantId: TENANT, userId, id: unpaid.id });

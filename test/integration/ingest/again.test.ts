@@ -101,7 +101,7 @@ describe('ingesting again', () => {
     expect(await figures(space)).toEqual(all);
   });
 
-  it('is followed by sums that are made anew of the rows', async () => {
+  it('is followed by sums that are computed again from the rows', async () => {
     await space.clickhouse.command({ query: 'INSERT INTO revenue_daily SELECT * FROM revenue_daily' });
     expect(await figures(space)).toEqual({ ...all, revenue: 2 * N });
     for (const query of REBUILD) await space.clickhouse.command({ query });

@@ -68,13 +68,13 @@ const HARMS: [name: string, harm: string[], said: RegExp, undo: string[]][] = [
   [
     'the table has a constraint that some rows violate',
     [`ALTER TABLE purchases ADD CONSTRAINT no_robots CHECK userId != '77'`],
-    /batches of .*rows that are right: VIOLATED_CONSTRAINT/,
+    /batches of .*valid rows: VIOLATED_CONSTRAINT/,
     ['ALTER TABLE purchases DROP CONSTRAINT no_robots'],
   ],
   [
     'the table has a constraint that all rows violate',
     [`ALTER TABLE purchases ADD CONSTRAINT nobody CHECK userId = 'nobody'`],
-    /batches of .*rows that are right: VIOLATED_CONSTRAINT/,
+    /batches of .*valid rows: VIOLATED_CONSTRAINT/,
     ['ALTER TABLE purchases DROP CONSTRAINT nobody'],
   ],
   [

@@ -42,7 +42,7 @@ describe('the identity of a topic', () => {
   });
 
   it('is another one when the topic is deleted and created again', async () => {
-    const topic = `${space.name}.anew`;
+    const topic = `${space.name}.again`;
     await create(topic);
     const before = await identityOf(topic);
     await admin.deleteTopics({ topics: [topic] });

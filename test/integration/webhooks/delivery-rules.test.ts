@@ -177,7 +177,7 @@ describe('a secret that rotates', () => {
 });
 
 describe('the key of secrets at rest', () => {
-  it('is rotated by encrypting everything anew, after which the old key is needed no more', async () => {
+  it('is rotated by re-encrypting everything, after which the old key is needed no more', async () => {
     const { tenantId, id, server, secret } = await subscribed();
     await rotate(tenantId, id, DAY);
     const [oldKey, newKey] = [Buffer.alloc(32, 9), Buffer.alloc(32, 5)];

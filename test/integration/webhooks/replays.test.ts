@@ -260,7 +260,7 @@ describe('a retry in bulk', () => {
 });
 
 describe('one delivery', () => {
-  it('is opened anew when it has ended, under its next generation, and left alone while it is pending', async () => {
+  it('is reopened when it has ended, under its next generation, and left alone while it is pending', async () => {
     const subscription = await subscribed();
     await events(subscription, 1, since(), 'delivered');
     const { tenantId } = subscription;
@@ -276,7 +276,7 @@ describe('one delivery', () => {
     await expect(reopenDelivery(db, { tenantId: 'other', id })).rejects.toMatchObject({ code: 'not_found' });
   });
 
-  it('is opened anew only in the state that was asked for', async () => {
+  it('is reopened only in the state that was asked for', async () => {
     const subscription = await subscribed();
     await events(subscription, 1, since(), 'exhausted');
     const { tenantId } = subscription;
@@ -290,7 +290,7 @@ describe('one delivery', () => {
     expect(await db.prisma.delivery.findUniqueOrThrow({ where: { id } })).toMatchObject({ generation: 1 });
   });
 
-  it('that was opened by hand is found by the sweep until it is started, and one of a replay is not', async () => {
+  it('that was opened by hand is found by the recovery job until it is started, and one of a replay is not', async () => {
     const subscription = await subscribed();
     await events(subscription, 2, since(), 'exhausted');
     const { tenantId } = subscription;

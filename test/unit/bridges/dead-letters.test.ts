@@ -39,7 +39,7 @@ it('keeps the first time and counts on when a redriven message fails again', () 
   });
 });
 
-it.each(['', '-3', 'many', '1e99', '0'])('starts to count anew when the header says %j', (given) => {
+it.each(['', '-3', 'many', '1e99', '0'])('starts to count again when the header says %j', (given) => {
   expect(
     deadLetterHeaders(message({ headers: { [names.attempts]: given } }), 'invalid_json', ''),
   ).toMatchObject({ [names.attempts]: '1' });
@@ -95,14 +95,14 @@ describe('of a message that a workflow refuses', () => {
   });
 
   it('is what was read of it when it is lost, and says so', async () => {
-    const letter = await written({ lost: 'the topic was made anew' });
+    const letter = await written({ lost: 'the topic was created again' });
     expect(letter).toMatchObject({ topic: 'payment.webhook.decard.dlq', key: 'tx' });
     expect(JSON.parse(String(letter?.value))).toEqual({ ...refused.decided, source: refused.source });
     expect(letter?.headers).toMatchObject({
       [HEADERS.correlationId]: 'c',
       [names.errorCode]: 'unknown_transaction',
       [names.offset]: '41',
-      [names.lost]: 'the topic was made anew',
+      [names.lost]: 'the topic was created again',
     });
   });
 });

@@ -71,7 +71,7 @@ describe('a provider’s event', () => {
   });
 
   it.each(['2999-01-01T00:00:00Z', '+012026-01-01T00:00:00Z', '0000-01-01T00:00:00Z'])(
-    'arrived now when the header says %s: a time to come would let it wait for ever',
+    'arrived now when the header says %s: a time to come would let it wait forever',
     (given) => {
       const { receivedAt } = parse(EVENT, { headers: { 'remit-received-at': given } });
       expect(Math.abs(Date.parse(receivedAt) - Date.now())).toBeLessThan(60_000);

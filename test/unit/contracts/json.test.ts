@@ -234,7 +234,7 @@ describe('two JSON texts', () => {
     expect(saySame(one, other)).toBe(same);
   });
 
-  it('say the same when one is the other written anew', () => {
+  it('say the same when one is the other rewritten', () => {
     fc.assert(
       fc.property(fc.object(), (value) => {
         const reversed = (each: unknown): unknown =>

@@ -12,7 +12,7 @@ const SECRETS = {
   ENCRYPTION_KEY: Buffer.alloc(32, 7).toString('base64'),
   AUTH_JWT_SECRET: 'a'.repeat(64),
   PROVIDER_SECRET_DECARD: `whsec_${Buffer.alloc(32, 9).toString('base64')}`,
-  PROVIDER_SECRET_PAYMENTS: `whsec_${Buffer.alloc(32, 8).toString('base64')}`,
+  ORDER_WEBHOOK_SECRET: `whsec_${Buffer.alloc(32, 8).toString('base64')}`,
 };
 const roleOf = (service: Service) => service.command?.[0] as keyof typeof ROLE_NEEDS;
 const milliseconds = (duration: string) => Number(/^(\d+)s$/.exec(duration)?.[1]) * 1_000;
@@ -114,7 +114,7 @@ describe('docker-compose.yml', () => {
       remit.filter(([, s]) => name in (s.environment ?? {})).map(([service]) => service);
     expect(having('AUTH_JWT_SECRET')).toEqual(['api']);
     expect(having('PROVIDER_SECRET_DECARD')).toEqual(['api']);
-    expect(having('PROVIDER_SECRET_PAYMENTS')).toEqual(['api']);
+    expect(having('ORDER_WEBHOOK_SECRET')).toEqual(['api']);
     expect(having('ENCRYPTION_KEY')).toEqual(['api', 'worker', 'worker-deliveries']);
   });
 

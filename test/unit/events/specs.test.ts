@@ -95,7 +95,7 @@ describe('the specifications', () => {
       const used = new Set([...text.matchAll(/\{\{(\w+)\}\}/g)].map(([, name]) => name));
       const defined = collection.variable.map(({ key }) => key);
       expect(defined).toEqual(
-        expect.arrayContaining(['baseUrl', 'token', 'userId', 'decardSecret', 'paymentsSecret']),
+        expect.arrayContaining(['baseUrl', 'token', 'userId', 'decardSecret', 'orderWebhookSecret']),
       );
       expect([...used].filter((name) => !defined.includes(name ?? ''))).toEqual([]);
     });
@@ -128,7 +128,7 @@ describe('the specifications', () => {
     it('signs webhooks, and only these, each with the secret of its provider', () => {
       const secrets = {
         decardSecret: `whsec_${Buffer.alloc(32, 5).toString('base64')}`,
-        paymentsSecret: `whsec_${Buffer.alloc(32, 6).toString('base64')}`,
+        orderWebhookSecret: `whsec_${Buffer.alloc(32, 6).toString('base64')}`,
       };
       const scriptOf = (item: Item) =>
         item.event?.find(({ listen }) => listen === 'prerequest')?.script.exec.join('\n') ?? '';
@@ -158,7 +158,7 @@ describe('the specifications', () => {
         runInNewContext(script, { pm, require: () => PLAYED_CRYPTO_JS, Date });
         const body = replaceIn(item.request!.body!.raw);
         expect(headers['webhook-id']).toMatch(/^evt_/);
-        const provider = item.request!.url.path[1] === 'providers' ? 'decardSecret' : 'paymentsSecret';
+        const provider = item.request!.url.path[1] === 'providers' ? 'decardSecret' : 'orderWebhookSecret';
         expect(() => new Webhook(secrets[provider]).verify(body, headers)).not.toThrow();
       }
     });

@@ -24,7 +24,7 @@ export class PlayedCluster {
 
   constructor(public records: ReadonlyMap<number, readonly SourceRecord[]>) {}
 
-  /** The topic is deleted and made anew; its group's offsets go with it. */
+  /** The topic is deleted and created again; its group's offsets go with it. */
   makeAnew(records: ReadonlyMap<number, readonly SourceRecord[]>): void {
     this.records = records;
     this.log = `log${Number(this.log.slice(3)) + 1}`;
@@ -98,7 +98,7 @@ export class PlayedSource implements MessageSource {
     const { generation } = this;
     await new Promise((resolve) => setTimeout(resolve, this.random(3)));
     if (generation !== this.cluster.generation) throw new Error('ILLEGAL_GENERATION');
-    if (!this.verifyLog()) throw new Error('the topic was made anew');
+    if (!this.verifyLog()) throw new Error('the topic was created again');
     if (this.random(10) === 0) throw new Error('COORDINATOR_NOT_AVAILABLE');
     for (const each of partitions) this.cluster.committed.set(each.partition, each);
     if (this.random(10) === 0) throw new Error('the answer was lost');

@@ -226,7 +226,7 @@ describe('the purchase scanner', () => {
 });
 
 describe('a purchase that is not plain', () => {
-  it('is written anew with the values that were checked', () => {
+  it('is rewritten with the values that were checked', () => {
     const escaped = bytesOf(purchase({ userId: 'Ünal "the\nBuyer"' }));
     expect(checkedPurchases.takesBytes(escaped)).toBe(false);
     const rewritten = checkedPurchases.rewrite(escaped);
@@ -294,7 +294,7 @@ describe('a purchase’s times', () => {
     ['2026-11-21t09:37:35z', '2026-11-21T09:37:35.000Z'],
     ['2026-11-21T09:37:35.1234567890123Z', '2026-11-21T09:37:35.123Z'],
     ['1999-12-31T23:59:59.999-00:01', '2000-01-01T00:00:59.999Z'],
-  ])('%s is written anew', (time, stored) => {
+  ])('%s is rewritten', (time, stored) => {
     const bytes = bytesOf(purchase({ createdAt: time }));
     expect(isPlainPurchase(bytes)).toBe(false);
     expect(JSON.parse(checkedPurchases.rewrite(bytes))).toMatchObject({ createdAt: stored });

@@ -11,7 +11,7 @@ const COMPLETE = {
   CLICKHOUSE_URL: 'http://localhost:8123',
   ENCRYPTION_KEY: Buffer.alloc(32, 1).toString('base64'),
   PROVIDER_SECRET_DECARD: `whsec_${Buffer.alloc(32, 1).toString('base64')}`,
-  PROVIDER_SECRET_PAYMENTS: `whsec_${Buffer.alloc(32, 2).toString('base64')}`,
+  ORDER_WEBHOOK_SECRET: `whsec_${Buffer.alloc(32, 2).toString('base64')}`,
 };
 
 function mistakesOf(env: NodeJS.ProcessEnv, needs: Parameters<typeof loadConfig>[1]): string[] {
@@ -58,7 +58,7 @@ describe('the configuration', () => {
   });
 
   it('does without provider secrets only where signatures are not required', () => {
-    const { PROVIDER_SECRET_DECARD: _, PROVIDER_SECRET_PAYMENTS: __, ...env } = COMPLETE;
+    const { PROVIDER_SECRET_DECARD: _, ORDER_WEBHOOK_SECRET: __, ...env } = COMPLETE;
     expect(mistakesOf(env, ROLE_NEEDS.api).length).toBeGreaterThan(0);
     expect(mistakesOf({ ...env, PROVIDER_SIGNATURES_REQUIRED: 'false' }, ROLE_NEEDS.api)).toEqual([]);
   });

@@ -109,7 +109,6 @@ describe('the file of providers', () => {
       () => fileOf({ providers: [acme, acme] }),
       'provider acme: name: is taken by another provider',
     ],
-    ['has a name whose secret is another’s', () => fileOf(with_({ name: 'payments' })), 'name: is taken'],
     [
       'has a sample that the configuration reads as something else',
       () => fileOf(with_({ samples: { refused: { kind: 'payment', body: { status: 'no' } } } })),

@@ -48,7 +48,7 @@ export const saysAndResets =
   (socket) =>
     void socket.write(words, () => setTimeout(() => socket.resetAndDestroy(), 20));
 
-/** Says the words one byte at a time, for ever the last one; `first` at once. */
+/** Says the words one byte at a time, forever the last one; `first` at once. */
 export const drips =
   (words: string, pauseMs: number, first = ''): Conduct =>
   async (socket) => {

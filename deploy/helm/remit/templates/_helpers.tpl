@@ -150,12 +150,12 @@ priorityClassName: {{ . }}
 {{- fail "existingSecret and secrets are both set: give the roles one of them" -}}
 {{- end -}}
 {{- if not (or .Values.existingSecret .Values.secrets) -}}
-{{- fail "Neither existingSecret nor secrets is set. Make a Secret with DATABASE_URL, ENCRYPTION_KEY, PROVIDER_SECRET_DECARD and PROVIDER_SECRET_PAYMENTS and name it in existingSecret (docs/kubernetes.md)" -}}
+{{- fail "Neither existingSecret nor secrets is set. Make a Secret with DATABASE_URL, ENCRYPTION_KEY, PROVIDER_SECRET_DECARD and ORDER_WEBHOOK_SECRET and name it in existingSecret (docs/kubernetes.md)" -}}
 {{- end -}}
 {{- if not .Values.existingSecret -}}
 {{- $needed := list "DATABASE_URL" "KAFKA_BROKERS" "TEMPORAL_ADDRESS" "CLICKHOUSE_URL" "ENCRYPTION_KEY" -}}
 {{- if not (has (toString .Values.config.PROVIDER_SIGNATURES_REQUIRED) (list "false" "0")) -}}
-{{- $needed = concat $needed (list "PROVIDER_SECRET_DECARD" "PROVIDER_SECRET_PAYMENTS") -}}
+{{- $needed = concat $needed (list "PROVIDER_SECRET_DECARD" "ORDER_WEBHOOK_SECRET") -}}
 {{- end -}}
 {{- $missing := list -}}
 {{- range $needed -}}{{- if not (get $given .) -}}{{- $missing = append $missing . -}}{{- end -}}{{- end -}}

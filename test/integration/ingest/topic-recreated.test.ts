@@ -43,7 +43,7 @@ async function figures(space: IngestSpace): Promise<Record<string, number>> {
   return Object.fromEntries(Object.entries(row!).map(([name, n]) => [name, Number(n)]));
 }
 
-describe('a topic that was deleted and made anew', () => {
+describe('a topic that was deleted and created again', () => {
   it('is read from its beginning, each message stored once, whether ingest is down or runs meanwhile', async () => {
     const space = await createIngestSpace({
       KAFKA_TOPIC_PARTITIONS: String(PARTITIONS),

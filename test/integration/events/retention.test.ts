@@ -78,7 +78,7 @@ async function purge(limit: number): Promise<{ steps: number; purged: number }> 
   }
 }
 
-describe('events end by age', () => {
+describe('events is deleted by retention', () => {
   it('each after the time of its own type, in steps, with deliveries and attempts', async () => {
     const { tenantId, id: subscriptionId } = await subscribed();
     await db.prisma.eventConfig.createMany({

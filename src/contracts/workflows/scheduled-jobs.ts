@@ -8,21 +8,21 @@ export interface ReconciliationSummary {
   found: Record<string, number>;
 }
 
-/** One step of the sweeps over overdue payments, then orders. */
-export interface HousekeepingStep extends ToDeliver {
+/** One step of expiring overdue payments, then orders. */
+export interface ExpiryStep extends ToDeliver {
   expired: number;
   /** To be saved when the deliveries are started; null when nothing was left. */
   position: { job: string; at: string; id: string } | null;
 }
 
-/** Also where a run goes on that was continued as new. */
-export interface HousekeepingResult {
+/** Also where a run resumes that was continued as new. */
+export interface ExpiryResult {
   expired: number;
   purgedKeys: number;
 }
 
-/** Where a run of the sweep over replays goes on that continues another. */
-export interface ReplaySweepInput {
+/** Where a recovery run continues that took over from another. */
+export interface RecoveryInput {
   /** Replays that were started. */
   started: number;
   /** The last replay that was looked at. */
@@ -31,7 +31,7 @@ export interface ReplaySweepInput {
   replaysDone?: boolean;
 }
 
-/** A run of the end by age, and where it goes on when it continues another. */
+/** Where a retention run continues that took over from another. */
 export interface RetentionInput {
   at: string;
   after: string;

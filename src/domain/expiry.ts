@@ -2,16 +2,16 @@ import type { Database } from '../platform/postgres';
 import { DataRefusedError } from './conflicts';
 import type { DeliveryRow } from './payments';
 
-/** How far a sweep has come: everything up to here has been looked at after its time. */
-export interface SweepPosition {
-  /** Which sweep, as in `job_positions`. */
+/** How far the expiry of payments or orders has come: everything up to here has been looked at after its time. */
+export interface ExpiryPosition {
+  /** Which of them, as in `job_positions`. */
   job: string;
   /** ISO 8601, the time of expiry. */
   at: string;
   id: string;
 }
 
-export interface SweepLimits {
+export interface ExpiryLimits {
   /** How long something overdue is left to whoever expires or pays it otherwise. */
   graceMs: number;
   /** Rows of one step. */
@@ -20,7 +20,7 @@ export interface SweepLimits {
   maxDeliveries: number;
 }
 
-export interface SweepStep {
+export interface OverdueStep {
   /** How many were expired. */
   expired: number;
   /** Deliveries that have to be started before the position is saved. */
@@ -28,7 +28,7 @@ export interface SweepStep {
   /** What the database refuses to expire and always will; it stays as it is, for an operator. */
   refused: { id: string; error: DataRefusedError }[];
   /** Where this step ended; null when nothing was left to look at. */
-  position: SweepPosition | null;
+  position: ExpiryPosition | null;
 }
 
 export interface Overdue {
@@ -37,8 +37,8 @@ export interface Overdue {
   correlation_id: string | null;
 }
 
-/** What a sweep walks over. */
-export interface Swept<Row extends Overdue> {
+/** What an expiry walks over. */
+export interface OverdueRows<Row extends Overdue> {
   job: string;
   /** Rows with their time of expiry (`at`) after the position `$1`, `$2` and before `$3` ms ago, in order, `$4` at most. */
   sql: string;
@@ -58,18 +58,18 @@ const START = { at: '1970-01-01T00:00:00.000Z', id: '00000000-0000-0000-0000-000
 /**
  * One step of a walk over what is overdue, in the order of its expiry from where the last step was saved, so that each
  * row is looked at once, however many there are. One that the database refuses holds up none behind it; reconciliation
- * finds it. Where it refuses all, the fault is not theirs, and the sweep waits. Idempotent as far as `expire` is: a step
+ * finds it. Where it refuses all, the fault is not theirs, and the job waits. Idempotent as far as `expire` is: a step
  * that is repeated before its position is saved hands back the same deliveries.
  * @throws DataRefusedError when the database refuses every one of several rows.
  */
-export async function sweep<Row extends Overdue>(
+export async function expireStep<Row extends Overdue>(
   db: Database,
-  { job, sql, expire }: Swept<Row>,
-  { graceMs, maxRows, maxDeliveries }: SweepLimits,
-): Promise<SweepStep> {
+  { job, sql, expire }: OverdueRows<Row>,
+  { graceMs, maxRows, maxDeliveries }: ExpiryLimits,
+): Promise<OverdueStep> {
   const from = await savedPosition(db, job);
   const { rows } = await db.pool.query<Row>(sql, [from.at, from.id, graceMs, maxRows]);
-  const step: SweepStep = { expired: 0, deliveries: [], refused: [], position: null };
+  const step: OverdueStep = { expired: 0, deliveries: [], refused: [], position: null };
   for (const row of rows) {
     const correlationId = row.correlation_id ?? `expiry:${row.id}`;
     try {
@@ -97,8 +97,8 @@ async function savedPosition({ pool }: Database, job: string): Promise<{ at: str
   return rows[0] ? { at: rows[0].at.toISOString(), id: rows[0].id } : START;
 }
 
-/** Saves where a sweep has come to; never goes back. Idempotent. */
-export async function saveSweepPosition({ pool }: Database, { job, at, id }: SweepPosition): Promise<void> {
+/** Saves how far an expiry has come; never goes back. Idempotent. */
+export async function saveExpiryPosition({ pool }: Database, { job, at, id }: ExpiryPosition): Promise<void> {
   await pool.query(
     `INSERT INTO job_positions AS p (job, reached_at, reached_id) VALUES ($1, $2, $3)
      ON CONFLICT (job) DO UPDATE SET reached_at = EXCLUDED.reached_at, reached_id = EXCLUDED.reached_id, updated_at = now()

@@ -12,7 +12,7 @@ const stage = playedStage([
   'wakeForgottenLanes',
 ]);
 
-describe('the end of events by age', () => {
+describe('the retention of events', () => {
   it('goes on in another run when it has many steps, from where it was', async () => {
     const STEPS = 1_100;
     const seen: number[] = [];
@@ -34,15 +34,15 @@ describe('the end of events by age', () => {
   }, 120_000);
 });
 
-describe('the sweep of replays', () => {
+describe('the recovery job', () => {
   const replays = Array.from({ length: 3 }, () => ({
     id: randomUUID(),
     subscriptionId: 'sub_1',
     ratePerSecond: 10,
   }));
-  const sweep = () =>
-    stage.environment.client.workflow.execute(WORKFLOWS.replaySweep, {
-      workflowId: `sweep-${randomUUID()}`,
+  const recover = () =>
+    stage.environment.client.workflow.execute(WORKFLOWS.recovery, {
+      workflowId: `recovery-${randomUUID()}`,
       taskQueue: TASK_QUEUES.deliveries,
       args: [],
     }) as Promise<number>;
@@ -65,10 +65,10 @@ describe('the sweep of replays', () => {
       strandedDeliveries: () => Promise.resolve([]),
       wakeForgottenLanes: () => Promise.resolve(null),
     });
-    expect(await sweep()).toBe(3);
+    expect(await recover()).toBe(3);
     for (const { id } of replays)
       expect(await stage.environment.client.workflow.getHandle(workflowId.replay(id)).result()).toBe('done');
-    expect(await sweep()).toBe(0);
+    expect(await recover()).toBe(0);
     expect(steps.sort()).toEqual(replays.map(({ id }) => id).sort());
   });
 
@@ -96,14 +96,14 @@ describe('the sweep of replays', () => {
         return Promise.resolve({ ...delivered, attempts: attempt, waitMs: 0 });
       },
     });
-    await sweep();
+    await recover();
     expect(asked).toEqual(['', 'sub_9']);
     const ids = waiting.map(({ deliveryId }) => deliveryId).sort();
     expect(noted.map(({ deliveryId }) => deliveryId).sort()).toEqual(ids);
     expect(noted.every(({ generation }) => generation === 1)).toBe(true);
     await eventually(() => expect(attempts).toHaveLength(5), 60_000);
     noted.length = 0;
-    await sweep();
+    await recover();
     expect(noted).toHaveLength(5);
     // One whose workflow had ended may be started again: it asks for the attempt that its row knows to be made.
     expect([...new Set(attempts)].sort()).toEqual(ids.map((id) => `${id}/4`));

@@ -1,6 +1,6 @@
 import type { Database } from '../platform/postgres';
 import { settleProviderEvent } from './payments';
-import { sweep, type Overdue, type SweepLimits, type SweepStep, type Swept } from './sweep';
+import { expireStep, type Overdue, type ExpiryLimits, type OverdueStep, type OverdueRows } from './expiry';
 
 interface OverduePayment extends Overdue {
   provider: string;
@@ -11,12 +11,12 @@ interface OverduePayment extends Overdue {
 }
 
 /**
- * Payments and payouts whose time is long over and that no workflow expired, because no event of theirs ever came. Goes
+ * Payments and payouts that are long overdue and that no workflow expired, because no event of theirs ever came. Goes
  * through settle_provider_event under the same event id as the workflow's own expiry: whichever comes second is a
  * duplicate.
  */
-const PAYMENTS: Swept<OverduePayment> = {
-  job: 'payment-sweep',
+const PAYMENTS: OverdueRows<OverduePayment> = {
+  job: 'payment-expiry',
   sql: `SELECT id, expires_at AS at, provider, type, status, amount_minor, currency, correlation_id FROM payments
          WHERE (expires_at, id) > ($1::timestamptz, $2::uuid) AND expires_at <= now() - $3 * interval '1 millisecond'
          ORDER BY expires_at, id LIMIT $4`,
@@ -35,15 +35,15 @@ const PAYMENTS: Swept<OverduePayment> = {
 };
 
 /**
- * One bounded step of expiring payments that no workflow expired (`sweep`). What the database refuses is found by the
- * reconciliation check `payments_vs_sweep`.
+ * One bounded step of expiring payments that no workflow expired (`expireStep`). What the database refuses is found by the
+ * reconciliation check `payments_vs_expiry`.
  * @throws DataRefusedError when the database refuses every one of several payments.
  */
-export function sweepPayments(db: Database, limits: SweepLimits): Promise<SweepStep> {
-  return sweep(db, PAYMENTS, limits);
+export function expireOverduePayments(db: Database, limits: ExpiryLimits): Promise<OverdueStep> {
+  return expireStep(db, PAYMENTS, limits);
 }
 
-/** What expires a payment, whoever finds that its time is over: one event id, so that it happens once. */
+/** What expires a payment, whoever finds it overdue: one event id, so that it happens once. */
 export function expiryEvent(transactionId: string) {
   return {
     transactionId,

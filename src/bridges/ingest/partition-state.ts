@@ -3,7 +3,7 @@ import type { ChunkPool } from './chunks';
 import { decodePending, encodePending } from './pending';
 import type { Committed } from './source';
 
-export interface LaneOptions {
+export interface PartitionOptions {
   /** Default of the table's `kafkaTopic`. */
   defaultTopic: string;
   batchRows: number;
@@ -33,7 +33,7 @@ const ANNOUNCED_MAX = 64;
  * what of it all is to be committed. A batch is announced (its range is in the committed metadata) before it is sent,
  * and a range that a predecessor announced is cut out again exactly, whatever the limits say.
  */
-export class Lane {
+export class PartitionState {
   /** The next offset to read; unknown until the first fetch when nothing is committed. */
   position: number | undefined;
   filling: Batch | undefined;
@@ -54,7 +54,7 @@ export class Lane {
     private readonly log: string,
     readonly partition: number,
     committed: Committed | undefined,
-    private readonly options: LaneOptions,
+    private readonly options: PartitionOptions,
     private readonly pool: ChunkPool,
   ) {
     this.head = rowHead(topic, partition, options.defaultTopic);

@@ -27,16 +27,16 @@ function rejectAll(batch: readonly Waiting[], error: unknown): void {
 }
 
 /**
- * One line for each account that is being changed. Under SERIALIZABLE, whoever waits for a row's lock is aborted when
- * the first one commits: sixteen callers of one account would do their work many times over. In a line they take turns
+ * One queue for each account that is being changed. Under SERIALIZABLE, whoever waits for a row's lock is aborted when
+ * the first one commits: sixteen callers of one account would do their work many times over. In a queue they take turns
  * in the order they came, so that none starves, and those that have gathered meanwhile share the next transaction:
  * one commit for many movements. Each call is still applied wholly or not at all, and its result is its own.
  *
  * A batch that fails by the fault of one call is run again call by call, so that this one does not fail its neighbours.
  * Any other failure is all of theirs: in an outage each of them would wait for it again, one after the other.
  */
-export class AccountLanes {
-  private readonly lanes = new Map<string, Waiting[]>();
+export class AccountQueues {
+  private readonly queues = new Map<string, Waiting[]>();
 
   constructor(
     private readonly limits: Database['retry'],
@@ -48,41 +48,41 @@ export class AccountLanes {
    * @throws ConflictsExhaustedError when too many wait already, when its turn has not come in MONEY_RETRY_DEADLINE_MS,
    *   or when it kept losing against other processes.
    */
-  run(lane: string, call: MoneyCall): Promise<unknown> {
+  run(account: string, call: MoneyCall): Promise<unknown> {
     return new Promise((resolve, reject) => {
-      const waiting = this.lanes.get(lane);
+      const waiting = this.queues.get(account);
       if (waiting && waiting.length >= this.limits.queueCalls) {
         reject(new ConflictsExhaustedError(`${waiting.length} movements wait for one account already`));
         return;
       }
       if (waiting) {
-        this.queue(waiting, { call, resolve, reject });
+        this.enqueue(waiting, { call, resolve, reject });
         return;
       }
-      const line: Waiting[] = [{ call, resolve, reject }];
-      this.lanes.set(lane, line);
-      void this.serve(lane, line);
+      const queue: Waiting[] = [{ call, resolve, reject }];
+      this.queues.set(account, queue);
+      void this.serve(account, queue);
     });
   }
 
-  private queue(line: Waiting[], entry: Waiting): void {
+  private enqueue(queue: Waiting[], entry: Waiting): void {
     const { deadlineMs } = this.limits;
     entry.leaves = setTimeout(() => {
-      line.splice(line.indexOf(entry), 1);
+      queue.splice(queue.indexOf(entry), 1);
       entry.reject(new ConflictsExhaustedError(`${entry.call.fn} waited ${deadlineMs} ms for its turn`));
     }, deadlineMs);
-    line.push(entry);
+    queue.push(entry);
   }
 
-  private async serve(lane: string, line: Waiting[]): Promise<void> {
-    while (line.length > 0) {
-      const batch = line.splice(0, this.batchSize(line));
+  private async serve(account: string, queue: Waiting[]): Promise<void> {
+    while (queue.length > 0) {
+      const batch = queue.splice(0, this.batchSize(queue));
       for (const { leaves } of batch) clearTimeout(leaves);
       await this.settle(batch).catch((error: unknown) =>
         batch.length > 1 && isOwnFault(error) ? this.settleOneByOne(batch) : rejectAll(batch, error),
       );
     }
-    this.lanes.delete(lane);
+    this.queues.delete(account);
   }
 
   private async settleOneByOne(batch: readonly Waiting[]): Promise<void> {
@@ -96,12 +96,12 @@ export class AccountLanes {
     }
   }
 
-  /** As many as call the function that is first in line. */
-  private batchSize(line: readonly Waiting[]): number {
-    const fn = line[0]!.call.fn;
-    const limit = Math.min(line.length, this.limits.batchCalls);
+  /** As many as call the function that is first in the queue. */
+  private batchSize(queue: readonly Waiting[]): number {
+    const fn = queue[0]!.call.fn;
+    const limit = Math.min(queue.length, this.limits.batchCalls);
     let size = 1;
-    while (size < limit && line[size]!.call.fn === fn) size++;
+    while (size < limit && queue[size]!.call.fn === fn) size++;
     return size;
   }
 

@@ -1,4 +1,4 @@
-import { AccountLanes, type MoneyCall } from '../../../src/domain/account-lanes';
+import { AccountQueues, type MoneyCall } from '../../../src/domain/account-queues';
 import { ConflictsExhaustedError } from '../../../src/domain/conflicts';
 
 const LIMITS = {
@@ -11,15 +11,15 @@ const LIMITS = {
 };
 const failed = (code: string | undefined, message = 'failed') => Object.assign(new Error(message), { code });
 
-/** Lanes over a played database, with what it was asked: the inputs of each transaction. */
-function lanesOver(answer: (inputs: string[]) => Promise<unknown[]>, limits = LIMITS) {
+/** Queues over a played database, with what it was asked: the inputs of each transaction. */
+function queuesOver(answer: (inputs: string[]) => Promise<unknown[]>, limits = LIMITS) {
   const transactions: string[][] = [];
-  const lanes = new AccountLanes(limits, (batch: readonly MoneyCall[]) => {
+  const queues = new AccountQueues(limits, (batch: readonly MoneyCall[]) => {
     const inputs = batch.map(({ input }) => input);
     transactions.push(inputs);
     return answer(inputs);
   });
-  const run = (input: string) => lanes.run('account', { fn: 'top_up', input });
+  const run = (input: string) => queues.run('account', { fn: 'top_up', input });
   return { transactions, run };
 }
 
@@ -31,7 +31,7 @@ describe('a batch that fails', () => {
   it.each(['22003', '23514', 'P0001'])(
     'with SQLSTATE %s, the fault of one call, is run again call by call',
     async (code) => {
-      const { transactions, run } = lanesOver((inputs) =>
+      const { transactions, run } = queuesOver((inputs) =>
         inputs.includes('b') ? Promise.reject(failed(code)) : Promise.resolve(inputs),
       );
       const results = await gathered(run);
@@ -53,7 +53,7 @@ describe('a batch that fails', () => {
     ['a broken pipe', 'EPIPE'],
     ['a time-out without a code', undefined],
   ])('by %s fails all of its calls, and asks no more', async (_what, code) => {
-    const { transactions, run } = lanesOver((inputs) =>
+    const { transactions, run } = queuesOver((inputs) =>
       inputs.length > 1 ? Promise.reject(failed(code)) : Promise.resolve(inputs),
     );
     const results = await gathered(run);
@@ -62,7 +62,7 @@ describe('a batch that fails', () => {
   });
 
   it('call by call, and then by an outage, fails what is left', async () => {
-    const { transactions, run } = lanesOver((inputs) =>
+    const { transactions, run } = queuesOver((inputs) =>
       inputs.length > 1
         ? Promise.reject(failed('22003'))
         : inputs[0] === 'b'
@@ -78,7 +78,7 @@ describe('a batch that fails', () => {
 it('who waits for a turn gives up after the deadline, and the next one is served', async () => {
   let release: (answer: unknown[]) => void = () => undefined;
   const hanging = new Promise<unknown[]>((resolve) => (release = resolve));
-  const { transactions, run } = lanesOver(
+  const { transactions, run } = queuesOver(
     (inputs) => (inputs[0] === 'first' ? hanging : Promise.resolve(inputs)),
     { ...LIMITS, deadlineMs: 20 },
   );

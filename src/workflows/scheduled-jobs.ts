@@ -1,9 +1,9 @@
 import { continueAsNew, proxyActivities } from '@temporalio/workflow';
 import type { EventActivities } from '../activities/events';
-import type { ReplayActivities, SweepPage } from '../activities/replays';
+import type { ReplayActivities, StrandedReplayPage } from '../activities/replays';
 import {
   type DeliveryRef,
-  type ReplaySweepInput,
+  type RecoveryInput,
   type RetentionInput,
   type RetentionResult,
 } from '../contracts/workflows';
@@ -39,12 +39,12 @@ export async function retentionWorkflow(input?: RetentionInput): Promise<Retenti
  * something is due. One that was started already is left alone: its id is taken.
  * @returns how many replays were started, by this run and those that it continues.
  */
-export async function replaySweepWorkflow(before?: ReplaySweepInput): Promise<number> {
+export async function recoveryWorkflow(before?: RecoveryInput): Promise<number> {
   let { started, after } = before ?? { started: 0, after: null };
   if (!before?.replaysDone)
     for (let isLast = false; !isLast; isLast = after === null) {
-      if (historyIsLong()) return continueAsNew<typeof replaySweepWorkflow>({ started, after });
-      const page: SweepPage = await strandedReplays(after);
+      if (historyIsLong()) return continueAsNew<typeof recoveryWorkflow>({ started, after });
+      const page: StrandedReplayPage = await strandedReplays(after);
       for (const { id, subscriptionId, ratePerSecond } of page.replays)
         if (await startReplay({ replayId: id, subscriptionId, ratePerSecond, correlationId: id })) started++;
       after = page.next;
@@ -54,7 +54,7 @@ export async function replaySweepWorkflow(before?: ReplaySweepInput): Promise<nu
     // What was started is noted before the run ends: the next one is not handed the same.
     some = await strandedDeliveries(some.map(startedOf));
     if (some.length > 0 && historyIsLong())
-      return continueAsNew<typeof replaySweepWorkflow>({ started, after: null, replaysDone: true });
+      return continueAsNew<typeof recoveryWorkflow>({ started, after: null, replaysDone: true });
   }
   for (let after: string | null = ''; after !== null;) after = await wakeForgottenLanes(after);
   return started;

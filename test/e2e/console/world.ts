@@ -195,7 +195,7 @@ async function chargeback(api: TestApi, orderId: string): Promise<void> {
     status: 'opened',
     reason: 'fraudulent',
   });
-  const secret = api.space.config.PROVIDER_SECRET_PAYMENTS!;
+  const secret = api.space.config.ORDER_WEBHOOK_SECRET!;
   const id = `msg_${randomUUID()}`;
   const at = new Date();
   const reply = await api.call(

@@ -131,7 +131,7 @@ INSERT INTO ledger_entries (journal_id, account_id, system_account, currency, am
 INSERT INTO orders (id, tenant_id, user_id, amount_minor, currency, description, status, decided_at, correlation_id)
   SELECT order_id, 'default', 'user-' || u, 1, 'TRY', 'bench', 'FINISHED', now(), 'bench' FROM paid;
 INSERT INTO payment_attempts (order_id, status, amount_minor) SELECT order_id, 'succeeded', 1 FROM paid;
-INSERT INTO webhook_events (id, tenant_id, type, body) SELECT 'evt_' || md5(order_id::text), 'default', 'order.finished', '{}' FROM paid;
+INSERT INTO webhook_events (id, tenant_id, type, body) SELECT 'evt_' || md5(order_id::text), 'default', 'remit.order.finished', '{}' FROM paid;
 INSERT INTO journal_transactions (tenant_id, kind, reference, correlation_id) SELECT 'default', 'order', 'order:' || order_id, 'bench' FROM paid;
 CREATE TEMP TABLE booked ON COMMIT DROP AS
   SELECT j.id, p.order_id, a.account_id FROM paid p

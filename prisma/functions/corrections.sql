@@ -1,5 +1,10 @@
 -- Corrections of an account that reconciliation, or a provider's statement, asks for: by two persons.
 
+-- Who an actor of the audit log is, whichever way in was taken: `console:ayse` and `token:ayse` are one person.
+CREATE OR REPLACE FUNCTION person_of(p_actor text) RETURNS text LANGUAGE sql IMMUTABLE AS $$
+  SELECT regexp_replace(p_actor, '^(console|token):', '')
+$$;
+
 -- Posts a proposed correction, against the system account `corrections`. p: tenantId, id, actor, comment, correlationId.
 -- Returns {outcome: ok | not_found | decided | same_person | insufficient_funds | account_missing | currency_mismatch}.
 -- Repeated by the same person, it answers ok and books nothing.
@@ -16,7 +21,9 @@ BEGIN
     RETURN jsonb_build_object('outcome',
       CASE WHEN v_correction.status = 'posted' AND v_correction.decided_by = p->>'actor' THEN 'ok' ELSE 'decided' END);
   END IF;
-  IF v_correction.proposed_by = p->>'actor' THEN RETURN jsonb_build_object('outcome', 'same_person'); END IF;
+  IF person_of(v_correction.proposed_by) = person_of(p->>'actor') THEN
+    RETURN jsonb_build_object('outcome', 'same_person');
+  END IF;
 
   SELECT currency INTO v_currency FROM accounts
    WHERE id = v_correction.account_id AND tenant_id = v_correction.tenant_id;

@@ -28,8 +28,7 @@ export async function expiryWorkflow(before?: ExpiryResult): Promise<ExpiryResul
     await saveExpiryPosition(position);
     result.expired += expired;
     children += written.deliveries.length;
-    if (children >= CHILDREN_A_RUN || historyIsLong())
-      return continueAsNew<typeof expiryWorkflow>(result);
+    if (children >= CHILDREN_A_RUN || historyIsLong()) return continueAsNew<typeof expiryWorkflow>(result);
   }
   return result;
 }

@@ -186,6 +186,12 @@ describe('reconciliation', () => {
     const credit = await propose('credit', '2.00');
     expect(credit).toMatchObject({ status: 'proposed', proposedBy: 'token:first', amount: '2.00' });
     expectProblem(await as('first', `/${credit.id}/approve`), 409, 'conflict');
+    // The console and a token are two ways in for one person.
+    const proposedBy = (actor: string) =>
+      sql('UPDATE corrections SET proposed_by = $2 WHERE id = $1', [credit.id, actor]);
+    await proposedBy('console:second');
+    expectProblem(await as('second', `/${credit.id}/approve`), 409, 'conflict');
+    await proposedBy('token:first');
     expect((await accountOf(userId)).balance).toBe('10.00');
     for (let times = 0; times < 2; times++)
       expect((await as('second', `/${credit.id}/approve`, { comment: 'seen' })).body).toMatchObject({

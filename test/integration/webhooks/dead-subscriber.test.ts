@@ -111,7 +111,7 @@ describe('a subscriber that is dead for a week, in the time of the test server',
     expect(daysPassed).toBeGreaterThan(8);
     expect(daysPassed).toBeLessThan(21);
     const events = await db.prisma.webhookEvent.findMany({
-      where: { type: { startsWith: 'subscription.' } },
+      where: { type: { startsWith: 'remit.subscription.' } },
     });
     expect(events.map(({ type }) => type).sort()).toEqual([
       'remit.subscription.failing',

@@ -38,7 +38,7 @@ beforeAll(async () => {
   const ids = Array.from({ length: SUBSCRIPTIONS }, () => `sub_${randomUUID().replaceAll('-', '')}`);
   await db.pool.query(
     `INSERT INTO subscriptions (id, tenant_id, url, event_types, secret_ciphertext)
-     SELECT id, $1, $2 || n, '{payment.*}', secret FROM unnest($3::text[], $4::bytea[]) WITH ORDINALITY AS s (id, secret, n)`,
+     SELECT id, $1, $2 || n, '{remit.payment.*}', secret FROM unnest($3::text[], $4::bytea[]) WITH ORDINALITY AS s (id, secret, n)`,
     [
       TENANT,
       `${receiver.url}/`,

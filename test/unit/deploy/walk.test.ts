@@ -2,24 +2,26 @@ import { existsSync, readdirSync } from 'node:fs';
 import path from 'node:path';
 import { PROJECT, readText } from './project-files';
 
-const PAGE = readText('docs/walk-of-an-amount.md');
+/** The rows of a page's table: the file that each links to, and the functions that it says stand there. */
+function stepsOf(page: string) {
+  return [...readText(page).matchAll(/^\| \d+ \| \[(\S+)\]\(\.\.\/(\S+)\) \| ([^|]*) \|/gm)].map(
+    ([, shown = '', file = '', names = '']) => ({
+      shown,
+      file,
+      names: [...names.matchAll(/`(\w+)`/g)].map(([, name = '']) => name),
+    }),
+  );
+}
 
-/** A row of the table: the file it links to, and the functions that it says stand there. */
-const STEPS = [...PAGE.matchAll(/^\| \d+ \| \[(\S+)\]\(\.\.\/(\S+)\) \| ([^|]+) \|/gm)].map(
-  ([, shown = '', file = '', names = '']) => ({
-    shown,
-    file,
-    names: [...names.matchAll(/`(\w+)`/g)].map(([, name = '']) => name),
-  }),
-);
+describe.each(['docs/walk-of-an-amount.md', 'docs/where.md'])('%s', (page) => {
+  const steps = stepsOf(page);
 
-describe('the walk of an amount', () => {
-  it('has its steps, each with a function', () => {
-    expect(STEPS.length).toBeGreaterThan(15);
-    for (const { names } of STEPS) expect(names).not.toEqual([]);
+  it('has its rows, most with a name to look for', () => {
+    expect(steps.length).toBeGreaterThan(13);
+    expect(steps.filter(({ names }) => names.length === 0).length).toBeLessThan(3);
   });
 
-  it.each(STEPS)('names what stands in $file', ({ shown, file, names }) => {
+  it.each(steps)('names what stands in $file', ({ shown, file, names }) => {
     expect(shown).toBe(file);
     const source = readText(file);
     for (const name of names)
@@ -29,7 +31,7 @@ describe('the walk of an amount', () => {
   });
 
   it('links to files that are there', () => {
-    const links = [...PAGE.matchAll(/\]\(([^)#]+)[^)]*\)/g)].map(([, link = '']) => link);
+    const links = [...readText(page).matchAll(/\]\(([^)#]+)[^)]*\)/g)].map(([, link = '']) => link);
     expect(links.filter((link) => !existsSync(path.join(PROJECT, 'docs', link)))).toEqual([]);
   });
 });

@@ -132,7 +132,7 @@ describe('a delivery', () => {
   });
 });
 
-describe('what a delivery gives rise to', () => {
+describe('what a delivery causes', () => {
   it('starts the deliveries of what it gave rise to, as workflows of their own', async () => {
     const [ref, told] = [
       deliveryRef(),

@@ -1,7 +1,7 @@
 /**
  * Records the histories of history-scenarios.ts under `histories/`, for the replay tests:
  * `npx tsx test/workflows/record-histories.ts [name...]`. Histories that exist are kept, as the promise that code of
- * today can finish what code of yesterday began; name them to record them anew.
+ * today can finish what code of yesterday began; name them to record them again.
  */
 import { existsSync } from 'node:fs';
 import { mkdir, writeFile } from 'node:fs/promises';

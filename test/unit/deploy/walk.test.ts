@@ -4,7 +4,7 @@ import { PROJECT, readText } from './project-files';
 
 /** The rows of a page's table: the file that each links to, and the functions that it says stand there. */
 function stepsOf(page: string) {
-  return [...readText(page).matchAll(/^\| \d+ \| \[(\S+)\]\(\.\.\/(\S+)\) \| ([^|]*) \|/gm)].map(
+  return [...readText(page).matchAll(/^\| \d+ \| \[(\S+)\]\(\.\.\/(\S+)\) \| ([^|]*)\|/gm)].map(
     ([, shown = '', file = '', names = '']) => ({
       shown,
       file,

@@ -1,5 +1,6 @@
 import { CORRELATION_ID } from '../contracts/http';
 import { HEADERS } from '../contracts/messages';
+import { backoffMs } from '../platform/backoff';
 import { headersToStrings } from '../platform/kafka';
 import type { Logger } from '../platform/logging';
 import { metrics } from '../platform/metrics';
@@ -156,13 +157,13 @@ export class Dispatcher {
         'a message is not taken; trying again until it is. Nothing is skipped',
       );
     }
-    // Half of the pause is certain, half is chance: callers that failed together do not come back together.
-    const ceiling = Math.min(retryCapMs, retryBaseMs * 2 ** Math.min(task.failures - 1, 30));
-    const pauseMs = ceiling / 2 + (Math.random() * ceiling) / 2;
-    const timer = setTimeout(() => {
-      work.retry(task);
-      this.pump();
-    }, pauseMs);
+    const timer = setTimeout(
+      () => {
+        work.retry(task);
+        this.pump();
+      },
+      backoffMs(task.failures, retryBaseMs, retryCapMs),
+    );
     this.backingOff.set(task, { work, timer });
   }
 

@@ -1,5 +1,6 @@
 import type { Kafka } from 'kafkajs';
 import type { Pool, PoolClient, QueryResult } from 'pg';
+import { backoffMs } from '../platform/backoff';
 import type { Config } from '../platform/config';
 import type { Logger } from '../platform/logging';
 import { metrics } from '../platform/metrics';
@@ -118,8 +119,7 @@ export class OutboxRelay {
     }
     this.lastError = error;
     this.failures += 1;
-    const ceiling = Math.min(cap, base * 2 ** Math.min(this.failures - 1, 30));
-    return ceiling / 2 + (Math.random() * ceiling) / 2;
+    return backoffMs(this.failures, base, cap);
   }
 
   /** One round. Idempotent in effect: rows are gone from the outbox only after Kafka has them. */

@@ -18,6 +18,7 @@ import {
   Panel,
   Status,
   Time,
+  Unready,
   Workflow,
 } from '../ui/basics';
 import { Drawer, Modal, useAct } from '../ui/dialogs';
@@ -573,18 +574,7 @@ export function Delivery() {
   const id = useRouteParam('id');
   const query = useDelivery(id);
   const [showing, setShowing] = useState(false);
-  if (query.isPending)
-    return (
-      <div className="page">
-        <Loading />
-      </div>
-    );
-  if (!query.data)
-    return (
-      <div className="page">
-        <Failure error={query.error} retry={() => void query.refetch()} />
-      </div>
-    );
+  if (!query.data) return <Unready query={query} />;
   const delivery = query.data;
   return (
     <div className="page">

@@ -5,7 +5,7 @@ import { useState } from 'react';
 import { useRouteParam } from '../ui/route-param';
 import { api, ok, type Schemas } from '../lib/api';
 import { useSession } from '../lib/session';
-import { Code, Empty, Facts, Failure, Head, Id, Loading, Money, Panel, Status, Time } from '../ui/basics';
+import { Code, Empty, Facts, Head, Id, Money, Panel, Status, Time, Unready } from '../ui/basics';
 import { useAct } from '../ui/dialogs';
 import { Filters, useFilters } from '../ui/filters';
 import { column, List, usePages } from '../ui/table';
@@ -104,18 +104,7 @@ export function Dispute() {
     queryFn: () => ok(api.GET('/api/v1/disputes/{id}', { params: { path: { id } } })),
     refetchInterval: 5_000,
   });
-  if (query.isPending)
-    return (
-      <div className="page">
-        <Loading />
-      </div>
-    );
-  if (!query.data)
-    return (
-      <div className="page">
-        <Failure error={query.error} retry={() => void query.refetch()} />
-      </div>
-    );
+  if (!query.data) return <Unready query={query} />;
   const dispute = query.data;
   return (
     <div className="page">

@@ -2,7 +2,7 @@ import { useQuery } from '@tanstack/react-query';
 import { Link } from '@tanstack/react-router';
 import { useRouteParam } from '../ui/route-param';
 import { api, ok, type Schemas } from '../lib/api';
-import { Code, Empty, Facts, Failure, Head, Loading, Panel, Time } from '../ui/basics';
+import { Code, Empty, Facts, Head, Panel, Time, Unready } from '../ui/basics';
 import { column, List, usePages } from '../ui/table';
 
 type EventType = Schemas['EventType'];
@@ -69,18 +69,7 @@ export function EventType() {
     queryKey: ['event-configs', name],
     queryFn: () => ok(api.GET('/api/v1/event-configs', { params: { query: { limit: 200 } } })),
   });
-  if (query.isPending)
-    return (
-      <div className="page">
-        <Loading />
-      </div>
-    );
-  if (!query.data)
-    return (
-      <div className="page">
-        <Failure error={query.error} retry={() => void query.refetch()} />
-      </div>
-    );
+  if (!query.data) return <Unready query={query} />;
   const type = query.data;
   const own = config.data?.items.find(({ eventType }) => eventType === name);
   return (

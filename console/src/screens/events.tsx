@@ -2,7 +2,7 @@ import { useQuery } from '@tanstack/react-query';
 import { Link } from '@tanstack/react-router';
 import { useRouteParam } from '../ui/route-param';
 import { api, ok, type Schemas } from '../lib/api';
-import { Code, Empty, Facts, Failure, Head, Id, Loading, Panel, Status, Time } from '../ui/basics';
+import { Code, Empty, Facts, Head, Id, Panel, Status, Time, Unready } from '../ui/basics';
 import { Filters, sinceOf, useFilters } from '../ui/filters';
 import { column, List, usePages } from '../ui/table';
 import { SubjectFacts, TimelineView } from '../ui/timeline';
@@ -87,18 +87,7 @@ export function Event() {
     queryFn: () => ok(api.GET('/api/v1/events/{id}', { params: { path: { id } } })),
     refetchInterval: 5_000,
   });
-  if (query.isPending)
-    return (
-      <div className="page">
-        <Loading />
-      </div>
-    );
-  if (!query.data)
-    return (
-      <div className="page">
-        <Failure error={query.error} retry={() => void query.refetch()} />
-      </div>
-    );
+  if (!query.data) return <Unready query={query} />;
   const event = query.data;
   const counts = Object.entries(event.deliveryCounts).filter(([, n]) => n > 0);
   return (

@@ -5,7 +5,7 @@ import { useMemo, useState } from 'react';
 import { useRouteParam } from '../ui/route-param';
 import { api, ok, type Schemas } from '../lib/api';
 import { exact } from '../lib/format';
-import { Empty, Facts, Failure, Head, Id, Loading, Money, Panel, Time } from '../ui/basics';
+import { Empty, Facts, Failure, Head, Id, Loading, Money, Panel, Time, Unready } from '../ui/basics';
 import { Filters, sinceOf, useFilters } from '../ui/filters';
 import { Plot } from '../ui/plot';
 import { column, List, usePages } from '../ui/table';
@@ -145,18 +145,7 @@ export function Account() {
     5_000,
   );
   const points = useMemo(() => [...pages.rows].reverse(), [pages.rows]);
-  if (account.isPending)
-    return (
-      <div className="page">
-        <Loading />
-      </div>
-    );
-  if (!account.data)
-    return (
-      <div className="page">
-        <Failure error={account.error} retry={() => void account.refetch()} />
-      </div>
-    );
+  if (!account.data) return <Unready query={account} />;
   const { data } = account;
   const midnight = new Date();
   midnight.setHours(0, 0, 0, 0);
@@ -254,18 +243,7 @@ export function JournalTransaction() {
     queryKey: ['journal', id],
     queryFn: () => ok(api.GET('/api/v1/journal-transactions/{id}', { params: { path: { id } } })),
   });
-  if (query.isPending)
-    return (
-      <div className="page">
-        <Loading />
-      </div>
-    );
-  if (!query.data)
-    return (
-      <div className="page">
-        <Failure error={query.error} retry={() => void query.refetch()} />
-      </div>
-    );
+  if (!query.data) return <Unready query={query} />;
   const { data } = query;
   return (
     <div className="page">

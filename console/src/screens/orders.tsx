@@ -5,7 +5,7 @@ import { useState } from 'react';
 import { useRouteParam } from '../ui/route-param';
 import { api, ok, type Schemas } from '../lib/api';
 import { useSession } from '../lib/session';
-import { Empty, Facts, Failure, Head, Id, Loading, Money, Panel, Status, Time } from '../ui/basics';
+import { Empty, Facts, Head, Id, Money, Panel, Status, Time, Unready } from '../ui/basics';
 import { Modal, useAct } from '../ui/dialogs';
 import { Filters, sinceOf, useFilters } from '../ui/filters';
 import { column, List, usePages } from '../ui/table';
@@ -101,18 +101,7 @@ export function Order() {
   });
   const { mayAct } = useSession();
   const [refunding, setRefunding] = useState(false);
-  if (query.isPending)
-    return (
-      <div className="page">
-        <Loading />
-      </div>
-    );
-  if (!query.data)
-    return (
-      <div className="page">
-        <Failure error={query.error} retry={() => void query.refetch()} />
-      </div>
-    );
+  if (!query.data) return <Unready query={query} />;
   const order = query.data;
   const { currency } = order;
   return (

@@ -2,7 +2,7 @@ import { Link } from '@tanstack/react-router';
 import { useQuery } from '@tanstack/react-query';
 import { useRouteParam } from '../ui/route-param';
 import { api, ok, type Schemas } from '../lib/api';
-import { Empty, Facts, Failure, Head, Id, Loading, Money, Panel, Status, Time } from '../ui/basics';
+import { Empty, Facts, Head, Id, Money, Panel, Status, Time, Unready } from '../ui/basics';
 import { Filters, sinceOf, useFilters, type FilterSpec } from '../ui/filters';
 import { column, List, usePages } from '../ui/table';
 import { SubjectFacts, TimelineView } from '../ui/timeline';
@@ -107,18 +107,7 @@ export function Payment() {
     refetchInterval: 5_000,
   });
   const one = kind === 'payments' ? 'Payment' : 'Payout';
-  if (query.isPending)
-    return (
-      <div className="page">
-        <Loading />
-      </div>
-    );
-  if (!query.data)
-    return (
-      <div className="page">
-        <Failure error={query.error} retry={() => void query.refetch()} />
-      </div>
-    );
+  if (!query.data) return <Unready query={query} />;
   const payment = query.data;
   return (
     <div className="page">

@@ -1,7 +1,7 @@
 import { useQuery } from '@tanstack/react-query';
 import { api, ok } from '../lib/api';
 import { count, duration } from '../lib/format';
-import { Empty, Failure, Head, Loading, Money, Panel, Status } from '../ui/basics';
+import { Empty, Head, Money, Panel, Status, Unready } from '../ui/basics';
 import { filled, Plot } from '../ui/plot';
 
 /** Rows that came later than this are worth a look, in seconds. */
@@ -23,18 +23,7 @@ export function Purchases() {
     queryFn: () => ok(api.GET('/api/v1/system')),
     refetchInterval: 10_000,
   });
-  if (query.isPending)
-    return (
-      <div className="page">
-        <Loading />
-      </div>
-    );
-  if (!query.data)
-    return (
-      <div className="page">
-        <Failure error={query.error} retry={() => void query.refetch()} />
-      </div>
-    );
+  if (!query.data) return <Unready query={query} />;
   const { data } = query;
   const { times, of } = filled(data);
   const currencies = [...new Set(data.items.map(({ currency }) => currency))];

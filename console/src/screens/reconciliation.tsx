@@ -6,7 +6,7 @@ import { useRouteParam } from '../ui/route-param';
 import { api, ok, type Schemas } from '../lib/api';
 import { count, duration } from '../lib/format';
 import { useSession } from '../lib/session';
-import { Chip, Empty, Failure, Head, Loading, Money, Panel, Status, Time } from '../ui/basics';
+import { Chip, Empty, Failure, Head, Loading, Money, Panel, Status, Time, Unready } from '../ui/basics';
 import { Modal, useAct } from '../ui/dialogs';
 
 export function Runs() {
@@ -90,18 +90,7 @@ export function Run() {
     queryKey: ['runs', id],
     queryFn: () => ok(api.GET('/api/v1/reconciliation-runs/{id}', { params: { path: { id } } })),
   });
-  if (query.isPending)
-    return (
-      <div className="page">
-        <Loading />
-      </div>
-    );
-  if (!query.data)
-    return (
-      <div className="page">
-        <Failure error={query.error} retry={() => void query.refetch()} />
-      </div>
-    );
+  if (!query.data) return <Unready query={query} />;
   const { report, ...run } = query.data;
   return (
     <div className="page">

@@ -7,7 +7,20 @@ import { useRouteParam } from '../ui/route-param';
 import { api, ok, type Schemas } from '../lib/api';
 import { count, duration } from '../lib/format';
 import { useSession } from '../lib/session';
-import { Code, Empty, Facts, Failure, Head, Id, Loading, Note, Panel, Status, Time } from '../ui/basics';
+import {
+  Code,
+  Empty,
+  Facts,
+  Failure,
+  Head,
+  Id,
+  Loading,
+  Note,
+  Panel,
+  Status,
+  Time,
+  Unready,
+} from '../ui/basics';
 import { Modal, useAct, useOverlays } from '../ui/dialogs';
 import { Filters, useFilters } from '../ui/filters';
 import { filled, Plot } from '../ui/plot';
@@ -209,18 +222,7 @@ export function Subscription() {
     queryFn: () => ok(api.GET('/api/v1/subscriptions/{id}', { params: { path: { id } } })),
     refetchInterval: 4_000,
   });
-  if (query.isPending)
-    return (
-      <div className="page">
-        <Loading />
-      </div>
-    );
-  if (!query.data)
-    return (
-      <div className="page">
-        <Failure error={query.error} retry={() => void query.refetch()} />
-      </div>
-    );
+  if (!query.data) return <Unready query={query} />;
   return <Page subscription={query.data} />;
 }
 

@@ -201,6 +201,19 @@ export function Failure({ error, retry }: { error: unknown; retry?: () => void }
   );
 }
 
+/** The page of something that is not there yet, or could not be loaded. */
+export function Unready({
+  query,
+}: {
+  query: { isPending: boolean; error: unknown; refetch: () => unknown };
+}) {
+  return (
+    <div className="page">
+      {query.isPending ? <Loading /> : <Failure error={query.error} retry={() => void query.refetch()} />}
+    </div>
+  );
+}
+
 export function Facts({ facts }: { facts: readonly (readonly [string, ReactNode])[] }) {
   return (
     <dl className="facts">

@@ -1,6 +1,7 @@
 import { randomUUID } from 'node:crypto';
 import { WithStartWorkflowOperation } from '@temporalio/client';
 import type { SignalDefinition } from '@temporalio/common';
+import { Worker } from '@temporalio/worker';
 import {
   SIGNALS,
   TASK_QUEUES,
@@ -18,7 +19,7 @@ import {
 import { deliveryRef } from '../support/deliveries';
 import { eventually } from '../support/harness';
 import { messageRef } from '../support/message-refs';
-import { keyword, playedStage } from '../support/workflow-env';
+import { keyword, playedStage, workflowBundle } from '../support/workflow-env';
 
 const stage = playedStage([
   'payOrder',
@@ -246,5 +247,40 @@ describe('the order workflow, asked for a refund', () => {
     expect(await refund()).toMatchObject({ outcome: 'ok' });
     expect(await handle.result()).toMatchObject({ status: 'FINISHED' });
     expect(calls.log.filter((call) => call.startsWith('refund'))).toHaveLength(1);
+  });
+
+  it('leaves a history that replays, also when it comes while a webhook is being applied', async () => {
+    // Each step ends soon after the other has begun, or by itself when the other waits for it.
+    const begun = new Map<string, (() => void)[]>();
+    const together = (id: string) =>
+      new Promise<void>((resolve) => {
+        const both = [...(begun.get(id) ?? []), resolve];
+        begun.set(id, both);
+        if (both.length === 2) both.forEach((each, n) => setTimeout(each, n * 5));
+        else setTimeout(resolve, 500);
+      });
+    stage.play({
+      settleOrder: async ({ orderId }: OrderEvent) => {
+        await together(orderId);
+        return answer({});
+      },
+      refundOrder: async ({ orderId, refundId }: RefundInput) => {
+        await together(orderId);
+        return { ...REFUNDED, refundId, deliveries: [] };
+      },
+    });
+    const histories = await Promise.all(
+      Array.from({ length: 12 }, async () => {
+        const id = randomUUID();
+        const handle = await signalled(id, SIGNALS.orderEvent, event(id, 'success'));
+        const input = refundOf(id);
+        const asked = { args: [input] as [RefundInput], updateId: input.refundId };
+        expect(await handle.executeUpdate(UPDATES.refund, asked)).toMatchObject({ outcome: 'ok' });
+        expect(await handle.result()).toMatchObject({ status: 'FINISHED' });
+        return handle.fetchHistory();
+      }),
+    );
+    for (const history of histories)
+      await Worker.runReplayHistory({ workflowBundle: workflowBundle() }, history);
   });
 });

@@ -8,6 +8,7 @@ import type {
   Kafka,
 } from 'kafkajs';
 import { Backoff } from './backoff';
+import { endConsumer } from './kafka';
 import type { Logger } from './logging';
 import { metrics } from './metrics';
 import { TopicWatch } from './topic-watch';
@@ -98,6 +99,8 @@ export class GroupConsumer {
   /** Where a batch was that its listener did not take. */
   private failedAt: { topic: string; partition: number; offset: string | null } | undefined;
   private readonly backoff = new Backoff(RETRY_BASE_MS, RETRY_CAP_MS);
+  /** What the consumer's `run` returned last. */
+  private running: Promise<void> | undefined;
   private readonly stopping = new AbortController();
 
   constructor(private readonly options: GroupConsumerOptions) {
@@ -143,12 +146,13 @@ export class GroupConsumer {
   private async subscribeAndRun(): Promise<void> {
     // A group without offsets starts with what is there already: the topic may have been written to before.
     await this.consumer.subscribe({ topics: [...this.options.topics], fromBeginning: true });
-    await this.consumer.run({
+    this.running = this.consumer.run({
       autoCommit: false,
       eachBatchAutoResolve: false,
       partitionsConsumedConcurrently: this.options.concurrency,
       eachBatch: (payload) => this.onBatch(payload),
     });
+    await this.running;
   }
 
   /** The identity of the log that is read; undefined before the group was joined. */
@@ -212,7 +216,7 @@ export class GroupConsumer {
     this.generation += 1;
     this.setJoined(false);
     this.stopping.abort();
-    await this.consumer.disconnect();
+    await endConsumer(this.consumer, this.running);
     await this.unwatch?.();
     if (this.adminConnected) await this.admin.disconnect();
   }

@@ -1,12 +1,13 @@
 import { readFileSync } from 'node:fs';
 import { setTimeout as sleep } from 'node:timers/promises';
 import {
+  type Admin,
+  type Consumer,
+  type IHeaders,
   Kafka,
+  type KafkaConfig,
   logLevel,
   Partitioners,
-  type Admin,
-  type IHeaders,
-  type KafkaConfig,
   type Producer,
 } from 'kafkajs';
 import type { Config } from './config';
@@ -396,4 +397,30 @@ export function headersToBase64(headers: IHeaders): [name: string, valueBase64: 
   return Object.entries(headers).flatMap(([name, given]) =>
     [given ?? []].flat().map((value): [string, string] => [name, Buffer.from(value).toString('base64')]),
   );
+}
+
+/** A group that rebalances lets nobody in for so long at most. */
+const JOINING_MAX_MS = 30_000;
+
+/**
+ * Ends a consumer, also one that is still joining its group: kafkajs stops only what runs already, and what joins would
+ * run for good afterwards, a member that nobody can stop.
+ * @param running what its `run` returned; undefined when it was not called.
+ */
+export async function endConsumer(
+  consumer: Pick<Consumer, 'disconnect'>,
+  running: Promise<unknown> | undefined,
+): Promise<void> {
+  const joined = running?.catch(() => undefined);
+  if (joined) {
+    const late = new AbortController();
+    await Promise.race([
+      joined,
+      sleep(JOINING_MAX_MS, undefined, { signal: late.signal }).catch(() => undefined),
+    ]);
+    late.abort();
+    // Should it have taken longer.
+    void joined.then(() => consumer.disconnect()).catch(() => undefined);
+  }
+  await consumer.disconnect();
 }

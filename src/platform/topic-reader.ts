@@ -2,7 +2,7 @@ import { randomUUID } from 'node:crypto';
 import type { Admin, Consumer, EachBatchPayload, IHeaders, Kafka, KafkaMessage } from 'kafkajs';
 import type { DeadLetterCode } from '../contracts/errors';
 import { HEADERS } from '../contracts/messages';
-import { soundHeaders } from './kafka';
+import { endConsumer, soundHeaders } from './kafka';
 import { unreadableBatch, unreadableReason } from './record-batch';
 
 /** A message where it lies. */
@@ -135,6 +135,7 @@ export async function commitFor(
   await consumer.connect();
   let timer: NodeJS.Timeout | undefined;
   let refused: GroupIsBusy | undefined;
+  let running: Promise<void> | undefined;
   try {
     await consumer.subscribe({ topic, fromBeginning: true });
     await new Promise<void>((resolve, reject) => {
@@ -147,16 +148,19 @@ export async function commitFor(
           refused = new GroupIsBusy(`${topic}: another process does the same at the same time`);
       });
       // Resolves when it has joined: before that, kafkajs passes over what it is to commit.
-      consumer
-        .run({ autoCommit: false, eachBatchAutoResolve: false, eachBatch: () => Promise.resolve() })
-        .then(() => (refused ? reject(refused) : resolve()), reject);
+      running = consumer.run({
+        autoCommit: false,
+        eachBatchAutoResolve: false,
+        eachBatch: () => Promise.resolve(),
+      });
+      running.then(() => (refused ? reject(refused) : resolve()), reject);
     });
     await consumer.commitOffsets(
       offsets.map(({ offset, ...each }) => ({ topic, ...each, offset: String(offset) })),
     );
   } finally {
     clearTimeout(timer);
-    await consumer.disconnect();
+    await endConsumer(consumer, running);
   }
 }
 
@@ -217,6 +221,7 @@ async function visitRanges(
   if (open.size === 0 || limit <= 0) return;
   let left = limit;
   let over = false;
+  let running: Promise<void> | undefined;
   await consumer.connect();
   try {
     await consumer.subscribe({ topic, fromBeginning: true });
@@ -264,19 +269,18 @@ async function visitRanges(
             new Error(`${topic}: another process does the same at the same time; try again when it is done`),
           );
       });
-      consumer
-        .run({
-          autoCommit: false,
-          eachBatchAutoResolve: false,
-          // An error ends the visit; kafkajs would begin the batch again.
-          eachBatch: (payload) => (over ? Promise.resolve() : visitBatch(payload).catch(fail)),
-        })
-        .catch(fail);
+      running = consumer.run({
+        autoCommit: false,
+        eachBatchAutoResolve: false,
+        // An error ends the visit; kafkajs would begin the batch again.
+        eachBatch: (payload) => (over ? Promise.resolve() : visitBatch(payload).catch(fail)),
+      });
+      running.catch(fail);
       for (const { partition, low } of open.values())
         consumer.seek({ topic, partition, offset: String(low) });
     });
   } finally {
-    await consumer.disconnect();
+    await endConsumer(consumer, running);
   }
 }
 

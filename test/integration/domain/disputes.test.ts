@@ -98,7 +98,10 @@ describe('a chargeback of a paid order', () => {
     const order = await paidOrder(db);
     await chargeback(db, order.id, 'opened');
     await chargeback(db, order.id, 'won');
-    const rows = await db.prisma.auditRecord.findMany({ where: { cause: `dispute:order-${order.id}` } });
+    const rows = await db.prisma.auditRecord.findMany({
+      where: { cause: `dispute:order-${order.id}` },
+      orderBy: { id: 'asc' },
+    });
     expect(rows.map(({ action, actor }) => [action, actor])).toEqual([
       ['dispute_opened', 'provider:payments'],
       ['dispute_won', 'provider:payments'],

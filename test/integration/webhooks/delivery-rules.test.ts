@@ -395,7 +395,7 @@ describe('an operator', () => {
     const events = domain.rows.map(({ value }) => DomainEvent.parse(JSON.parse(value)));
     expect(events).toMatchObject(
       told.map((event) => ({
-        ...{ id: event.id, type: event.type, data: event.data, tenantId },
+        ...{ id: event.id, type: event.type.replace('remit.', ''), data: event.data, tenantId },
         ...{ aggregate: 'subscription', aggregateId: id, correlationId: 'correlation' },
       })),
     );

@@ -251,10 +251,16 @@ describe('the payment workflow', () => {
       answer({ deliveries: [delivery] }),
       answer({ outcome: 'duplicate', deliveries: [delivery] }),
     ]);
-    stage.play(activities);
+    // It runs until both have been settled: an ended one's id is free, and its row is the judge of what is left.
+    let settledTwice: () => void = () => undefined;
+    const both = new Promise<void>((resolve) => (settledTwice = resolve));
+    const attemptDelivery = (input: { deliveryId: string }) =>
+      both.then(() => activities.attemptDelivery(input));
+    stage.play({ ...activities, attemptDelivery });
     const event = providerEvent(randomUUID(), 'success');
     await (await begin(event)).result();
     await (await begin(event)).result();
+    settledTwice();
     const child = stage.environment.client.workflow.getHandle(
       workflowId.delivery(delivery.eventId, delivery.subscriptionId),
     );

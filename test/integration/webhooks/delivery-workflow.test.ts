@@ -105,7 +105,7 @@ async function deliver(url: string, scheduleMs: number[], timeoutMs = 2_000) {
   const { subscription, secret } = await createSubscription(db, createKeyring(space.config), {
     tenantId: TENANT,
     url,
-    eventTypes: [eventType],
+    eventTypes: [`remit.${eventType}`],
     description: '',
     allowedPrivateCidrs: space.config.WEBHOOK_ALLOWED_PRIVATE_CIDRS,
     maxPerTenant: 1_000,

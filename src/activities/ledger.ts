@@ -54,10 +54,8 @@ export function createLedgerActivities({ db, log, config, deliveryPolicy, lookAt
         metrics.reconciliationFindings.set({ check: name }, found);
         if (found > 0) log.error({ check: name, found, findings }, 'reconciliation found a difference');
       }
-      // For whoever looks later; the result is in the workflow, and in the log, also when it can't be kept.
-      await keepRun(db, result, { startedBy: 'schedule' }).catch((error: unknown) =>
-        log.warn({ err: error }, 'a run of reconciliation could not be kept'),
-      );
+      // For whoever looks later. A run that can't be kept is made again, as one that can't be read.
+      await keepRun(db, result, { startedBy: 'schedule' });
       metrics.reconciliationLastRun.set(Date.now() / 1_000);
       return {
         clean: result.clean,

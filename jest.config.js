@@ -46,5 +46,7 @@ module.exports = {
   testTimeout: 180_000,
   // Two at least: many files wait for servers more than they compute.
   maxWorkers: Math.max(2, os.availableParallelism()),
+  // What tests load (native clients, schemas) stays in a worker; one that has grown is replaced before it runs out of memory.
+  workerIdleMemoryLimit: '1GB',
   forceExit: true,
 };

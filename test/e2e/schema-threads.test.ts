@@ -10,7 +10,7 @@ const SCRIPT = `
     const schemas = new EventSchemas(10);
     const schema = { properties: { a: { multipleOf: 0.01 } } };
     const inspected = await schemas.inspect('t', schema, { a: 19.99 });
-    const checked = await schemas.check('t', [{ key: 'k', schema, data: { a: 19.999 } }], () => 'data');
+    const checked = await schemas.check('t', [{ key: 'k', schema, data: { text: '{"a":19.999}', value: { a: 19.999 } } }], () => 'data');
     await schemas.close();
     console.log(JSON.stringify({ inspected, checked }));
   })();

@@ -230,21 +230,20 @@ function requireDeliverableUrl(text: string, allowedPrivateCidrs: readonly strin
 }
 
 /**
- * The id of the subscription that `ref` names: it is its id, or its uid.
- * @throws RemitError not_found when nobody of the tenant has that uid. An id is returned without looking.
+ * The id of the subscription that `ref` names: it is its id, or its uid. An id is returned without looking; undefined when
+ * nobody of the tenant has that uid.
  */
-export async function resolveSubscriptionId(
+export async function findSubscriptionId(
   db: Pick<Database, 'prisma'>,
   { tenantId, ref }: { tenantId: string; ref: string },
-): Promise<string> {
-  if (!/^[\w.-]{1,128}$/.test(ref)) throw notFound();
+): Promise<string | undefined> {
+  if (!/^[\w.-]{1,128}$/.test(ref)) return undefined;
   if (ref.startsWith('sub_')) return ref;
   const found = await db.prisma.subscription.findFirst({
     where: { tenantId, uid: ref },
     select: { id: true },
   });
-  if (!found) throw notFound();
-  return found.id;
+  return found?.id;
 }
 
 /** @throws RemitError not_found, also for another tenant's and for a deleted one. */

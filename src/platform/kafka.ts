@@ -413,14 +413,11 @@ export async function endConsumer(
 ): Promise<void> {
   const joined = running?.catch(() => undefined);
   if (joined) {
-    const late = new AbortController();
-    await Promise.race([
-      joined,
-      sleep(JOINING_MAX_MS, undefined, { signal: late.signal }).catch(() => undefined),
-    ]);
-    late.abort();
-    // Should it have taken longer.
-    void joined.then(() => consumer.disconnect()).catch(() => undefined);
+    const inTime = new AbortController();
+    const late = sleep(JOINING_MAX_MS, 'late', { signal: inTime.signal }).catch(() => undefined);
+    const isLate = (await Promise.race([joined, late])) === 'late';
+    inTime.abort();
+    if (isLate) void joined.then(() => consumer.disconnect()).catch(() => undefined);
   }
   await consumer.disconnect();
 }

@@ -1,5 +1,4 @@
-import { RemitError } from '../../contracts/errors';
-import { IdParams, uuidOrUndefined } from '../../contracts/http';
+import { IdParams } from '../../contracts/http';
 import {
   DeliveriesRetried,
   DeliveryAction,
@@ -23,13 +22,7 @@ import { operateSubscription } from '../../domain/subscription-health';
 import { signalWorkflow, tellLane, tryDeliveryNow } from '../delivery-workflows';
 import { beginReplay, replayOf } from './replays';
 import { actorOf, defineRoute, type ApiDeps, type Call, type Route } from './route';
-import { subscriptionId } from './subscription-id';
-
-function deliveryId(text: string): string {
-  const id = uuidOrUndefined(text);
-  if (id === undefined) throw new RemitError('not_found', 'There is no such delivery.');
-  return id;
-}
+import { subscriptionId, uuidOr404 } from './ids';
 
 type By = Pick<Call<unknown, unknown, unknown>, 'caller' | 'correlationId'>;
 
@@ -60,7 +53,7 @@ const deliveries: Route[] = [
     body: ResendBody,
     bodyOptional: true,
     async handle({ deps, caller, correlationId, params, body: { onlyIf } }) {
-      const id = deliveryId(params.id);
+      const id = uuidOr404(params.id, 'delivery');
       const { tenantId } = caller;
       const { delivery } = await reopenDelivery(deps.database, { tenantId, id, onlyIf });
       await audit(deps, { caller, correlationId }, 'resent', id);
@@ -79,7 +72,7 @@ const deliveries: Route[] = [
       'Attempt a pending delivery now; uses one attempt of its schedule',
     ),
     async handle({ deps, caller, correlationId, params }) {
-      const id = deliveryId(params.id);
+      const id = uuidOr404(params.id, 'delivery');
       const delivery = await findDeliveryRow(deps.database, { tenantId: caller.tenantId, id });
       return { status: 202, body: { id, workflowId: await tryDeliveryNow(deps, delivery, correlationId) } };
     },
@@ -89,7 +82,7 @@ const deliveries: Route[] = [
     description:
       'It may still be delivered when an attempt is in progress. Where deliveries are ordered, the next one is sent at once.',
     async handle({ deps, caller, correlationId, params }) {
-      const id = deliveryId(params.id);
+      const id = uuidOr404(params.id, 'delivery');
       const row = await findDeliveryRow(deps.database, { tenantId: caller.tenantId, id });
       const workflow = workflowId.delivery(row.eventId, row.subscriptionId, row.generation);
       await audit(deps, { caller, correlationId }, 'cancelled', id);

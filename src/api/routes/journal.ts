@@ -1,6 +1,6 @@
 import { RemitError } from '../../contracts/errors';
 import { AccountParams } from '../../contracts/accounts';
-import { IdParams, uuidOrUndefined } from '../../contracts/http';
+import { IdParams } from '../../contracts/http';
 import {
   AccountAsOf,
   AccountAsOfQuery,
@@ -28,13 +28,8 @@ import {
 import { listEntries, type StatementEntry } from '../../domain/statements';
 import { accountOf } from './accounts';
 import { orderOf } from './orders';
+import { uuidOr404 } from './ids';
 import { defineRoute, pageLimits, timeOf, type Route } from './route';
-
-function uuidOr404(text: string, what: string): string {
-  const id = uuidOrUndefined(text);
-  if (id === undefined) throw new RemitError('not_found', `There is no such ${what}.`);
-  return id;
-}
 
 const journalOf = ({ createdAt, ...journal }: JournalView) => ({
   ...journal,

@@ -1,10 +1,10 @@
 import { RemitError } from '../../contracts/errors';
 import { AccountParams, Reconciliation, StatementPage } from '../../contracts/accounts';
-import { uuidOrUndefined } from '../../contracts/http';
 import { EntriesQuery } from '../../contracts/journal';
 import { formatMinor } from '../../contracts/money';
 import { reconcile, reconciliationOptions, reconciliationReport } from '../../domain/reconciliation';
 import { listEntries, type StatementEntry } from '../../domain/statements';
+import { uuidOr404 } from './ids';
 import { defineRoute, pageLimits, timeOf, type Route } from './route';
 
 function entryOf({ amountMinor, balanceAfterMinor, createdAt, ...entry }: StatementEntry) {
@@ -36,8 +36,7 @@ export const ledgerRoutes: Route[] = [
     responses: { 200: { description: 'A page of entries', schema: StatementPage } },
     problems: ['not_found'],
     async handle({ deps, caller, params, query }) {
-      const accountId = uuidOrUndefined(params.id);
-      if (accountId === undefined) throw new RemitError('not_found', 'There is no such account.');
+      const accountId = uuidOr404(params.id, 'account');
       const page = await listEntries(deps.database, {
         tenantId: caller.tenantId,
         accountId,

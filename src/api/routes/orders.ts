@@ -1,8 +1,8 @@
-import { RemitError } from '../../contracts/errors';
-import { PageQuery, uuidOrUndefined } from '../../contracts/http';
+import { PageQuery } from '../../contracts/http';
 import { CreateOrderBody, Order, OrderPage, OrderParams } from '../../contracts/orders';
 import { formatMinor, parseMajorAmount } from '../../contracts/money';
 import { createOrder, getOrder, listOrders, type OrderView } from '../../domain/orders';
+import { uuidOr404 } from './ids';
 import { defineRoute, pageLimits, type Route } from './route';
 
 /** An order as the API shows it. */
@@ -74,8 +74,7 @@ export const orderRoutes: Route[] = [
     responses: { 200: { description: 'The order', schema: Order } },
     problems: ['not_found'],
     async handle({ deps, caller, params }) {
-      const id = uuidOrUndefined(params.orderId);
-      if (id === undefined) throw new RemitError('not_found', 'There is no such order.');
+      const id = uuidOr404(params.orderId, 'order');
       const order = await getOrder(deps.database, { tenantId: caller.tenantId, userId: caller.id, id });
       return { status: 200, body: orderOf(order) };
     },

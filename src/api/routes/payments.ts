@@ -1,10 +1,11 @@
 import { RemitError } from '../../contracts/errors';
-import { IdParams, uuidOrUndefined } from '../../contracts/http';
+import { IdParams } from '../../contracts/http';
 import { newPaymentBodies, Payment, PaymentPage, PaymentsQuery } from '../../contracts/payments';
 import type { PaymentType } from '../../contracts/messages';
 import { formatMinor, parseMajorAmount } from '../../contracts/money';
 import { createPayment, getPayment, listPayments, type PaymentView } from '../../domain/payments';
 import { ProviderName } from '../../providers/names';
+import { uuidOr404 } from './ids';
 import { defineRoute, pageLimits, timeOf, type Answer, type Call, type Route } from './route';
 
 export const { CreatePaymentBody, CreatePayoutBody } = newPaymentBodies(ProviderName.default('decard'));
@@ -98,8 +99,7 @@ function readRoutes(type: PaymentType, tag: string): Route[] {
       responses: { 200: { description: `The ${type}`, schema: Payment } },
       problems: ['not_found'],
       async handle({ deps, caller, params }) {
-        const id = uuidOrUndefined(params.id);
-        if (id === undefined) throw new RemitError('not_found', `There is no such ${type}.`);
+        const id = uuidOr404(params.id, type);
         const payment = await getPayment(deps.database, { tenantId: caller.tenantId, id, type });
         return { status: 200, body: paymentOf(payment) };
       },

@@ -1,5 +1,5 @@
 import { RemitError } from '../../contracts/errors';
-import { IdParams, uuidOrUndefined } from '../../contracts/http';
+import { IdParams } from '../../contracts/http';
 import {
   Correction,
   CorrectionPage,
@@ -21,6 +21,7 @@ import {
 } from '../../domain/corrections';
 import { reconcile, reconciliationOptions } from '../../domain/reconciliation';
 import { getRun, keepRun, listRuns, type RunView } from '../../domain/reconciliation-runs';
+import { uuidOr404 } from './ids';
 import { actorOf, defineRoute, pageLimits, type Caller, type Route, type RouteDeps } from './route';
 
 /** A reconciliation reads whole tables. */
@@ -32,8 +33,7 @@ function runOf({ createdAt: _, at, ...run }: RunView) {
 }
 
 async function detailOf({ database }: RouteDeps, { tenantId, platform }: Caller, text: string) {
-  const id = uuidOrUndefined(text);
-  if (id === undefined) throw new RemitError('not_found', 'There is no such run.');
+  const id = uuidOr404(text, 'run');
   const { report, ...run } = await getRun(database, { tenantId, allTenants: platform ?? false, id });
   return { ...runOf(run), report };
 }
@@ -66,8 +66,7 @@ const decide = (verb: 'approve' | 'reject', operationId: string, summary: string
     responses: { 200: { description: 'The correction', schema: Correction } },
     problems: ['not_found', 'conflict', 'unprocessable'],
     async handle({ deps, params, body, ...call }) {
-      const id = uuidOrUndefined(params.id);
-      if (id === undefined) throw new RemitError('not_found', 'There is no such correction.');
+      const id = uuidOr404(params.id, 'correction');
       const decideIt = verb === 'approve' ? approveCorrection : rejectCorrection;
       return {
         status: 200,

@@ -1,11 +1,12 @@
 import { RemitError } from '../../contracts/errors';
-import { IdParams, PageQuery, uuidOrUndefined } from '../../contracts/http';
+import { IdParams, PageQuery } from '../../contracts/http';
 import { CreateRefundBody, Refund, RefundPage } from '../../contracts/orders';
 import { formatMinor, parseMajorAmount } from '../../contracts/money';
 import { workflowId, type RefundInput, type RefundResult } from '../../contracts/workflows';
 import { getOrderMoney, getRefund, listRefunds, type RefundView } from '../../domain/refunds';
 import { updateRefund } from '../../platform/workflow-starts';
 import { updateWorkflow } from '../workflow-updates';
+import { uuidOr404 } from './ids';
 import { defineRoute, pageLimits, type Route } from './route';
 
 function refundOf({ amountMinor, createdAt, ...refund }: RefundView) {
@@ -14,12 +15,6 @@ function refundOf({ amountMinor, createdAt, ...refund }: RefundView) {
     amount: formatMinor(amountMinor, refund.currency),
     createdAt: createdAt.toISOString(),
   };
-}
-
-function orderIdOf(text: string): string {
-  const id = uuidOrUndefined(text);
-  if (id === undefined) throw new RemitError('not_found', 'There is no such order.');
-  return id;
 }
 
 /** @throws RemitError for everything but a refund that was made. */
@@ -57,7 +52,7 @@ export const refundRoutes: Route[] = [
     problems: ['not_found', 'conflict', 'unprocessable'],
     async handle({ deps, caller, params, body, correlationId, operationId }) {
       const { tenantId, actor } = caller;
-      const orderId = orderIdOf(params.id);
+      const orderId = uuidOr404(params.id, 'order');
       const { currency } = await getOrderMoney(deps.database, { tenantId, orderId });
       const input: RefundInput = {
         refundId: operationId,
@@ -92,7 +87,7 @@ export const refundRoutes: Route[] = [
     responses: { 200: { description: 'A page of refunds', schema: RefundPage } },
     problems: ['not_found'],
     async handle({ deps, caller, params, query }) {
-      const key = { tenantId: caller.tenantId, orderId: orderIdOf(params.id) };
+      const key = { tenantId: caller.tenantId, orderId: uuidOr404(params.id, 'order') };
       const { currency, refundedMinor, refundableMinor } = await getOrderMoney(deps.database, key);
       const page = await listRefunds(deps.database, { ...key, ...pageLimits(query, deps.config, 'uuid') });
       return {

@@ -1,6 +1,6 @@
 import type { z } from 'zod';
 import { RemitError } from '../../contracts/errors';
-import { IdParams, uuidOrUndefined } from '../../contracts/http';
+import { IdParams } from '../../contracts/http';
 import { CreateReplayBody, Replay, ReplayPage, ReplaysQuery } from '../../contracts/replays';
 import { SIGNALS, workflowId } from '../../contracts/workflows';
 import {
@@ -13,7 +13,7 @@ import {
 } from '../../domain/replays';
 import { signalWorkflow, startReplay } from '../delivery-workflows';
 import { defineRoute, pageLimits, type ApiDeps, type Route } from './route';
-import { subscriptionIdFilter } from './subscription-id';
+import { subscriptionIdFilter, uuidOr404 } from './ids';
 
 export function replayOf(replay: ReplayView): z.output<typeof Replay> {
   const { since, until, reachedAt, createdAt, finishedAt, ...rest } = replay;
@@ -38,12 +38,6 @@ export function replayOf(replay: ReplayView): z.output<typeof Replay> {
   };
 }
 
-function replayId(text: string): string {
-  const id = uuidOrUndefined(text);
-  if (id === undefined) throw new RemitError('not_found', 'There is no such replay.');
-  return id;
-}
-
 /** Has a replay that is written carried out. */
 export async function beginReplay(deps: ApiDeps, replay: ReplayView, correlationId: string): Promise<void> {
   const { id: replayId, subscriptionId, ratePerSecond } = replay;
@@ -64,7 +58,7 @@ const signalRoute = (signal: 'pause' | 'resume' | 'cancel', summary: string) =>
     },
     problems: ['not_found', 'conflict', 'unavailable'],
     async handle({ deps, caller: { tenantId }, params }) {
-      const id = replayId(params.id);
+      const id = uuidOr404(params.id, 'replay');
       const replay = await getReplay(deps.database, { tenantId, id });
       const done = replay.finishedAt !== null;
       const heard = !done && (await signalWorkflow(deps, workflowId.replay(id), SIGNALS[signal]));
@@ -146,7 +140,7 @@ export const replayRoutes: Route[] = [
     responses: { 200: { description: 'The replay', schema: Replay } },
     problems: ['not_found'],
     async handle({ deps, caller, params }) {
-      const id = replayId(params.id);
+      const id = uuidOr404(params.id, 'replay');
       return {
         status: 200,
         body: replayOf(await getReplay(deps.database, { tenantId: caller.tenantId, id })),

@@ -1,6 +1,6 @@
 import { type z } from 'zod';
 import { RemitError } from '../../contracts/errors';
-import { IdParams, PageQuery, uuidOrUndefined } from '../../contracts/http';
+import { IdParams, PageQuery } from '../../contracts/http';
 import {
   CreateSubscriptionBody,
   DeliveriesQuery,
@@ -38,7 +38,7 @@ import { testFilter } from '../../domain/filter-test';
 import { countWaiting } from '../../domain/lanes';
 import { tellLane } from '../delivery-workflows';
 import { actorOf, defineRoute, etagOf, given, pageLimits, timeOf, type Route } from './route';
-import { subscriptionId, subscriptionIdFilter } from './subscription-id';
+import { subscriptionId, subscriptionIdFilter, uuidOr404 } from './ids';
 
 /** Field by field: what the domain adds to a row later does not leave by itself. */
 function subscriptionOf(subscription: SubscriptionView): z.output<typeof Subscription> {
@@ -84,12 +84,6 @@ function attemptOf({ attempt, startedAt, durationMs, result, statusCode, error, 
     error,
     responseBody,
   };
-}
-
-function deliveryId(text: string): string {
-  const id = uuidOrUndefined(text);
-  if (id === undefined) throw new RemitError('not_found', 'There is no such delivery.');
-  return id;
 }
 
 const VERSION = 'its version, for If-Match';
@@ -336,7 +330,7 @@ const deliveries: Route[] = [
     responses: { 200: { description: 'The delivery', schema: Delivery } },
     problems: ['not_found'],
     async handle({ deps, caller, params }) {
-      const id = deliveryId(params.id);
+      const id = uuidOr404(params.id, 'delivery');
       const delivery = await getDelivery(deps.database, { tenantId: caller.tenantId, id });
       return { status: 200, body: deliveryOf(delivery) };
     },
@@ -354,7 +348,7 @@ const deliveries: Route[] = [
     problems: ['not_found'],
     async handle({ deps, caller, params, query }) {
       const page = await listAttempts(deps.database, {
-        ...{ tenantId: caller.tenantId, id: deliveryId(params.id) },
+        ...{ tenantId: caller.tenantId, id: uuidOr404(params.id, 'delivery') },
         ...pageLimits(query, deps.config, 'attempt'),
       });
       return { status: 200, body: { items: page.items.map(attemptOf), nextCursor: page.nextCursor } };

@@ -21,12 +21,14 @@ export function createDisputeActivities({
   deliveryPolicy,
   unknownTransactionWaitMs,
   disputeEvidenceDueMs,
+  showsUsers,
 }: ActivityDeps) {
   const done = (
     { correlationId, deliveries, ...step }: DisputeStep,
     waitUntil: string | null = null,
   ): DisputeResult => ({
     ...step,
+    userId: showsUsers ? step.userId : null,
     waitUntil,
     ...handOver(deliveries.map((row) => deliveryPolicy(row, correlationId ?? ''))),
   });

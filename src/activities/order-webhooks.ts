@@ -11,7 +11,12 @@ import type { ActivityDeps } from './deps';
 import { handOver } from './hand-over';
 
 /** Durable steps of the order workflow beyond paying from the balance: a provider's word on it, and refunds. */
-export function createOrderWebhookActivities({ db, deliveryPolicy, unknownTransactionWaitMs }: ActivityDeps) {
+export function createOrderWebhookActivities({
+  db,
+  deliveryPolicy,
+  unknownTransactionWaitMs,
+  showsUsers,
+}: ActivityDeps) {
   return {
     /** Applies an order webhook. Idempotent by the provider's event id. */
     async settleOrder({ source: _, ...event }: OrderEvent): Promise<OrderEventResult> {
@@ -19,6 +24,7 @@ export function createOrderWebhookActivities({ db, deliveryPolicy, unknownTransa
       const until = Date.parse(event.receivedAt) + unknownTransactionWaitMs;
       return {
         ...result,
+        userId: showsUsers ? event.userId : null,
         waitUntil: result.outcome === 'unknown_order' ? new Date(until).toISOString() : null,
         ...handOver(deliveries.map((row) => deliveryPolicy(row, event.correlationId))),
       };

@@ -5,7 +5,12 @@ import type { ActivityDeps } from './deps';
 import { handOver } from './hand-over';
 
 /** Durable steps of the payment workflow. */
-export function createPaymentActivities({ db, deliveryPolicy, unknownTransactionWaitMs }: ActivityDeps) {
+export function createPaymentActivities({
+  db,
+  deliveryPolicy,
+  unknownTransactionWaitMs,
+  showsUsers,
+}: ActivityDeps) {
   async function settle(input: SettleInput): Promise<SettleResult> {
     const { deliveries, ...result } = await settleProviderEvent(db, input);
     const waitUntil =
@@ -14,6 +19,7 @@ export function createPaymentActivities({ db, deliveryPolicy, unknownTransaction
         : null;
     return {
       ...result,
+      userId: showsUsers ? result.userId : null,
       waitUntil,
       ...handOver(deliveries.map((row) => deliveryPolicy(row, input.correlationId))),
     };

@@ -19,6 +19,7 @@ import { readAnyJson, readJson, readJsonKeeping, requireJson } from './json-body
 import { EventPublisher } from '../domain/event-publisher';
 import { EventSchemas } from '../domain/event-schemas';
 import { rateLimits } from './rate-limit';
+import { temporalCodecRouter } from './temporal-codec';
 import { invalidRequest, sendProblem, toFault } from './problem';
 import { accountRoutes } from './routes/accounts';
 import { chargebackRoute } from './routes/chargebacks';
@@ -136,6 +137,7 @@ export function createApp(deps: ApiDeps): Express {
     response.redirect(302, CONSOLE_HOME);
   });
   app.use('/console', consoleRouter(deps, sessions));
+  app.use('/temporal-codec', secure, temporalCodecRouter(deps, authenticator, sessions));
   app.use((request: Request) => {
     throw new RemitError('not_found', `There is nothing at ${pathOf(request.originalUrl).slice(0, 100)}.`);
   });

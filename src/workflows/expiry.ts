@@ -1,11 +1,12 @@
-import { continueAsNew, proxyActivities } from '@temporalio/workflow';
+import { continueAsNew, setHandler } from '@temporalio/workflow';
 import type { LedgerActivities } from '../activities/ledger';
-import type { ExpiryResult } from '../contracts/workflows';
+import { QUERIES, type ExpiryResult } from '../contracts/workflows';
 import { CHILDREN_A_RUN } from '../contracts/workflows/limits';
+import { steps } from './described';
 import { historyIsLong } from './durable-steps';
 import { deliverAll } from './start-deliveries';
 
-const { expireOverdue, saveExpiryPosition, purgeIdempotencyKeys } = proxyActivities<LedgerActivities>({
+const { expireOverdue, saveExpiryPosition, purgeIdempotencyKeys } = steps<LedgerActivities>({
   startToCloseTimeout: '2m',
   retry: { initialInterval: '1s', maximumInterval: '1m' },
 });
@@ -19,7 +20,9 @@ const MAX_STEPS = 50;
  * @param before the result so far of the runs that this one continues; they have deleted the keys.
  */
 export async function expiryWorkflow(before?: ExpiryResult): Promise<ExpiryResult> {
-  const result = before ?? { expired: 0, purgedKeys: await purgeKeys() };
+  const result: ExpiryResult = before ?? { expired: 0, purgedKeys: 0 };
+  setHandler(QUERIES.expiry, () => result);
+  if (!before) result.purgedKeys = await purgeKeys();
   let children = 0;
   for (let i = 0; i < MAX_STEPS; i++) {
     const { expired, position, ...written } = await expireOverdue();

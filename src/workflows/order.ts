@@ -2,12 +2,12 @@ import {
   allHandlersFinished,
   condition,
   continueAsNew,
-  proxyLocalActivities,
   setHandler,
 } from '@temporalio/workflow';
 import type { OrderWebhookActivities } from '../activities/order-webhooks';
 import type { OrderActivities } from '../activities/orders';
 import {
+  QUERIES,
   SIGNALS,
   UPDATES,
   type OrderEventResult,
@@ -17,6 +17,7 @@ import {
   type PayOrderResult,
   type ToDeliver,
 } from '../contracts/workflows';
+import { localSteps } from './described';
 import { DECIDING_STEP, inTurn, refuseWhenFull, type InTurn } from './durable-steps';
 import { Mailbox, type Handling } from './mailbox';
 import { refusalOf } from './refusals';
@@ -24,7 +25,7 @@ import { markStatus } from './search-attributes';
 import { deliverAll } from './start-deliveries';
 
 type Activities = OrderActivities & OrderWebhookActivities;
-const { payOrder, settleOrder, refundOrder } = proxyLocalActivities<Activities>(DECIDING_STEP);
+const { payOrder, settleOrder, refundOrder } = localSteps<Activities>(DECIDING_STEP);
 
 /** Why a payment request or an order webhook can't be applied, for the dead letter. */
 const REFUSALS = {
@@ -53,6 +54,7 @@ export async function orderWorkflow(input: OrderWorkflowInput): Promise<OrderWor
   );
   setHandler(SIGNALS.paymentRequest, (request) => inbox.receive({ request }));
   setHandler(SIGNALS.orderEvent, (event) => inbox.receive({ event }));
+  setHandler(QUERIES.order, () => ({ ...state, waitingMessages: inbox.size }));
   let refunds = 0;
   // Somebody waits for a refund: it goes past what waits in the inbox, and is answered when the money is decided. Its
   // deliveries are started in the same workflow task, and the run goes on until they are.
@@ -92,12 +94,13 @@ function handlingOf(
       waitUntil: 'waitUntil' in result ? result.waitUntil : null,
       refusal: refusalOf(REFUSALS, result.outcome),
     }),
-    async conclude(message, { outcome, status, failureCode, ...written }) {
+    async conclude(_message, result) {
+      const { outcome, status, failureCode } = result;
       Object.assign(state, { outcome, status, failureCode });
       // Also true after a repeated activity, which finds its own work done.
       if (status !== null && status !== 'NEW')
-        markStatus(status, 'event' in message ? message.event.userId : null);
-      await deliverAll(written);
+        markStatus(status, 'userId' in result ? result.userId : null);
+      await deliverAll(result);
     },
     letterOf: (message) => {
       const { source, ...decided } = 'request' in message ? message.request : message.event;

@@ -1,7 +1,8 @@
-import { proxyActivities, type ActivityOptions } from '@temporalio/workflow';
+import type { ActivityOptions } from '@temporalio/workflow';
 import type { DeliveryActivities } from '../activities/deliveries';
 import type { EventDeliveryActivities } from '../activities/event-deliveries';
 import { TASK_QUEUES, type DeliveryRef, type ToDeliver } from '../contracts/workflows';
+import { steps } from './described';
 import { startDelivery } from './start-children';
 
 /** First attempts that one activity makes. */
@@ -15,9 +16,7 @@ const FIRST_ATTEMPTS: ActivityOptions = {
   heartbeatTimeout: '15s',
   retry: { initialInterval: '1s', backoffCoefficient: 2, maximumInterval: '1m' },
 };
-const { makeFirstAttempts, deliverEvent } = proxyActivities<DeliveryActivities & EventDeliveryActivities>(
-  FIRST_ATTEMPTS,
-);
+const { makeFirstAttempts, deliverEvent } = steps<DeliveryActivities & EventDeliveryActivities>(FIRST_ATTEMPTS);
 
 /**
  * Delivers what a state change wrote: makes the first attempt of each in one activity, and starts a delivery workflow, as

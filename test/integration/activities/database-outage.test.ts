@@ -59,6 +59,7 @@ beforeAll(async () => {
     keyring: createKeyring(config),
     producer: { send: () => Promise.resolve() },
     unknownTransactionWaitMs: 0,
+    showsUsers: true,
     disputeEvidenceDueMs: 60_000,
     deadLetter: () => Promise.resolve(),
     deliveryPolicy: playedPolicy,

@@ -79,7 +79,10 @@ export function temporalCodecRouter(
     else await requirePlatformSession(request);
     const namespace = request.get('x-namespace');
     if (namespace !== undefined && namespace !== config.TEMPORAL_NAMESPACE)
-      throw new RemitError('invalid_request', `This is the codec of the namespace ${config.TEMPORAL_NAMESPACE}.`);
+      throw new RemitError(
+        'invalid_request',
+        `This is the codec of the namespace ${config.TEMPORAL_NAMESPACE}.`,
+      );
     next();
   };
 
@@ -93,8 +96,10 @@ export function temporalCodecRouter(
     if (origin === undefined || (origin !== uiOrigin && origin !== own))
       throw new RemitError('forbidden', 'The request comes from another origin than TEMPORAL_UI_URL.');
     const session = await sessions.find(request);
-    if (!session) throw new RemitError('unauthenticated', 'The session has ended; log in to the console again.');
-    if (!session.platform) throw new RemitError('forbidden', 'Your login lacks the right to see the platform.');
+    if (!session)
+      throw new RemitError('unauthenticated', 'The session has ended; log in to the console again.');
+    if (!session.platform)
+      throw new RemitError('forbidden', 'Your login lacks the right to see the platform.');
   }
 
   const read = express.raw({ limit: BODY_LIMIT_BYTES, inflate: false, type: () => true });

@@ -12,7 +12,7 @@ export function register(program: Command): void {
     )
     .option(
       '--query <query>',
-      'which, in the words of Temporal’s lists (WorkflowType = \'paymentWorkflow\'); what runs, and what ended in the last day, when left out',
+      "which, in the words of Temporal’s lists (WorkflowType = 'paymentWorkflow'); what runs, and what ended in the last day, when left out",
     )
     .option('--limit <count>', 'histories at most, the latest first', integer, HISTORIES_MAX)
     .option('--json', 'one JSON document')

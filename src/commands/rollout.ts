@@ -34,7 +34,9 @@ export function register(program: Command): void {
     .command('status')
     .description('the versions, their share, and what still runs on each')
     .option('--json', 'one JSON document')
-    .action((options: Operations.RolloutCommand) => run((of, client) => of.rolloutStatus(client, options, say)));
+    .action((options: Operations.RolloutCommand) =>
+      run((of, client) => of.rolloutStatus(client, options, say)),
+    );
   const changing = (name: string, description: string) =>
     rollout
       .command(name)
@@ -48,7 +50,9 @@ export function register(program: Command): void {
     );
   changing('promote', 'gives a version all that begins')
     .option('--build <id>', 'the version; that of this remit when left out')
-    .action((options: Operations.RolloutCommand) => run((of, client) => of.rolloutPromote(client, options, say)));
+    .action((options: Operations.RolloutCommand) =>
+      run((of, client) => of.rolloutPromote(client, options, say)),
+    );
   changing('rollback', 'ends a ramp; without one, makes the version before the current one again').action(
     (options: Operations.RolloutCommand) => run((of, client) => of.rolloutRollback(client, options, say)),
   );

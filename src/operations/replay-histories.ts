@@ -55,7 +55,11 @@ export async function replayHistories(
     dataConverter: { payloadCodecs: [payloadEncryption(config)] },
     replayName: 'remit-replay',
   };
-  const histories = atMost(listed.intoHistories({ concurrency: CONCURRENCY }), limit, () => (report.cut = true));
+  const histories = atMost(
+    listed.intoHistories({ concurrency: CONCURRENCY }),
+    limit,
+    () => (report.cut = true),
+  );
   for await (const { workflowId, runId, error } of Worker.runReplayHistories(options, histories)) {
     if (error) report.failed.push({ workflowId, runId, reason: error.message });
     else report.passed += 1;
@@ -86,7 +90,10 @@ export async function runReplay(
   return report.failed.length > 0 ? 1 : 0;
 }
 
-function* describe({ buildId, passed, failed, cut }: ReplayReport, { limit }: ReplayCommand): Iterable<string> {
+function* describe(
+  { buildId, passed, failed, cut }: ReplayReport,
+  { limit }: ReplayCommand,
+): Iterable<string> {
   yield `${passed} of ${passed + failed.length} histories replay on ${buildId}, the workflow code of this remit`;
   if (cut) yield `There are more: these are the latest ${limit} (--limit)`;
   for (const { workflowId, runId, reason } of failed.slice(0, FAILURES_SHOWN))

@@ -1,6 +1,15 @@
 import path from 'node:path';
 import type { Client, Connection } from '@temporalio/client';
-import { buildIdOf, DEPLOYMENT_NAME, readDeployment, setCurrentVersion, setRampingVersion, type Deployment } from '../platform/worker-versions';
+import {
+  buildIdOf,
+  DEPLOYMENT_NAME,
+  noteVersionBefore,
+  readDeployment,
+  setCurrentVersion,
+  setRampingVersion,
+  versionBefore,
+  type Deployment,
+} from '../platform/worker-versions';
 import { workflowBundlePath } from '../platform/build-workflow-bundle';
 import { createTable } from '../platform/table';
 import { connectTemporal } from '../platform/temporal';
@@ -18,10 +27,14 @@ export interface RolloutCommand {
 }
 
 /** A client of the installation's Temporal. @throws Error when none is known, or it does not answer. */
-export async function withTemporal<T>(dataDir: string, run: (client: Client, config: Config) => Promise<T>): Promise<T> {
+export async function withTemporal<T>(
+  dataDir: string,
+  run: (client: Client, config: Config) => Promise<T>,
+): Promise<T> {
   const { endpoints, config } = await localAccess(path.join(dataDir, 'endpoints.json'));
   const address = config.TEMPORAL_ADDRESS ?? endpoints.temporal;
-  if (!address) throw new Error('no Temporal is known: start remit first (npm start), or set TEMPORAL_ADDRESS');
+  if (!address)
+    throw new Error('no Temporal is known: start remit first (npm start), or set TEMPORAL_ADDRESS');
   const client = await connectTemporal({ ...config, TEMPORAL_ADDRESS: address });
   try {
     return await run(client, config);
@@ -54,15 +67,15 @@ export async function rolloutStatus(client: Client, { json }: RolloutCommand, sa
   const { conflictToken: _, ...deployment } = await requireDeployment(client);
   const here = await chosen(undefined);
   if (json) return say(JSON.stringify({ deployment: DEPLOYMENT_NAME, here, ...deployment }));
-  const table = createTable(['version', 'status', 'share', 'open workflows', 'first seen', 'last current']);
-  for (const { buildId, status, openWorkflows, createdAt, lastCurrentAt } of deployment.versions)
+  const table = createTable(['version', 'status', 'share', 'open workflows', 'first seen', 'current since']);
+  for (const { buildId, status, openWorkflows, createdAt, currentSince } of deployment.versions)
     table.push([
       buildId === here ? `${buildId} (this remit)` : buildId,
       status,
       shareOf(deployment, buildId),
       openWorkflows ?? '?',
       createdAt ?? '',
-      lastCurrentAt ?? '',
+      currentSince ?? '',
     ]);
   say(table.toString());
 }
@@ -82,9 +95,12 @@ export async function rolloutRamp(
   const deployment = await requireDeployment(client);
   const buildId = await chosen(build);
   requireVersion(deployment, buildId);
-  if (deployment.current === buildId) throw new Error(`${buildId} is the current version: it has what does not ramp elsewhere`);
+  if (deployment.current === buildId)
+    throw new Error(`${buildId} is the current version: it has what does not ramp elsewhere`);
   await setRampingVersion(client, buildId, percent, { ...deployment, force });
-  say(`${percent} % of new workflows go to ${buildId}, the others to ${deployment.current ?? 'unversioned workers'}`);
+  say(
+    `${percent} % of new workflows go to ${buildId}, the others to ${deployment.current ?? 'unversioned workers'}`,
+  );
 }
 
 /** `remit rollout promote`: sends everything new to a version. Idempotent. */
@@ -96,7 +112,12 @@ export async function rolloutPromote(
   const deployment = await requireDeployment(client);
   const buildId = await chosen(build);
   requireVersion(deployment, buildId);
-  if (deployment.current !== buildId) await setCurrentVersion(client, buildId, { ...deployment, force });
+  const { current } = deployment;
+  if (current !== buildId) {
+    // Before, so that no crash leaves a version that can't be rolled back.
+    if (current !== null) await noteVersionBefore(client, buildId, current);
+    await setCurrentVersion(client, buildId, { ...deployment, force });
+  }
   say(
     `${buildId} is the current version. Workers of the others have to run until they are drained (remit rollout status)`,
   );
@@ -106,17 +127,23 @@ export async function rolloutPromote(
  * `remit rollout rollback`: ends a ramp; where there is none, the version that was current before is so again.
  * @throws Error when there is nothing to go back to.
  */
-export async function rolloutRollback(client: Client, { force = false }: RolloutCommand, say: Say): Promise<void> {
+export async function rolloutRollback(
+  client: Client,
+  { force = false }: RolloutCommand,
+  say: Say,
+): Promise<void> {
   const deployment = await requireDeployment(client);
-  const { current, ramping, versions } = deployment;
+  const { current, ramping } = deployment;
   if (ramping) {
     await setRampingVersion(client, null, 0, deployment);
-    return say(`${ramping.buildId} gets no new workflows any more; ${current ?? 'unversioned workers'} gets all`);
+    return say(
+      `${ramping.buildId} gets no new workflows any more; ${current ?? 'unversioned workers'} gets all`,
+    );
   }
-  const [before] = versions
-    .filter(({ buildId, lastCurrentAt }) => buildId !== current && lastCurrentAt !== null)
-    .sort((a, b) => (b.lastCurrentAt ?? '').localeCompare(a.lastCurrentAt ?? ''));
-  if (!before) throw new Error('no version was current before this one');
-  await setCurrentVersion(client, before.buildId, { ...deployment, force });
-  say(`${before.buildId} is the current version again. What began on ${current} and is pinned ends there: leave its workers running`);
+  const before = current === null ? undefined : await versionBefore(client, current);
+  if (before === undefined) throw new Error('no version was current before this one');
+  await setCurrentVersion(client, before, { ...deployment, force });
+  say(
+    `${before} is the current version again. What began on ${current} and is pinned ends there: leave its workers running`,
+  );
 }

@@ -335,7 +335,9 @@ const shape = {
     'events and their deliveries are kept this long, unless the config of their type says otherwise',
   ),
   SUBSCRIPTIONS_MAX_PER_TENANT: int(1_000, 1, 100_000).describe('subscriptions of one tenant'),
-  ENCRYPTION_KEY: base64Key(32).optional().describe('AES-256-GCM key of secrets at rest and of Temporal payloads, 32 bytes in base64'),
+  ENCRYPTION_KEY: base64Key(32)
+    .optional()
+    .describe('AES-256-GCM key of secrets at rest and of Temporal payloads, 32 bytes in base64'),
   ENCRYPTION_KEYS_OLD: list()
     .pipe(z.array(base64Key(32)))
     .default([])

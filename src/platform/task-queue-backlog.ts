@@ -26,7 +26,11 @@ export class TaskQueueBacklog {
     metrics.taskQueueBacklogAge.reset();
     const client = await this.temporal();
     await client.withDeadline(Date.now() + ANSWER_MS, () =>
-      Promise.all(this.taskQueues.flatMap((queue) => Object.entries(KINDS).map(([kind, type]) => this.ask(client, queue, kind, type)))),
+      Promise.all(
+        this.taskQueues.flatMap((queue) =>
+          Object.entries(KINDS).map(([kind, type]) => this.ask(client, queue, kind, type)),
+        ),
+      ),
     );
     this.measuredAtMs = Date.now();
   }

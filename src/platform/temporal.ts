@@ -5,15 +5,16 @@ import { SEARCH_ATTRIBUTES } from '../contracts/workflows';
 import type { Config } from './config';
 import { dataConverterOf, type PayloadConfig } from './payload-encryption';
 
-type TemporalConfig = PayloadConfig & Pick<
-  Config,
-  | 'TEMPORAL_ADDRESS'
-  | 'TEMPORAL_API_KEY'
-  | 'TEMPORAL_TLS'
-  | 'TEMPORAL_TLS_CA_FILE'
-  | 'TEMPORAL_TLS_CERT_FILE'
-  | 'TEMPORAL_TLS_KEY_FILE'
->;
+type TemporalConfig = PayloadConfig &
+  Pick<
+    Config,
+    | 'TEMPORAL_ADDRESS'
+    | 'TEMPORAL_API_KEY'
+    | 'TEMPORAL_TLS'
+    | 'TEMPORAL_TLS_CA_FILE'
+    | 'TEMPORAL_TLS_CERT_FILE'
+    | 'TEMPORAL_TLS_KEY_FILE'
+  >;
 
 const CONNECT_TIMEOUT_MS = 5_000;
 

@@ -2,7 +2,9 @@ import { createHash } from 'node:crypto';
 import { readFile } from 'node:fs/promises';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Client } from '@temporalio/client';
+import { defaultPayloadConverter } from '@temporalio/common';
 import type { WorkerOptions } from '@temporalio/worker';
+import { VERSIONED_WORKERS } from '../contracts/workflows';
 import type { Config } from './config';
 import type { Logger } from './logging';
 
@@ -19,13 +21,16 @@ export async function buildIdOf(codePath: string): Promise<string> {
   return createHash('sha256').update(code).digest('hex').slice(0, BUILD_ID_CHARACTERS);
 }
 
-/** What a worker says of its version; nothing where workers are not versioned. */
-export function versioningOf(
+/** The workflow code of a worker, and what it says of its version; nothing of that where workers are not versioned. */
+export async function versioningOf(
   { TEMPORAL_WORKER_VERSIONING: versioned }: Pick<Config, 'TEMPORAL_WORKER_VERSIONING'>,
+  codePath: string,
   buildId: string,
-): Pick<WorkerOptions, 'workerDeploymentOptions'> {
-  if (!versioned) return {};
+): Promise<Pick<WorkerOptions, 'workflowBundle' | 'workerDeploymentOptions'>> {
+  if (!versioned) return { workflowBundle: { codePath } };
   return {
+    // On the first line, so that positions in stacks stay what they are.
+    workflowBundle: { code: `globalThis.${VERSIONED_WORKERS} = true; ${await readFile(codePath, 'utf8')}` },
     workerDeploymentOptions: {
       version: { deploymentName: DEPLOYMENT_NAME, buildId },
       useWorkerVersioning: true,
@@ -42,8 +47,8 @@ export interface WorkerVersion {
   buildId: string;
   status: VersionStatus;
   createdAt: string | null;
-  /** When it last was the current one; null when it never was. */
-  lastCurrentAt: string | null;
+  /** Since when it is the current one; null when it is not. */
+  currentSince: string | null;
   /** Workflows that run on it; null when Temporal does not say. */
   openWorkflows: number | null;
 }
@@ -58,13 +63,22 @@ export interface Deployment {
 }
 
 /** WorkerDeploymentVersionStatus of Temporal's API. */
-const STATUSES: readonly VersionStatus[] = ['unknown', 'inactive', 'current', 'ramping', 'draining', 'drained'];
+const STATUSES: readonly VersionStatus[] = [
+  'unknown',
+  'inactive',
+  'current',
+  'ramping',
+  'draining',
+  'drained',
+];
 /** gRPC's code of what is not there. */
 const NOT_FOUND = 5;
 
 type Time = { seconds?: unknown; nanos?: number | null } | null | undefined;
 const isoOf = (time: Time): string | null =>
-  time?.seconds === undefined || time.seconds === null ? null : new Date(Number(time.seconds) * 1_000).toISOString();
+  time?.seconds === undefined || time.seconds === null
+    ? null
+    : new Date(Number(time.seconds) * 1_000).toISOString();
 
 /**
  * Reads the versions of remit's workers. Undefined when no versioned worker has ever polled in the namespace.
@@ -89,14 +103,15 @@ export async function readDeployment(client: Client): Promise<Deployment | undef
         buildId,
         status: STATUSES[summary.status ?? 0] ?? 'unknown',
         createdAt: isoOf(summary.createTime),
-        lastCurrentAt: isoOf(summary.lastCurrentTime ?? summary.currentSinceTime ?? null),
+        currentSince: isoOf(summary.currentSinceTime),
         openWorkflows: await openOn(client, buildId),
       };
     }),
   );
   return {
     current: routing?.currentDeploymentVersion?.buildId ?? null,
-    ramping: rampingTo === null ? null : { buildId: rampingTo, percent: routing?.rampingVersionPercentage ?? 0 },
+    ramping:
+      rampingTo === null ? null : { buildId: rampingTo, percent: routing?.rampingVersionPercentage ?? 0 },
     versions: versions.sort((a, b) => (b.createdAt ?? '').localeCompare(a.createdAt ?? '')),
     conflictToken: found.conflictToken ?? new Uint8Array(),
   };
@@ -123,7 +138,11 @@ interface RoutingChange {
 }
 
 /** Sends new workflows, and those that go over by themselves, to this version. */
-export async function setCurrentVersion(client: Client, buildId: string, change: RoutingChange): Promise<void> {
+export async function setCurrentVersion(
+  client: Client,
+  buildId: string,
+  change: RoutingChange,
+): Promise<void> {
   await client.workflowService.setWorkerDeploymentCurrentVersion({
     namespace: client.options.namespace,
     deploymentName: DEPLOYMENT_NAME,
@@ -150,6 +169,32 @@ export async function setRampingVersion(
     ignoreMissingTaskQueues: change.force ?? false,
     allowNoPollers: change.force ?? false,
   });
+}
+
+/** What a version's metadata calls the one that was current before it. */
+const BEFORE = 'remit-before';
+
+/**
+ * Notes on a version which one was current before it: what a rollback goes back to. @throws what the client throws; the routing
+ * is as it was set then.
+ */
+export async function noteVersionBefore(client: Client, buildId: string, before: string): Promise<void> {
+  await client.workflowService.updateWorkerDeploymentVersionMetadata({
+    namespace: client.options.namespace,
+    deploymentVersion: { deploymentName: DEPLOYMENT_NAME, buildId },
+    upsertEntries: { [BEFORE]: defaultPayloadConverter.toPayload(before) },
+    identity: 'remit',
+  });
+}
+
+/** Which version was current before this one became so; undefined when none was. */
+export async function versionBefore(client: Client, buildId: string): Promise<string | undefined> {
+  const { workerDeploymentVersionInfo: info } = await client.workflowService.describeWorkerDeploymentVersion({
+    namespace: client.options.namespace,
+    deploymentVersion: { deploymentName: DEPLOYMENT_NAME, buildId },
+  });
+  const payload = info?.metadata?.entries?.[BEFORE];
+  return payload ? defaultPayloadConverter.fromPayload<string>(payload) : undefined;
 }
 
 const FIRST_TRIES = 60;
@@ -181,6 +226,9 @@ export async function becomeFirstVersion(
     await sleep(FIRST_PAUSE_MS);
   }
   if (!signal.isStopping)
-    log.error({ buildId }, 'no version of the workers is current: nothing runs until `remit rollout promote`');
+    log.error(
+      { buildId },
+      'no version of the workers is current: nothing runs until `remit rollout promote`',
+    );
   return false;
 }

@@ -90,8 +90,15 @@ export async function startWorker(
   // What the schedule of this queue is measured against (deploy/prometheus/alerts.yml).
   if (queues.includes('payments'))
     metrics.reconciliationInterval.set(config.RECONCILIATION_INTERVAL_MS / 1_000);
-  const backlog = new TaskQueueBacklog(() => context.temporal(), queues.map((queue) => TASK_QUEUES[queue]));
-  lifecycle.onStop('close', 'metrics of task queues', addMetricsSource(() => backlog.measure()));
+  const backlog = new TaskQueueBacklog(
+    () => context.temporal(),
+    queues.map((queue) => TASK_QUEUES[queue]),
+  );
+  lifecycle.onStop(
+    'close',
+    'metrics of task queues',
+    addMetricsSource(() => backlog.measure()),
+  );
   lifecycle.addCheck('postgres', () => db.check());
   lifecycle.addCheck('postgres money pool', () => db.checkMoney());
   // Dead letters go to Kafka.
@@ -167,10 +174,9 @@ async function startQueue(
     connection,
     namespace: config.TEMPORAL_NAMESPACE,
     taskQueue: TASK_QUEUES[queue],
-    workflowBundle: { codePath },
     activities,
     dataConverter: dataConverterOf(config),
-    ...versioningOf(config, buildId),
+    ...(await versioningOf(config, codePath, buildId)),
   });
   const finished = worker.run().catch((error: unknown) => {
     if (lifecycle.isStopping) return;

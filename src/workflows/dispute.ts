@@ -89,7 +89,8 @@ async function run(disputeId: string, inbox: Inbox, state: DisputeState, turn: I
     } else if (!(await somethingComes(inbox, state, state.evidenceDueAt))) {
       const result = await turn(() => expireDispute({ disputeId }));
       await conclude(state, result);
-      if (result.status === 'opened') await sleep(CLOCK_PAUSE_MS, { summary: 'the database’s clock is behind Temporal’s' });
+      if (result.status === 'opened')
+        await sleep(CLOCK_PAUSE_MS, { summary: 'the database’s clock is behind Temporal’s' });
     }
   }
 }

@@ -140,11 +140,7 @@ export class Mailbox<M extends object, R> {
     const until = Date.now() + Math.ceil(pauseMs);
     await this.sendRefused();
     for (let restMs = pauseMs; restMs > 0; restMs = until - Date.now()) {
-      const disturbed = await condition(
-        () => this.exceeds() || this.mayContinue(),
-        Math.ceil(restMs),
-        EARLY,
-      );
+      const disturbed = await condition(() => this.exceeds() || this.mayContinue(), Math.ceil(restMs), EARLY);
       if (!disturbed) return;
       if (this.exceeds()) {
         await sleep(GATHER_MS, { summary: 'gather what is too much, to dead-letter it together' });

@@ -1,9 +1,4 @@
-import {
-  allHandlersFinished,
-  condition,
-  continueAsNew,
-  setHandler,
-} from '@temporalio/workflow';
+import { allHandlersFinished, condition, continueAsNew, setHandler } from '@temporalio/workflow';
 import type { OrderWebhookActivities } from '../activities/order-webhooks';
 import type { OrderActivities } from '../activities/orders';
 import {
@@ -98,8 +93,7 @@ function handlingOf(
       const { outcome, status, failureCode } = result;
       Object.assign(state, { outcome, status, failureCode });
       // Also true after a repeated activity, which finds its own work done.
-      if (status !== null && status !== 'NEW')
-        markStatus(status, 'userId' in result ? result.userId : null);
+      if (status !== null && status !== 'NEW') markStatus(status, 'userId' in result ? result.userId : null);
       await deliverAll(result);
     },
     letterOf: (message) => {

@@ -16,7 +16,9 @@ const FIRST_ATTEMPTS: ActivityOptions = {
   heartbeatTimeout: '15s',
   retry: { initialInterval: '1s', backoffCoefficient: 2, maximumInterval: '1m' },
 };
-const { makeFirstAttempts, deliverEvent } = steps<DeliveryActivities & EventDeliveryActivities>(FIRST_ATTEMPTS);
+const { makeFirstAttempts, deliverEvent } = steps<DeliveryActivities & EventDeliveryActivities>(
+  FIRST_ATTEMPTS,
+);
 
 /**
  * Delivers what a state change wrote: makes the first attempt of each in one activity, and starts a delivery workflow, as

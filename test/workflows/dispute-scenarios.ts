@@ -116,18 +116,14 @@ const WAITS = dispute({ outcome: 'order_not_paid', status: null, waitUntil: FUTU
 
 /** Evidence comes in time, and the provider decides for the merchant. */
 const answered = (name: string) =>
-  disputed(
-    name,
-    [dispute({ evidenceDueAt: FUTURE }), dispute({ status: 'won' })],
-    async (handle) => {
-      const evidence = { disputeId: name, hash: 'hash', evidence: { text: 'Yes.' } };
-      await handle.executeUpdate(UPDATES.submitEvidence, {
-        args: [{ ...evidence, actor: 'operator', correlationId: 'correlation' }],
-        updateId: 'hash',
-      });
-      await handle.signal(SIGNALS.disputeEvent, chargeback(name, 'won'));
-    },
-  );
+  disputed(name, [dispute({ evidenceDueAt: FUTURE }), dispute({ status: 'won' })], async (handle) => {
+    const evidence = { disputeId: name, hash: 'hash', evidence: { text: 'Yes.' } };
+    await handle.executeUpdate(UPDATES.submitEvidence, {
+      args: [{ ...evidence, actor: 'operator', correlationId: 'correlation' }],
+      updateId: 'hash',
+    });
+    await handle.signal(SIGNALS.disputeEvent, chargeback(name, 'won'));
+  });
 
 export const DISPUTE_SCENARIOS: readonly Scenario[] = [
   disputed('dispute-lost', [dispute({ status: 'lost' })]),

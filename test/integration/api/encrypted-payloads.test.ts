@@ -61,7 +61,12 @@ async function live(): Promise<void> {
   const body = { userId: user, amount: '77.31', currency: 'TRY', provider: 'decard' };
   const payment = (await api.operator('POST', '/api/v1/payments', body)).body as { id: string };
   const said = { provider: 'decard', transactionId: payment.id, status: 'success', amount: 77.31 };
-  await api.webhook(JSON.stringify({ ...said, currency: 'TRY', type: 'payment', memo: NOTE }));
+  const told = await api.webhook(JSON.stringify({ ...said, currency: 'TRY', type: 'payment', memo: NOTE }));
+  expect(told).toMatchObject({ status: 202 });
+  await eventually(async () => {
+    const { body: found } = await api.operator('GET', `/api/v1/payments/${payment.id}`);
+    expect(found).toMatchObject({ status: 'succeeded' });
+  });
   ids.payment = workflowId.payment('decard', payment.id);
   ids.delivery = await eventually(async () => {
     const rows = await openDeliveries();
@@ -144,16 +149,21 @@ const historyOf = async (id: string) => {
 };
 
 describe('a history, as it is in Temporal', () => {
-  it.each(Object.keys(ids) as (keyof typeof ids)[])('of a %s holds no user, evidence or body in clear', async (kind) => {
-    const { texts, json } = await historyOf(ids[kind]);
-    for (const secret of [user, EVIDENCE, NOTE, '7731', '77.31', '3017', hooks.url])
-      expect(texts).not.toContain(secret);
-    const clear = payloadsIn(json).filter(({ encoding }) => encoding !== 'binary/encrypted');
-    // Search attributes, which Temporal has to read, and the SDK's notes on local activities (their names and times).
-    for (const { at } of clear)
-      expect(at).toMatch(/searchAttributes\.indexedFields\.Remit\w+$|markerRecordedEventAttributes\.details\.(data|type)/);
-    expect(payloadsIn(json).length).toBeGreaterThan(clear.length);
-  });
+  it.each(Object.keys(ids) as (keyof typeof ids)[])(
+    'of a %s holds no user, evidence or body in clear',
+    async (kind) => {
+      const { texts, json } = await historyOf(ids[kind]);
+      for (const secret of [user, EVIDENCE, NOTE, '7731', '77.31', '3017', hooks.url])
+        expect(texts).not.toContain(secret);
+      const clear = payloadsIn(json).filter(({ encoding }) => encoding !== 'binary/encrypted');
+      // Search attributes, which Temporal has to read, and the SDK's notes on local activities (their names and times).
+      for (const { at } of clear)
+        expect(at).toMatch(
+          /searchAttributes\.indexedFields\.Remit\w+$|markerRecordedEventAttributes\.details\.(data|type)/,
+        );
+      expect(payloadsIn(json).length).toBeGreaterThan(clear.length);
+    },
+  );
 
   it('is listed with business ids and a status, and with nothing of a person', async () => {
     const listed = await eventually(async () => {
@@ -166,9 +176,18 @@ describe('a history, as it is in Temporal', () => {
     });
     const texts = textsIn(listed).join('\n');
     for (const secret of [user, EVIDENCE, NOTE]) expect(texts).not.toContain(secret);
-    const names = new Set(listed.flatMap(({ searchAttributes }) => Object.keys(searchAttributes?.indexedFields ?? {})));
+    const names = new Set(
+      listed.flatMap(({ searchAttributes }) => Object.keys(searchAttributes?.indexedFields ?? {})),
+    );
     for (const name of names)
-      expect(['RemitProvider', 'RemitStatus', 'RemitOrderId', 'RemitEventType', 'RemitSubscriptionId', 'BuildIds']).toContain(name);
+      expect([
+        'RemitProvider',
+        'RemitStatus',
+        'RemitOrderId',
+        'RemitEventType',
+        'RemitSubscriptionId',
+        'BuildIds',
+      ]).toContain(name);
     const memos = listed.flatMap(({ memo }) => Object.values(memo?.fields ?? {}));
     expect(memos.length).toBeGreaterThan(0);
     for (const memo of memos)
@@ -184,7 +203,12 @@ describe('a history, as it is in Temporal', () => {
     const { body } = await api.operator('GET', `/api/v1/timeline/${id}`);
     const { happened, notes } = body as { happened: { source: string; what: string }[]; notes: string[] };
     expect(notes).toEqual([]);
-    expect(happened.filter(({ source }) => source === 'kafka').map(({ what }) => what).join()).toContain('77.31 TRY');
+    expect(
+      happened
+        .filter(({ source }) => source === 'kafka')
+        .map(({ what }) => what)
+        .join(),
+    ).toContain('77.31 TRY');
   });
 });
 
@@ -200,7 +224,9 @@ const codec = (path: string, body: unknown, headers: Record<string, string> = {}
 const bearer = async (...scopes: string[]) => ({
   authorization: `Bearer ${await mintToken(api.space.config, { subject: 'operator', scopes, expiresInS: 300 })}`,
 });
-const Payloads = z.object({ payloads: z.array(z.object({ metadata: z.record(z.string(), z.string()), data: z.string() })) });
+const Payloads = z.object({
+  payloads: z.array(z.object({ metadata: z.record(z.string(), z.string()), data: z.string() })),
+});
 const opened = (body: unknown) => Buffer.from(Payloads.parse(body).payloads[0]!.data, 'base64').toString();
 
 describe('the codec for the Temporal UI', () => {
@@ -211,7 +237,9 @@ describe('the codec for the Temporal UI', () => {
     expect(decoded.status).toBe(200);
     expect(JSON.parse(opened(decoded.body))).toMatchObject({ amountMinor: '7731' });
     const encoded = await codec('/encode', decoded.body, login);
-    expect(Buffer.from(Payloads.parse(encoded.body).payloads[0]!.metadata['encoding']!, 'base64').toString()).toBe('binary/encrypted');
+    expect(
+      Buffer.from(Payloads.parse(encoded.body).payloads[0]!.metadata['encoding']!, 'base64').toString(),
+    ).toBe('binary/encrypted');
     expect(opened((await codec('/decode', encoded.body, login)).body)).toBe(opened(decoded.body));
   });
 
@@ -252,11 +280,19 @@ describe('the codec for the Temporal UI', () => {
       const body = { payloads: [await encryptedPayload()] };
       const cookie = `remit_console=${await session(true)}`;
       expect((await codec('/decode', body, { cookie, origin: UI })).status).toBe(200);
-      expectProblem(await codec('/decode', body, { cookie, origin: 'http://evil.example' }), 403, 'forbidden');
+      expectProblem(
+        await codec('/decode', body, { cookie, origin: 'http://evil.example' }),
+        403,
+        'forbidden',
+      );
       expectProblem(await codec('/decode', body, { cookie }), 403, 'forbidden');
       const plain = `remit_console=${await session(false)}`;
       expectProblem(await codec('/decode', body, { cookie: plain, origin: UI }), 403, 'forbidden');
-      expectProblem(await codec('/decode', body, { cookie: 'remit_console=x', origin: UI }), 401, 'unauthenticated');
+      expectProblem(
+        await codec('/decode', body, { cookie: 'remit_console=x', origin: UI }),
+        401,
+        'unauthenticated',
+      );
     } finally {
       await db.close();
     }
@@ -274,7 +310,9 @@ describe('the codec for the Temporal UI', () => {
       ],
       { maxBuffer: 50_000_000 },
     );
-    const texts = [...stdout.matchAll(/"data": ?"([^"]+)"/g)].map(([, data]) => Buffer.from(data!, 'base64').toString());
+    const texts = [...stdout.matchAll(/"data": ?"([^"]+)"/g)].map(([, data]) =>
+      Buffer.from(data!, 'base64').toString(),
+    );
     expect([stdout, ...texts].join('\n')).toContain(EVIDENCE);
   });
 });

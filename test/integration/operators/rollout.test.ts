@@ -5,19 +5,20 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import type { Client, Connection } from '@temporalio/client';
 import { workflowId } from '../../../src/contracts/workflows';
 import { replayHistories } from '../../../src/operations/replay-histories';
-import {
-  rolloutPromote,
-  rolloutRamp,
-  rolloutRollback,
-  rolloutStatus,
-} from '../../../src/operations/rollout';
+import { rolloutPromote, rolloutRamp, rolloutRollback, rolloutStatus } from '../../../src/operations/rollout';
 import { buildWorkflowBundle } from '../../../src/platform/build-workflow-bundle';
 import { connectTemporal } from '../../../src/platform/temporal';
 import { buildIdOf, readDeployment } from '../../../src/platform/worker-versions';
 import { startApi } from '../../../src/roles/api';
 import { startBridge } from '../../../src/roles/bridge';
 import { ALL_QUEUES, startWorker } from '../../../src/roles/worker';
-import { createTestSpace, eventually, runRoles, type RunningRoles, type TestSpace } from '../../support/harness';
+import {
+  createTestSpace,
+  eventually,
+  runRoles,
+  type RunningRoles,
+  type TestSpace,
+} from '../../support/harness';
 import { newUser, TestApi } from '../api/support';
 
 /** As many payments settle meanwhile; a rollout under load has 2,000. */
@@ -79,12 +80,15 @@ async function pay(userId: string): Promise<string> {
 
 /** The versions that ran a payment's workflow, and how many of its tasks failed. */
 async function livedOn(paymentId: string): Promise<{ builds: string[]; failedTasks: number }> {
-  const { events } = await temporal.workflow.getHandle(workflowId.payment('decard', paymentId)).fetchHistory();
+  const { events } = await temporal.workflow
+    .getHandle(workflowId.payment('decard', paymentId))
+    .fetchHistory();
   const builds = new Set<string>();
   let failedTasks = 0;
   for (const event of events ?? []) {
     const completed = event.workflowTaskCompletedEventAttributes;
-    if (completed) builds.add(completed.deploymentVersion?.buildId ?? completed.workerDeploymentVersion ?? '');
+    if (completed)
+      builds.add(completed.deploymentVersion?.buildId ?? completed.workerDeploymentVersion ?? '');
     if (event.workflowTaskFailedEventAttributes) failedTasks += 1;
   }
   return { builds: [...builds], failedTasks };
@@ -104,7 +108,10 @@ const settled = (ids: readonly string[]) =>
 
 it('the first version becomes the current one by itself', async () => {
   await startVersion(versions.one);
-  await eventually(async () => expect((await readDeployment(temporal))?.current).toBe(versions.one.id), PATIENCE_MS);
+  await eventually(
+    async () => expect((await readDeployment(temporal))?.current).toBe(versions.one.id),
+    PATIENCE_MS,
+  );
 }, 180_000);
 
 it(
@@ -161,7 +168,9 @@ it('status says what each version has, and a ramp ends by a rollback', async () 
   expect(status).toMatch(new RegExp(`${versions.two.id}.*ramping.*5 %`));
   await rolloutRollback(temporal, {}, say);
   expect(await readDeployment(temporal)).toMatchObject({ current: versions.one.id, ramping: null });
-  await expect(rolloutRamp(temporal, 5, { build: 'nowhere' }, say)).rejects.toThrow(/no worker of the version nowhere/);
+  await expect(rolloutRamp(temporal, 5, { build: 'nowhere' }, say)).rejects.toThrow(
+    /no worker of the version nowhere/,
+  );
 });
 
 it('histories replay on the version that wrote them, and are told where they do not', async () => {

@@ -56,7 +56,13 @@ afterAll(async () => {
 describe('a settlement that thousands of subscriptions are told of', () => {
   it('has an answer that Temporal takes, and each subscription is told once, or has a workflow started', async () => {
     const payments = createPaymentActivities({
-      ...{ db, deliveryPolicy: playedPolicy, unknownTransactionWaitMs: 0, disputeEvidenceDueMs: 0, showsUsers: true },
+      ...{
+        db,
+        deliveryPolicy: playedPolicy,
+        unknownTransactionWaitMs: 0,
+        disputeEvidenceDueMs: 0,
+        showsUsers: true,
+      },
       deadLetter: () => Promise.resolve(),
     });
     const started: DeliveryRef[] = [];

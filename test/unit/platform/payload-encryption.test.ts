@@ -18,7 +18,11 @@ describe('payloads in Temporal', () => {
       const [encrypted] = await encryption.encode([payloadOf(value)]);
       expect(isEncrypted(encrypted!)).toBe(true);
       expect(Buffer.from(encrypted!.data!).includes('evidence')).toBe(false);
-      expect(Object.keys(encrypted!.metadata!)).toEqual(['encoding', 'encryption-cipher', 'encryption-key-id']);
+      expect(Object.keys(encrypted!.metadata!)).toEqual([
+        'encoding',
+        'encryption-cipher',
+        'encryption-key-id',
+      ]);
       const [back] = await encryption.decode([encrypted!]);
       expect(valueOf(back!)).toEqual(value);
     },
@@ -27,7 +31,9 @@ describe('payloads in Temporal', () => {
   test('name the key that they are encrypted with, and are read with a former one after a rotation', async () => {
     const [old, current] = [key(), key()];
     const before = await ofKeys(old).encode([payloadOf('x')]);
-    expect(Buffer.from(before[0]!.metadata!['encryption-key-id']!).toString()).toBe(new Keyring(old).currentKeyId);
+    expect(Buffer.from(before[0]!.metadata!['encryption-key-id']!).toString()).toBe(
+      new Keyring(old).currentKeyId,
+    );
     const rotated = ofKeys(current, [old]);
     expect((await rotated.decode(before)).map(valueOf)).toEqual(['x']);
     const after = await rotated.encode([payloadOf('y')]);
@@ -49,7 +55,10 @@ describe('payloads in Temporal', () => {
   test('are refused when altered, or copied to another namespace', async () => {
     const current = key();
     const [encrypted] = await ofKeys(current).encode([payloadOf('x')]);
-    const altered = { ...encrypted!, data: Uint8Array.from(encrypted!.data!, (byte, at) => (at === 40 ? byte ^ 1 : byte)) };
+    const altered = {
+      ...encrypted!,
+      data: Uint8Array.from(encrypted!.data!, (byte, at) => (at === 40 ? byte ^ 1 : byte)),
+    };
     await expect(ofKeys(current).decode([altered])).rejects.toThrow(DecryptionError);
     await expect(ofKeys(current, [], true, 'other').decode([encrypted!])).rejects.toThrow(DecryptionError);
   });
@@ -77,6 +86,8 @@ describe('payloads in Temporal', () => {
       defaultPayloadConverter,
     );
     expect(JSON.stringify({ ...failure, encodedAttributes: undefined })).not.toContain('user-1');
-    expect(failureConverter.failureToError(failure, defaultPayloadConverter).message).toBe('user-1 has no account');
+    expect(failureConverter.failureToError(failure, defaultPayloadConverter).message).toBe(
+      'user-1 has no account',
+    );
   });
 });

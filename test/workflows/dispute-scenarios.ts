@@ -49,7 +49,6 @@ const dispute = (changes: Partial<DisputeResult>): DisputeResult => ({
   userId: 'user-1',
   evidenceDueAt: null,
   waitUntil: null,
-  deliveries: [],
   ...changes,
 });
 
@@ -83,7 +82,6 @@ const ordered = (answer: Partial<OrderEventResult>) => ({
   status: 'FINISHED',
   failureCode: null,
   waitUntil: null,
-  deliveries: [],
   ...answer,
 });
 
@@ -104,7 +102,7 @@ function order(
     activities: {
       settleOrder: () => Promise.resolve(ordered((left.length > 1 ? left.shift() : left[0]) ?? {})),
       refundOrder: () =>
-        Promise.resolve({ outcome: 'ok', refundId: 'refund-1', refundableMinor: '0', deliveries: [] }),
+        Promise.resolve({ outcome: 'ok', refundId: 'refund-1', refundableMinor: '0' }),
       deadLetterMessages: () => Promise.resolve(),
     },
     ...(meanwhile ? { meanwhile } : {}),

@@ -62,7 +62,7 @@ function stageOf(kind: Kind, waitMs: number) {
   const startedAt = stage.environment.currentTimeMs();
   const settle = async ({ providerEventId }: { providerEventId: string }) => {
     calls.tries += 1;
-    const common = { failureCode: null, deliveries: [] };
+    const common = { failureCode: null };
     if (!calls.known)
       return {
         ...common,
@@ -78,7 +78,7 @@ function stageOf(kind: Kind, waitMs: number) {
     settleOrder: settle,
     settleDispute: settle,
     loadDispute: () =>
-      Promise.resolve({ ...kind.unknown, outcome: 'unknown_dispute', waitUntil: null, deliveries: [] }),
+      Promise.resolve({ ...kind.unknown, outcome: 'unknown_dispute', waitUntil: null }),
     deadLetterMessages,
   });
   const send = (n: number, more: object = {}): Promise<WorkflowHandleWithSignaledRunId> =>

@@ -167,7 +167,11 @@ async function stopAll(roles: Child[]): Promise<void> {
   await Promise.all(roles.map((role) => role.stop()));
 }
 
-async function settleAll(stage: Stage, client: Client, size: number): Promise<{ perSecond: number; lastId: string }> {
+async function settleAll(
+  stage: Stage,
+  client: Client,
+  size: number,
+): Promise<{ perSecond: number; lastId: string }> {
   const ids = await seedPayments(stage.db, size, USERS);
   const webhooks = ids.map((id) => signedWebhook(stage.config.PROVIDER_SECRET_DECARD!, id));
   const before = await completed(client, 'paymentWorkflow');

@@ -10,9 +10,7 @@ import { createPaymentActivities } from './payments';
 import { createReplayActivities, type ReplayDeps } from './replays';
 
 /** Every activity of remit, over one set of dependencies; each worker runs those that its queue's workflows call. */
-export function createActivities(
-  deps: ActivityDeps & DeliveryDeps & EventDeps & ReplayDeps & LedgerDeps,
-) {
+export function createActivities(deps: ActivityDeps & DeliveryDeps & EventDeps & ReplayDeps & LedgerDeps) {
   return {
     ...createPaymentActivities(deps),
     ...createOrderActivities(deps),

@@ -55,8 +55,7 @@ export class Attempts {
     const record = { ...made, startedAt };
     const at = new Date(startedAt.getTime() + made.durationMs);
     const after = await this.untilStored(() => this.records.add({ record, at }));
-    if (made.status !== 'pending' && !after.repeated)
-      metrics.deliveriesFinished.inc({ status: made.status });
+    if (made.status !== 'pending' && !after.repeated) metrics.deliveriesFinished.inc({ status: made.status });
     return after;
   }
 

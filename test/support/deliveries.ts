@@ -41,10 +41,7 @@ export async function announce(
 }
 
 /** The pending deliveries of an event. */
-export async function pendingOf(
-  { pool }: Pick<Database, 'pool'>,
-  eventId: string,
-): Promise<DeliveryRow[]> {
+export async function pendingOf({ pool }: Pick<Database, 'pool'>, eventId: string): Promise<DeliveryRow[]> {
   const { rows } = await pool.query<{ ref: DeliveryRow }>(
     `SELECT delivery_ref_of(d) AS ref FROM deliveries d WHERE event_id = $1 AND status = 'pending' ORDER BY subscription_id`,
     [eventId],

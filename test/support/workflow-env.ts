@@ -63,8 +63,7 @@ export async function startPlayedWorkers(
     names.map((name) => [
       name,
       (input: never) =>
-        current[name]?.(input) ??
-        Promise.reject(new Error(`${name} is not played in this test`)),
+        current[name]?.(input) ?? Promise.reject(new Error(`${name} is not played in this test`)),
     ]),
   );
   const workers = await Promise.all(

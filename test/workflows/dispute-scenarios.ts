@@ -101,8 +101,7 @@ function order(
     signal: { name: SIGNALS.orderEvent.name, input: orderWebhook },
     activities: {
       settleOrder: () => Promise.resolve(ordered((left.length > 1 ? left.shift() : left[0]) ?? {})),
-      refundOrder: () =>
-        Promise.resolve({ outcome: 'ok', refundId: 'refund-1', refundableMinor: '0' }),
+      refundOrder: () => Promise.resolve({ outcome: 'ok', refundId: 'refund-1', refundableMinor: '0' }),
       deadLetterMessages: () => Promise.resolve(),
     },
     ...(meanwhile ? { meanwhile } : {}),

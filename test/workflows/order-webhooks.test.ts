@@ -19,12 +19,7 @@ import {
 import { messageRef } from '../support/message-refs';
 import { keyword, playedStage, workflowBundle } from '../support/workflow-env';
 
-const stage = playedStage([
-  'payOrder',
-  'settleOrder',
-  'refundOrder',
-  'deadLetterMessages',
-]);
+const stage = playedStage(['payOrder', 'settleOrder', 'refundOrder', 'deadLetterMessages']);
 
 function event(orderId: string, status: OrderEvent['status']): OrderEvent {
   return {

@@ -77,8 +77,7 @@ function stageOf(kind: Kind, waitMs: number) {
     settlePayment: settle,
     settleOrder: settle,
     settleDispute: settle,
-    loadDispute: () =>
-      Promise.resolve({ ...kind.unknown, outcome: 'unknown_dispute', waitUntil: null }),
+    loadDispute: () => Promise.resolve({ ...kind.unknown, outcome: 'unknown_dispute', waitUntil: null }),
     deadLetterMessages,
   });
   const send = (n: number, more: object = {}): Promise<WorkflowHandleWithSignaledRunId> =>

@@ -116,7 +116,9 @@ async function live(db: Database, userId: string): Promise<void> {
   expect(await settle(db, payment, 'success')).toMatchObject({ outcome: 'applied', status: 'succeeded' });
   const payout = await newTransaction(db, userId, 'payout', 50n);
   expect(await settle(db, payout, 'success')).toMatchObject({ outcome: 'applied', status: 'succeeded' });
-  const { webhookEventId } = await db.prisma.paymentAttempt.findUniqueOrThrow({ where: { orderId: order.id } });
+  const { webhookEventId } = await db.prisma.paymentAttempt.findUniqueOrThrow({
+    where: { orderId: order.id },
+  });
   for (const { deliveryId } of await pendingOf(db, webhookEventId!))
     await recordAttempt(
       db,

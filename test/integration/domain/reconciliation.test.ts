@@ -398,9 +398,7 @@ describe('a payment of which its provider never says anything', () => {
       await overdue(own, userId, 'payout'),
     ];
     const waiting = await newTransaction(own, userId, 'payment', 1n);
-    expect(
-      await expireOverduePayments(own, { graceMs: 60_000, maxRows: 10 }),
-    ).toMatchObject({
+    expect(await expireOverduePayments(own, { graceMs: 60_000, maxRows: 10 })).toMatchObject({
       expired: 0,
       position: null,
     });

@@ -8,7 +8,9 @@ const sources = readdirSync(BENCH, { recursive: true, encoding: 'utf8' })
   .filter((file) => file.endsWith('.ts'))
   .map((file) => readFileSync(path.join(BENCH, file), 'utf8'));
 /** Names of environment variables, as keys of an object. */
-const names = [...new Set(sources.flatMap((text) => text.match(/(?<=^\s+)[A-Z][A-Z0-9]*_[A-Z0-9_]+(?=:)/gm) ?? []))];
+const names = [
+  ...new Set(sources.flatMap((text) => text.match(/(?<=^\s+)[A-Z][A-Z0-9]*_[A-Z0-9_]+(?=:)/gm) ?? [])),
+];
 
 function refusalOf(name: string): string {
   try {

@@ -123,7 +123,7 @@ describe('the event types of remit itself', () => {
     expect([...new Set(emitted)].sort()).toEqual([...OWN_EVENT_TYPES, ...INTERNAL_EVENT_TYPES].sort());
     expect(texts('events').map((value) => EventMessage.parse(parseKeeping(value, ['data'])).type)).toEqual(
       expect.arrayContaining([
-        'remit.payout.failed',
+        'remit.payment.failed',
         'remit.subscription.paused',
         'remit.subscription.recovered',
       ]),

@@ -13,24 +13,18 @@ import {
   type DisputeStep,
 } from '../domain/disputes';
 import type { ActivityDeps } from './deps';
-import { handOver } from './hand-over';
 
 /** Durable steps of the dispute workflow. */
 export function createDisputeActivities({
   db,
-  deliveryPolicy,
   unknownTransactionWaitMs,
   disputeEvidenceDueMs,
   showsUsers,
 }: ActivityDeps) {
-  const done = (
-    { correlationId, deliveries, ...step }: DisputeStep,
-    waitUntil: string | null = null,
-  ): DisputeResult => ({
+  const done = (step: DisputeStep, waitUntil: string | null = null): DisputeResult => ({
     ...step,
     userId: showsUsers ? step.userId : null,
     waitUntil,
-    ...handOver(deliveries.map((row) => deliveryPolicy(row, correlationId ?? ''))),
   });
 
   return {

@@ -13,7 +13,6 @@ import { QUERIES, SIGNALS, type DeliveryRef, type DeliveryState } from '../contr
 import { steps } from './described';
 import { historyIsLong } from './durable-steps';
 import { markStatus } from './search-attributes';
-import { startDeliveries } from './start-deliveries';
 
 const RETRY = { initialInterval: '1s', backoffCoefficient: 2, maximumInterval: '1m' } as const;
 
@@ -112,8 +111,6 @@ async function run(ref: DeliveryRef, requested: Requested, state: DeliveryState)
     });
     state.attempts = answer.attempts;
     state.lastResult = answer.result;
-    const { deliveries = [] } = answer;
-    if (deliveries.length > 0) await CancellationScope.nonCancellable(() => startDeliveries(deliveries));
     ({ waitMs } = answer);
     // It only did not know how far the delivery was: the wish is not granted yet.
     if (answer.verdict === 'later') requested.tryNow ||= urgent;

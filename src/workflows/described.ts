@@ -9,7 +9,6 @@ import {
 import type { DeadLetterActivities } from '../activities/dead-letters';
 import type { DeliveryActivities } from '../activities/deliveries';
 import type { DisputeActivities } from '../activities/disputes';
-import type { EventDeliveryActivities } from '../activities/event-deliveries';
 import type { EventActivities } from '../activities/events';
 import type { LedgerActivities } from '../activities/ledger';
 import type { OrderWebhookActivities } from '../activities/order-webhooks';
@@ -21,7 +20,6 @@ type Step = keyof (DeadLetterActivities &
   DeliveryActivities &
   DisputeActivities &
   EventActivities &
-  EventDeliveryActivities &
   LedgerActivities &
   OrderActivities &
   OrderWebhookActivities &
@@ -40,12 +38,10 @@ const STEPS: Record<Step, string> = {
   loadDispute: 'read where the dispute stands',
   submitDisputeEvidence: 'store the evidence and put the dispute under review',
   deadLetterMessages: 'put refused messages into their dead-letter topics',
-  makeFirstAttempts: 'make the first attempt of each delivery',
   attemptDelivery: 'attempt the delivery',
   finishDelivery: 'record how the delivery ended',
   deadLetterDelivery: 'put the exhausted delivery into the dead-letter topic',
   sendLane: 'send what is due in the lane',
-  deliverEvent: 'deliver a page of an event’s deliveries',
   stepReplay: 'put the next deliveries of the replay into their lanes',
   recordReplayState: 'record where the replay stands',
   strandedReplays: 'find replays that no workflow began',

@@ -25,7 +25,6 @@ import { DECIDING_STEP, historyIsLong, inTurn, refuseWhenFull, type InTurn } fro
 import { Mailbox, type Handling } from './mailbox';
 import { refusalOf } from './refusals';
 import { markStatus } from './search-attributes';
-import { deliverAll } from './start-deliveries';
 
 const { settleDispute, expireDispute, loadDispute, submitDisputeEvidence } =
   localSteps<DisputeActivities>(DECIDING_STEP);
@@ -88,7 +87,7 @@ async function run(disputeId: string, inbox: Inbox, state: DisputeState, turn: I
       await condition(() => inbox.size > 0 || mayContinueAsNew());
     } else if (!(await somethingComes(inbox, state, state.evidenceDueAt))) {
       const result = await turn(() => expireDispute({ disputeId }));
-      await conclude(state, result);
+      adopt(state, result);
       if (result.status === 'opened')
         await sleep(CLOCK_PAUSE_MS, { summary: 'the database’s clock is behind Temporal’s' });
     }
@@ -114,9 +113,9 @@ function handlingOf(
   return {
     apply: (event) => turn(() => settleDispute(event)),
     judge: ({ outcome, waitUntil }) => ({ waitUntil, refusal: refusalOf(REFUSALS, outcome) }),
-    async conclude(_event, result) {
+    conclude(_event, result) {
       state.outcomes.push(result.outcome);
-      await conclude(state, result);
+      adopt(state, result);
     },
     letterOf: ({ source, ...decided }) => ({ source, key: decided.orderId, decided }),
     continueAsNew: (carried) => continueAsNew<typeof disputeWorkflow>({ disputeId, resume: { carried } }),
@@ -129,11 +128,6 @@ function adopt(state: DisputeState, { status, userId, evidenceDueAt }: DisputeRe
   state.status = status;
   state.evidenceDueAt = evidenceDueAt;
   setCurrentDetails(evidenceDueAt === null ? status : `${status}: evidence is due at ${evidenceDueAt}`);
-}
-
-async function conclude(state: DisputeState, result: DisputeResult): Promise<void> {
-  adopt(state, result);
-  await deliverAll(result);
 }
 
 /** Without a trace in the history: what is certainly too late is refused before it is accepted. */

@@ -148,7 +148,7 @@ function replay(name: string, slices: number): Scenario {
 /** What the expiry finds, the last first. */
 const purged = [5];
 const overdue = [
-  { expired: 2, deliveries: [], position: { job: 'payments', at: '2026-01-01T00:00:00.000Z', id: 'x' } },
+  { expired: 2, position: { job: 'payments', at: '2026-01-01T00:00:00.000Z', id: 'x' } },
 ];
 
 const scheduledJob = (
@@ -190,7 +190,6 @@ export const SCENARIOS: readonly Scenario[] = [
   delivery('delivery-cancelled-in-temporal', [], async (handle) => void (await handle.cancel())),
   delivery('delivery-put-off', [LATER, LATER, {}, DELIVERED]),
   delivery('delivery-held', [{}, { verdict: 'held', result: 'not_attempted', statusCode: null }]),
-  delivery('delivery-announces', [{ deliveries: [refOf('announced')] }, DELIVERED, DELIVERED]),
   delivery('delivery-sent-again', [{ attempts: 11 }, { attempts: 12 }, DELIVERED], undefined, {
     generation: 1,
     attemptsBefore: 10,
@@ -226,7 +225,7 @@ export const SCENARIOS: readonly Scenario[] = [
   }),
   scheduledJob('expiry', WORKFLOWS.expiry, TASK_QUEUES.payments, {
     purgeIdempotencyKeys: () => Promise.resolve(purged.pop() ?? 0),
-    expireOverdue: () => Promise.resolve(overdue.pop() ?? { expired: 0, deliveries: [], position: null }),
+    expireOverdue: () => Promise.resolve(overdue.pop() ?? { expired: 0, position: null }),
     saveExpiryPosition: () => Promise.resolve(),
   }),
   scheduledJob('reconciliation', WORKFLOWS.reconciliation, TASK_QUEUES.payments, {

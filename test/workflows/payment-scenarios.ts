@@ -6,7 +6,6 @@ import {
   TASK_QUEUES,
   workflowId,
   WORKFLOWS,
-  type DeliveryRef,
   type PaymentRequest,
   type PayOrderResult,
   type ProviderEvent,
@@ -14,28 +13,6 @@ import {
 } from '../../src/contracts/workflows';
 import { messageRef } from '../support/message-refs';
 import type { Scenario } from './history-scenarios';
-
-const delivery = (name: string): DeliveryRef => ({
-  deliveryId: '00000000-0000-4000-8000-000000000001',
-  eventId: `evt_${name}`,
-  subscriptionId: 'sub_1',
-  eventType: 'payment.succeeded',
-  scheduleMs: [0, 5_000],
-  timeoutMs: 15_000,
-  correlationId: 'correlation',
-});
-
-/** What a child delivery meets: its subscriber takes the first attempt. */
-const DELIVERED = {
-  attemptDelivery: () =>
-    Promise.resolve({
-      verdict: 'delivered',
-      result: 'delivered',
-      statusCode: 200,
-      attempts: 1,
-      waitMs: 0,
-    }),
-};
 
 function settled(changes: Partial<SettleResult>): SettleResult {
   return {
@@ -45,7 +22,6 @@ function settled(changes: Partial<SettleResult>): SettleResult {
     userId: 'user-1',
     expiresAt: null,
     waitUntil: null,
-    deliveries: [],
     ...changes,
   };
 }
@@ -92,7 +68,6 @@ function payment(
       settlePayment: () => Promise.resolve(left.length > 1 ? left.shift() : left[0]),
       expirePayment: () => Promise.resolve(settled({ status: 'expired', failureCode: 'expired' })),
       deadLetterMessages: () => Promise.resolve(),
-      ...DELIVERED,
     },
     meanwhile: async (handle) => {
       await meanwhile?.(handle);
@@ -123,11 +98,9 @@ function order(name: string, answer: Partial<PayOrderResult>): Scenario {
           outcome: 'applied',
           status: 'FINISHED',
           failureCode: null,
-          deliveries: [],
           ...answer,
         }),
       deadLetterMessages: () => Promise.resolve(),
-      ...DELIVERED,
     },
   };
 }
@@ -145,11 +118,6 @@ const PAST = '2020-01-01T00:00:00.000Z';
 
 export const PAYMENT_SCENARIOS: readonly Scenario[] = [
   payment('payment-success', ['success'], [{}]),
-  payment(
-    'payment-success-delivered',
-    ['success'],
-    [{ deliveries: [delivery('payment-success-delivered')] }],
-  ),
   payment(
     'payment-pending-then-success',
     ['pending', 'success'],
@@ -191,10 +159,7 @@ export const PAYMENT_SCENARIOS: readonly Scenario[] = [
     ...payment(
       'payment-encrypted',
       ['pending', 'success'],
-      [
-        { outcome: 'noted', status: 'pending', expiresAt: FAR },
-        { deliveries: [delivery('payment-encrypted')] },
-      ],
+      [{ outcome: 'noted', status: 'pending', expiresAt: FAR }, {}],
     ),
     encrypted: true,
   },
@@ -202,7 +167,6 @@ export const PAYMENT_SCENARIOS: readonly Scenario[] = [
 
 export const ORDER_SCENARIOS: readonly Scenario[] = [
   order('order-finished', {}),
-  order('order-finished-delivered', { deliveries: [delivery('order-finished-delivered')] }),
   order('order-cancelled', { status: 'CANCELLED', failureCode: 'insufficient_funds' }),
   order('order-unknown', { outcome: 'unknown_order', status: null }),
 ];

@@ -57,7 +57,7 @@ export const SETTINGS = {
   /** Bytes of one topic waiting in memory; more are refused. */
   KAFKA_PRODUCER_QUEUE_BYTES: 67_108_864,
   /** How often consumer lag is measured. */
-  KAFKA_LAG_INTERVAL_MS: 5_000,
+  KAFKA_LAG_INTERVAL_MS: 15_000,
   /** Messages of one partition held in memory; then it is paused. */
   BRIDGE_BUFFER_MESSAGES: 2_000,
   /** Bytes of one partition held in memory; then it is paused. */
@@ -81,7 +81,7 @@ export const SETTINGS = {
   /** A relay that is silent for this long inside a round loses its turn to another. */
   RELAY_TURN_TIMEOUT_MS: 120_000,
   /** How often the outbox is counted for metrics. */
-  RELAY_METRICS_INTERVAL_MS: 5_000,
+  RELAY_METRICS_INTERVAL_MS: 15_000,
 
   // Webhooks out and events: what a subscriber may cost the others; what it is told is in docs/webhooks.md.
   /** How much of a subscriber’s answer is kept. */

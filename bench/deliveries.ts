@@ -286,7 +286,7 @@ async function fill({ db, config }: Stage, deliveries: number): Promise<void> {
     });
     subscriptions.push(subscription.id);
   }
-  const each = 100_000;
+  const each = 20_000;
   for (let from = 0; from < deliveries; from += each)
     await db.pool.query(
       `WITH events AS (

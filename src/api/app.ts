@@ -105,7 +105,7 @@ export function createApp(deps: ApiDeps): Express {
   const readBody = express.raw({ limit: deps.config.API_BODY_LIMIT_BYTES, inflate: false, type: () => true });
   const sessions = new ConsoleSessions(deps.config, deps.database);
   const authenticator = new Authenticator(deps.config, deps.log, (request) => sessions.principal(request));
-  const limits = rateLimits(deps.config);
+  const limits = rateLimits(deps);
   const eventSchemas = new EventSchemas(deps.config.EVENT_SCHEMA_CACHE_ENTRIES);
   deps.lifecycle.onStop('close', 'schema threads', () => eventSchemas.close());
   const { KAFKA_MESSAGE_MAX_BYTES: maxBytes } = deps.config;

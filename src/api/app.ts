@@ -18,6 +18,7 @@ import { once, ReplayedRefusal } from './idempotency';
 import { readAnyJson, readJson, readJsonKeeping, requireJson } from './json-body';
 import { EventPublisher } from '../domain/event-publisher';
 import { EventSchemas } from '../domain/event-schemas';
+import { shedLoad } from './overload';
 import { rateLimits } from './rate-limit';
 import { invalidRequest, sendProblem, toFault } from './problem';
 import { accountRoutes } from './routes/accounts';
@@ -99,7 +100,7 @@ export function createApp(deps: ApiDeps): Express {
   app.disable('x-powered-by');
   app.disable('etag');
   app.set('query parser', 'simple');
-  app.use(beginRequest(deps.config, deps.log), refuseRepeatedHeaders);
+  app.use(beginRequest(deps.config, deps.log), shedLoad(deps), refuseRepeatedHeaders);
 
   const secure = helmet();
   const readBody = express.raw({ limit: deps.config.API_BODY_LIMIT_BYTES, inflate: false, type: () => true });

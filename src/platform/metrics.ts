@@ -27,6 +27,12 @@ export const metrics = {
     labelNames: ['outcome'],
     registers,
   }),
+  requestsShed: new Counter({
+    name: 'remit_http_requests_shed_total',
+    help: 'Requests that were refused (503) unread because the process has too much to do, by what showed it (in_flight, event_loop)',
+    labelNames: ['reason'],
+    registers,
+  }),
   webhooksReceived: new Counter({
     name: 'remit_provider_webhooks_total',
     help: 'Provider webhooks by provider and result (accepted, invalid, signature_invalid, unavailable, not_queued)',

@@ -36,6 +36,15 @@ interface Window {
   asking?: Promise<void> | undefined;
 }
 
+/**
+ * When a key's window began, in milliseconds since 1970. Each key's windows have a beginning of their own: not everybody
+ * who has to wait comes back at once.
+ */
+export function windowStart(key: string, windowMs: number, now: number): number {
+  const offset = crc32(key) % windowMs;
+  return Math.floor((now - offset) / windowMs) * windowMs + offset;
+}
+
 interface Ask {
   key: string;
   startsAt: Date;
@@ -139,9 +148,7 @@ export class SharedLimit implements Store {
     const known = this.windows.get(key);
     const now = Date.now();
     if (known && known.startsAt <= now && now < known.endsAt) return known;
-    // Spread over the time: not everybody who has to wait comes back at once.
-    const offset = crc32(key) % this.windowMs;
-    const startsAt = Math.floor((now - offset) / this.windowMs) * this.windowMs + offset;
+    const startsAt = windowStart(key, this.windowMs, now);
     const window: Window = {
       ...{ key: this.prefix + key, startsAt, endsAt: startsAt + this.windowMs },
       ...{ taken: 0, granted: 0, left: this.limit, waiting: 0 },

@@ -10,12 +10,14 @@ import {
   type RunningRoles,
   type TestSpace,
 } from '../../support/harness';
+import { nameInMidWindow } from '../../support/limits';
 import { withDatabase } from '../../support/shared-stack';
 import { TcpProxy } from '../../support/tcp-proxy';
 
 const LIMIT = 200;
 /** What each process but one may give beyond the limit. */
 const BLOCK = 10;
+const WINDOW_MS = 3_600_000;
 const AT_ONCE = 40;
 /** Asks for no row: it is answered although the database is not. */
 const PATH = '/api/v1/event-types/no%20name';
@@ -45,7 +47,7 @@ async function startProcess(settings: Partial<TestSpace['config']> = {}): Promis
   const config = {
     ...space.config,
     API_RATE_LIMIT_REQUESTS: LIMIT,
-    API_RATE_LIMIT_WINDOW_MS: 3_600_000,
+    API_RATE_LIMIT_WINDOW_MS: WINDOW_MS,
     DATABASE_URL: way.through(space.config.DATABASE_URL),
     ...settings,
   };
@@ -54,7 +56,7 @@ async function startProcess(settings: Partial<TestSpace['config']> = {}): Promis
   return { url: role.started.url, way };
 }
 
-const newTenant = () => `tenant-${randomUUID()}`;
+const newTenant = () => nameInMidWindow(() => `tenant-${randomUUID()}`, WINDOW_MS);
 
 /** Sends so many requests of a tenant, in turn to each process, and counts the answers by status. */
 async function ask(processes: Process[], tenant: string, count: number): Promise<Record<number, number>> {

@@ -16,7 +16,7 @@ const KEYS_MAX = 50_000;
 const ASKS_MAX = 200;
 /** How long nobody asks after the database did not answer. */
 const AWAY_MS = 1_000;
-/** Times that a request asks anew because others took what it had asked for. */
+/** Times that a request asks again because others took what it had asked for. */
 const TRIES_MAX = 20;
 
 /** What this process knows of one window of one key. */

@@ -110,7 +110,7 @@ describe('a limit', () => {
     expect((await blocksAsked()) - before).toBeLessThanOrEqual(LIMIT / BLOCK);
   });
 
-  it('begins anew with each window', async () => {
+  it('begins again with each window', async () => {
     const one = await startProcess({ API_RATE_LIMIT_REQUESTS: 5, API_RATE_LIMIT_WINDOW_MS: 2_000 });
     const tenant = newTenant();
     await eventually(async () => expect(await ask([one], tenant, 20)).toHaveProperty('429'));

@@ -235,29 +235,12 @@ export interface Aftermath {
 }
 
 /**
- * Writes an attempt and what it means for its delivery and for the health of its subscription in one statement.
+ * Writes attempts, and what each means for its delivery and for the health of its subscription, in one statement.
  * Idempotent by (delivery, attempt): a second record of an attempt changes nothing and says so. A delivery
  * that was finished meanwhile keeps its state; the attempt is kept too.
- * @param at when the attempt ended.
- * @throws what the database throws in an outage.
- */
-export async function recordAttempt(
-  db: Pick<Database, 'pool'>,
-  record: AttemptRecord,
-  rules: HealthRules,
-  at: Date,
-): Promise<Aftermath | null> {
-  const { rows } = await db.pool.query<{ after: Aftermath | null }>({
-    name: 'record_delivery_attempt',
-    text: 'SELECT record_delivery_attempt($1::jsonb) AS after',
-    values: [JSON.stringify({ ...record, ...rules, at })],
-  });
-  return rows[0]?.after ?? null;
-}
-
-/**
- * The same for attempts of several deliveries at once.
+ * @param attempts each of another delivery; `at` is when it ended.
  * @returns what follows in addition to each delivery, in the order given.
+ * @throws what the database throws in an outage.
  */
 export async function recordAttempts(
   db: Pick<Database, 'pool'>,

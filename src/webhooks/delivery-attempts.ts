@@ -4,7 +4,6 @@ import {
   finishDelivery,
   loadAftermath,
   loadDelivery,
-  recordAttempt,
   type Aftermath,
   type EndStatus,
   type LoadedDelivery,
@@ -156,16 +155,10 @@ export async function store(
   input: AttemptInput,
   made: MadeAttempt,
 ): Promise<AttemptResult> {
-  const { startedAt, waitMs, ...record } = made;
-  const aftermath = await recordAttempt(
-    deps.db,
-    { ...record, startedAt: new Date(startedAt) },
-    deps.attempts.rules,
-    new Date(Date.parse(startedAt) + made.durationMs),
-  );
+  // Once: when it fails, Temporal tries again, with what was made.
+  const aftermath = await deps.attempts.store(made, 1);
   if (aftermath?.repeated) return stored(deps, input);
-  if (made.status !== 'pending') metrics.deliveriesFinished.inc({ status: made.status });
-  const { result, statusCode, status } = made;
+  const { result, statusCode, status, waitMs } = made;
   return {
     verdict: status === 'pending' ? 'retry' : status,
     result,

@@ -21,7 +21,13 @@ import type { OutgoingMessage } from '../../../src/platform/kafka';
 import type { Database } from '../../../src/platform/postgres';
 import { createKeyring, Keyring } from '../../../src/platform/secrets';
 import { createWebhookClient, type WebhookClient } from '../../../src/webhooks/client';
-import { NOTHING_STARTED, playedPolicy, recordAttempt, RULES } from '../../support/deliveries';
+import {
+  announce as announceEvent,
+  NOTHING_STARTED,
+  playedPolicy,
+  recordAttempt,
+  RULES,
+} from '../../support/deliveries';
 import { createTestSpace, eventually, openTestDatabase, type TestSpace } from '../../support/harness';
 import { subscriber, type Subscriber } from '../../unit/webhooks/subscriber';
 
@@ -60,12 +66,8 @@ async function announce(url: string, data: Record<string, unknown> = { id: 'p1' 
     allowedPrivateCidrs: space.config.WEBHOOK_ALLOWED_PRIVATE_CIDRS,
     maxPerTenant: 10,
   });
-  const eventId = `evt_${randomUUID().replaceAll('-', '')}`;
-  const { rows } = await db.pool.query<{ deliveries: { deliveryId: string }[] }>(
-    `SELECT emit_event($1, $2, 'payment.succeeded', 'payment', 'p1', $3::jsonb, 'correlation') AS deliveries`,
-    [eventId, tenantId, JSON.stringify(data)],
-  );
-  const deliveryId = rows[0]?.deliveries[0]?.deliveryId ?? '';
+  const { eventId, deliveries } = await announceEvent(db, { tenantId, data });
+  const deliveryId = deliveries[0]?.deliveryId ?? '';
   return { tenantId, subscription, secret, eventId, deliveryId };
 }
 
@@ -322,7 +324,7 @@ describe('what is stored of attempts', () => {
       })),
       RULES,
     );
-    expect(after.map((each) => each?.repeated ?? false)).toEqual([true, true, false]);
+    expect(after.map(({ repeated }) => repeated)).toEqual([true, true, false]);
     const statusOf = async ({ tenantId, deliveryId }: { tenantId: string; deliveryId: string }) =>
       (await getDelivery(db, { tenantId, id: deliveryId })).status;
     expect(await Promise.all([failed!, delivered!, fresh!].map(statusOf))).toEqual([

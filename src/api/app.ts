@@ -18,6 +18,7 @@ import { once, ReplayedRefusal } from './idempotency';
 import { readAnyJson, readJson, readJsonKeeping, requireJson } from './json-body';
 import { EventPublisher } from '../domain/event-publisher';
 import { EventSchemas } from '../domain/event-schemas';
+import { shedLoad } from './overload';
 import { rateLimits } from './rate-limit';
 import { invalidRequest, sendProblem, toFault } from './problem';
 import { accountRoutes } from './routes/accounts';
@@ -99,13 +100,13 @@ export function createApp(deps: ApiDeps): Express {
   app.disable('x-powered-by');
   app.disable('etag');
   app.set('query parser', 'simple');
-  app.use(beginRequest(deps.config, deps.log), refuseRepeatedHeaders);
+  app.use(beginRequest(deps.config, deps.log), shedLoad(deps), refuseRepeatedHeaders);
 
   const secure = helmet();
   const readBody = express.raw({ limit: deps.config.API_BODY_LIMIT_BYTES, inflate: false, type: () => true });
   const sessions = new ConsoleSessions(deps.config, deps.database);
   const authenticator = new Authenticator(deps.config, deps.log, (request) => sessions.principal(request));
-  const limits = rateLimits(deps.config);
+  const limits = rateLimits(deps);
   const eventSchemas = new EventSchemas(deps.config.EVENT_SCHEMA_CACHE_ENTRIES);
   deps.lifecycle.onStop('close', 'schema threads', () => eventSchemas.close());
   const { KAFKA_MESSAGE_MAX_BYTES: maxBytes } = deps.config;

@@ -239,28 +239,14 @@ export interface HealthRules {
 }
 
 /**
- * Writes an attempt and what it means for its delivery and for the health of its subscription in one statement.
+ * Writes attempts, and what each means for its delivery and for the health of its subscription, in one statement.
  * Idempotent by (delivery, attempt): a second record of an attempt changes nothing and says so. A delivery
  * that was finished meanwhile keeps its state; the attempt is kept too.
- * @param at when the attempt ended.
- * @returns whether the attempt had been stored before, perhaps with another result: what is stored is what holds.
+ * @param attempts each of another delivery; `at` is when it ended.
+ * @returns of each, in the order given, whether it had been stored before, perhaps with another result: what is stored is
+ *   what holds.
  * @throws what the database throws in an outage.
  */
-export async function recordAttempt(
-  db: Pick<Database, 'pool'>,
-  record: AttemptRecord,
-  rules: HealthRules,
-  at: Date,
-): Promise<{ repeated: boolean }> {
-  const { rows } = await db.pool.query<{ repeated: boolean }>({
-    name: 'record_delivery_attempt',
-    text: `SELECT coalesce((record_delivery_attempt($1::jsonb)->>'repeated')::boolean, false) AS repeated`,
-    values: [JSON.stringify({ ...record, ...rules, at })],
-  });
-  return { repeated: rows[0]!.repeated };
-}
-
-/** The same for attempts of several deliveries at once. @returns what there is to say of each, in the order given. */
 export async function recordAttempts(
   db: Pick<Database, 'pool'>,
   attempts: readonly { record: AttemptRecord; at: Date }[],

@@ -106,7 +106,7 @@ const shape = {
   API_BODY_LIMIT_BYTES: int(65_536, 1_024, 10_485_760).describe('largest request body'),
   API_REQUEST_TIMEOUT_MS: int(30_000, 1_000, 300_000).describe('longest time a request may take'),
   API_RATE_LIMIT_REQUESTS: int(60_000, 0, 100_000_000).describe(
-    'requests of one tenant in one window at one API process; 0 for no limit. Providers’ webhooks are not counted',
+    'requests of one tenant in one window, at all API processes together; each one but the first may let a twentieth of it through beyond that. 0 for no limit. Providers’ webhooks are not counted',
   ),
   API_RATE_LIMIT_USER_REQUESTS: int(30_000, 0, 100_000_000).describe(
     'of these, requests of one user on the users’ routes; more do not count for the tenant. 0 for no limit',

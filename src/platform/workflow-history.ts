@@ -43,7 +43,8 @@ type HistoryEvent = NonNullable<NonNullable<Response['history']>['events']>[numb
 type Time = HistoryEvent['eventTime'];
 type Payloads = NonNullable<NonNullable<HistoryEvent['workflowExecutionSignaledEventAttributes']>['input']>;
 
-const msOf = (time: Time): number =>
+/** A time of Temporal's API as milliseconds since 1970. */
+export const msOf = (time: Time): number =>
   Number(time?.seconds ?? 0) * 1_000 + Math.floor((time?.nanos ?? 0) / 1e6);
 
 function firstOf(payloads: Payloads | null | undefined): unknown {
@@ -59,7 +60,7 @@ function firstOf(payloads: Payloads | null | undefined): unknown {
 type Failure = NonNullable<HistoryEvent['activityTaskFailedEventAttributes']>['failure'];
 
 /** The innermost cause says what happened; what is around it says where. */
-function failureText(failure: Failure | undefined): string {
+export function failureText(failure: Failure | undefined): string {
   let innermost = failure;
   while (innermost?.cause) innermost = innermost.cause;
   return (innermost?.message ?? 'no reason given').slice(0, 500);

@@ -7,7 +7,7 @@ import {
   type NativeConnection,
 } from '@temporalio/worker';
 import { createActivities } from '../activities';
-import { CARRYING_WORKFLOWS, TASK_QUEUES, type DeliveryRef, type TaskQueue } from '../contracts/workflows';
+import { TASK_QUEUES, type DeliveryRef, type TaskQueue } from '../contracts/workflows';
 import { startConsumer } from '../bridges/consumer';
 import { deadLetterRefused } from '../bridges/dead-letters';
 import { EventPublisher } from '../domain/event-publisher';
@@ -16,11 +16,11 @@ import { eventDeliveryHandler, type EventDeliveryDeps } from '../bridges/event-d
 import { deliveryPolicyOf } from '../webhooks/delivery-policy';
 import type { Config } from '../platform/config';
 import { workflowBundlePath } from '../platform/build-workflow-bundle';
+import { lookAtWorkflows } from '../platform/failing-workflows';
 import { kafkaReadiness } from '../platform/kafka';
 import type { Logger } from '../platform/logging';
 import { MessageReader } from '../platform/message-reader';
 import { metrics } from '../platform/metrics';
-import { openWorkflows } from '../platform/open-workflows';
 import { createKeyring } from '../platform/secrets';
 import { connectTemporalWorker } from '../platform/temporal';
 import type { Database } from '../platform/postgres';
@@ -95,7 +95,7 @@ export async function startWorker(
     disputeEvidenceDueMs: config.DISPUTE_EVIDENCE_DUE_MS,
     deadLetter: (message) => deadLetterRefused({ reader, producer, config, log }, message),
     deliveryPolicy,
-    lookAtWorkflows: async () => openWorkflows(await context.temporal(), CARRYING_WORKFLOWS),
+    lookAtWorkflows: async () => lookAtWorkflows(await context.temporal()),
   });
   const codePath = await workflowBundlePath();
 

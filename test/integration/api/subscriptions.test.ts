@@ -7,8 +7,7 @@ import {
   SubscriptionCreated,
   SubscriptionPage,
 } from '../../../src/contracts/subscriptions';
-import { recordAttempt } from '../../../src/domain/deliveries';
-import { RULES } from '../../support/deliveries';
+import { recordAttempt } from '../../support/deliveries';
 import { withDatabase } from '../../support/shared-stack';
 import { expectProblem, TestApi } from './support';
 
@@ -135,17 +134,12 @@ describe('deliveries', () => {
     await deliver(tenant.tenant, subscription, 'remit.order.finished');
     await deliver(tenant.tenant, other, 'remit.order.finished');
     for (const attempt of [1, 2])
-      await recordAttempt(
-        api.running.context.database(),
-        {
-          ...{ deliveryId: failed, attempt, startedAt: new Date(), durationMs: 12, result: 'http_error' },
-          ...{ statusCode: 503, error: 'HTTP 503', responseBody: 'later' },
-          ...{ status: attempt === 2 ? 'exhausted' : 'pending', gone: false, slowDown: false },
-          ...{ retryAfterMs: null, nextAttemptAt: null, correlationId: 'correlation' },
-        },
-        RULES,
-        new Date(),
-      );
+      await recordAttempt(api.running.context.database(), {
+        ...{ deliveryId: failed, attempt, startedAt: new Date(), durationMs: 12, result: 'http_error' },
+        ...{ statusCode: 503, error: 'HTTP 503', responseBody: 'later' },
+        ...{ status: attempt === 2 ? 'exhausted' : 'pending', gone: false, slowDown: false },
+        ...{ retryAfterMs: null, nextAttemptAt: null, correlationId: 'correlation' },
+      });
 
     const list = async (query: string) =>
       DeliveryPage.parse((await api.withToken(tenant, 'GET', `/api/v1/deliveries?${query}`)).body).items;

@@ -21,6 +21,7 @@ export const playedPolicy = deliveryPolicyOf(config);
 export const NOTHING_STARTED = {
   startDeliveries: () => Promise.resolve(),
   wakeLanes: () => Promise.resolve(),
+  cancelDeliveries: () => Promise.resolve(),
 };
 
 /** A delivery as its workflow gets it, with the default schedule. */

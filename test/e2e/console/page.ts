@@ -17,6 +17,7 @@ export class Tab {
     readonly page: Page,
     readonly context: BrowserContext,
     readonly base: string,
+    issuer: string | undefined,
   ) {
     page.setDefaultTimeout(PATIENCE_MS);
     page.on('console', (message) => {
@@ -26,19 +27,23 @@ export class Tab {
     page.on('pageerror', (error) => this.faults.push(`page error: ${error.message}`));
     page.on('request', (request) => {
       const url = new URL(request.url());
-      if (!['data:', 'blob:'].includes(url.protocol) && url.origin !== base)
+      if (!['data:', 'blob:'].includes(url.protocol) && url.origin !== base && url.origin !== issuer)
         this.faults.push(`request to another host: ${request.url()}`);
     });
   }
 
-  static async open(browser: Browser, base: string, options: { phone?: boolean } = {}): Promise<Tab> {
+  static async open(
+    browser: Browser,
+    base: string,
+    options: { phone?: boolean; issuer?: string } = {},
+  ): Promise<Tab> {
     const context = await browser.newContext({
       viewport: options.phone ? PHONE : DESKTOP,
       colorScheme: 'light',
       reducedMotion: 'reduce',
       locale: 'en-GB',
     });
-    return new Tab(await context.newPage(), context, base);
+    return new Tab(await context.newPage(), context, base, options.issuer);
   }
 
   async login(link: string): Promise<void> {

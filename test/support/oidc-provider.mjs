@@ -3,7 +3,10 @@
  * ISSUER_USERS names. One public client, which must use PKCE; its redirect URI is CLIENT_REDIRECT_URI.
  */
 import http from 'node:http';
-import Provider from 'oidc-provider';
+
+// What it says of a deployment that is none: stores in memory, keys for development, Node.js older than the newest.
+console.info = console.warn = () => undefined;
+const { default: Provider } = await import('oidc-provider');
 
 const { ISSUER_URL, ISSUER_USERS, CLIENT_ID, CLIENT_REDIRECT_URI } = process.env;
 /** The claims of each user, by the name to log in with. */

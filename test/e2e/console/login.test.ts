@@ -47,7 +47,7 @@ afterAll(async () => {
   await Promise.all([api?.stop(), provider?.stop()]);
 });
 beforeEach(async () => {
-  tab = await Tab.open(browser, api.url, { issuer });
+  tab = await Tab.open(browser, api.url, { origins: [issuer] });
 });
 afterEach(async () => {
   const { faults } = tab;
@@ -71,19 +71,23 @@ const refused = async (why: string | RegExp) => {
 const sessionCookie = async () =>
   (await tab.context.cookies(tab.base)).find(({ name }) => name === 'remit_console')?.value;
 
-/** What comes back from the issuer, changed on its way by `change`. */
-const onTheWayBack = (change: (callback: URL) => void) =>
-  redirected(`${tab.base}/console/login/callback?*`, change);
-/** What the console asks the issuer for, changed on its way. */
-const onTheWayThere = (change: (authorization: URL) => void) => redirected(`${issuer}/auth?*`, change);
-
-async function redirected(pattern: string, change: (url: URL) => void): Promise<void> {
-  await tab.page.route(pattern, async (route) => {
-    await tab.page.unroute(pattern);
-    const url = new URL(route.request().url());
-    change(url);
-    await route.fulfill({ status: 302, headers: { location: url.toString() } });
+/** What the console asks the issuer for, changed on its way there: the issuer answers what it was asked. */
+async function onTheWayThere(change: (asks: URLSearchParams) => void): Promise<void> {
+  await tab.page.route(`${tab.base}/console/login/oidc?*`, async (route) => {
+    const response = await route.fetch({ maxRedirects: 0 });
+    const to = new URL(response.headers()['location'] ?? '');
+    change(to.searchParams);
+    await route.fulfill({ response, headers: { ...response.headers(), location: to.toString() } });
   });
+}
+
+/** The addresses with which the issuer has sent the browser back so far. */
+function callbacks(): string[] {
+  const seen: string[] = [];
+  tab.page.on('request', (request: Request) => {
+    if (request.url().startsWith(`${tab.base}/console/login/callback?`)) seen.push(request.url());
+  });
+  return seen;
 }
 
 describe('a login at an OpenID Connect provider, in a browser', () => {
@@ -156,43 +160,35 @@ describe('a login at an OpenID Connect provider, in a browser', () => {
     await refused(/gives you no role here/);
   });
 
-  it('is refused when the state is not the one that it began with', async () => {
-    await onTheWayBack((callback) => callback.searchParams.set('state', 'x'.repeat(43)));
-    await login('ada');
-    await refused(/was not finished in this browser/);
-  });
-
-  it('is refused when the ID token is for another nonce', async () => {
-    await onTheWayThere((authorization) => authorization.searchParams.set('nonce', 'x'.repeat(43)));
-    await login('ada');
-    await refused(/was not finished in this browser/);
-  });
-
-  it('is refused when the code was given for another challenge', async () => {
-    await onTheWayThere((authorization) => authorization.searchParams.set('code_challenge', 'x'.repeat(43)));
+  it.each([
+    ['state is not the one that it began with', 'state'],
+    ['ID token is for another nonce', 'nonce'],
+    ['code was given for another challenge', 'code_challenge'],
+  ])('is refused when the %s', async (_what, name) => {
+    await onTheWayThere((asks) => asks.set(name, 'x'.repeat(43)));
     await login('ada');
     await refused(/was not finished in this browser/);
   });
 
   it('is refused when the code was used already', async () => {
-    let used = '';
-    await onTheWayBack((callback) => (used = callback.searchParams.get('code') ?? ''));
+    const seen = callbacks();
     await login('ada');
     await arrived('Orders');
-    await tab.context.clearCookies({ domain: '127.0.0.1' });
-    await onTheWayBack((callback) => callback.searchParams.set('code', used));
-    await tab.page.goto(`${tab.base}/console/login/oidc`);
-    // The issuer still knows who it is.
+    await tab.context.clearCookies({ name: 'remit_console' });
+    // Begun again in this browser, so that all but the code fits.
+    const begun = await tab.context.request.get(`${tab.base}/console/login/oidc`, { maxRedirects: 0 });
+    const again = new URL(seen[0]!);
+    again.searchParams.set('state', new URL(begun.headers()['location']!).searchParams.get('state')!);
+    await tab.page.goto(again.toString());
     await refused(/was not finished in this browser/);
   });
 
   it('is refused to a browser that comes back without having begun it', async () => {
-    let callback = '';
-    await onTheWayBack((url) => (callback = url.toString()));
+    const seen = callbacks();
     await login('ada');
     await arrived('Orders');
-    const thief = await Tab.open(browser, api.url, { issuer });
-    await thief.page.goto(callback);
+    const thief = await Tab.open(browser, api.url, { origins: [issuer] });
+    await thief.page.goto(seen[0]!);
     await thief.page.getByText(/was not finished in this browser/).waitFor();
     expect(await thief.context.cookies(tab.base)).toEqual([]);
     expect(thief.faults).toEqual([]);

@@ -152,7 +152,8 @@ describe(`of ${DELIVERIES.toLocaleString('en')} deliveries`, () => {
     };
     expect(await tooDear(combinations(filters), page, 1_500)).toEqual([]);
     const ofSubscription = combinations(filters).map((each) => ({ ...each, subscriptionId: 'sub_big4' }));
-    expect(await tooDear(ofSubscription, page, 1_500)).toEqual([]);
+    // What two of them leave is looked for among what one of them finds.
+    expect(await tooDear(ofSubscription, page, 3_000)).toEqual([]);
   });
 
   it('a page by one filter reads little more than what is on it', async () => {
@@ -165,7 +166,10 @@ describe(`of ${DELIVERIES.toLocaleString('en')} deliveries`, () => {
         { status, cursor: deep },
         { status, subscriptionId: 'sub_big4' },
       ]),
-      ...['often.4', 'seldom.thing', 'rare.thing'].flatMap((eventType) => [{ eventType }, { eventType, cursor: deep }]),
+      ...['often.4', 'seldom.thing', 'rare.thing'].flatMap((eventType) => [
+        { eventType },
+        { eventType, cursor: deep },
+      ]),
       { subscriptionId: 'sub_big4' },
       { subscriptionId: 'sub_big4', cursor: deep },
       { eventId: 'evt_70' },
@@ -232,9 +236,11 @@ describe(`of ${DELIVERIES.toLocaleString('en')} deliveries`, () => {
       attemptFigures(db, {
         ...{ tenantId: TENANT, bucket: 'hour', since: ago(DELIVERIES), until: new Date(), ...filter },
       });
-    expect(await tooDear([{ subscriptionId: 'sub_big4' }], figures, DELIVERIES / 20 + 100, {
+    expect(
+      await tooDear([{ subscriptionId: 'sub_big4' }], figures, DELIVERIES / 20 + 100, {
         mostSorted: DELIVERIES / 20,
-      })).toEqual([]);
+      }),
+    ).toEqual([]);
   });
 });
 
@@ -268,7 +274,9 @@ describe('the other long lists are read by index, too', () => {
     expect(await tooDear(cases, page, 1_200)).toEqual([]);
     // An index on the status would be written to by every settlement, in its SERIALIZABLE transaction (docs/adr/0002).
     expect(
-      await tooDear(combinations({ status: ['pending', 'succeeded'], cursor: [cursor] }), page, ROWS, { whole: true }),
+      await tooDear(combinations({ status: ['pending', 'succeeded'], cursor: [cursor] }), page, ROWS, {
+        whole: true,
+      }),
     ).toEqual([]);
   });
 
@@ -283,7 +291,9 @@ describe('the other long lists are read by index, too', () => {
     });
     expect(await tooDear(cases, page, 1_200)).toEqual([]);
     expect(
-      await tooDear(combinations({ status: ['NEW', 'FINISHED'], cursor: [cursor] }), page, ROWS, { whole: true }),
+      await tooDear(combinations({ status: ['NEW', 'FINISHED'], cursor: [cursor] }), page, ROWS, {
+        whole: true,
+      }),
     ).toEqual([]);
   });
 

@@ -237,7 +237,7 @@ export const DeliveryAttempt = z
     }),
     responseHeaders: z.record(z.string(), z.string()).nullable().meta({
       description:
-        'of the answer, at most 4,096 bytes. Cookies and what else may be secret are ***. null when there was no answer',
+        'of the answer, at most 4,096 bytes. Cookies and what else may be secret are ***. null where there was no answer, or its headers could not be read',
     }),
     responseBody: z
       .string()

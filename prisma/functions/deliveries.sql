@@ -63,9 +63,12 @@ DECLARE
   v_event_id text;
 BEGIN
   INSERT INTO delivery_attempts
-    (delivery_id, attempt, started_at, duration_ms, result, status_code, error, response_body)
-  VALUES (v_id, v_attempt, (p->>'startedAt')::timestamptz, (p->>'durationMs')::integer, p->>'result',
-          (p->>'statusCode')::integer, p->>'error', p->>'responseBody')
+    (delivery_id, attempt, started_at, duration_ms, result, status_code, error, response_body,
+     tenant_id, subscription_id, event_type, url, request_headers, response_headers)
+  SELECT d.id, v_attempt, (p->>'startedAt')::timestamptz, (p->>'durationMs')::integer, p->>'result',
+         (p->>'statusCode')::integer, p->>'error', p->>'responseBody',
+         d.tenant_id, d.subscription_id, d.event_type, p->>'url', nullif(p->'requestHeaders', 'null'), nullif(p->'responseHeaders', 'null')
+    FROM deliveries d WHERE d.id = v_id
   ON CONFLICT DO NOTHING;
   IF NOT FOUND THEN
     RETURN coalesce(after_attempt(v_id, (p->>'ordered')::boolean), '{"deliveries": [], "next": null}') || '{"repeated": true}';
@@ -125,11 +128,15 @@ BEGIN
   WITH plain AS MATERIALIZED (
     SELECT (a->>'deliveryId')::uuid AS id, (a->>'attempt')::integer AS attempt, (a->>'startedAt')::timestamptz AS started_at,
            (a->>'durationMs')::integer AS duration_ms, (a->>'statusCode')::integer AS status_code,
-           a->>'responseBody' AS response_body
+           a->>'responseBody' AS response_body, a->>'url' AS url, nullif(a->'requestHeaders', 'null') AS request_headers,
+           nullif(a->'responseHeaders', 'null') AS response_headers
       FROM jsonb_array_elements(p) AS a WHERE (a->>'deliveryId')::uuid = ANY(v_plain)),
   inserted AS (
-    INSERT INTO delivery_attempts (delivery_id, attempt, started_at, duration_ms, result, status_code, response_body)
-    SELECT x.id, x.attempt, x.started_at, x.duration_ms, 'delivered', x.status_code, x.response_body FROM plain x
+    INSERT INTO delivery_attempts (delivery_id, attempt, started_at, duration_ms, result, status_code, response_body,
+                                   tenant_id, subscription_id, event_type, url, request_headers, response_headers)
+    SELECT x.id, x.attempt, x.started_at, x.duration_ms, 'delivered', x.status_code, x.response_body,
+           d.tenant_id, d.subscription_id, d.event_type, x.url, x.request_headers, x.response_headers
+      FROM plain x JOIN deliveries d ON d.id = x.id
     ON CONFLICT DO NOTHING
     RETURNING delivery_attempts.delivery_id AS id, delivery_attempts.attempt AS attempt,
               delivery_attempts.status_code AS status_code),

@@ -307,6 +307,12 @@ export const FLOW: readonly { folder: string; description: string; steps: readon
         name: 'How many wait for their next attempt',
         body: () => ({ subscriptionId: '{{subscriptionId}}', dryRun: true }),
       },
+      {
+        operation: 'cancelDeliveries',
+        name: 'How many could be cancelled',
+        body: () => ({ subscriptionId: '{{subscriptionId}}', dryRun: true }),
+      },
+      { operation: 'findAttempts', query: { subscriptionId: '{{subscriptionId}}' } },
     ],
   },
   {

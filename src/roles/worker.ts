@@ -28,7 +28,7 @@ import { warnOfShortRetention } from '../platform/topic-retention';
 import { createWebhookClient } from '../webhooks/client';
 import { Attempts } from '../webhooks/attempts';
 import { FirstAttempts } from '../webhooks/first-attempts';
-import { startDeliveryWorkflows, wakeLanes } from '../webhooks/start-deliveries';
+import { cancelDeliveryWorkflows, startDeliveryWorkflows, wakeLanes } from '../webhooks/start-deliveries';
 import type { RoleContext } from './context';
 import { whenThere } from './when-there';
 
@@ -91,6 +91,8 @@ export async function startWorker(
     attempts,
     startDeliveries,
     wakeLanes: toLanes,
+    cancelDeliveries: async (workflowIds) =>
+      cancelDeliveryWorkflows(await context.temporal(), workflowIds, config.BRIDGE_START_TIMEOUT_MS),
     unknownTransactionWaitMs: config.UNKNOWN_TRANSACTION_WAIT_MS,
     disputeEvidenceDueMs: config.DISPUTE_EVIDENCE_DUE_MS,
     deadLetter: (message) => deadLetterRefused({ reader, producer, config, log }, message),

@@ -1,5 +1,6 @@
 import type { AttemptRecord, HealthRules, LoadedDelivery } from '../domain/deliveries';
 import type { DeliveryStatus } from '../contracts/webhooks';
+import { shownRequestHeaders, shownResponseHeaders } from './shown-headers';
 import { signWebhook } from './signature';
 import type { Config } from '../platform/config';
 import type { Logger } from '../platform/logging';
@@ -64,11 +65,9 @@ export async function makeAttempt(
   startedAt: Date,
 ): Promise<MadeAttempt> {
   const { eventId: id, subscriptionId, body, url } = delivery;
-  const headers = {
-    ...delivery.headers(),
-    ...signWebhook({ id, at: startedAt, body, secrets: delivery.secrets(startedAt) }),
-  };
-  const response = await webhooks.postWebhook({ url, headers, body, timeoutMs });
+  const own = delivery.headers();
+  const signed = signWebhook({ id, at: startedAt, body, secrets: delivery.secrets(startedAt) });
+  const response = await webhooks.postWebhook({ url, headers: { ...own, ...signed }, body, timeoutMs });
   metrics.deliveryAttempts.inc({ result: response.result });
   metrics.deliveryAttemptSeconds.observe(response.durationMs / 1e3);
   const { result, statusCode, durationMs, error, responseBody } = response;
@@ -89,6 +88,9 @@ export async function makeAttempt(
     statusCode,
     error,
     responseBody,
+    url,
+    requestHeaders: shownRequestHeaders(own, signed),
+    responseHeaders: response.responseHeaders && shownResponseHeaders(response.responseHeaders, own),
     status,
     gone: statusCode === GONE,
     slowDown: overloaded || result === 'timeout',

@@ -31,6 +31,7 @@ export const playedPolicy = deliveryPolicyOf(config);
 export const NOTHING_STARTED = {
   startDeliveries: () => Promise.resolve(),
   wakeLanes: () => Promise.resolve(),
+  cancelDeliveries: () => Promise.resolve(),
 };
 
 /** Announces a state change of a tenant, as the database does in the transaction of the change. @returns the deliveries that it writes. */

@@ -24,22 +24,14 @@ import {
 import { Modal, useAct, useOverlays } from '../ui/dialogs';
 import { Filters, useFilters } from '../ui/filters';
 import { filled, Plot } from '../ui/plot';
-import { column, List, usePages } from '../ui/table';
+import { column, idColumn, List, usePages } from '../ui/table';
 import { ReplayTable } from './replays';
+import { PlainTable } from '../ui/plain-table';
 
 type Subscription = Schemas['Subscription'];
 
 const COLUMNS = [
-  column<Subscription>(
-    'id',
-    'Id',
-    ({ id }) => (
-      <Link to="/subscriptions/$id" params={{ id }} className="open mono">
-        {id}
-      </Link>
-    ),
-    { width: 'minmax(120px, 0.8fr)' },
-  ),
+  idColumn<Subscription>('/subscriptions/$id', 'minmax(120px, 0.8fr)'),
   column<Subscription>('state', 'State', ({ state }) => <Status value={state} />, { width: '98px' }),
   column<Subscription>('url', 'URL', ({ url }) => url, { width: 'minmax(120px, 1.4fr)' }),
   column<Subscription>('types', 'Types', ({ eventTypes }) => eventTypes.join(', '), { wide: true }),
@@ -529,28 +521,15 @@ function Changes({ id }: { id: string }) {
   if (!query.data) return <Failure error={query.error} />;
   if (query.data.items.length === 0) return <Empty title="Nobody has changed it" />;
   return (
-    <div className="tablewrap">
-      <table className="plain">
-        <thead>
-          <tr>
-            <th>When</th>
-            <th>Who</th>
-            <th>What</th>
-          </tr>
-        </thead>
-        <tbody>
-          {query.data.items.map((record) => (
-            <tr key={record.id}>
-              <td>
-                <Time at={record.at} />
-              </td>
-              <td className="mono">{record.actor}</td>
-              <td>{record.action}</td>
-            </tr>
-          ))}
-        </tbody>
-      </table>
-    </div>
+    <PlainTable
+      rows={query.data.items}
+      keyOf={({ id }) => id}
+      columns={[
+        ['When', ({ at }) => <Time at={at} />],
+        ['Who', ({ actor }) => actor, 'mono'],
+        ['What', ({ action }) => action],
+      ]}
+    />
   );
 }
 
@@ -706,30 +685,22 @@ function FilterTester({ subscription }: { subscription: Subscription }) {
         (query.data.items.length === 0 ? (
           <p>There is no event of these types yet.</p>
         ) : (
-          <div className="tablewrap">
-            <table className="plain">
-              <thead>
-                <tr>
-                  <th>Event</th>
-                  <th>Type</th>
-                  <th>Wanted</th>
-                </tr>
-              </thead>
-              <tbody>
-                {query.data.items.map(({ id, type, matches }) => (
-                  <tr key={id}>
-                    <td>
-                      <Link to="/events/$id" params={{ id }} className="mono">
-                        {id}
-                      </Link>
-                    </td>
-                    <td>{type}</td>
-                    <td>{matches ? 'yes' : 'no'}</td>
-                  </tr>
-                ))}
-              </tbody>
-            </table>
-          </div>
+          <PlainTable
+            rows={query.data.items}
+            keyOf={({ id }) => id}
+            columns={[
+              [
+                'Event',
+                ({ id }) => (
+                  <Link to="/events/$id" params={{ id }} className="mono">
+                    {id}
+                  </Link>
+                ),
+              ],
+              ['Type', ({ type }) => type],
+              ['Wanted', ({ matches }) => (matches ? 'yes' : 'no')],
+            ]}
+          />
         ))}
     </div>
   );

@@ -249,11 +249,12 @@ export function timeOf({ since, until }: { since?: string | undefined; until?: s
 }
 
 /** What ids of a list's rows are: a cursor with another kind of id was not made by that list. */
-export type IdKind = 'uuid' | 'text' | 'number' | 'attempt' | 'place';
+export type IdKind = 'uuid' | 'text' | 'number' | 'attempt' | 'attempt of a delivery' | 'place';
 const ID_FORMS = {
   uuid: /^[0-9a-f]{8}-(?:[0-9a-f]{4}-){3}[0-9a-f]{12}$/,
   number: /^\d{1,18}$/,
   attempt: /^\d{1,9}$/,
+  'attempt of a delivery': /^[0-9a-f]{8}-(?:[0-9a-f]{4}-){3}[0-9a-f]{12}-\d{1,9}$/,
   /** Partition and offset. */
   place: /^\d{1,6}-\d{1,18}$/,
 };

@@ -17,6 +17,8 @@ export class Tab {
     readonly page: Page,
     readonly context: BrowserContext,
     readonly base: string,
+    /** Where requests may go. */
+    origins: readonly string[],
   ) {
     page.setDefaultTimeout(PATIENCE_MS);
     page.on('console', (message) => {
@@ -26,19 +28,24 @@ export class Tab {
     page.on('pageerror', (error) => this.faults.push(`page error: ${error.message}`));
     page.on('request', (request) => {
       const url = new URL(request.url());
-      if (!['data:', 'blob:'].includes(url.protocol) && url.origin !== base)
+      if (!['data:', 'blob:'].includes(url.protocol) && !origins.includes(url.origin))
         this.faults.push(`request to another host: ${request.url()}`);
     });
   }
 
-  static async open(browser: Browser, base: string, options: { phone?: boolean } = {}): Promise<Tab> {
+  /** @param options.origins further ones than `base` that it may ask. */
+  static async open(
+    browser: Browser,
+    base: string,
+    options: { phone?: boolean; origins?: readonly string[] } = {},
+  ): Promise<Tab> {
     const context = await browser.newContext({
       viewport: options.phone ? PHONE : DESKTOP,
       colorScheme: 'light',
       reducedMotion: 'reduce',
       locale: 'en-GB',
     });
-    return new Tab(await context.newPage(), context, base);
+    return new Tab(await context.newPage(), context, base, [base, ...(options.origins ?? [])]);
   }
 
   async login(link: string): Promise<void> {

@@ -91,6 +91,8 @@ const ACCEPTED: Record<string, Record<string, unknown>> = {
   '/api/v1/events': { type: 'fuzz.known', data: { a: 1 } },
   '/api/v1/events/batch': { events: [{ type: 'fuzz.known', data: {} }] },
   '/api/v1/replays': { subscriptionId: 'sub_nobody', kind: 'all', since: '2026-01-01T00:00:00Z' },
+  '/api/v1/deliveries/retry': { dryRun: true },
+  '/api/v1/deliveries/cancel': { dryRun: true },
   '/api/v1/subscriptions/:id': { description: 'x' },
   '/api/v1/orders/:id/refunds': { reason: 'x' },
   '/api/v1/corrections': {

@@ -16,7 +16,12 @@ import {
   recordAttempts,
   type AttemptRecord,
 } from '../../../src/domain/deliveries';
-import { createSubscription, deleteSubscription, getSubscription } from '../../../src/domain/subscriptions';
+import {
+  createSubscription,
+  deleteSubscription,
+  getSubscription,
+  updateSubscription,
+} from '../../../src/domain/subscriptions';
 import type { OutgoingMessage } from '../../../src/platform/kafka';
 import type { Database } from '../../../src/platform/postgres';
 import { createKeyring, Keyring } from '../../../src/platform/secrets';
@@ -289,6 +294,61 @@ describe('an attempt', () => {
 });
 
 describe('what is stored of attempts', () => {
+  it('are the headers of both sides, and nothing with which a reader could act as either', async () => {
+    const server = await answering((response, request) => {
+      response.setHeader('set-cookie', ['session=opensesame; HttpOnly', 'b=opensesame']);
+      response.setHeader('x-session-token', 'opensesame');
+      response.setHeader('x-echo', `you said ${String(request.headers['authorization'])}`);
+      response.setHeader('x-request-id', 'req-17');
+      response.writeHead(503).end();
+    });
+    const { deliveryId, eventId, tenantId, subscription } = await announce(server.url);
+    const by = { tenantId, actor: 'test', correlationId: 'test' };
+    await updateSubscription(db, createKeyring(space.config), by, {
+      ...{ id: subscription.id, expected: '*', allowedPrivateCidrs: [] },
+      changes: { headers: { authorization: 'Bearer opensesame', 'x-team': 'accounting' } },
+    });
+    await attempt(deliveryId);
+    const { items } = await listAttempts(db, { tenantId, id: deliveryId, limit: 10 });
+    const { headers: sent } = server.received[0]!;
+    const signature = String(sent['webhook-signature']);
+    expect(items[0]).toMatchObject({
+      url: subscription.url,
+      requestHeaders: {
+        'content-type': 'application/json',
+        'user-agent': sent['user-agent'],
+        'webhook-id': eventId,
+        'webhook-timestamp': sent['webhook-timestamp'],
+        'webhook-signature': `${signature.slice(0, 11)}***`,
+        authorization: '***',
+        'x-team': '***',
+      },
+      responseHeaders: {
+        'set-cookie': '***',
+        'x-session-token': '***',
+        'x-echo': 'you said ***',
+        'x-request-id': 'req-17',
+      },
+    });
+    const { rows } = await db.pool.query<{ row: string }>(
+      'SELECT to_jsonb(a)::text AS row FROM delivery_attempts a WHERE delivery_id = $1',
+      [deliveryId],
+    );
+    for (const secret of ['opensesame', 'accounting', signature]) expect(rows[0]!.row).not.toContain(secret);
+  });
+
+  it('are no headers of an answer that never came', async () => {
+    const { deliveryId, tenantId } = await announce('http://127.0.0.1:1/');
+    await attempt(deliveryId);
+    const { items } = await listAttempts(db, { tenantId, id: deliveryId, limit: 10 });
+    expect(items[0]).toMatchObject({
+      result: 'network_error',
+      url: 'http://127.0.0.1:1/',
+      requestHeaders: { 'webhook-signature': expect.stringMatching(/^v1,.{8}\*\*\*$/) as string },
+      responseHeaders: null,
+    });
+  });
+
   const recordOf = (deliveryId: string, changes: Partial<AttemptRecord> = {}): AttemptRecord => ({
     deliveryId,
     attempt: 1,

@@ -84,6 +84,7 @@ const ACCEPTED: Record<string, Record<string, unknown>> = {
   '/api/v1/payments': transaction,
   '/api/v1/payouts': { ...transaction, reserve: true },
   '/api/v1/subscriptions': { url: 'https://example.com/hook', eventTypes: ['*'], description: '' },
+  '/api/v1/portal-links': { label: 'nobody', brand: { name: 'x', color: '#0b6e4f' } },
   '/api/v1/event-types': { name: 'fuzz.made', description: '' },
   '/api/v1/event-types/:name': { description: 'x' },
   '/api/v1/event-configs': { eventType: 'fuzz.known', enabled: true },

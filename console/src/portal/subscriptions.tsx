@@ -3,8 +3,20 @@ import { Link } from '@tanstack/react-router';
 import { Eye, FlaskConical, KeyRound } from 'lucide-react';
 import { useState } from 'react';
 import { api, ok, portalCall, type Schemas } from '../lib/api';
-import { count } from '../lib/format';
-import { Code, Empty, Facts, Head, Id, Note, Panel, Status, Time, Unready } from '../ui/basics';
+import {
+  Code,
+  Empty,
+  Facts,
+  Failure,
+  Head,
+  Id,
+  Loading,
+  Note,
+  Panel,
+  Status,
+  Time,
+  Unready,
+} from '../ui/basics';
 import { Modal, useAct } from '../ui/dialogs';
 import { AttemptHealth } from '../ui/health';
 import { useRouteParam } from '../ui/route-param';
@@ -89,7 +101,6 @@ function Page({ subscription }: { subscription: Subscription }) {
   const { act, busy } = useAct();
   const { readOnly } = usePortal();
   const [secret, setSecret] = useState<{ value: string; until?: string | null } | undefined>();
-  const { data: more } = useSubscription(id);
   const path = { path: { id } };
   return (
     <div className="page">
@@ -174,6 +185,7 @@ function Page({ subscription }: { subscription: Subscription }) {
       <div className="cols">
         <div>
           <AttemptHealth id={id} />
+          <Latest id={id} />
         </div>
         <div>
           <Panel title="Subscription">
@@ -198,7 +210,6 @@ function Page({ subscription }: { subscription: Subscription }) {
                     `${subscription.rateLimitPerSecond}/s`
                   ),
                 ],
-                ['Waiting', more?.waiting === undefined ? '…' : count(more.waiting)],
                 ['Created', <Time at={subscription.createdAt} />],
               ]}
             />
@@ -235,5 +246,64 @@ function Page({ subscription }: { subscription: Subscription }) {
         )}
       </Modal>
     </div>
+  );
+}
+
+const LATEST = 8;
+
+function Latest({ id }: { id: string }) {
+  const query = useQuery({
+    queryKey: ['deliveries', 'latest', id],
+    queryFn: () =>
+      ok(api.GET('/api/v1/deliveries', { params: { query: { subscriptionId: id, limit: LATEST } } })),
+    refetchInterval: 5_000,
+  });
+  return (
+    <Panel title="Latest deliveries" flush>
+      {!query.data ? (
+        query.isPending ? (
+          <Loading rows={3} />
+        ) : (
+          <Failure error={query.error} />
+        )
+      ) : query.data.items.length === 0 ? (
+        <Empty title="Nothing yet">A test event shows whether your URL can be reached.</Empty>
+      ) : (
+        <div className="tablewrap">
+          <table className="plain">
+            <thead>
+              <tr>
+                <th>Status</th>
+                <th>Event</th>
+                <th className="right">Attempts</th>
+                <th className="right">Created</th>
+              </tr>
+            </thead>
+            <tbody>
+              {query.data.items.map((delivery) => (
+                <tr key={delivery.id}>
+                  <td>
+                    <Status value={delivery.status} />
+                  </td>
+                  <td>
+                    <Link
+                      to="/deliveries"
+                      search={{ open: delivery.id }}
+                      aria-label={`${delivery.eventType}, delivery ${delivery.id}`}
+                    >
+                      {delivery.eventType}
+                    </Link>
+                  </td>
+                  <td className="right">{delivery.attempts}</td>
+                  <td className="right">
+                    <Time at={delivery.createdAt} />
+                  </td>
+                </tr>
+              ))}
+            </tbody>
+          </table>
+        </div>
+      )}
+    </Panel>
   );
 }

@@ -31,6 +31,7 @@ export function AttemptHealth({ id }: { id: string }) {
   const empty = (values: number[]) => values.map((value) => (value === 0 ? null : value));
   const total = data.items.reduce((sum, { attempts }) => sum + attempts, 0);
   const failed = data.items.reduce((sum, item) => sum + item.failed, 0);
+  const last = data.items.at(-1);
   return (
     <div className="tiles">
       <Panel
@@ -50,7 +51,14 @@ export function AttemptHealth({ id }: { id: string }) {
           ]}
         />
       </Panel>
-      <Panel title="How long they take" actions={<span className="muted">p50 and p99</span>}>
+      <Panel
+        title="How long they take"
+        actions={
+          <span className="muted">
+            {last ? `p50 ${duration(last.p50Ms)}, p99 ${duration(last.p99Ms)} of late` : 'p50 and p99'}
+          </span>
+        }
+      >
         <Plot
           label="Duration of attempts"
           times={times}

@@ -89,7 +89,6 @@ export async function startWorker(
     keyring,
     webhooks,
     attempts,
-    firstAttempts,
     startDeliveries,
     wakeLanes: toLanes,
     unknownTransactionWaitMs: config.UNKNOWN_TRANSACTION_WAIT_MS,

@@ -10,6 +10,7 @@ import { RemitError } from '../contracts/errors';
 import { JsonText } from '../contracts/json';
 import { Authenticator } from './auth';
 import { CONSOLE_HOME } from './console/return-path';
+import { pageFiles } from './console/files';
 import { consoleRouter } from './console/router';
 import { ConsoleSessions } from './console/sessions';
 import { DeadLetterDesk } from './dead-letter-desk';
@@ -19,6 +20,8 @@ import { readAnyJson, readJson, readJsonKeeping, requireJson } from './json-body
 import { EventPublisher } from '../domain/event-publisher';
 import { EventSchemas } from '../domain/event-schemas';
 import { shedLoad } from './overload';
+import { originOf } from './own-page';
+import { portalRouter } from './portal/router';
 import { rateLimits } from './rate-limit';
 import { invalidRequest, sendProblem, toFault } from './problem';
 import { accountRoutes } from './routes/accounts';
@@ -48,6 +51,7 @@ import {
   type RouteDeps,
 } from './routes/route';
 import { deliveryActionRoutes } from './routes/delivery-actions';
+import { portalLinkRoutes } from './routes/portal-links';
 import { replayRoutes } from './routes/replays';
 import { deadLetterRoutes } from './routes/dead-letters';
 import { journalRoutes } from './routes/journal';
@@ -75,6 +79,7 @@ export function allRoutes(): (Route | RawRoute)[] {
     // /deliveries/retry is none of the deliveries that /deliveries/:id names.
     ...deliveryActionRoutes,
     ...subscriptionRoutes,
+    ...portalLinkRoutes,
     ...replayRoutes,
     ...eventTypeRoutes,
     ...eventConfigRoutes,
@@ -128,7 +133,11 @@ export function createApp(deps: ApiDeps): Express {
       target[route.method](
         'handlers' in route
           ? route.handlers(deps)
-          : uniform(route, routeDeps, authenticator, { limits, readBody }),
+          : uniform(route, routeDeps, {
+              login: (request) => authenticate(route, authenticator, request, deps.config),
+              limits,
+              readBody,
+            }),
       );
     target.all(methodNotAllowed(here));
   }
@@ -136,7 +145,14 @@ export function createApp(deps: ApiDeps): Express {
     request.remit.route = '/';
     response.redirect(302, CONSOLE_HOME);
   });
-  app.use('/console', consoleRouter(deps, sessions));
+  const files = pageFiles();
+  app.use('/console', consoleRouter(deps, sessions, files));
+  app.use(
+    '/portal',
+    portalRouter(deps, files, (route, login, portalLimits) =>
+      uniform(route, routeDeps, { login, limits: portalLimits, readBody }),
+    ),
+  );
   app.use((request: Request) => {
     throw new RemitError('not_found', `There is nothing at ${pathOf(request.originalUrl).slice(0, 100)}.`);
   });
@@ -148,11 +164,18 @@ export function createApp(deps: ApiDeps): Express {
 function uniform(
   route: Route,
   deps: RouteDeps,
-  authenticator: Authenticator,
-  { limits, readBody }: { limits: RequestHandler[]; readBody: RequestHandler },
+  {
+    login: whoCalls,
+    limits,
+    readBody,
+  }: {
+    login: (request: Request) => Promise<Caller>;
+    limits: RequestHandler[];
+    readBody: RequestHandler;
+  },
 ): RequestHandler[] {
   const login: RequestHandler = async (request, response, next) => {
-    response.locals['caller'] = await authenticate(route, authenticator, request, deps.config);
+    response.locals['caller'] = await whoCalls(request);
     next();
   };
   const run: RequestHandler = async (request, response) => {
@@ -161,13 +184,13 @@ function uniform(
     const input = parseInput(route, request);
     const header = request.headers['idempotency-key'];
     const lastEventId = request.get('last-event-id');
+    const origin = originOf(deps.config, request);
     const expected = readIfMatch(route, request.headers['if-match']);
     const answer = await once(deps, { route, header, caller, input }, (operationId) =>
-      route.handle({ deps, caller, correlationId, operationId, expected, lastEventId, ...input } as Call<
-        never,
-        never,
-        never
-      >),
+      route.handle({
+        ...{ deps, caller, correlationId, operationId, expected, origin, lastEventId },
+        ...input,
+      } as Call<never, never, never>),
     );
     if (response.headersSent) return;
     response.status(answer.status);

@@ -405,6 +405,14 @@ function view(delivery: Delivery): Omit<DeliveryView, keyof Waits> {
   };
 }
 
+/** Rows of deliveries as the API shows them, in the order given. */
+export function viewDeliveries(
+  db: Pick<Database, 'prisma'>,
+  rows: readonly Delivery[],
+): Promise<DeliveryView[]> {
+  return withWaits(db, rows.map(view));
+}
+
 export interface AttemptView {
   attempt: number;
   startedAt: Date;

@@ -2,7 +2,7 @@ import { z } from 'zod';
 import { Currency } from '../contracts/money';
 import { TenantId } from '../contracts/http';
 import { misspelt } from './config-names';
-import { crossFieldMistakes, isCidr, isHostAndPort, placeholderIn } from './config-rules';
+import { crossFieldMistakes, isCidr, isHostAndPort, isWebOrigin, placeholderIn } from './config-rules';
 import { callerPath } from './project';
 import { derivedSettings, SETTINGS, type Derived, type Settings } from './settings';
 import type { Provider } from '../providers/provider';
@@ -149,6 +149,20 @@ const shape = {
   CONSOLE_ROLE_CLAIM: text()
     .default('scope')
     .describe('claim that names the role: viewer or read, operator or write, admin'),
+  PORTAL_FRAME_ORIGINS: list()
+    .pipe(
+      z
+        .array(
+          z.string().refine(isWebOrigin, {
+            error: 'must be origins such as https://app.example.com, without a path',
+          }),
+        )
+        .max(20),
+    )
+    .default([])
+    .describe(
+      'origins whose pages may frame the subscribers’ portal, such as https://app.example.com; none by default',
+    ),
 
   // Providers' webhooks
   PROVIDERS_FILE: text()

@@ -14,7 +14,9 @@ import * as reconcile from './commands/reconcile';
 import * as recover from './commands/recover';
 import * as reencrypt from './commands/reencrypt';
 import * as relay from './commands/relay';
+import * as replay from './commands/replay';
 import * as reset from './commands/reset';
+import * as rollout from './commands/rollout';
 import * as send from './commands/send';
 import * as start from './commands/start';
 import * as stats from './commands/stats';
@@ -47,6 +49,8 @@ const COMMANDS: readonly { register(program: Command): void }[] = [
   dlq,
   listen,
   reencrypt,
+  replay,
+  rollout,
   reset,
 ];
 

@@ -23,6 +23,7 @@ import { shedLoad } from './overload';
 import { originOf } from './own-page';
 import { portalRouter } from './portal/router';
 import { rateLimits } from './rate-limit';
+import { temporalCodecRouter } from './temporal-codec';
 import { invalidRequest, sendProblem, toFault } from './problem';
 import { accountRoutes } from './routes/accounts';
 import { chargebackRoute } from './routes/chargebacks';
@@ -153,6 +154,7 @@ export function createApp(deps: ApiDeps): Express {
       uniform(route, routeDeps, { login, limits: portalLimits, readBody }),
     ),
   );
+  app.use('/temporal-codec', secure, temporalCodecRouter(deps, authenticator, sessions));
   app.use((request: Request) => {
     throw new RemitError('not_found', `There is nothing at ${pathOf(request.originalUrl).slice(0, 100)}.`);
   });

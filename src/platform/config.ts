@@ -262,7 +262,18 @@ const shape = {
   TEMPORAL_TLS_CA_FILE: text().optional().describe('PEM file of the CA'),
   TEMPORAL_TLS_CERT_FILE: text().optional().describe('PEM file of the client certificate (mTLS)'),
   TEMPORAL_TLS_KEY_FILE: text().optional().describe('PEM file of the client key (mTLS)'),
-  TEMPORAL_UI_URL: z.url().optional().describe('base of the links to workflows that the CLI prints'),
+  TEMPORAL_UI_URL: z
+    .url()
+    .optional()
+    .describe(
+      'base of the links to workflows that the CLI prints; pages of its origin may have payloads decrypted by the API (/temporal-codec)',
+    ),
+  TEMPORAL_ENCRYPT_PAYLOADS: flag(true).describe(
+    'encrypt what workflows are given and answer with ENCRYPTION_KEY; both kinds can be read either way (npm start sets it to false)',
+  ),
+  TEMPORAL_WORKER_VERSIONING: flag(false).describe(
+    'workers say which version of the workflow code they have, and get what `remit rollout` gives that version (docs/rollouts.md)',
+  ),
   WORKER_WORKFLOW_SLOTS: int(40, 1, 10_000).describe('workflow tasks in flight in one worker'),
   WORKER_ACTIVITY_SLOTS: int(100, 1, 10_000).describe('activities in flight in one worker'),
   WORKER_CACHED_WORKFLOWS: int(2_000, 0, 100_000).describe('workflows kept in memory between their tasks'),
@@ -338,7 +349,9 @@ const shape = {
     'events and their deliveries are kept this long, unless the config of their type says otherwise',
   ),
   SUBSCRIPTIONS_MAX_PER_TENANT: int(1_000, 1, 100_000).describe('subscriptions of one tenant'),
-  ENCRYPTION_KEY: base64Key(32).optional().describe('AES-256-GCM key of secrets at rest, 32 bytes in base64'),
+  ENCRYPTION_KEY: base64Key(32)
+    .optional()
+    .describe('AES-256-GCM key of secrets at rest and of Temporal payloads, 32 bytes in base64'),
   ENCRYPTION_KEYS_OLD: list()
     .pipe(z.array(base64Key(32)))
     .default([])
@@ -493,7 +506,7 @@ export const ROLE_NEEDS = {
     'PROVIDER_SECRET_DECARD',
     'ORDER_WEBHOOK_SECRET',
   ],
-  bridge: ['KAFKA_BROKERS', 'TEMPORAL_ADDRESS'],
+  bridge: ['KAFKA_BROKERS', 'TEMPORAL_ADDRESS', 'ENCRYPTION_KEY'],
   worker: ['DATABASE_URL', 'KAFKA_BROKERS', 'TEMPORAL_ADDRESS', 'ENCRYPTION_KEY'],
   relay: ['DATABASE_URL', 'KAFKA_BROKERS'],
   ingest: ['KAFKA_BROKERS', 'CLICKHOUSE_URL'],

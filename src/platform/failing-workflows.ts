@@ -1,7 +1,7 @@
 import { WorkflowNotFoundError, type Client } from '@temporalio/client';
 import { CARRYING_WORKFLOWS } from '../contracts/workflows';
 import { openWorkflows, together } from './open-workflows';
-import { failureText, msOf } from './workflow-history';
+import { failureText, msOf, openerOf } from './workflow-history';
 
 /** Workflows that are asked about before the next are listed. */
 const PAGE_SIZE = 500;
@@ -86,7 +86,7 @@ async function firstFailure(
     if (event.workflowTaskCompletedEventAttributes) break;
     const at = new Date(msOf(event.eventTime));
     if (event.workflowTaskFailedEventAttributes)
-      first = { since: at, failure: failureText(event.workflowTaskFailedEventAttributes.failure) };
+      first = { since: at, failure: failureText(event.workflowTaskFailedEventAttributes.failure, openerOf(client)) };
     else if (event.workflowTaskTimedOutEventAttributes)
       first = { since: at, failure: 'no worker answered in time' };
   }

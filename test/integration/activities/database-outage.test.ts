@@ -60,6 +60,7 @@ beforeAll(async () => {
       webhooks,
       producer: { send: () => Promise.resolve() },
       unknownTransactionWaitMs: 0,
+      showsUsers: true,
       disputeEvidenceDueMs: 60_000,
       deadLetter: () => Promise.resolve(),
     }) as unknown as typeof activities),

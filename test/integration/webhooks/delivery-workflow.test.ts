@@ -14,6 +14,7 @@ import {
 import { getDelivery, listAttempts } from '../../../src/domain/deliveries';
 import { createSubscription } from '../../../src/domain/subscriptions';
 import { createKafka, headersToStrings, MessageProducer } from '../../../src/platform/kafka';
+import { dataConverterOf } from '../../../src/platform/payload-encryption';
 import { openDatabase, type Database } from '../../../src/platform/postgres';
 import { createKeyring } from '../../../src/platform/secrets';
 import { connectTemporal } from '../../../src/platform/temporal';
@@ -60,6 +61,7 @@ beforeAll(async () => {
     namespace: config.TEMPORAL_NAMESPACE,
     taskQueue: TASK_QUEUES.deliveries,
     workflowsPath: require.resolve('../../../src/workflows/index.ts'),
+    dataConverter: dataConverterOf(config),
     activities: createDeliveryActivities({
       db: fallible(db),
       keyring: createKeyring(config),

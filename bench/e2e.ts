@@ -53,17 +53,17 @@ export const run: Benchmark = async (options) => {
   }
 };
 
-async function startRoles(stage: Stage): Promise<Child[]> {
+export async function startRoles(stage: Stage, env: NodeJS.ProcessEnv = {}): Promise<Child[]> {
   const names = ['api', 'bridge', 'worker', 'relay'];
   const ports = [stage.config.METRICS_PORT, await freePort(), await freePort(), await freePort()];
-  return Promise.all(names.map((name, i) => startRole([name], stage.env, ports[i]!)));
+  return Promise.all(names.map((name, i) => startRole([name], { ...stage.env, ...env }, ports[i]!)));
 }
 
-async function stopAll(roles: Child[]): Promise<void> {
+export async function stopAll(roles: Child[]): Promise<void> {
   await Promise.all(roles.map((role) => role.stop()));
 }
 
-async function settleAll(stage: Stage, client: Client, size: number): Promise<number> {
+export async function settleAll(stage: Stage, client: Client, size: number): Promise<number> {
   const ids = await seedPayments(stage.db, size, USERS);
   const webhooks = ids.map((id) => signedWebhook(stage.config.PROVIDER_SECRET_DECARD!, id));
   const before = await completed(client, 'paymentWorkflow');

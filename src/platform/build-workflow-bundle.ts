@@ -9,11 +9,21 @@ const FROM_SOURCES = __filename.endsWith('.ts');
 
 const BUILT_AHEAD = path.join(__dirname, '..', 'workflow-bundle.js');
 
-/** Bundles `workflows/` (TypeScript or compiled) into one file. Deterministic for the same sources. */
-export async function buildWorkflowBundle(target = BUILT_AHEAD): Promise<string> {
-  const base = path.join(__dirname, '..', 'workflows', 'index');
-  const workflowsPath = existsSync(`${base}.ts`) ? `${base}.ts` : `${base}.js`;
-  const { code } = await bundleWorkflowCode({ workflowsPath, logger: new DefaultLogger('WARN') });
+function workflowFile(name: string): string {
+  const base = path.join(__dirname, '..', 'workflows', name);
+  return existsSync(`${base}.ts`) ? `${base}.ts` : `${base}.js`;
+}
+
+/**
+ * Bundles `workflows/` (TypeScript or compiled) into one file. Deterministic for the same sources.
+ * @param withTracing false only for tests that show that histories replay without it too.
+ */
+export async function buildWorkflowBundle(target = BUILT_AHEAD, withTracing = true): Promise<string> {
+  const { code } = await bundleWorkflowCode({
+    workflowsPath: workflowFile('index'),
+    ...(withTracing && { workflowInterceptorModules: [workflowFile('tracing')] }),
+    logger: new DefaultLogger('WARN'),
+  });
   await mkdir(path.dirname(target), { recursive: true });
   await writeFile(target, code);
   return target;

@@ -3,6 +3,7 @@ import { Client, Connection, type ConnectionOptions } from '@temporalio/client';
 import { NativeConnection } from '@temporalio/worker';
 import { SEARCH_ATTRIBUTES } from '../contracts/workflows';
 import type { Config } from './config';
+import { clientTracing } from './temporal-tracing';
 
 type TemporalConfig = Pick<
   Config,
@@ -41,7 +42,7 @@ export async function openTemporal(config: TemporalConfig): Promise<Client> {
     // gRPC would wait up to two minutes before it looks whether a server is back.
     channelArgs: { 'grpc.initial_reconnect_backoff_ms': 200, 'grpc.max_reconnect_backoff_ms': 2_000 },
   });
-  return new Client({ connection, namespace: config.TEMPORAL_NAMESPACE });
+  return new Client({ connection, namespace: config.TEMPORAL_NAMESPACE, ...clientTracing() });
 }
 
 /** Connects a client; the caller closes its `connection`. Rejects when the frontend can't be reached. */

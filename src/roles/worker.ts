@@ -23,6 +23,7 @@ import { metrics } from '../platform/metrics';
 import { openWorkflows } from '../platform/open-workflows';
 import { createKeyring } from '../platform/secrets';
 import { connectTemporalWorker } from '../platform/temporal';
+import { workerTracing } from '../platform/temporal-tracing';
 import type { Database } from '../platform/postgres';
 import { warnOfShortRetention } from '../platform/topic-retention';
 import { createWebhookClient } from '../webhooks/client';
@@ -187,6 +188,7 @@ async function startQueue(
     taskQueue: TASK_QUEUES[queue],
     workflowBundle: { codePath },
     activities,
+    ...workerTracing(),
   });
   const finished = worker.run().catch((error: unknown) => {
     if (lifecycle.isStopping) return;

@@ -20,6 +20,7 @@ import {
 } from '../contracts/workflows/limits';
 import type { CarriedMessages, RefusedMessage } from '../contracts/workflows';
 import { DEAD_LETTER_STEP, historyIsLong, unlessRefused } from './durable-steps';
+import { endTrace, withinTrace } from './tracing';
 
 const { deadLetterMessages } = proxyActivities<DeadLetterActivities>(DEAD_LETTER_STEP);
 
@@ -84,7 +85,7 @@ export class Mailbox<M extends object, R> {
         const first = this.messages[0];
         if (first) {
           await this.continueWhenLong();
-          await this.handle(first.message);
+          await withinTrace(first.message, () => this.handle(first.message));
         } else if (this.refused.length > 0) await this.sendRefused();
         else return;
       }
@@ -170,6 +171,7 @@ export class Mailbox<M extends object, R> {
 
   private refuse(message: M, refusal: Refusal): void {
     this.refused.push({ ...this.handling.letterOf(message), ...refusal });
+    endTrace(message, `${refusal.code}: ${refusal.reason}`);
   }
 
   private async sendRefused(): Promise<void> {
@@ -190,6 +192,7 @@ export class Mailbox<M extends object, R> {
     const taken = this.messages.shift();
     if (!taken) throw new Error('there is no message');
     this.bytes -= taken.bytes;
+    endTrace(taken.message);
     return taken.message;
   }
 }

@@ -1,57 +1,161 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Client, Connection } from '@temporalio/client';
 import { request } from 'undici';
+import { RESERVED_EVENT_WORD } from '../src/contracts/webhooks';
+import { paymentStart } from '../src/contracts/workflows/starts';
+import { createSubscription } from '../src/domain/subscriptions';
+import { createKeyring } from '../src/platform/secrets';
 import { connectTemporal } from '../src/platform/temporal';
 import { median, percentile, round, type Benchmark, type BenchOptions, type BenchRow } from './report';
 import { startRole, type Child } from '../test/support/processes';
 import { ceilingRate, completed, untilCompleted } from './support/ceiling';
 import { freePort, openStage, postAll, seedPayments, signedWebhook, type Stage } from './support/stage';
+import { Subscribers } from './support/subscribers';
 
 const CONNECTIONS = 32;
 const USERS = 200;
 const LATENCY_BOUND_MS = 300;
+const DELIVERED_WITHIN_MS = 120_000;
+
+/** How many subscriptions hear of a payment, and the least share of the rate without any. */
+const SUBSCRIBED = new Map([
+  [1, 0.85],
+  [10, 0.7],
+]);
+const EVENT_TYPE = `${RESERVED_EVENT_WORD}.payment.succeeded`;
+
+interface Figures {
+  /** Empty one-activity workflows. */
+  ceiling: number;
+  /** No-op workflows by signalWithStart. */
+  noop: number;
+  /** Payments settled, by the number of subscriptions. */
+  ours: Map<number, number>;
+}
 
 /**
  * Signed webhooks over HTTP to settled payments through api, Kafka, bridge, Temporal and PostgreSQL, each role a
- * process of its own: completed workflows per second at saturation next to the same Temporal server's rate of empty
- * one-activity workflows with the same worker settings; and the latency at ten payments a second.
+ * process of its own: completed workflows per second at saturation next to what the same Temporal server does with the
+ * same worker settings at most, by empty one-activity workflows and by no-op workflows; the same with subscriptions that are
+ * told of each payment; and the latency at ten payments a second.
  */
 export const run: Benchmark = async (options) => {
-  const stage = await openStage(options.progress);
+  const stage = await openStage(options.progress, { WEBHOOK_ALLOWED_PRIVATE_CIDRS: '127.0.0.0/8' });
   const client = await connectTemporal(stage.config);
   let roles: Child[] = [];
+  const histories = new Map<number, string>();
   try {
     const [size, rounds] = options.quick ? [150, 1] : [1_000, 3];
-    const figures = { ours: [] as number[], ceiling: [] as number[] };
+    const seen: Figures[] = [];
     for (let i = 1; i <= rounds; i++) {
-      figures.ceiling.push(await ceilingRate(stage, client, size));
+      const ceiling = await ceilingRate(stage, client, size);
+      const noop = await ceilingRate(stage, client, size, 'noopWorkflow');
       roles = await startRoles(stage);
       await settleAll(stage, client, Math.ceil(size / 10));
-      figures.ours.push(await settleAll(stage, client, size));
+      const ours = new Map<number, number>();
+      for (const subscriptions of [0, ...SUBSCRIBED.keys()]) {
+        const unsubscribe = await subscribe(stage, subscriptions);
+        const { perSecond, lastId } = await settleAll(stage, client, size);
+        ours.set(subscriptions, perSecond);
+        histories.set(subscriptions, await historyOf(client, lastId));
+        await unsubscribe(size);
+      }
+      seen.push({ ceiling, noop, ours });
       options.progress(
-        `round ${i}/${rounds}: remit ${figures.ours.at(-1)!.toFixed(1)}/s, ceiling ${figures.ceiling.at(-1)!.toFixed(1)}/s`,
+        `round ${i}/${rounds}: remit ${[...ours].map(([n, rate]) => `${rate.toFixed(1)}/s with ${n} subscriptions`).join(', ')}; ` +
+          `one activity ${ceiling.toFixed(1)}/s, no-op ${noop.toFixed(1)}/s`,
       );
       if (i < rounds) await stopAll(roles);
     }
-    const value = median(figures.ours);
-    const reference = median(figures.ceiling);
-    const rate: BenchRow = {
-      bench: 'e2e payments settled',
-      value: round(value),
-      unit: 'payments/s',
-      reference: round(reference),
-      // Of each round, whose two halves follow each other: the machine's own ups and downs hit both alike.
-      ratio: median(figures.ours.map((ours, i) => ours / figures.ceiling[i]!)),
-      atLeast: 0.8,
-      note: `${rounds} rounds of ${size}, median of values and of the rounds’ ratios; reference: empty one-activity workflows, same server and worker settings`,
-    };
-    return [rate, ...(await latency(stage, options))];
+    for (const [n, history] of histories) options.progress(`history with ${n} subscriptions: ${history}`);
+    return [...rateRows(seen, size, histories), ...(await latency(stage, options))];
   } finally {
     await stopAll(roles);
     await (client.connection as Connection).close();
     await stage.close();
   }
 };
+
+/** Ratios are of each round, whose parts follow each other: the machine's own ups and downs hit them alike. */
+function rateRows(
+  seen: readonly Figures[],
+  size: number,
+  histories: ReadonlyMap<number, string>,
+): BenchRow[] {
+  const settled = (subscriptions: number) => (figures: Figures) => figures.ours.get(subscriptions)!;
+  const row = (
+    bench: string,
+    value: (figures: Figures) => number,
+    reference: (figures: Figures) => number,
+    atLeast: number,
+    note: string,
+  ): BenchRow => ({
+    bench,
+    value: round(median(seen.map(value))),
+    unit: 'payments/s',
+    reference: round(median(seen.map(reference))),
+    ratio: median(seen.map((figures) => value(figures) / reference(figures))),
+    atLeast,
+    note,
+  });
+  return [
+    row(
+      'e2e payments settled',
+      settled(0),
+      ({ ceiling }) => ceiling,
+      0.8,
+      `${seen.length} rounds of ${size}, median of values and of the rounds’ ratios; reference: empty one-activity workflows, same server and worker settings`,
+    ),
+    row(
+      'e2e payments settled, next to no-op workflows',
+      settled(0),
+      ({ noop }) => noop,
+      0.65,
+      `reference: no-op workflows by signalWithStart, same server and worker settings; history: ${histories.get(0)}`,
+    ),
+    ...[...SUBSCRIBED].map(([subscriptions, atLeast]) =>
+      row(
+        `e2e payments settled, ${subscriptions} subscription${subscriptions > 1 ? 's' : ''}`,
+        settled(subscriptions),
+        settled(0),
+        atLeast,
+        `reference: without subscriptions; history: ${histories.get(subscriptions)}`,
+      ),
+    ),
+  ];
+}
+
+/** Has subscribers be told of each payment. @returns what ends it, when so many payments have been told of. */
+async function subscribe(stage: Stage, count: number): Promise<(payments: number) => Promise<void>> {
+  if (count === 0) return () => Promise.resolve();
+  const { config, db } = stage;
+  const subscribers = new Subscribers();
+  for (const url of await subscribers.urls(count))
+    await createSubscription(db, createKeyring(config), {
+      ...{ tenantId: 'default', url, eventTypes: [EVENT_TYPE], description: '', maxPerTenant: 1_000 },
+      allowedPrivateCidrs: config.WEBHOOK_ALLOWED_PRIVATE_CIDRS,
+    });
+  return async (payments) => {
+    await subscribers.receives(payments * count, DELIVERED_WITHIN_MS);
+    await db.pool.query(`UPDATE subscriptions SET state = 'deleted' WHERE state <> 'deleted'`);
+    subscribers.close();
+  };
+}
+
+/** What a payment's workflow wrote: events by type. */
+async function historyOf(client: Client, paymentId: string): Promise<string> {
+  const { workflowId } = paymentStart({ provider: 'decard', transactionId: paymentId });
+  const { events } = await client.workflow.getHandle(workflowId).fetchHistory();
+  const counts = new Map<string, number>();
+  for (const event of events ?? []) {
+    // Its attributes are of the one field that is set.
+    const field = Object.keys(event).find((key) => key.endsWith('EventAttributes')) ?? 'unknown';
+    const name = field.replace('EventAttributes', '');
+    counts.set(name, (counts.get(name) ?? 0) + 1);
+  }
+  const tasks = counts.get('workflowTaskCompleted') ?? 0;
+  return `${events?.length} events, ${tasks} workflow task${tasks === 1 ? '' : 's'} (${[...counts].map(([name, n]) => (n > 1 ? `${n} ${name}` : name)).join(', ')})`;
+}
 
 export async function startRoles(stage: Stage, env: NodeJS.ProcessEnv = {}): Promise<Child[]> {
   const names = ['api', 'bridge', 'worker', 'relay'];
@@ -63,7 +167,11 @@ export async function stopAll(roles: Child[]): Promise<void> {
   await Promise.all(roles.map((role) => role.stop()));
 }
 
-export async function settleAll(stage: Stage, client: Client, size: number): Promise<number> {
+export async function settleAll(
+  stage: Stage,
+  client: Client,
+  size: number,
+): Promise<{ perSecond: number; lastId: string }> {
   const ids = await seedPayments(stage.db, size, USERS);
   const webhooks = ids.map((id) => signedWebhook(stage.config.PROVIDER_SECRET_DECARD!, id));
   const before = await completed(client, 'paymentWorkflow');
@@ -73,7 +181,7 @@ export async function settleAll(stage: Stage, client: Client, size: number): Pro
   const seconds = (performance.now() - startedAt) / 1_000;
   const settled = await stage.db.prisma.payment.count({ where: { id: { in: ids }, status: 'succeeded' } });
   if (settled !== size) throw new Error(`${settled} of ${size} payments are settled`);
-  return size / seconds;
+  return { perSecond: size / seconds, lastId: ids.at(-1)! };
 }
 
 /** From sending the webhook to the commit's timestamp in PostgreSQL (same clock), at ten payments a second. */

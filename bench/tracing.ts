@@ -26,9 +26,9 @@ export const run: Benchmark = async ({ quick, progress }) => {
   const rate = async (env: NodeJS.ProcessEnv): Promise<number> => {
     roles = await startRoles(stage, env);
     await settleAll(stage, client, Math.ceil(size / 10));
-    const settled = await settleAll(stage, client, size);
+    const { perSecond } = await settleAll(stage, client, size);
     await stopAll(roles);
-    return settled;
+    return perSecond;
   };
   const off = () => rate({ OTEL_EXPORTER_OTLP_ENDPOINT: '' });
   const on = () =>

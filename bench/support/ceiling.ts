@@ -33,15 +33,33 @@ export async function untilCompleted(client: Client, type: string, target: numbe
   }
 }
 
-/** What the Temporal server can do at most: empty one-activity workflows per second, on a worker with the settings of the queue `payments`. */
-export async function ceilingRate(stage: Stage, client: Client, size: number): Promise<number> {
+/** What is measured: the least that a durable step costs, and the least that a message costs which starts a workflow. */
+const CEILINGS = {
+  emptyWorkflow: (client: Client) =>
+    client.workflow.start('emptyWorkflow', { workflowId: randomUUID(), taskQueue: 'ceiling' }),
+  noopWorkflow: (client: Client) =>
+    client.workflow.signalWithStart('noopWorkflow', {
+      workflowId: randomUUID(),
+      taskQueue: 'ceiling',
+      signal: 'noop',
+    }),
+} as const;
+
+/**
+ * What the Temporal server can do at most, in workflows per second, on a worker with the settings of the queue `payments`:
+ * empty one-activity workflows, or no-op workflows by signalWithStart.
+ */
+export async function ceilingRate(
+  stage: Stage,
+  client: Client,
+  size: number,
+  workflow: keyof typeof CEILINGS = 'emptyWorkflow',
+): Promise<number> {
   const worker = await startScript(path.join(__dirname, 'ceiling-worker.ts'), stage.env);
   const run = async (count: number): Promise<void> => {
-    const before = await completed(client, 'emptyWorkflow');
-    await startMany(count, () =>
-      client.workflow.start('emptyWorkflow', { workflowId: randomUUID(), taskQueue: 'ceiling' }),
-    );
-    await untilCompleted(client, 'emptyWorkflow', before + count);
+    const before = await completed(client, workflow);
+    await startMany(count, () => CEILINGS[workflow](client));
+    await untilCompleted(client, workflow, before + count);
   };
   try {
     await run(Math.ceil(size / 10));

@@ -27,7 +27,6 @@ export async function measureLatency(
     CLICKHOUSE_DATABASE: name,
     KAFKA_GROUP_PREFIX: name,
     TOPIC_PURCHASES: name,
-    TOPIC_PURCHASES_DLQ: `${name}.dlq`,
     LOG_LEVEL: 'error',
   };
   const config = loadConfig(env, []);

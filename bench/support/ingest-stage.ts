@@ -93,7 +93,6 @@ export async function openIngestStage(progress: (line: string) => void): Promise
       CLICKHOUSE_DATABASE: name,
       KAFKA_GROUP_PREFIX: name,
       TOPIC_PURCHASES: topic,
-      TOPIC_PURCHASES_DLQ: `${topic}.dlq`,
       BENCH_MODE: mode,
       BENCH_MESSAGES: String(messages),
       NODE_ENV: 'production',

@@ -27,11 +27,6 @@ CREATE OR REPLACE FUNCTION delivery_ref_of(p_delivery deliveries) RETURNS jsonb 
    WHERE s.id = p_delivery.subscription_id
 $$;
 
--- Deliveries of an event that are not finished: what a repeated activity returns after a crash.
-CREATE OR REPLACE FUNCTION pending_deliveries(p_event_id text) RETURNS jsonb LANGUAGE sql STABLE AS $$
-  SELECT coalesce(jsonb_agg(delivery_ref_of(d)), '[]') FROM deliveries d WHERE d.event_id = p_event_id AND d.status = 'pending'
-$$;
-
 -- The delivery that may be attempted now, where deliveries keep their order: of all the subscription's, or of one type.
 CREATE OR REPLACE FUNCTION next_in_order(p_subscription text, p_type text) RETURNS deliveries LANGUAGE sql STABLE AS $$
   SELECT d FROM deliveries d
@@ -39,33 +34,25 @@ CREATE OR REPLACE FUNCTION next_in_order(p_subscription text, p_type text) RETUR
    ORDER BY d.created_at, d.id LIMIT 1
 $$;
 
--- What is to be started or woken after the last attempt of a delivery; the same however often it is asked. Returns
--- {deliveries, next}, or NULL for nothing: deliveries of the event that it caused, and the delivery that was waiting
--- for this one to end. What is older than a delivery never waits for it and is not woken: a wake ends any pause, so that
+-- What 0.1 asks for after an attempt: the delivery that was waiting for this one to end ({deliveries, next}), or NULL for
+-- nothing. What is older than a delivery never waits for it and is not woken: a wake ends any pause, so that
 -- the end of one in the queue would use up the schedule of the one at its head.
 CREATE OR REPLACE FUNCTION after_attempt(p_delivery uuid, p_ordered boolean) RETURNS jsonb LANGUAGE plpgsql STABLE AS $$
 DECLARE
   v_delivery deliveries;
   v_next deliveries;
-  v_event_id text;
 BEGIN
   SELECT * INTO v_delivery FROM deliveries WHERE id = p_delivery;
-  SELECT emitted_event_id INTO v_event_id FROM delivery_attempts
-   WHERE delivery_id = p_delivery AND attempt = v_delivery.attempts;
-  IF p_ordered AND v_delivery.status <> 'pending' THEN
-    v_next := next_in_order(v_delivery.subscription_id,
-      CASE WHEN (SELECT ordered FROM subscriptions WHERE id = v_delivery.subscription_id) THEN NULL
-           ELSE v_delivery.event_type END);
-    IF (v_next.created_at, v_next.id) < (v_delivery.created_at, v_delivery.id) THEN v_next := NULL; END IF;
-  END IF;
-  IF v_event_id IS NULL AND v_next.id IS NULL THEN RETURN NULL; END IF;
-  RETURN jsonb_build_object(
-    'deliveries', CASE WHEN v_event_id IS NULL THEN '[]' ELSE pending_deliveries(v_event_id) END,
-    'next', CASE WHEN v_next.id IS NOT NULL THEN delivery_ref_of(v_next) END);
+  IF NOT coalesce(p_ordered, false) OR v_delivery.status = 'pending' THEN RETURN NULL; END IF;
+  v_next := next_in_order(v_delivery.subscription_id,
+    CASE WHEN (SELECT ordered FROM subscriptions WHERE id = v_delivery.subscription_id) THEN NULL
+         ELSE v_delivery.event_type END);
+  IF v_next.id IS NULL OR (v_next.created_at, v_next.id) < (v_delivery.created_at, v_delivery.id) THEN RETURN NULL; END IF;
+  RETURN jsonb_build_object('deliveries', '[]'::jsonb, 'next', delivery_ref_of(v_next));
 END $$;
 
 -- Writes an attempt, and what it means for its delivery and its subscription. p is AttemptRecord of
--- src/domain/deliveries.ts. Returns what after_attempt returns. Idempotent: two tries of one attempt can overlap, since a
+-- src/domain/deliveries.ts. Returns {repeated} or NULL, and what after_attempt returns. Idempotent: two tries of one attempt can overlap, since a
 -- worker that Temporal takes for dead goes on with its own while another repeats it. The first record stands; the
 -- second changes nothing, is told so (repeated: true), and uses what is stored instead of its own result.
 CREATE OR REPLACE FUNCTION record_delivery_attempt(p jsonb) RETURNS jsonb LANGUAGE plpgsql AS $$

@@ -11,17 +11,11 @@ CREATE OR REPLACE FUNCTION dispute_data(p_dispute disputes) RETURNS jsonb LANGUA
     'openedAt', iso_utc(p_dispute.created_at), 'closedAt', iso_utc(p_dispute.closed_at))
 $$;
 
--- Every delivery of a dispute that is not finished: a repeated step returns all that may not have been started.
-CREATE OR REPLACE FUNCTION dispute_deliveries(p_dispute disputes) RETURNS jsonb LANGUAGE sql STABLE AS $$
-  SELECT pending_deliveries(p_dispute.opening_event_id) || pending_deliveries(p_dispute.closing_event_id)
-    || pending_deliveries(p_dispute.closing_event_id || '_order')
-$$;
-
--- What the functions of disputes answer: DisputeResult of src/contracts/workflows/dispute.ts, its deliveries without scheduleMs.
+-- What the functions of disputes answer: DisputeResult of src/contracts/workflows/dispute.ts. 0.1 reads deliveries.
 CREATE OR REPLACE FUNCTION dispute_result(p_dispute disputes, p_outcome text) RETURNS jsonb LANGUAGE sql STABLE AS $$
   SELECT jsonb_build_object('outcome', p_outcome, 'status', p_dispute.status, 'userId', p_dispute.user_id,
     'evidenceDueAt', CASE p_dispute.status WHEN 'opened' THEN iso_utc(p_dispute.evidence_due_at) END,
-    'correlationId', p_dispute.correlation_id, 'deliveries', CASE WHEN p_dispute.id IS NULL THEN '[]' ELSE dispute_deliveries(p_dispute) END)
+    'correlationId', p_dispute.correlation_id, 'deliveries', '[]'::jsonb)
 $$;
 
 -- What a status that a provider reports does to a dispute that is in another one (or not known: NULL).
@@ -108,7 +102,7 @@ BEGIN
   PERFORM audit_note(p_order.tenant_id, v_actor,
     CASE WHEN v_covered < v_amount THEN 'dispute_opened_uncovered' ELSE 'dispute_opened' END, 'dispute:' || v_dispute.id,
     v_correlation, dispute_data(v_dispute));
-  PERFORM emit_event(v_dispute.opening_event_id, p_order.tenant_id, 'dispute.opened', 'dispute', v_dispute.id,
+  PERFORM announce_event(v_dispute.opening_event_id, p_order.tenant_id, 'dispute.opened', 'dispute', v_dispute.id,
     dispute_data(v_dispute), v_correlation);
   RETURN v_dispute;
 END $$;
@@ -163,10 +157,10 @@ BEGIN
    WHERE id = p_dispute.order_id RETURNING * INTO v_order;
   PERFORM audit_note(v_dispute.tenant_id, p_actor, 'dispute_' || p_status, 'dispute:' || v_dispute.id, p_correlation,
     dispute_data(v_dispute));
-  PERFORM emit_event(v_dispute.closing_event_id, v_dispute.tenant_id, 'dispute.' || p_status, 'dispute', v_dispute.id,
+  PERFORM announce_event(v_dispute.closing_event_id, v_dispute.tenant_id, 'dispute.' || p_status, 'dispute', v_dispute.id,
     dispute_data(v_dispute), p_correlation);
   IF p_status <> 'won' AND v_dispute.account_id IS NULL THEN
-    PERFORM emit_event(v_dispute.closing_event_id || '_order', v_dispute.tenant_id, 'order.charged_back', 'order',
+    PERFORM announce_event(v_dispute.closing_event_id || '_order', v_dispute.tenant_id, 'order.charged_back', 'order',
       v_order.id::text, order_data(v_order) || jsonb_build_object('disputeId', v_dispute.id,
         'disputeAmount', format_minor(v_dispute.amount_minor, v_dispute.currency),
         'chargedBackTotal', format_minor(v_order.charged_back_minor, v_order.currency)), p_correlation);
@@ -244,7 +238,6 @@ BEGIN
   IF v_dispute.status <> 'opened' OR v_dispute.evidence_due_at > clock_timestamp() THEN
     RETURN dispute_result(v_dispute, CASE v_dispute.status WHEN 'expired' THEN 'duplicate' ELSE 'noted' END);
   END IF;
-  -- A statement of its own: in one expression dispute_result would not see the deliveries that the end has written.
   v_dispute := close_dispute(v_dispute, 'expired', 'system:expiry', v_dispute.correlation_id);
   RETURN dispute_result(v_dispute, 'applied');
 END $$;

@@ -1,6 +1,6 @@
 -- Events: how a state change is announced to other systems (outbox, topic domain.events) and to subscribers (webhook_events,
 -- deliveries), how published events are handed out, and how they are deleted after their retention. One rule (filters.sql) for both ways in:
--- emit_event and fan_out_event.
+-- announce_event and fan_out_event.
 
 -- A fresh id of an event: the webhook-id that subscribers see.
 CREATE OR REPLACE FUNCTION new_event_id() RETURNS text LANGUAGE sql VOLATILE AS $$
@@ -42,8 +42,7 @@ BEGIN
       'tenantId', p_tenant, 'occurredAt', p_at, 'correlationId', p_correlation, 'data', p_data), p_correlation);
 END $$;
 
--- Asks for an event to be handed out (EventMessage of src/contracts/events.ts): for events that no
--- workflow is there to announce. Not idempotent, but the workflow is: it has the event's id.
+-- Asks for an event to be handed out (EventMessage of src/contracts/events.ts). Not idempotent, but what reads it is.
 CREATE OR REPLACE FUNCTION request_fan_out(
   p_id text, p_tenant text, p_type text, p_at text, p_data jsonb, p_correlation text
 ) RETURNS void LANGUAGE plpgsql AS $$
@@ -54,16 +53,16 @@ BEGIN
 END $$;
 
 -- Announces a state change under p_id: a domain.events message in the outbox, the webhook event, and one delivery for each
--- subscription that matches, none of a type that is not enabled. Returns the deliveries, whose workflows the caller
--- starts: [DeliveryRef]. Not idempotent: an id is used once (unique_violation).
-CREATE OR REPLACE FUNCTION emit_event(
+-- subscription that matches, none of a type that is not enabled. Where there are deliveries, they take the path of published
+-- events (outbox, topic events), in the same transaction: whoever changes a state has nothing to do with them (ADR 0026).
+-- Not idempotent: an id is used once (unique_violation).
+CREATE OR REPLACE FUNCTION announce_event(
   p_id text, p_tenant text, p_type text, p_aggregate text, p_aggregate_id text, p_data jsonb, p_correlation text
-) RETURNS jsonb LANGUAGE plpgsql AS $$
+) RETURNS void LANGUAGE plpgsql AS $$
 DECLARE
   v_at text := iso_utc(clock_timestamp());
   v_type text := webhook_type(p_type);
   v_config event_configs;
-  v_deliveries jsonb;
   v_sequence bigint;
 BEGIN
   PERFORM domain_event(p_id, p_tenant, p_type, v_at, p_aggregate, p_aggregate_id, p_data, p_correlation);
@@ -72,17 +71,12 @@ BEGIN
           jsonb_build_object('type', v_type, 'timestamp', v_at, 'data', p_data)::text, p_correlation, traceparent_here())
   RETURNING sequence INTO v_sequence;
   SELECT * INTO v_config FROM event_configs WHERE tenant_id = p_tenant AND event_type = v_type;
-  IF NOT v_config.enabled THEN RETURN '[]'; END IF;
-  WITH matching AS (SELECT * FROM matching_subscriptions(p_tenant, v_type, p_data)),
-  written AS (
-    INSERT INTO deliveries (tenant_id, event_id, subscription_id, event_type, sequence, in_lane, next_attempt_at)
-    SELECT p_tenant, p_id, s.id, v_type, v_sequence, l.kept, CASE WHEN l.kept THEN first_attempt_at(v_config) END
-      FROM matching m JOIN subscriptions s ON s.id = m.subscription_id
-     CROSS JOIN LATERAL keeps_lane(s.ordered, s.rate_limit_per_second, v_config) AS l (kept)
-    RETURNING id, subscription_id)
-  SELECT jsonb_agg(delivery_ref(w.id, p_id, w.subscription_id, v_type, m.is_ordered, v_config)) INTO v_deliveries
-    FROM written w JOIN matching m USING (subscription_id);
-  RETURN coalesce(v_deliveries, '[]');
+  IF NOT v_config.enabled THEN RETURN; END IF;
+  INSERT INTO deliveries (tenant_id, event_id, subscription_id, event_type, sequence, in_lane, next_attempt_at)
+  SELECT p_tenant, p_id, s.id, v_type, v_sequence, l.kept, CASE WHEN l.kept THEN first_attempt_at(v_config) END
+    FROM matching_subscriptions(p_tenant, v_type, p_data) m JOIN subscriptions s ON s.id = m.subscription_id
+   CROSS JOIN LATERAL keeps_lane(s.ordered, s.rate_limit_per_second, v_config) AS l (kept);
+  IF FOUND THEN PERFORM request_fan_out(p_id, p_tenant, p_type, v_at, p_data, p_correlation); END IF;
 END $$;
 
 -- A state change that other systems should see but that subscribers are not told of: domain.events alone. Not idempotent.

@@ -95,14 +95,14 @@ DECLARE
 BEGIN
   PERFORM require_serializable();
   SELECT * INTO v_order FROM orders WHERE id = (p->>'orderId')::uuid FOR UPDATE;
-  IF NOT FOUND THEN RETURN order_result(NULL, 'unknown_order', '[]'); END IF;
+  IF NOT FOUND THEN RETURN order_result(NULL, 'unknown_order'); END IF;
 
   v_outcome := CASE
     WHEN v_order.user_id <> p->>'userId' THEN 'user_mismatch'
     WHEN v_order.amount_minor <> (p->>'amountMinor')::bigint OR v_order.currency <> p->>'currency'
       THEN 'amount_mismatch' END;
   IF v_outcome IS NOT NULL THEN
-    RETURN order_result(v_order, refuse_event(v_order, p, v_stream, v_outcome), '[]');
+    RETURN order_result(v_order, refuse_event(v_order, p, v_stream, v_outcome));
   END IF;
 
   v_outcome := CASE
@@ -124,9 +124,9 @@ BEGIN
     SELECT * INTO STRICT v_seen FROM provider_events
      WHERE provider = v_stream AND provider_event_id = p->>'providerEventId';
     IF v_seen.payload_hash <> p->>'payloadHash' THEN
-      RETURN order_result(v_order, refuse_event(v_order, p, v_stream, 'event_conflict'), '[]');
+      RETURN order_result(v_order, refuse_event(v_order, p, v_stream, 'event_conflict'));
     END IF;
-    RETURN order_result(v_order, 'duplicate', pending_deliveries(v_seen.webhook_event_id));
+    RETURN order_result(v_order, 'duplicate');
   END IF;
 
   CASE v_outcome
@@ -137,5 +137,5 @@ BEGIN
         p->>'correlationId', p);
     ELSE NULL;
   END CASE;
-  RETURN order_result(v_order, v_outcome, '[]');
+  RETURN order_result(v_order, v_outcome);
 END $$;

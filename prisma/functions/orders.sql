@@ -9,10 +9,10 @@ CREATE OR REPLACE FUNCTION order_data(p_order orders) RETURNS jsonb LANGUAGE sql
     'createdAt', iso_utc(p_order.created_at), 'decidedAt', iso_utc(p_order.decided_at))
 $$;
 
--- What the functions of orders answer: PayOrderResult of src/contracts/workflows/order.ts, its deliveries without scheduleMs.
-CREATE OR REPLACE FUNCTION order_result(p_order orders, p_outcome text, p_deliveries jsonb) RETURNS jsonb LANGUAGE sql STABLE AS $$
+-- What the functions of orders answer: PayOrderResult of src/contracts/workflows/order.ts. 0.1 reads deliveries.
+CREATE OR REPLACE FUNCTION order_result(p_order orders, p_outcome text) RETURNS jsonb LANGUAGE sql STABLE AS $$
   SELECT jsonb_build_object('outcome', p_outcome, 'status', p_order.status, 'failureCode', p_order.failure_code,
-    'deliveries', coalesce(p_deliveries, '[]'))
+    'deliveries', '[]'::jsonb)
 $$;
 
 -- What of an order's payment is still there, in minor units: not refunded, not held for a dispute, not lost in one.
@@ -44,10 +44,10 @@ BEGIN
       'paymentMethod', v_order.payment_method, 'status', CASE WHEN p_failure IS NULL THEN 'SUCCESS' ELSE 'FAILED' END, 'reason', p_failure,
       'amount', format_minor(v_order.amount_minor, v_order.currency), 'currency', v_order.currency,
       'decidedAt', iso_utc(v_order.decided_at)), p_correlation);
-  RETURN order_result(v_order, 'applied',
-    emit_event(p_event_id, v_order.tenant_id,
-      CASE v_order.status WHEN 'FINISHED' THEN 'order.finished' ELSE 'order.cancelled' END,
-      'order', v_order.id::text, order_data(v_order), p_correlation));
+  PERFORM announce_event(p_event_id, v_order.tenant_id,
+    CASE v_order.status WHEN 'FINISHED' THEN 'order.finished' ELSE 'order.cancelled' END,
+    'order', v_order.id::text, order_data(v_order), p_correlation);
+  RETURN order_result(v_order, 'applied');
 END $$;
 
 -- Pays an order from its user's balance: FINISHED, or CANCELLED without funds or account. p: orderId, userId, amountMinor,
@@ -63,20 +63,19 @@ BEGIN
   PERFORM require_serializable();
   SELECT * INTO v_order FROM orders WHERE id = (p->>'orderId')::uuid FOR UPDATE;
   IF NOT FOUND THEN
-    RETURN order_result(NULL, 'unknown_order', '[]');
+    RETURN order_result(NULL, 'unknown_order');
   END IF;
   IF v_order.user_id <> p->>'userId' OR v_order.amount_minor <> (p->>'amountMinor')::bigint
      OR v_order.currency <> p->>'currency' THEN
     PERFORM audit_note(v_order.tenant_id, 'bridge', 'event_conflict', 'order:' || v_order.id, v_correlation, p);
-    RETURN order_result(v_order, 'event_conflict', '[]');
+    RETURN order_result(v_order, 'event_conflict');
   END IF;
   IF v_order.payment_method <> 'balance' THEN
     PERFORM audit_note(v_order.tenant_id, 'bridge', 'payment_method_mismatch', 'order:' || v_order.id, v_correlation, p);
-    RETURN order_result(v_order, 'payment_method_mismatch', '[]');
+    RETURN order_result(v_order, 'payment_method_mismatch');
   END IF;
   IF v_order.status <> 'NEW' THEN
-    RETURN order_result(v_order, 'duplicate',
-      (SELECT pending_deliveries(webhook_event_id) FROM payment_attempts WHERE order_id = v_order.id));
+    RETURN order_result(v_order, 'duplicate');
   END IF;
 
   SELECT id INTO v_account_id FROM accounts
@@ -92,19 +91,18 @@ BEGIN
 END $$;
 
 -- Cancels an order that its provider has not paid in time. p: orderId. Returns PayOrderResult: applied; before its time, or
--- when it was decided otherwise, noted. Idempotent: repeated, it is a duplicate with what may not have been started.
+-- when it was decided otherwise, noted. Idempotent: repeated, it is a duplicate.
 CREATE OR REPLACE FUNCTION expire_order(p jsonb) RETURNS jsonb LANGUAGE plpgsql AS $$
 DECLARE
   v_order orders;
 BEGIN
   PERFORM require_serializable();
   SELECT * INTO v_order FROM orders WHERE id = (p->>'orderId')::uuid FOR UPDATE;
-  IF NOT FOUND THEN RETURN order_result(NULL, 'unknown_order', '[]'); END IF;
+  IF NOT FOUND THEN RETURN order_result(NULL, 'unknown_order'); END IF;
   IF v_order.status = 'NEW' AND v_order.expires_at <= clock_timestamp() THEN
     RETURN decide_order(v_order, 'expired', new_event_id(), v_order.correlation_id);
   ELSIF v_order.failure_code = 'expired' THEN
-    RETURN order_result(v_order, 'duplicate',
-      (SELECT pending_deliveries(webhook_event_id) FROM payment_attempts WHERE order_id = v_order.id));
+    RETURN order_result(v_order, 'duplicate');
   END IF;
-  RETURN order_result(v_order, 'noted', '[]');
+  RETURN order_result(v_order, 'noted');
 END $$;

@@ -8,12 +8,12 @@ CREATE OR REPLACE FUNCTION payment_data(p_payment payments) RETURNS jsonb LANGUA
     'createdAt', iso_utc(p_payment.created_at), 'settledAt', iso_utc(p_payment.settled_at))
 $$;
 
--- What settle_provider_event answers: SettleResult of src/contracts/workflows/payment.ts, its deliveries without scheduleMs.
-CREATE OR REPLACE FUNCTION settle_result(p_payment payments, p_outcome text, p_deliveries jsonb) RETURNS jsonb LANGUAGE sql STABLE AS $$
+-- What settle_provider_event answers: SettleResult of src/contracts/workflows/payment.ts. 0.1 reads deliveries.
+CREATE OR REPLACE FUNCTION settle_result(p_payment payments, p_outcome text) RETURNS jsonb LANGUAGE sql STABLE AS $$
   SELECT jsonb_build_object('outcome', p_outcome, 'status', p_payment.status, 'failureCode', p_payment.failure_code,
     'userId', p_payment.user_id,
     'expiresAt', CASE p_payment.status WHEN 'pending' THEN iso_utc(p_payment.expires_at) END,
-    'deliveries', p_deliveries)
+    'deliveries', '[]'::jsonb)
 $$;
 
 -- Why a provider event can't belong to this payment, or NULL when it can.
@@ -79,12 +79,11 @@ DECLARE
   v_outcome text;
   v_event_id text;
   v_posted text;
-  v_deliveries jsonb := '[]';
 BEGIN
   PERFORM require_serializable();
   SELECT * INTO v_payment FROM payments WHERE id = (p->>'transactionId')::uuid FOR UPDATE;
   IF NOT FOUND THEN
-    RETURN settle_result(NULL, 'unknown_transaction', '[]');
+    RETURN settle_result(NULL, 'unknown_transaction');
   END IF;
 
   v_outcome := payment_mismatch(v_payment, p);
@@ -93,7 +92,7 @@ BEGIN
       WHERE provider = p->>'provider' AND provider_event_id = p->>'providerEventId' AND payload_hash <> p->>'payloadHash';
     IF FOUND THEN v_outcome := 'event_conflict'; END IF;
     PERFORM audit_event(v_payment, p, v_outcome);
-    RETURN settle_result(v_payment, v_outcome, '[]');
+    RETURN settle_result(v_payment, v_outcome);
   END IF;
 
   v_outcome := CASE
@@ -115,9 +114,9 @@ BEGIN
      WHERE provider = p->>'provider' AND provider_event_id = p->>'providerEventId';
     IF v_seen.payload_hash <> p->>'payloadHash' THEN
       PERFORM audit_event(v_payment, p, 'event_conflict');
-      RETURN settle_result(v_payment, 'event_conflict', '[]');
+      RETURN settle_result(v_payment, 'event_conflict');
     END IF;
-    RETURN settle_result(v_payment, 'duplicate', pending_deliveries(v_seen.webhook_event_id));
+    RETURN settle_result(v_payment, 'duplicate');
   END IF;
 
   IF v_outcome = 'applied' THEN
@@ -130,12 +129,12 @@ BEGIN
     END IF;
     UPDATE payments SET status = v_status, failure_code = v_failure, settled_at = clock_timestamp()
      WHERE id = v_payment.id RETURNING * INTO v_payment;
-    v_deliveries := emit_event(v_event_id, v_payment.tenant_id,
+    PERFORM announce_event(v_event_id, v_payment.tenant_id,
       CASE WHEN v_payment.type = 'payout' AND v_status = 'expired' THEN 'payout.failed'
            ELSE v_payment.type || '.' || v_status END,
       v_payment.type, v_payment.id::text, payment_data(v_payment), v_correlation);
   ELSIF v_outcome = 'contradiction' THEN
     PERFORM audit_event(v_payment, p, v_outcome);
   END IF;
-  RETURN settle_result(v_payment, v_outcome, v_deliveries);
+  RETURN settle_result(v_payment, v_outcome);
 END $$;

@@ -1,10 +1,8 @@
 -- Payouts: reserving their money. What their provider reports is settled in payments.sql.
 
 -- Creates a payout and reserves its money. p: id (optional), tenantId, provider, userId, currency, amountMinor,
--- expiresAfterMs, actor, correlationId. Returns {outcome: ok | insufficient_funds | account_missing, id, deliveries}. Without
--- funds the payout still exists, failed with insufficient_funds; no workflow runs for it, so its event takes the
--- path of published events (outbox, topic events), which starts the deliveries that are written here.
--- Idempotent by id: a payout that exists is answered as it was, ok also when it has ended since, and nothing is held
+-- expiresAfterMs, actor, correlationId. Returns {outcome: ok | insufficient_funds | account_missing, id}. Without
+-- funds the payout still exists, failed with insufficient_funds; no workflow runs for it. 0.1 reads deliveries. Idempotent by id: a payout that exists is answered as it was, ok also when it has ended since, and nothing is held
 -- again. The row is written before the hold, because only that insert can tell without looking.
 CREATE OR REPLACE FUNCTION reserve_payout(p jsonb) RETURNS jsonb LANGUAGE plpgsql AS $$
 DECLARE
@@ -13,8 +11,6 @@ DECLARE
   v_id uuid := coalesce((p->>'id')::uuid, gen_random_uuid());
   v_amount bigint := (p->>'amountMinor')::bigint;
   v_posted text;
-  v_event_id text := new_event_id();
-  v_deliveries jsonb := '[]';
 BEGIN
   PERFORM require_serializable();
   -- Locked before the payment refers to it: the check of that reference takes a lock which two calls could not both raise.
@@ -29,7 +25,7 @@ BEGIN
   ON CONFLICT (id) DO NOTHING RETURNING * INTO v_payment;
   IF NOT FOUND THEN
     SELECT * INTO STRICT v_payment FROM payments WHERE id = v_id;
-    RETURN jsonb_build_object('id', v_id, 'deliveries', v_deliveries, 'outcome',
+    RETURN jsonb_build_object('id', v_id, 'deliveries', '[]'::jsonb, 'outcome',
       CASE v_payment.failure_code WHEN 'insufficient_funds' THEN 'insufficient_funds' ELSE 'ok' END);
   END IF;
   v_posted := ledger_post(v_account.tenant_id, 'payout_hold', 'payout:' || v_id || ':hold', v_account.currency,
@@ -39,10 +35,8 @@ BEGIN
   ELSE
     UPDATE payments SET status = 'failed', failure_code = v_posted, settled_at = now()
      WHERE id = v_id RETURNING * INTO v_payment;
-    v_deliveries := emit_event(v_event_id, v_payment.tenant_id, 'payout.failed', 'payout', v_id::text,
-      payment_data(v_payment), p->>'correlationId');
-    PERFORM request_fan_out(v_event_id, v_payment.tenant_id, 'payout.failed', iso_utc(v_payment.settled_at),
+    PERFORM announce_event(new_event_id(), v_payment.tenant_id, 'payout.failed', 'payout', v_id::text,
       payment_data(v_payment), p->>'correlationId');
   END IF;
-  RETURN jsonb_build_object('outcome', v_posted, 'id', v_id, 'deliveries', v_deliveries);
+  RETURN jsonb_build_object('outcome', v_posted, 'id', v_id, 'deliveries', '[]'::jsonb);
 END $$;

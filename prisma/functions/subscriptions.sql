@@ -28,7 +28,7 @@ BEGIN
          missed_since = CASE WHEN p_state IN ('paused', 'disabled')
                              THEN coalesce(missed_since, missed_from(tenant_id, p_at)) END
    WHERE id = p_id RETURNING * INTO STRICT v_subscription;
-  PERFORM emit_event(v_event_id, v_subscription.tenant_id, 'subscription.' || p_event, 'subscription', p_id,
+  PERFORM announce_event(v_event_id, v_subscription.tenant_id, 'subscription.' || p_event, 'subscription', p_id,
     subscription_data(v_subscription), p_correlation);
   RETURN v_event_id;
 END $$;
@@ -94,7 +94,7 @@ BEGIN
 END $$;
 
 -- An operator pauses or resumes a subscription (p_action: pause, resume). Its event is a domain event and, under the same
--- id, takes the path of published ones (outbox, topic events), because no workflow is there to start its deliveries. A
+-- id, takes the path of published ones (outbox, topic events), as every event. A
 -- resume with p_replay writes the replay of what was missed in the same transaction, and gives back the places in the
 -- rate. Idempotent under p_replay: repeated, it returns that replay and changes nothing. Returns {outcome, missedSince,
 -- replayId}: 'ok', 'missing', 'too_many' (replays; nothing is changed), or the state in which this can't be done.

@@ -1,8 +1,7 @@
 import { Context } from '@temporalio/activity';
 import type { DeliveryStatus } from '../contracts/webhooks';
 import type { DeliveryRef, LaneStep } from '../contracts/workflows';
-import { loadPending, type EndStatus } from '../domain/deliveries';
-import type { DeliveryRow } from '../domain/payments';
+import type { DeliveryRow, EndStatus } from '../domain/deliveries';
 import type { Config } from '../platform/config';
 import type { OutgoingMessage } from '../platform/kafka';
 import type { Logger } from '../platform/logging';
@@ -21,7 +20,6 @@ import {
   type DeliveryAttemptDeps,
 } from '../webhooks/delivery-attempts';
 import { writeDeadLetter } from '../webhooks/delivery-dead-letter';
-import { FirstAttempts } from '../webhooks/first-attempts';
 import { sendLane, type LanesDeps } from '../webhooks/lanes';
 import { withHeartbeat } from './heartbeat';
 
@@ -40,7 +38,6 @@ export interface DeliveryDeps {
   deliveryPolicy: (row: DeliveryRow, correlationId: string) => DeliveryRef;
   /** Shared with the consumer of published events, where one process has both; its own when left out. */
   attempts?: Attempts;
-  firstAttempts?: Pick<FirstAttempts, 'make'>;
   /** Resolves when the workflow of each lane is there and has been told to look. Idempotent. */
   wakeLanes: (subscriptionIds: readonly string[]) => Promise<void>;
   /** Resolves when the workflow of each delivery is there. Idempotent. */
@@ -63,26 +60,12 @@ export type DeliveryConfig = Pick<
 
 /** Durable steps of the delivery workflow. */
 export function createDeliveryActivities(deps: DeliveryDeps) {
-  const { db, attempts = new Attempts(deps) } = deps;
-  const firstAttempts = deps.firstAttempts ?? new FirstAttempts({ ...deps, attempts });
+  const { attempts = new Attempts(deps) } = deps;
   const shared: DeliveryAttemptDeps = { ...deps, attempts, now: deps.clock ?? (() => new Date()) };
   const deadLetter = (input: { deliveryId: string; correlationId: string }) => writeDeadLetter(deps, input);
   const lanes: LanesDeps = { ...deps, attempts, deadLetter };
 
   return {
-    /**
-     * Makes the first attempts of deliveries of one state change, in bulk, and stores them. Repeated, it attempts what is
-     * pending still. @returns what needs a delivery workflow.
-     */
-    makeFirstAttempts: (deliveries: DeliveryRef[]): Promise<DeliveryRef[]> =>
-      withHeartbeat<never, DeliveryRef[]>(async () => {
-        const correlations = new Map(
-          deliveries.map(({ deliveryId, correlationId }) => [deliveryId, correlationId]),
-        );
-        const pending = await loadPending(db, deps.keyring, [...correlations.keys()]);
-        return firstAttempts.make(pending, (deliveryId) => correlations.get(deliveryId)!);
-      }),
-
     /**
      * Makes one attempt and stores it. A subscriber's failure is a result; an outage of our own (database, key,
      * sockets) throws, to be retried by Temporal without using up the subscriber's schedule. Idempotent by

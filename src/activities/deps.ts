@@ -1,5 +1,4 @@
-import type { DeliveryRef, RefusedMessage } from '../contracts/workflows';
-import type { DeliveryRow } from '../domain/payments';
+import type { RefusedMessage } from '../contracts/workflows';
 import type { Database } from '../platform/postgres';
 
 /** What activities need of the outside world, handed in by the worker role. */
@@ -11,6 +10,4 @@ export interface ActivityDeps {
   disputeEvidenceDueMs: number;
   /** Writes the dead letter of a message that a workflow refuses; resolves when the brokers have it. */
   deadLetter: (message: RefusedMessage) => Promise<void>;
-  /** Completes a delivery row with the retry policy that applies to it. */
-  deliveryPolicy: (row: DeliveryRow, correlationId: string) => DeliveryRef;
 }

@@ -13,22 +13,16 @@ import {
   type DisputeStep,
 } from '../domain/disputes';
 import type { ActivityDeps } from './deps';
-import { handOver } from './hand-over';
 
 /** Durable steps of the dispute workflow. */
 export function createDisputeActivities({
   db,
-  deliveryPolicy,
   unknownTransactionWaitMs,
   disputeEvidenceDueMs,
 }: ActivityDeps) {
-  const done = (
-    { correlationId, deliveries, ...step }: DisputeStep,
-    waitUntil: string | null = null,
-  ): DisputeResult => ({
+  const done = (step: DisputeStep, waitUntil: string | null = null): DisputeResult => ({
     ...step,
     waitUntil,
-    ...handOver(deliveries.map((row) => deliveryPolicy(row, correlationId ?? ''))),
   });
 
   return {

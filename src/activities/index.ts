@@ -1,7 +1,6 @@
 import { createDeadLetterActivities } from './dead-letters';
 import { createDeliveryActivities, type DeliveryDeps } from './deliveries';
 import type { ActivityDeps } from './deps';
-import { createEventDeliveryActivities, type EventDeliveryDeps } from './event-deliveries';
 import { createEventActivities, type EventDeps } from './events';
 import { createDisputeActivities } from './disputes';
 import { createLedgerActivities, type LedgerDeps } from './ledger';
@@ -11,9 +10,7 @@ import { createPaymentActivities } from './payments';
 import { createReplayActivities, type ReplayDeps } from './replays';
 
 /** Every activity of remit, over one set of dependencies; each worker runs those that its queue's workflows call. */
-export function createActivities(
-  deps: ActivityDeps & DeliveryDeps & EventDeliveryDeps & EventDeps & ReplayDeps & LedgerDeps,
-) {
+export function createActivities(deps: ActivityDeps & DeliveryDeps & EventDeps & ReplayDeps & LedgerDeps) {
   return {
     ...createPaymentActivities(deps),
     ...createOrderActivities(deps),
@@ -21,7 +18,6 @@ export function createActivities(
     ...createDisputeActivities(deps),
     ...createDeadLetterActivities(deps),
     ...createDeliveryActivities(deps),
-    ...createEventDeliveryActivities(deps),
     ...createReplayActivities(deps),
     ...createEventActivities(deps),
     ...createLedgerActivities(deps),

@@ -1,4 +1,4 @@
-import type { DeliveryRef, ExpiryStep, ReconciliationSummary } from '../contracts/workflows';
+import type { ExpiryStep, ReconciliationSummary } from '../contracts/workflows';
 import { purgeKeys } from '../domain/idempotency';
 import { expireOverdueOrders } from '../domain/order-expiry';
 import { expireOverduePayments } from '../domain/payment-expiry';
@@ -10,9 +10,8 @@ import type { Config } from '../platform/config';
 import type { Logger } from '../platform/logging';
 import { metrics } from '../platform/metrics';
 import type { ActivityDeps } from './deps';
-import { handOver } from './hand-over';
 
-export type LedgerDeps = Pick<ActivityDeps, 'db' | 'deliveryPolicy'> & {
+export type LedgerDeps = Pick<ActivityDeps, 'db'> & {
   log: Logger;
   /** Looks at which workflows are running; when left out, work without one is not looked for. */
   lookAtWorkflows?: () => Promise<WithoutWorkflow>;
@@ -23,25 +22,20 @@ export type LedgerDeps = Pick<ActivityDeps, 'db' | 'deliveryPolicy'> & {
     | 'RECONCILIATION_TIMEOUT_MS'
     | 'EXPIRY_GRACE_MS'
     | 'EXPIRY_BATCH_ROWS'
-    | 'EXPIRY_BATCH_DELIVERIES'
     | 'IDEMPOTENCY_KEY_TTL_MS'
     | 'IDEMPOTENCY_PURGE_ROWS'
   >;
 };
 
 /** What the schedules run: reconciliation, and the expiry of payments, orders and idempotency keys. */
-export function createLedgerActivities({ db, log, config, deliveryPolicy, lookAtWorkflows }: LedgerDeps) {
+export function createLedgerActivities({ db, log, config, lookAtWorkflows }: LedgerDeps) {
   const limits = {
     graceMs: config.EXPIRY_GRACE_MS,
     maxRows: config.EXPIRY_BATCH_ROWS,
-    maxDeliveries: config.EXPIRY_BATCH_DELIVERIES,
   };
   const stepOf = (step: OverdueStep, refusal: string): ExpiryStep => {
     for (const { id, error } of step.refused) log.error({ err: error, id }, refusal);
-    const deliveries: DeliveryRef[] = step.deliveries.map(({ row, correlationId }) =>
-      deliveryPolicy(row, correlationId),
-    );
-    return { expired: step.expired, ...handOver(deliveries), position: step.position };
+    return { expired: step.expired, position: step.position };
   };
   return {
     /** Reconciles all tenants, sets the metric that alarms, and logs what was found, and keeps the run. */
@@ -78,7 +72,7 @@ export function createLedgerActivities({ db, log, config, deliveryPolicy, lookAt
       return stepOf(orders, 'an overdue order can not be expired and stays NEW');
     },
 
-    /** Remembers that what a step returned has been started. Idempotent. */
+    /** Remembers how far the expiry has come. Idempotent. */
     async saveExpiryPosition(position: ExpiryPosition): Promise<void> {
       await saveExpiryPosition(db, position);
     },

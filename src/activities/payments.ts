@@ -2,21 +2,16 @@ import type { ExpirePaymentInput, ProviderEvent, SettleResult } from '../contrac
 import { expiryEvent } from '../domain/payment-expiry';
 import { settleProviderEvent, type SettleInput } from '../domain/payments';
 import type { ActivityDeps } from './deps';
-import { handOver } from './hand-over';
 
 /** Durable steps of the payment workflow. */
-export function createPaymentActivities({ db, deliveryPolicy, unknownTransactionWaitMs }: ActivityDeps) {
+export function createPaymentActivities({ db, unknownTransactionWaitMs }: ActivityDeps) {
   async function settle(input: SettleInput): Promise<SettleResult> {
-    const { deliveries, ...result } = await settleProviderEvent(db, input);
+    const result = await settleProviderEvent(db, input);
     const waitUntil =
       result.outcome === 'unknown_transaction'
         ? new Date(Date.parse(input.receivedAt) + unknownTransactionWaitMs).toISOString()
         : null;
-    return {
-      ...result,
-      waitUntil,
-      ...handOver(deliveries.map((row) => deliveryPolicy(row, input.correlationId))),
-    };
+    return { ...result, waitUntil };
   }
 
   return {

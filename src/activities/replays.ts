@@ -8,7 +8,7 @@ import {
   type StrandedReplay,
 } from '../domain/replays';
 import { forgottenLanes, lanesToWake } from '../domain/lanes';
-import type { DeliveryRow } from '../domain/payments';
+import type { DeliveryRow } from '../domain/deliveries';
 import type { Config } from '../platform/config';
 import type { Database } from '../platform/postgres';
 

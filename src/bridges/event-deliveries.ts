@@ -50,10 +50,24 @@ function parseMessage({ value }: IncomingMessage): EventMessage | PublishMessage
 }
 
 /**
+ * Events whose deliveries were written before (with a state change, or by an earlier try) may have more pending ones than were
+ * read, in the order of subscriptions: then all go on behind the last subscription that is there for each of them.
+ */
+function wholeSubscriptions(
+  read: PendingDelivery[],
+  limit: number,
+): { pending: PendingDelivery[]; reached: string | undefined } {
+  if (read.length < limit) return { pending: read, reached: undefined };
+  const last = read.at(-1)!.delivery.subscriptionId;
+  const pending = read.filter(({ delivery }) => delivery.subscriptionId !== last);
+  return { pending, reached: pending.at(-1)?.delivery.subscriptionId ?? '' };
+}
+
+/**
  * The handler of `events`: hands an event out and makes its first attempts. Resolves when each of its deliveries
  * is recorded or has its workflow, so that the offset is committed then. A repeated message finds the rows written and
- * sees only to what is still pending. A message with an `id` is of an event that is stored, and what that says is read from
- * the database; when it is not there, the message ends on the DLQ as `unknown_event`. One without is published by its
+ * sees only to what is still pending. A message with an `id` is of an event that is stored (a published one, or a state change of
+ * remit's own, with its deliveries), and what that says is read from the database; when it is not there, the message ends on the DLQ as `unknown_event`. One without is published by its
  * producer: it is checked and stored like one that came by HTTP, and its own message follows through the outbox, so that
  * repetitions write nothing and send nothing.
  */
@@ -73,13 +87,17 @@ export function eventDeliveryHandler({
     run: async (ids) => {
       const eventIds = [...new Set(ids)];
       const next = await fanOutEvents(db, { eventIds, limit });
+      const { pending, reached } = wholeSubscriptions(
+        await loadPendingOfEvents(db, keyring, { eventIds, limit }),
+        limit * eventIds.length,
+      );
       const byEvent = new Map<string, PendingDelivery[]>();
-      for (const each of await loadPendingOfEvents(db, keyring, { eventIds, limit })) {
+      for (const each of pending) {
         const { eventId } = each.delivery;
         byEvent.set(eventId, [...(byEvent.get(eventId) ?? []), each]);
       }
       return ids.map((id) =>
-        next.has(id) ? { next: next.get(id) ?? null, pending: byEvent.get(id) ?? [] } : undefined,
+        next.has(id) ? { next: reached ?? next.get(id) ?? null, pending: byEvent.get(id) ?? [] } : undefined,
       );
     },
   });

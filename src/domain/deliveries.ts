@@ -1,6 +1,5 @@
 import { RemitError } from '../contracts/errors';
 import type { AttemptOutcome, DeliveryDeadLetter, DeliveryStatus } from '../contracts/webhooks';
-import type { DeliveryRow } from './payments';
 import type { Delivery, DeliveryAttempt } from '../generated/prisma/client';
 import type { Database } from '../platform/postgres';
 import type { Keyring } from '../platform/secrets';
@@ -16,6 +15,19 @@ import {
 import { headersContext, secretContext, type SubscriptionState } from './subscriptions';
 
 // ---------------------------------------------------------------------------------------------------- attempts
+
+/** What SQL says of a delivery: with the retry policy of its event type, if it has one; else that comes from configuration. */
+export interface DeliveryRow {
+  deliveryId: string;
+  eventId: string;
+  subscriptionId: string;
+  eventType: string;
+  scheduleMs?: number[];
+  timeoutMs?: number;
+  ordered?: boolean;
+  generation?: number;
+  attemptsBefore?: number;
+}
 
 /** All that an attempt needs to know, read at once. */
 export interface LoadedDelivery {
@@ -228,19 +240,12 @@ export interface HealthRules {
   throttleCapMs: number;
 }
 
-/** What follows after an attempt in addition to its own delivery. */
-export interface Aftermath {
-  /** Deliveries of the event that the attempt gave rise to (`remit.subscription.failing` and the like), not started yet. */
-  deliveries: DeliveryRow[];
-  /** The attempt had been stored before, perhaps with another result: what is stored is what holds. */
-  repeated?: true;
-}
-
 /**
  * Writes an attempt and what it means for its delivery and for the health of its subscription in one statement.
  * Idempotent by (delivery, attempt): a second record of an attempt changes nothing and says so. A delivery
  * that was finished meanwhile keeps its state; the attempt is kept too.
  * @param at when the attempt ended.
+ * @returns whether the attempt had been stored before, perhaps with another result: what is stored is what holds.
  * @throws what the database throws in an outage.
  */
 export async function recordAttempt(
@@ -248,44 +253,28 @@ export async function recordAttempt(
   record: AttemptRecord,
   rules: HealthRules,
   at: Date,
-): Promise<Aftermath | null> {
-  const { rows } = await db.pool.query<{ after: Aftermath | null }>({
+): Promise<{ repeated: boolean }> {
+  const { rows } = await db.pool.query<{ repeated: boolean }>({
     name: 'record_delivery_attempt',
-    text: 'SELECT record_delivery_attempt($1::jsonb) AS after',
+    text: `SELECT coalesce((record_delivery_attempt($1::jsonb)->>'repeated')::boolean, false) AS repeated`,
     values: [JSON.stringify({ ...record, ...rules, at })],
   });
-  return rows[0]?.after ?? null;
+  return { repeated: rows[0]!.repeated };
 }
 
-/**
- * The same for attempts of several deliveries at once.
- * @returns what follows in addition to each delivery, in the order given.
- */
+/** The same for attempts of several deliveries at once. @returns what there is to say of each, in the order given. */
 export async function recordAttempts(
   db: Pick<Database, 'pool'>,
   attempts: readonly { record: AttemptRecord; at: Date }[],
   rules: HealthRules,
-): Promise<(Aftermath | null)[]> {
-  const { rows } = await db.pool.query<{ delivery_id: string; after: Aftermath | null }>({
+): Promise<{ repeated: boolean }[]> {
+  const { rows } = await db.pool.query<{ deliveryId: string }>({
     name: 'record_delivery_attempts',
-    text: 'SELECT delivery_id, after FROM record_delivery_attempts($1::jsonb)',
+    text: `SELECT delivery_id AS "deliveryId" FROM record_delivery_attempts($1::jsonb) WHERE (after->>'repeated')::boolean`,
     values: [JSON.stringify(attempts.map(({ record, at }) => ({ ...record, ...rules, at })))],
   });
-  const byDelivery = new Map(rows.map((row) => [row.delivery_id, row.after]));
-  return attempts.map(({ record }) => byDelivery.get(record.deliveryId) ?? null);
-}
-
-/** What a former record of the delivery's last attempt gave rise to and may not have been started. */
-export async function loadAftermath(
-  db: Pick<Database, 'pool'>,
-  deliveryId: string,
-): Promise<Aftermath | null> {
-  const { rows } = await db.pool.query<{ after: Aftermath | null }>({
-    name: 'after_attempt',
-    text: 'SELECT after_attempt($1, false) AS after',
-    values: [deliveryId],
-  });
-  return rows[0]?.after ?? null;
+  const repeated = new Set(rows.map(({ deliveryId }) => deliveryId));
+  return attempts.map(({ record }) => ({ repeated: repeated.has(record.deliveryId) }));
 }
 
 /** How a delivery can end without an attempt. */

@@ -7,7 +7,6 @@ import { metrics } from '../platform/metrics';
 import type { Database } from '../platform/postgres';
 import { callMoneyFunction } from './money-transaction';
 import { afterCursor, decodeCursor, NEWEST_FIRST, toPage, type Page } from './pages';
-import { DeliveryRows, type DeliveryRow } from './payments';
 
 /** A dispute of an order; amounts in minor units. */
 export interface DisputeView {
@@ -120,15 +119,10 @@ const DisputeRow = z.object({
   status: DisputeStatus.nullable(),
   userId: z.string().nullable(),
   evidenceDueAt: z.string().nullable(),
-  correlationId: z.string().nullable(),
-  deliveries: DeliveryRows,
 });
 
-/** What became of a step of a dispute, with the correlation id of the webhook that opened it. */
-export type DisputeStep = Omit<DisputeResult, 'deliveries' | 'waitUntil'> & {
-  correlationId: string | null;
-  deliveries: DeliveryRow[];
-};
+/** What became of a step of a dispute. */
+export type DisputeStep = Omit<DisputeResult, 'waitUntil'>;
 
 /**
  * Applies a chargeback webhook: holds, releases or reverses money, and charges the order back, in one SERIALIZABLE
@@ -177,7 +171,5 @@ export async function disputeState(db: Database, disputeId: string): Promise<Dis
     status: found ? (found.status as DisputeStatus) : null,
     userId: found?.userId ?? null,
     evidenceDueAt: found?.status === 'opened' ? found.evidenceDueAt.toISOString() : null,
-    correlationId: found?.correlationId ?? null,
-    deliveries: [],
   };
 }

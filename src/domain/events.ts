@@ -6,19 +6,11 @@ import type { WebhookEvent } from '../generated/prisma/client';
 import type { Database } from '../platform/postgres';
 import { listDeliveries, type DeliveryView } from './deliveries';
 import { afterCursor, createdWithin, NEWEST_FIRST, toPage, type Page } from './pages';
-import { DeliveryRows, type DeliveryRow } from './payments';
 
 // ---------------------------------------------------------------------------------------------------- fan-out
 
-const FanOut = z.object({ deliveries: DeliveryRows, next: z.string().nullable() }).nullable();
-
-/** The deliveries of one step of a fan-out, and where the next step begins. */
-export interface FanOutStep {
-  /** Those that are not finished: written now, or by an earlier try. */
-  deliveries: DeliveryRow[];
-  /** Pass it as `after`; null when all are written. */
-  next: string | null;
-}
+/** Pass `next` as `after` to go on; null when all are written. */
+const FanOutStep = z.object({ next: z.string().nullable() }).nullable();
 
 /**
  * Writes delivery rows of a published event for up to `limit` matching subscriptions after `after` ('' at first).
@@ -28,13 +20,13 @@ export interface FanOutStep {
 export async function fanOutEvent(
   db: Pick<Database, 'pool'>,
   { eventId, after, limit }: { eventId: string; after: string; limit: number },
-): Promise<FanOutStep | undefined> {
+): Promise<{ next: string | null } | undefined> {
   const { rows } = await db.pool.query<{ result: unknown }>({
     name: 'fan_out_event',
     text: 'SELECT fan_out_event($1, $2, $3) AS result',
     values: [eventId, after, limit],
   });
-  return FanOut.parse(rows[0]?.result) ?? undefined;
+  return FanOutStep.parse(rows[0]?.result) ?? undefined;
 }
 
 /**

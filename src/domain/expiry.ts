@@ -1,6 +1,5 @@
 import type { Database } from '../platform/postgres';
 import { DataRefusedError } from './conflicts';
-import type { DeliveryRow } from './payments';
 
 /** How far the expiry of payments or orders has come: everything up to here has been looked at after its time. */
 export interface ExpiryPosition {
@@ -16,15 +15,11 @@ export interface ExpiryLimits {
   graceMs: number;
   /** Rows of one step. */
   maxRows: number;
-  /** A step ends with the row that reaches so many deliveries. */
-  maxDeliveries: number;
 }
 
 export interface OverdueStep {
   /** How many were expired. */
   expired: number;
-  /** Deliveries that have to be started before the position is saved. */
-  deliveries: { row: DeliveryRow; correlationId: string }[];
   /** What the database refuses to expire and always will; it stays as it is, for an operator. */
   refused: { id: string; error: DataRefusedError }[];
   /** Where this step ended; null when nothing was left to look at. */
@@ -42,12 +37,8 @@ export interface OverdueRows<Row extends Overdue> {
   job: string;
   /** Rows with their time of expiry (`at`) after the position `$1`, `$2` and before `$3` ms ago, in order, `$4` at most. */
   sql: string;
-  /** Undefined when there is nothing to expire; otherwise what expiring it came to, now or before. */
-  expire: (
-    db: Database,
-    row: Row,
-    correlationId: string,
-  ) => Promise<{ outcome: string; deliveries: DeliveryRow[] } | undefined>;
+  /** Undefined when there is nothing to expire; otherwise what expiring it came to. */
+  expire: (db: Database, row: Row, correlationId: string) => Promise<{ outcome: string } | undefined>;
 }
 
 /** So many refusals in one step, and nothing else, are no fault of the rows: the step fails, and is tried again. */
@@ -58,34 +49,30 @@ const START = { at: '1970-01-01T00:00:00.000Z', id: '00000000-0000-0000-0000-000
 /**
  * One step of a walk over what is overdue, in the order of its expiry from where the last step was saved, so that each
  * row is looked at once, however many there are. One that the database refuses holds up none behind it; reconciliation
- * finds it. Where it refuses all, the fault is not theirs, and the job waits. Idempotent as far as `expire` is: a step
- * that is repeated before its position is saved returns the same deliveries.
+ * finds it. Where it refuses all, the fault is not theirs, and the job waits. Idempotent as far as `expire` is.
  * @throws DataRefusedError when the database refuses every one of several rows.
  */
 export async function expireStep<Row extends Overdue>(
   db: Database,
   { job, sql, expire }: OverdueRows<Row>,
-  { graceMs, maxRows, maxDeliveries }: ExpiryLimits,
+  { graceMs, maxRows }: ExpiryLimits,
 ): Promise<OverdueStep> {
   const from = await savedPosition(db, job);
   const { rows } = await db.pool.query<Row>(sql, [from.at, from.id, graceMs, maxRows]);
-  const step: OverdueStep = { expired: 0, deliveries: [], refused: [], position: null };
+  const step: OverdueStep = { expired: 0, refused: [], position: null };
   for (const row of rows) {
     const correlationId = row.correlation_id ?? `expiry:${row.id}`;
     try {
-      const { outcome, deliveries = [] } = (await expire(db, row, correlationId)) ?? {};
+      const { outcome } = (await expire(db, row, correlationId)) ?? {};
       if (outcome === 'applied') step.expired += 1;
-      step.deliveries.push(...deliveries.map((delivery) => ({ row: delivery, correlationId })));
     } catch (error) {
       if (!(error instanceof DataRefusedError)) throw error;
       step.refused.push({ id: row.id, error });
     }
     step.position = { job, at: row.at.toISOString(), id: row.id };
-    if (step.deliveries.length >= maxDeliveries) break;
   }
-  const { refused, expired, deliveries } = step;
-  if (refused[0] && refused.length >= REFUSED_TOGETHER && expired + deliveries.length === 0)
-    throw refused[0].error;
+  const { refused, expired } = step;
+  if (refused[0] && refused.length >= REFUSED_TOGETHER && expired === 0) throw refused[0].error;
   return step;
 }
 

@@ -4,18 +4,16 @@ import { expireStep, type Overdue, type ExpiryLimits, type OverdueStep, type Ove
 
 interface OverdueOrder extends Overdue {
   status: string;
-  failure_code: string | null;
 }
 
 /** Overdue orders that a provider was to pay. No workflow runs for an order that no provider has reported on. */
 const ORDERS: OverdueRows<OverdueOrder> = {
   job: 'order-expiry',
-  sql: `SELECT id, expires_at AS at, status, failure_code, correlation_id FROM orders
+  sql: `SELECT id, expires_at AS at, status, correlation_id FROM orders
          WHERE (expires_at, id) > ($1::timestamptz, $2::uuid) AND expires_at <= now() - $3 * interval '1 millisecond'
          ORDER BY expires_at, id LIMIT $4`,
-  async expire(db, { id, status, failure_code: failureCode }) {
-    // What has expired is asked again: a step that was cut off may have expired it and not handed on its deliveries.
-    if (status !== 'NEW' && failureCode !== 'expired') return undefined;
+  async expire(db, { id, status }) {
+    if (status !== 'NEW') return undefined;
     return expireOrder(db, id);
   },
 };

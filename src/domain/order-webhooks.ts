@@ -3,7 +3,6 @@ import type { OrderEvent, OrderEventResult } from '../contracts/workflows';
 import { metrics } from '../platform/metrics';
 import type { Database } from '../platform/postgres';
 import { callMoneyFunction } from './money-transaction';
-import { DeliveryRows, type DeliveryRow } from './payments';
 
 const OrderEventRow = z.object({
   outcome: z.enum([
@@ -19,7 +18,6 @@ const OrderEventRow = z.object({
   ]),
   status: z.enum(['NEW', 'FINISHED', 'CANCELLED', 'CHARGED_BACK']).nullable(),
   failureCode: z.string().nullable(),
-  deliveries: DeliveryRows,
 });
 
 /**
@@ -30,7 +28,7 @@ const OrderEventRow = z.object({
 export async function settleOrderEvent(
   db: Database,
   event: Omit<OrderEvent, 'source'>,
-): Promise<Omit<OrderEventResult, 'deliveries' | 'waitUntil'> & { deliveries: DeliveryRow[] }> {
+): Promise<Omit<OrderEventResult, 'waitUntil'>> {
   const result = await callMoneyFunction(db, 'settle_order_event', { ...event }, OrderEventRow);
   const { provider, status } = event;
   metrics.providerEvents.inc({ provider, type: 'order', status, outcome: result.outcome });

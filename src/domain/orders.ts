@@ -9,7 +9,6 @@ import type { Database } from '../platform/postgres';
 import { annotate, traceHeaderHere } from '../platform/tracing';
 import { accountKey, callMoneyFunction } from './money-transaction';
 import { afterCursor, NEWEST_FIRST, toPage, type Page } from './pages';
-import { DeliveryRows, type DeliveryRow } from './payments';
 
 /** A user's order. NEW until its payment is decided: at once from the balance, or by its provider. */
 export interface OrderView {
@@ -141,7 +140,6 @@ const PayOrderRow = z.object({
   outcome: z.enum(['applied', 'duplicate', 'unknown_order', 'payment_method_mismatch', 'event_conflict']),
   status: z.enum(['NEW', 'FINISHED', 'CANCELLED', 'CHARGED_BACK']).nullable(),
   failureCode: z.string().nullable(),
-  deliveries: DeliveryRows,
 });
 
 /** The request to pay an order from its user's balance. */
@@ -159,10 +157,7 @@ export interface OrderPayment {
  * that a repeated call is a `duplicate`.
  * @throws ConflictsExhaustedError, and what the database throws in an outage.
  */
-export async function payOrder(
-  db: Database,
-  payment: OrderPayment,
-): Promise<Omit<PayOrderResult, 'deliveries'> & { deliveries: DeliveryRow[] }> {
+export async function payOrder(db: Database, payment: OrderPayment): Promise<PayOrderResult> {
   return callMoneyFunction(db, 'pay_order', { ...payment }, PayOrderRow, accountKey(payment));
 }
 
@@ -172,7 +167,7 @@ const ExpireOrderRow = PayOrderRow.extend({
 
 /**
  * Cancels an order that its provider has not paid in time; before its time, or when it was decided otherwise, nothing
- * changes (`noted`). Idempotent: repeated, it returns the deliveries that may not have been started.
+ * changes (`noted`). Idempotent: repeated, it is a `duplicate`.
  * @throws ConflictsExhaustedError, and what the database throws in an outage.
  */
 export async function expireOrder(db: Database, orderId: string): Promise<z.infer<typeof ExpireOrderRow>> {

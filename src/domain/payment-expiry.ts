@@ -21,8 +21,7 @@ const PAYMENTS: OverdueRows<OverduePayment> = {
          WHERE (expires_at, id) > ($1::timestamptz, $2::uuid) AND expires_at <= now() - $3 * interval '1 millisecond'
          ORDER BY expires_at, id LIMIT $4`,
   async expire(db, { id, provider, type, status, amount_minor: amountMinor, currency }, correlationId) {
-    // What has expired is asked again: a step that was cut off may have expired it and not handed on its deliveries.
-    if (status !== 'pending' && status !== 'expired') return undefined;
+    if (status !== 'pending') return undefined;
     return settleProviderEvent(db, {
       ...expiryEvent(id),
       provider,

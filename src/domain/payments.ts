@@ -59,22 +59,6 @@ export interface NewPayment {
   actor: string;
 }
 
-/** The refs that SQL writes have the retry policy of their event type, if it has one; else it comes from configuration. */
-export const DeliveryRows = z.array(
-  z.object({
-    deliveryId: z.string(),
-    eventId: z.string(),
-    subscriptionId: z.string(),
-    eventType: z.string(),
-    scheduleMs: z.array(z.number()).optional(),
-    timeoutMs: z.number().optional(),
-    ordered: z.boolean().optional(),
-    generation: z.number().optional(),
-    attemptsBefore: z.number().optional(),
-  }),
-);
-export type DeliveryRow = z.infer<typeof DeliveryRows>[number];
-
 const ReserveResult = z.object({
   outcome: z.enum(['ok', 'insufficient_funds', 'account_missing', 'currency_mismatch']),
   id: z.string().optional(),
@@ -175,7 +159,6 @@ const SettleRow = z.object({
   failureCode: z.string().nullable(),
   userId: z.string().nullable(),
   expiresAt: z.string().nullable(),
-  deliveries: DeliveryRows,
 });
 
 /** An event to settle: a provider's, or our own expiry. */
@@ -189,7 +172,7 @@ export type SettleInput = Omit<ProviderEvent, 'source'> & { actor?: string };
 export async function settleProviderEvent(
   db: Database,
   event: SettleInput,
-): Promise<Omit<SettleResult, 'deliveries' | 'waitUntil'> & { deliveries: DeliveryRow[] }> {
+): Promise<Omit<SettleResult, 'waitUntil'>> {
   const result = await callMoneyFunction(db, 'settle_provider_event', { ...event }, SettleRow, () =>
     laneOfPayment(db, event.transactionId),
   );

@@ -5,7 +5,6 @@ import type { Order, Refund } from '../generated/prisma/client';
 import type { Database } from '../platform/postgres';
 import { callMoneyFunction } from './money-transaction';
 import { afterCursor, NEWEST_FIRST, toPage, type Page } from './pages';
-import { DeliveryRows, type DeliveryRow } from './payments';
 
 /** Money of an order that went back to its user's balance; minor units. */
 export interface RefundView {
@@ -53,7 +52,6 @@ const RefundRow = z.object({
   outcome: z.enum(['ok', 'duplicate', 'unknown_order', 'not_paid', 'exceeds']),
   refundId: z.string().nullable(),
   refundableMinor: z.string().nullable(),
-  deliveries: DeliveryRows,
 });
 
 /**
@@ -62,10 +60,7 @@ const RefundRow = z.object({
  * back is never more than what was paid: `exceeds`.
  * @throws ConflictsExhaustedError, and what the database throws in an outage.
  */
-export async function refundOrder(
-  db: Database,
-  refund: RefundInput,
-): Promise<RefundResult & { deliveries: DeliveryRow[] }> {
+export async function refundOrder(db: Database, refund: RefundInput): Promise<RefundResult> {
   return callMoneyFunction(db, 'refund_order', { ...refund }, RefundRow);
 }
 

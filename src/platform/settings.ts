@@ -38,8 +38,6 @@ export const SETTINGS = {
   EXPIRY_GRACE_MS: 2 * MINUTE,
   /** Payments or orders in one step of that. */
   EXPIRY_BATCH_ROWS: 200,
-  /** Deliveries after which such a step ends early. */
-  EXPIRY_BATCH_DELIVERIES: 500,
   /** Longest reconciliation. */
   RECONCILIATION_TIMEOUT_MS: 10 * MINUTE,
   /** Findings listed of one check; all are counted. */

@@ -90,7 +90,6 @@ export async function startWorker(
     keyring,
     webhooks,
     attempts,
-    firstAttempts,
     startDeliveries,
     wakeLanes: toLanes,
     unknownTransactionWaitMs: config.UNKNOWN_TRANSACTION_WAIT_MS,

@@ -1,4 +1,4 @@
-import { recordAttempts, type Aftermath, type AttemptRecord, type HealthRules } from '../domain/deliveries';
+import { recordAttempts, type AttemptRecord, type HealthRules } from '../domain/deliveries';
 import { Backoff } from '../platform/backoff';
 import { Coalescer } from '../platform/coalescer';
 import type { Logger } from '../platform/logging';
@@ -28,7 +28,7 @@ export interface AttemptsDeps {
 export class Attempts {
   readonly gate: AttemptGate;
   readonly rules: HealthRules;
-  private readonly records: Coalescer<{ record: AttemptRecord; at: Date }, Aftermath | null>;
+  private readonly records: Coalescer<{ record: AttemptRecord; at: Date }, { repeated: boolean }>;
 
   constructor(private readonly deps: AttemptsDeps) {
     this.gate = new AttemptGate(deps.config);
@@ -50,13 +50,12 @@ export class Attempts {
    * Stores an attempt, together with others that were made meanwhile.
    * @throws what the database throws in an outage that lasts for about a minute.
    */
-  async store({ startedAt: text, waitMs: _, ...made }: MadeAttempt): Promise<Aftermath | null> {
+  async store({ startedAt: text, waitMs: _, ...made }: MadeAttempt): Promise<{ repeated: boolean }> {
     const startedAt = new Date(text);
     const record = { ...made, startedAt };
     const at = new Date(startedAt.getTime() + made.durationMs);
     const after = await this.untilStored(() => this.records.add({ record, at }));
-    if (made.status !== 'pending' && !after?.repeated)
-      metrics.deliveriesFinished.inc({ status: made.status });
+    if (made.status !== 'pending' && !after.repeated) metrics.deliveriesFinished.inc({ status: made.status });
     return after;
   }
 

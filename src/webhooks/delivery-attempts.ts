@@ -1,16 +1,12 @@
 import type { AttemptOutcome, DeliveryStatus } from '../contracts/webhooks';
-import type { DeliveryRef } from '../contracts/workflows';
 import {
   finishDelivery,
-  loadAftermath,
   loadDelivery,
   recordAttempt,
-  type Aftermath,
   type EndStatus,
   type LoadedDelivery,
 } from '../domain/deliveries';
 import { AT_ONCE, lanesToWake, parkDeliveries } from '../domain/lanes';
-import type { DeliveryRow } from '../domain/payments';
 import { metrics } from '../platform/metrics';
 import type { Database } from '../platform/postgres';
 import type { Keyring } from '../platform/secrets';
@@ -43,16 +39,12 @@ export interface AttemptResult {
   attempts: number;
   /** Of a `retry` or a `later`: until then, with jitter, and as long as the subscriber asks for patience. */
   waitMs: number;
-  /** Deliveries of the event that this attempt gave rise to, to be started. */
-  deliveries?: DeliveryRef[];
 }
 
 /** What the attempts of delivery workflows need. */
 export interface DeliveryAttemptDeps {
   db: Pick<Database, 'pool' | 'prisma'>;
   keyring: Keyring;
-  /** Completes a delivery row with the retry policy that applies to it. */
-  deliveryPolicy: (row: DeliveryRow, correlationId: string) => DeliveryRef;
   attempts: Attempts;
   /** Resolves when the workflow of each lane is there and has been told to look. Idempotent. */
   wakeLanes: (subscriptionIds: readonly string[]) => Promise<void>;
@@ -77,19 +69,13 @@ function answerOf(
 /** The delivery when the attempt is to be made; otherwise what there is to say without sending anything. */
 export async function prepare(
   deps: DeliveryAttemptDeps,
-  { deliveryId, attempt: wanted, maxAttempts, generation = 0, urgent = false, correlationId }: AttemptInput,
+  { deliveryId, attempt: wanted, maxAttempts, generation = 0, urgent = false }: AttemptInput,
 ): Promise<AttemptResult | Deliverable> {
   const delivery = await loadDelivery(deps.db, deps.keyring, deliveryId);
   // Of an older generation: somebody had it sent again, and another workflow handles it.
   if (!delivery || delivery.generation !== generation) return answerOf(delivery, 'cancelled');
-  const answer = async (
-    verdict: AttemptResult['verdict'],
-    more: Partial<AttemptResult> = {},
-  ): Promise<AttemptResult> =>
-    answerOf(delivery, verdict, {
-      ...toStart(deps, await loadAftermath(deps.db, deliveryId), correlationId),
-      ...more,
-    });
+  const answer = (verdict: AttemptResult['verdict'], more: Partial<AttemptResult> = {}) =>
+    answerOf(delivery, verdict, more);
   if (delivery.status !== 'pending') return answer(delivery.status);
 
   const end = async (status: EndStatus, reason: string) => {
@@ -157,13 +143,13 @@ export async function store(
   made: MadeAttempt,
 ): Promise<AttemptResult> {
   const { startedAt, waitMs, ...record } = made;
-  const aftermath = await recordAttempt(
+  const { repeated } = await recordAttempt(
     deps.db,
     { ...record, startedAt: new Date(startedAt) },
     deps.attempts.rules,
     new Date(Date.parse(startedAt) + made.durationMs),
   );
-  if (aftermath?.repeated) return stored(deps, input);
+  if (repeated) return stored(deps, input);
   if (made.status !== 'pending') metrics.deliveriesFinished.inc({ status: made.status });
   const { result, statusCode, status } = made;
   return {
@@ -172,7 +158,6 @@ export async function store(
     statusCode,
     attempts: input.attempt,
     waitMs,
-    ...toStart(deps, aftermath, input.correlationId),
   };
 }
 
@@ -181,15 +166,6 @@ async function stored(deps: DeliveryAttemptDeps, input: AttemptInput): Promise<A
   const found = await prepare(deps, input);
   if ('verdict' in found) return found;
   throw new Error(`attempt ${input.attempt} of delivery ${input.deliveryId} is stored and not counted`);
-}
-
-function toStart(
-  { deliveryPolicy }: DeliveryAttemptDeps,
-  aftermath: Aftermath | null,
-  correlationId: string,
-): Pick<AttemptResult, 'deliveries'> {
-  if (!aftermath || aftermath.deliveries.length === 0) return {};
-  return { deliveries: aftermath.deliveries.map((row) => deliveryPolicy(row, correlationId)) };
 }
 
 /** Ends a delivery without another attempt. Idempotent. @returns what it is then; null when there is none. */

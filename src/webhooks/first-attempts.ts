@@ -1,7 +1,7 @@
 import type { DeliveryRef } from '../contracts/workflows';
 import type { PendingDelivery } from '../domain/deliveries';
 import { lanesToWake, parkDeliveries } from '../domain/lanes';
-import type { DeliveryRow } from '../domain/payments';
+import type { DeliveryRow } from '../domain/deliveries';
 import { Coalescer } from '../platform/coalescer';
 import type { Logger } from '../platform/logging';
 import { metrics } from '../platform/metrics';
@@ -58,7 +58,7 @@ export class FirstAttempts {
   /**
    * Attempts deliveries side by side. At least once: between sending and storing, a crash sends again. Those that have to
    * wait are in their lanes when this resolves, and the lanes know.
-   * @returns what needs a delivery workflow: of these deliveries, and of the events that the attempts gave rise to.
+   * @returns what needs a delivery workflow.
    * @throws when what was met could not be stored, or a lane not be woken.
    */
   async make(
@@ -108,15 +108,12 @@ export class FirstAttempts {
   }
 
   private async store(attempt: MadeAttempt, ref: DeliveryRef): Promise<DeliveryRef[]> {
-    const after = await this.deps.attempts.store(attempt);
-    const emitted = (after?.deliveries ?? []).map((row) =>
-      this.deps.deliveryPolicy(row, attempt.correlationId),
-    );
-    if (after?.repeated) return [ref, ...emitted];
-    if (attempt.status === 'delivered' || attempt.status === 'held') return emitted;
+    const { repeated } = await this.deps.attempts.store(attempt);
+    if (repeated) return [ref];
+    if (attempt.status === 'delivered' || attempt.status === 'held') return [];
     // Given up after the first: its workflow finds that out at once, and writes the dead letter.
-    if (attempt.status !== 'pending') return [ref, ...emitted];
-    return [{ ...ref, attemptsMade: 1, waitMs: attempt.waitMs }, ...emitted];
+    if (attempt.status !== 'pending') return [ref];
+    return [{ ...ref, attemptsMade: 1, waitMs: attempt.waitMs }];
   }
 
   private async park(parked: Parked): Promise<[]> {

@@ -2,7 +2,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import type { DeliveryRef, LaneStep } from '../contracts/workflows';
 import { finishDelivery, loadPending, type PendingDelivery } from '../domain/deliveries';
 import { holdLane, laneIsAwake, leaveLane, lookIntoLane, sleepLane, type LaneLook } from '../domain/lanes';
-import type { DeliveryRow } from '../domain/payments';
+import type { DeliveryRow } from '../domain/deliveries';
 import type { Logger } from '../platform/logging';
 import { metrics } from '../platform/metrics';
 import type { Database } from '../platform/postgres';
@@ -291,13 +291,11 @@ class LaneSender {
   }
 
   private async store(item: PendingDelivery, made: MadeAttempt): Promise<void> {
-    const after = await this.deps.attempts.store(made);
+    const { repeated } = await this.deps.attempts.store(made);
     if (made.status === 'delivered') this.delivered += 1;
     else this.failed += 1;
     const { deliveryId, correlationId } = made;
-    const emitted = (after?.deliveries ?? []).map((row) => this.deps.deliveryPolicy(row, correlationId));
-    if (emitted.length > 0) await this.deps.startDeliveries(emitted);
-    if (after?.repeated) return;
+    if (repeated) return;
     if (made.status === 'exhausted') {
       await this.deps.deadLetter({ deliveryId, correlationId });
       await leaveLane(this.deps.db, [deliveryId]);

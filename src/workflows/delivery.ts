@@ -12,7 +12,6 @@ import type { DeliveryActivities } from '../activities/deliveries';
 import { QUERIES, SIGNALS, type DeliveryRef, type DeliveryState } from '../contracts/workflows';
 import { historyIsLong } from './durable-steps';
 import { markStatus } from './search-attributes';
-import { startDeliveries } from './start-deliveries';
 
 const RETRY = { initialInterval: '1s', backoffCoefficient: 2, maximumInterval: '1m' } as const;
 
@@ -111,8 +110,6 @@ async function run(ref: DeliveryRef, requested: Requested, state: DeliveryState)
     });
     state.attempts = answer.attempts;
     state.lastResult = answer.result;
-    const { deliveries = [] } = answer;
-    if (deliveries.length > 0) await CancellationScope.nonCancellable(() => startDeliveries(deliveries));
     ({ waitMs } = answer);
     // It only did not know how far the delivery was: the wish is not granted yet.
     if (answer.verdict === 'later') requested.tryNow ||= urgent;

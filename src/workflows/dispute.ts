@@ -24,7 +24,6 @@ import { DECIDING_STEP, historyIsLong, inTurn, refuseWhenFull, type InTurn } fro
 import { Mailbox, type Handling } from './mailbox';
 import { refusalOf } from './refusals';
 import { markStatus } from './search-attributes';
-import { deliverAll } from './start-deliveries';
 
 const { settleDispute, expireDispute, loadDispute, submitDisputeEvidence } =
   proxyLocalActivities<DisputeActivities>(DECIDING_STEP);
@@ -87,7 +86,7 @@ async function run(disputeId: string, inbox: Inbox, state: DisputeState, turn: I
       await condition(() => inbox.size > 0 || mayContinueAsNew());
     } else if (!(await somethingComes(inbox, state, state.evidenceDueAt))) {
       const result = await turn(() => expireDispute({ disputeId }));
-      await conclude(state, result);
+      adopt(state, result);
       if (result.status === 'opened') await sleep(CLOCK_PAUSE_MS);
     }
   }
@@ -110,9 +109,9 @@ function handlingOf(
   return {
     apply: (event) => turn(() => settleDispute(event)),
     judge: ({ outcome, waitUntil }) => ({ waitUntil, refusal: refusalOf(REFUSALS, outcome) }),
-    async conclude(_event, result) {
+    conclude(_event, result) {
       state.outcomes.push(result.outcome);
-      await conclude(state, result);
+      adopt(state, result);
     },
     letterOf: ({ source, ...decided }) => ({ source, key: decided.orderId, decided }),
     continueAsNew: (carried) => continueAsNew<typeof disputeWorkflow>({ disputeId, resume: { carried } }),
@@ -124,11 +123,6 @@ function adopt(state: DisputeState, { status, userId, evidenceDueAt }: DisputeRe
   if (status !== state.status) markStatus(status, userId);
   state.status = status;
   state.evidenceDueAt = evidenceDueAt;
-}
-
-async function conclude(state: DisputeState, result: DisputeResult): Promise<void> {
-  adopt(state, result);
-  await deliverAll(result);
 }
 
 /** Without a trace in the history: what is certainly too late is refused before it is accepted. */

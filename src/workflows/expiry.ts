@@ -1,9 +1,7 @@
 import { continueAsNew, proxyActivities } from '@temporalio/workflow';
 import type { LedgerActivities } from '../activities/ledger';
 import type { ExpiryResult } from '../contracts/workflows';
-import { CHILDREN_A_RUN } from '../contracts/workflows/limits';
 import { historyIsLong } from './durable-steps';
-import { deliverAll } from './start-deliveries';
 
 const { expireOverdue, saveExpiryPosition, purgeIdempotencyKeys } = proxyActivities<LedgerActivities>({
   startToCloseTimeout: '2m',
@@ -15,20 +13,17 @@ const MAX_STEPS = 50;
 
 /**
  * Run by a schedule: deletes old idempotency keys, and expires payments and orders that no provider has reported on in
- * time. A position is saved only when the deliveries of its step have been started, so that none is forgotten.
+ * time.
  * @param before the result so far of the runs that this one continues; they have deleted the keys.
  */
 export async function expiryWorkflow(before?: ExpiryResult): Promise<ExpiryResult> {
   const result = before ?? { expired: 0, purgedKeys: await purgeKeys() };
-  let children = 0;
   for (let i = 0; i < MAX_STEPS; i++) {
-    const { expired, position, ...written } = await expireOverdue();
+    const { expired, position } = await expireOverdue();
     if (position === null) break;
-    await deliverAll(written);
     await saveExpiryPosition(position);
     result.expired += expired;
-    children += written.deliveries.length;
-    if (children >= CHILDREN_A_RUN || historyIsLong()) return continueAsNew<typeof expiryWorkflow>(result);
+    if (historyIsLong()) return continueAsNew<typeof expiryWorkflow>(result);
   }
   return result;
 }

@@ -39,11 +39,9 @@ export interface Handling<M, R> {
    */
   judge(result: R): { waitUntil: string | null; refusal: Refusal | undefined };
   /** What follows from the answer that is final. */
-  conclude(message: M, result: R): Promise<void>;
+  conclude(message: M, result: R): void;
   /** What a dead letter of the message is made of. */
   letterOf(message: M): Omit<RefusedMessage, keyof Refusal>;
-  /** Whether something is under way that this run has to finish, in addition to messages and updates. */
-  isBusy?(): boolean;
   /** Ends this run; the next one begins with what is carried. */
   continueAsNew(carried: CarriedMessages<M>): Promise<never>;
 }
@@ -108,9 +106,7 @@ export class Mailbox<M extends object, R> {
 
   /** An update that is being carried out is answered first; an inbox too large to be handed over gets shorter first. */
   private mayContinue(): boolean {
-    return (
-      historyIsLong() && allHandlersFinished() && !this.handling.isBusy?.() && this.bytes <= CARRIED_BYTES_MAX
-    );
+    return historyIsLong() && allHandlersFinished() && this.bytes <= CARRIED_BYTES_MAX;
   }
 
   private async handle(message: M): Promise<void> {
@@ -124,7 +120,7 @@ export class Mailbox<M extends object, R> {
       if (leftMs > 0) return this.pause(leftMs);
       if (waitUntil === null) this.earlySince = null;
       if (refusal) this.refuse(message, refusal);
-      await this.handling.conclude(message, result);
+      this.handling.conclude(message, result);
     }
     // Only now: a run that ended before would have begun with it once more.
     this.takeFirst();

@@ -15,13 +15,11 @@ import {
   type OrderWorkflowInput,
   type OrderWorkflowResult,
   type PayOrderResult,
-  type ToDeliver,
 } from '../contracts/workflows';
 import { DECIDING_STEP, inTurn, refuseWhenFull, type InTurn } from './durable-steps';
 import { Mailbox, type Handling } from './mailbox';
 import { refusalOf } from './refusals';
 import { markStatus } from './search-attributes';
-import { deliverAll } from './start-deliveries';
 
 type Activities = OrderActivities & OrderWebhookActivities;
 const { payOrder, settleOrder, refundOrder } = proxyLocalActivities<Activities>(DECIDING_STEP);
@@ -46,25 +44,16 @@ export async function orderWorkflow(input: OrderWorkflowInput): Promise<OrderWor
   const { resume } = input;
   const state: OrderWorkflowResult = resume?.result ?? { outcome: null, status: null, failureCode: null };
   const turn = inTurn();
-  const starting = new Set<Promise<void>>();
-  const inbox = new Mailbox(
-    handlingOf(input, state, turn, () => starting.size > 0),
-    resume?.carried,
-  );
+  const inbox = new Mailbox(handlingOf(input, state, turn), resume?.carried);
   setHandler(SIGNALS.paymentRequest, (request) => inbox.receive({ request }));
   setHandler(SIGNALS.orderEvent, (event) => inbox.receive({ event }));
   let refunds = 0;
-  // Somebody waits for a refund: it goes past what waits in the inbox, and is answered when the money is decided. Its
-  // deliveries are started in the same workflow task, and the run goes on until they are.
+  // Somebody waits for a refund: it goes past what waits in the inbox, and is answered when the money is decided.
   setHandler(
     UPDATES.refund,
     async (asked) => {
       refunds += 1;
-      const { deliveries, deliveriesOf, ...result } = await turn(() => refundOrder(asked));
-      const written: ToDeliver = { deliveries, ...(deliveriesOf && { deliveriesOf }) };
-      const started: Promise<void> = deliverAll(written).finally(() => starting.delete(started));
-      starting.add(started);
-      return result;
+      return turn(() => refundOrder(asked));
     },
     { validator: (_asked) => refuseWhenFull() },
   );
@@ -73,8 +62,7 @@ export async function orderWorkflow(input: OrderWorkflowInput): Promise<OrderWor
   do {
     await inbox.workOff();
     await condition(allHandlersFinished);
-    await Promise.all(starting);
-  } while (inbox.size > 0 || starting.size > 0 || !allHandlersFinished());
+  } while (inbox.size > 0);
   return state;
 }
 
@@ -82,7 +70,6 @@ function handlingOf(
   { orderId }: OrderWorkflowInput,
   state: OrderWorkflowResult,
   turn: InTurn,
-  isBusy: () => boolean,
 ): Handling<OrderMessage, Answer> {
   return {
     apply: (message) =>
@@ -92,18 +79,16 @@ function handlingOf(
       waitUntil: 'waitUntil' in result ? result.waitUntil : null,
       refusal: refusalOf(REFUSALS, result.outcome),
     }),
-    async conclude(message, { outcome, status, failureCode, ...written }) {
+    conclude(message, { outcome, status, failureCode }) {
       Object.assign(state, { outcome, status, failureCode });
       // Also true after a repeated activity, which finds its own work done.
       if (status !== null && status !== 'NEW')
         markStatus(status, 'event' in message ? message.event.userId : null);
-      await deliverAll(written);
     },
     letterOf: (message) => {
       const { source, ...decided } = 'request' in message ? message.request : message.event;
       return { source, key: orderId, decided };
     },
-    isBusy,
     continueAsNew: (carried) =>
       continueAsNew<typeof orderWorkflow>({ orderId, resume: { carried, result: state } }),
   };

@@ -20,7 +20,6 @@ import { DECIDING_STEP } from './durable-steps';
 import { Mailbox, type Handling } from './mailbox';
 import { refusalOf } from './refusals';
 import { markStatus } from './search-attributes';
-import { deliverAll } from './start-deliveries';
 
 const { settlePayment, expirePayment } = proxyLocalActivities<PaymentActivities>(DECIDING_STEP);
 
@@ -67,7 +66,7 @@ async function untilDecided(inbox: Mailbox<ProviderEvent, SettleResult>, run: Ru
     const { status, expiresAt, known } = run;
     if (status !== 'pending' || expiresAt === null || !known) return;
     const arrived = await condition(() => inbox.size > 0, msUntil(expiresAt));
-    if (!arrived) await conclude(run, await expirePayment(known));
+    if (!arrived) conclude(run, await expirePayment(known));
   }
 }
 
@@ -78,10 +77,10 @@ function handlingOf(
   return {
     apply: settlePayment,
     judge: ({ outcome, waitUntil }) => ({ waitUntil, refusal: refusalOf(REFUSALS, outcome) }),
-    async conclude({ type, amountMinor, currency, correlationId }, result) {
+    conclude({ type, amountMinor, currency, correlationId }, result) {
       if (!(result.outcome in REFUSALS))
         run.known = { provider, transactionId, type, amountMinor, currency, correlationId };
-      await conclude(run, result);
+      conclude(run, result);
     },
     letterOf: ({ source, ...decided }) => ({ source, key: transactionId, decided }),
     continueAsNew: (carried) => {
@@ -100,11 +99,10 @@ function msUntil(at: string): number {
   return Math.max(1_000, Date.parse(at) - Date.now());
 }
 
-async function conclude(run: Run, result: SettleResult): Promise<void> {
+function conclude(run: Run, result: SettleResult): void {
   run.outcomes.push(result.outcome);
   run.status = result.status ?? run.status;
   run.expiresAt = result.expiresAt;
   // Also after a repeated activity, which finds its own work done: what counts is where the payment stands.
   if (result.status !== null && result.status !== 'pending') markStatus(result.status, result.userId);
-  await deliverAll(result);
 }

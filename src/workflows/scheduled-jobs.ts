@@ -8,8 +8,7 @@ import {
   type RetentionResult,
 } from '../contracts/workflows';
 import { historyIsLong } from './durable-steps';
-import { startReplay } from './start-children';
-import { startDeliveries } from './start-deliveries';
+import { startDelivery, startReplay } from './start-children';
 
 const RETRY = { initialInterval: '1s', maximumInterval: '1m' } as const;
 const { purgeEvents } = proxyActivities<EventActivities>({ startToCloseTimeout: '2m', retry: RETRY });
@@ -50,7 +49,7 @@ export async function recoveryWorkflow(before?: RecoveryInput): Promise<number> 
       after = page.next;
     }
   for (let some = await strandedDeliveries([]); some.length > 0;) {
-    await startDeliveries(some);
+    await Promise.all(some.map(startDelivery));
     // What was started is noted before the run ends: the next one is not handed the same.
     some = await strandedDeliveries(some.map(startedOf));
     if (some.length > 0 && historyIsLong())

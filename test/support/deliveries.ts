@@ -1,6 +1,7 @@
 import { randomUUID } from 'node:crypto';
 import type { DeliveryRef } from '../../src/contracts/workflows';
-import type { HealthRules } from '../../src/domain/deliveries';
+import type { DeliveryRow, HealthRules } from '../../src/domain/deliveries';
+import type { Database } from '../../src/platform/postgres';
 import { deliveryPolicyOf } from '../../src/webhooks/delivery-policy';
 import { loadConfig } from '../../src/platform/config';
 
@@ -22,6 +23,31 @@ export const NOTHING_STARTED = {
   startDeliveries: () => Promise.resolve(),
   wakeLanes: () => Promise.resolve(),
 };
+
+/** Announces a state change of a tenant, as the database does in the transaction of the change. @returns the deliveries that it writes. */
+export async function announce(
+  { pool }: Pick<Database, 'pool'>,
+  {
+    tenantId,
+    type = 'payment.succeeded',
+    data = { id: 'p1' },
+  }: { tenantId: string; type?: string; data?: Record<string, unknown> },
+): Promise<{ eventId: string; deliveries: DeliveryRow[] }> {
+  const eventId = `evt_${randomUUID().replaceAll('-', '')}`;
+  await pool.query(`SELECT announce_event($1, $2, $3, 'payment', 'p1', $4::jsonb, 'correlation')`, [
+    ...[eventId, tenantId, type, JSON.stringify(data)],
+  ]);
+  return { eventId, deliveries: await pendingOf({ pool }, eventId) };
+}
+
+/** The pending deliveries of an event. */
+export async function pendingOf({ pool }: Pick<Database, 'pool'>, eventId: string): Promise<DeliveryRow[]> {
+  const { rows } = await pool.query<{ ref: DeliveryRow }>(
+    `SELECT delivery_ref_of(d) AS ref FROM deliveries d WHERE event_id = $1 AND status = 'pending' ORDER BY subscription_id`,
+    [eventId],
+  );
+  return rows.map(({ ref }) => ref);
+}
 
 /** A delivery as its workflow gets it, with the default schedule. */
 export const deliveryRef = (changes: Partial<DeliveryRef> = {}): DeliveryRef => ({

@@ -2,7 +2,7 @@ import { defineSearchAttributeKey, type TypedSearchAttributes } from '@temporali
 import type { WorkflowHandle } from '@temporalio/client';
 import { TestWorkflowEnvironment } from '@temporalio/testing';
 import { DefaultLogger, makeTelemetryFilterString, Runtime, Worker } from '@temporalio/worker';
-import { SEARCH_ATTRIBUTES, TASK_QUEUES, type DeliveryRef } from '../../src/contracts/workflows';
+import { SEARCH_ATTRIBUTES, TASK_QUEUES } from '../../src/contracts/workflows';
 
 /** The bundle of all workflows, built once by workflow-setup.ts. */
 export const workflowBundle = () => ({ codePath: process.env['REMIT_TEST_WORKFLOW_BUNDLE']! });
@@ -53,11 +53,6 @@ export interface PlayedWorkers {
   stop(): Promise<void>;
 }
 
-/** Where a test does not care, every delivery is left to its workflow, as if there had been no place for it in time. */
-const BY_DEFAULT: Activities = {
-  makeFirstAttempts: (deliveries: DeliveryRef[]) => Promise.resolve(deliveries),
-};
-
 /** Starts the workers once for a test file: starting and stopping them takes longer than most tests. */
 export async function startPlayedWorkers(
   environment: TestWorkflowEnvironment,
@@ -65,12 +60,10 @@ export async function startPlayedWorkers(
 ): Promise<PlayedWorkers> {
   let current: Activities = {};
   const activities = Object.fromEntries(
-    [...names, 'makeFirstAttempts'].map((name) => [
+    names.map((name) => [
       name,
       (input: never) =>
-        current[name]?.(input) ??
-        BY_DEFAULT[name]?.(input) ??
-        Promise.reject(new Error(`${name} is not played in this test`)),
+        current[name]?.(input) ?? Promise.reject(new Error(`${name} is not played in this test`)),
     ]),
   );
   const workers = await Promise.all(

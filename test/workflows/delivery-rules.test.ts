@@ -131,16 +131,3 @@ describe('a delivery', () => {
     ]);
   });
 });
-
-describe('what a delivery causes', () => {
-  it('starts the deliveries of what it gave rise to, as workflows of their own', async () => {
-    const [ref, told] = [
-      deliveryRef(),
-      deliveryRef({ eventType: 'subscription.failing', subscriptionId: 'sub_2' }),
-    ];
-    const attempts = played({ [ref.deliveryId]: [{ deliveries: [told] }] });
-    expect(await (await start(ref)).result()).toBe('delivered');
-    expect(await handleOf(told).result()).toBe('delivered');
-    expect(attempts.map(({ deliveryId }) => deliveryId)).toEqual([ref.deliveryId, told.deliveryId]);
-  });
-});

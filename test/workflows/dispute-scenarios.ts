@@ -49,7 +49,6 @@ const dispute = (changes: Partial<DisputeResult>): DisputeResult => ({
   userId: 'user-1',
   evidenceDueAt: null,
   waitUntil: null,
-  deliveries: [],
   ...changes,
 });
 
@@ -83,7 +82,6 @@ const ordered = (answer: Partial<OrderEventResult>) => ({
   status: 'FINISHED',
   failureCode: null,
   waitUntil: null,
-  deliveries: [],
   ...answer,
 });
 
@@ -103,8 +101,7 @@ function order(
     signal: { name: SIGNALS.orderEvent.name, input: orderWebhook },
     activities: {
       settleOrder: () => Promise.resolve(ordered((left.length > 1 ? left.shift() : left[0]) ?? {})),
-      refundOrder: () =>
-        Promise.resolve({ outcome: 'ok', refundId: 'refund-1', refundableMinor: '0', deliveries: [] }),
+      refundOrder: () => Promise.resolve({ outcome: 'ok', refundId: 'refund-1', refundableMinor: '0' }),
       deadLetterMessages: () => Promise.resolve(),
     },
     ...(meanwhile ? { meanwhile } : {}),

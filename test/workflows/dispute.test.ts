@@ -36,7 +36,6 @@ const answer = (result: Partial<DisputeResult>): DisputeResult => ({
   userId: 'user-1',
   evidenceDueAt: null,
   waitUntil: null,
-  deliveries: [],
   ...result,
 });
 const UNKNOWN = answer({ outcome: 'unknown_dispute', status: null, userId: null });

@@ -170,7 +170,6 @@ export const SCENARIOS: readonly Scenario[] = [
   delivery('delivery-cancelled-in-temporal', [], async (handle) => void (await handle.cancel())),
   delivery('delivery-put-off', [LATER, LATER, {}, DELIVERED]),
   delivery('delivery-held', [{}, { verdict: 'held', result: 'not_attempted', statusCode: null }]),
-  delivery('delivery-announces', [{ deliveries: [refOf('announced')] }, DELIVERED, DELIVERED]),
   delivery('delivery-sent-again', [{ attempts: 11 }, { attempts: 12 }, DELIVERED], undefined, {
     generation: 1,
     attemptsBefore: 10,

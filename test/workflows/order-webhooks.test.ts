@@ -16,18 +16,10 @@ import {
   type RefundResult,
   type RefusedMessage,
 } from '../../src/contracts/workflows';
-import { deliveryRef } from '../support/deliveries';
-import { eventually } from '../support/harness';
 import { messageRef } from '../support/message-refs';
 import { keyword, playedStage, workflowBundle } from '../support/workflow-env';
 
-const stage = playedStage([
-  'payOrder',
-  'settleOrder',
-  'refundOrder',
-  'deadLetterMessages',
-  'attemptDelivery',
-]);
+const stage = playedStage(['payOrder', 'settleOrder', 'refundOrder', 'deadLetterMessages']);
 
 function event(orderId: string, status: OrderEvent['status']): OrderEvent {
   return {
@@ -61,7 +53,6 @@ const answer = (result: Partial<OrderEventResult>): OrderEventResult => ({
   status: 'FINISHED',
   failureCode: null,
   waitUntil: null,
-  deliveries: [],
   ...result,
 });
 
@@ -89,13 +80,12 @@ function played(answers: OrderEventResult[], paid: Partial<PayOrderResult> = {})
       calls.log.push('pay');
       return Promise.resolve({
         ...{ outcome: 'applied', status: 'FINISHED', failureCode: null },
-        deliveries: [],
         ...paid,
       });
     },
     refundOrder: ({ refundId }: RefundInput) => {
       calls.log.push(`refund ${refundId}`);
-      return Promise.resolve({ ...REFUNDED, refundId, deliveries: [] });
+      return Promise.resolve({ ...REFUNDED, refundId });
     },
     deadLetterMessages: (messages: RefusedMessage[]) => {
       calls.dead.push(...messages.map(({ code }) => code));
@@ -194,44 +184,6 @@ describe('the order workflow, asked for a refund', () => {
     expect(calls.log).toEqual([`refund ${input.refundId}`]);
   });
 
-  it('answers when the money is decided, and starts the deliveries afterwards, all of them', async () => {
-    const id = randomUUID();
-    const refs = Array.from({ length: 20 }, (_, n) =>
-      deliveryRef({ eventId: `evt_${id}`, subscriptionId: `sub_${n}` }),
-    );
-    const started: string[] = [];
-    stage.play({
-      refundOrder: ({ refundId }: RefundInput) =>
-        Promise.resolve({ ...REFUNDED, refundId, deliveries: refs }),
-      attemptDelivery: ({ deliveryId }: { deliveryId: string }) => {
-        started.push(deliveryId);
-        return Promise.resolve({
-          ...{ verdict: 'delivered', result: 'delivered', statusCode: 200, attempts: 1, waitMs: 0 },
-        });
-      },
-    });
-    const input = refundOf(id);
-    const handle = await stage.environment.client.workflow.start(WORKFLOWS.order, {
-      workflowId: workflowId.order(id),
-      taskQueue: TASK_QUEUES.orders,
-      args: [{ orderId: id }],
-    });
-    await handle.executeUpdate<RefundResult, [RefundInput]>(UPDATES.refund, {
-      args: [input],
-      updateId: input.refundId,
-    });
-    await handle.result();
-    const { events } = await handle.fetchHistory();
-    const answered = events!.findIndex((event) => event.workflowExecutionUpdateCompletedEventAttributes);
-    const children = events!.flatMap((event, index) =>
-      event.childWorkflowExecutionStartedEventAttributes ? [index] : [],
-    );
-    expect(answered).toBeGreaterThan(0);
-    expect(children).toHaveLength(refs.length);
-    expect(answered).toBeLessThan(Math.min(...children));
-    await eventually(() => expect(started.sort()).toEqual(refs.map((ref) => ref.deliveryId).sort()));
-  });
-
   it('answers the update while a webhook waits for its order, and then goes on', async () => {
     const id = randomUUID();
     const waitUntil = new Date((await stage.environment.currentTimeMs()) + 10 * 60_000).toISOString();
@@ -266,7 +218,7 @@ describe('the order workflow, asked for a refund', () => {
       },
       refundOrder: async ({ orderId, refundId }: RefundInput) => {
         await together(orderId);
-        return { ...REFUNDED, refundId, deliveries: [] };
+        return { ...REFUNDED, refundId };
       },
     });
     const histories = await Promise.all(

@@ -53,7 +53,6 @@ const answer = (result: Partial<PayOrderResult>): PayOrderResult => ({
   outcome: 'applied',
   status: 'FINISHED',
   failureCode: null,
-  deliveries: [],
   ...result,
 });
 

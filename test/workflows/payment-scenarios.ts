@@ -4,7 +4,6 @@ import {
   TASK_QUEUES,
   workflowId,
   WORKFLOWS,
-  type DeliveryRef,
   type PaymentRequest,
   type PayOrderResult,
   type ProviderEvent,
@@ -12,28 +11,6 @@ import {
 } from '../../src/contracts/workflows';
 import { messageRef } from '../support/message-refs';
 import type { Scenario } from './history-scenarios';
-
-const delivery = (name: string): DeliveryRef => ({
-  deliveryId: '00000000-0000-4000-8000-000000000001',
-  eventId: `evt_${name}`,
-  subscriptionId: 'sub_1',
-  eventType: 'payment.succeeded',
-  scheduleMs: [0, 5_000],
-  timeoutMs: 15_000,
-  correlationId: 'correlation',
-});
-
-/** What a child delivery meets: its subscriber takes the first attempt. */
-const DELIVERED = {
-  attemptDelivery: () =>
-    Promise.resolve({
-      verdict: 'delivered',
-      result: 'delivered',
-      statusCode: 200,
-      attempts: 1,
-      waitMs: 0,
-    }),
-};
 
 function settled(changes: Partial<SettleResult>): SettleResult {
   return {
@@ -43,7 +20,6 @@ function settled(changes: Partial<SettleResult>): SettleResult {
     userId: 'user-1',
     expiresAt: null,
     waitUntil: null,
-    deliveries: [],
     ...changes,
   };
 }
@@ -90,7 +66,6 @@ function payment(
       settlePayment: () => Promise.resolve(left.length > 1 ? left.shift() : left[0]),
       expirePayment: () => Promise.resolve(settled({ status: 'expired', failureCode: 'expired' })),
       deadLetterMessages: () => Promise.resolve(),
-      ...DELIVERED,
     },
     meanwhile: async (handle) => {
       await meanwhile?.(handle);
@@ -121,11 +96,9 @@ function order(name: string, answer: Partial<PayOrderResult>): Scenario {
           outcome: 'applied',
           status: 'FINISHED',
           failureCode: null,
-          deliveries: [],
           ...answer,
         }),
       deadLetterMessages: () => Promise.resolve(),
-      ...DELIVERED,
     },
   };
 }
@@ -135,11 +108,6 @@ const PAST = '2020-01-01T00:00:00.000Z';
 
 export const PAYMENT_SCENARIOS: readonly Scenario[] = [
   payment('payment-success', ['success'], [{}]),
-  payment(
-    'payment-success-delivered',
-    ['success'],
-    [{ deliveries: [delivery('payment-success-delivered')] }],
-  ),
   payment(
     'payment-pending-then-success',
     ['pending', 'success'],
@@ -179,7 +147,6 @@ export const PAYMENT_SCENARIOS: readonly Scenario[] = [
 
 export const ORDER_SCENARIOS: readonly Scenario[] = [
   order('order-finished', {}),
-  order('order-finished-delivered', { deliveries: [delivery('order-finished-delivered')] }),
   order('order-cancelled', { status: 'CANCELLED', failureCode: 'insufficient_funds' }),
   order('order-unknown', { outcome: 'unknown_order', status: null }),
 ];

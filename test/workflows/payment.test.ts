@@ -5,8 +5,6 @@ import {
   TASK_QUEUES,
   workflowId,
   WORKFLOWS,
-  type DeliveryRef,
-  type EventDeliveriesInput,
   type ExpirePaymentInput,
   type ExpiryResult,
   type PaymentWorkflowResult,
@@ -22,10 +20,6 @@ const stage = playedStage([
   'settlePayment',
   'expirePayment',
   'deadLetterMessages',
-  'attemptDelivery',
-  'deliverEvent',
-  'finishDelivery',
-  'deadLetterDelivery',
   'expireOverdue',
   'saveExpiryPosition',
   'purgeIdempotencyKeys',
@@ -58,7 +52,6 @@ const answer = (result: Partial<SettleResult>): SettleResult => ({
   userId: 'user-1',
   expiresAt: null,
   waitUntil: null,
-  deliveries: [],
   ...result,
 });
 
@@ -69,7 +62,6 @@ function played(answers: (SettleResult | Error)[]) {
     settled: [] as ProviderEvent[],
     expired: [] as ExpirePaymentInput[],
     dead: letters,
-    delivered: [] as string[],
   };
   const activities = {
     settlePayment: (event: ProviderEvent): Promise<SettleResult> => {
@@ -82,17 +74,6 @@ function played(answers: (SettleResult | Error)[]) {
       return Promise.resolve(answer({ status: 'expired', failureCode: 'expired' }));
     },
     deadLetterMessages,
-    attemptDelivery: ({ deliveryId }: { deliveryId: string }) => {
-      calls.delivered.push(deliveryId);
-      return Promise.resolve({
-        verdict: 'delivered',
-        status: 'delivered',
-        result: 'delivered',
-        waitMs: 0,
-      });
-    },
-    finishDelivery: () => Promise.resolve(),
-    deadLetterDelivery: () => Promise.resolve(),
   };
   return { calls, activities };
 }
@@ -148,23 +129,6 @@ describe('the payment workflow', () => {
       { provider: 'decard', type: 'payment', amountMinor: '10000', currency: 'TRY' },
     ]);
     expect(await stage.environment.currentTimeMs()).toBeGreaterThanOrEqual(startedAt + 72 * HOUR);
-  });
-
-  it('has what very many subscriptions are told delivered a page at a time, by activities alone', async () => {
-    const told = { eventId: `evt_${randomUUID()}`, correlationId: 'correlation' };
-    const { activities } = played([answer({ deliveriesOf: [told] })]);
-    const pages: unknown[] = [];
-    const cursors = ['sub_b', 'sub_c', null];
-    stage.play({
-      ...activities,
-      deliverEvent: (page: EventDeliveriesInput) => {
-        pages.push(page);
-        return Promise.resolve(cursors[pages.length - 1] ?? null);
-      },
-    });
-    const handle = await begin(providerEvent(randomUUID(), 'success'));
-    expect(await handle.result()).toEqual({ status: 'succeeded', outcomes: ['applied'] });
-    expect(pages).toEqual(['', 'sub_b', 'sub_c'].map((after) => ({ ...told, after })));
   });
 
   it('waits for a transaction that is not known yet and then settles it', async () => {
@@ -236,58 +200,16 @@ describe('the payment workflow', () => {
     const late = await begin(event);
     expect(await late.result()).toEqual({ status: 'succeeded', outcomes: ['duplicate'] });
   });
-
-  it('starts one delivery workflow for each delivery, also when the event is settled again after a crash', async () => {
-    const delivery: DeliveryRef = {
-      deliveryId: randomUUID(),
-      eventId: `evt_${randomUUID()}`,
-      subscriptionId: `sub_${randomUUID()}`,
-      eventType: 'payment.succeeded',
-      scheduleMs: [0, 5_000],
-      timeoutMs: 15_000,
-      correlationId: 'correlation',
-    };
-    const { calls, activities } = played([
-      answer({ deliveries: [delivery] }),
-      answer({ outcome: 'duplicate', deliveries: [delivery] }),
-    ]);
-    // It runs until both have been settled: an ended one's id is free, and its row is the judge of what is left.
-    let settledTwice: () => void = () => undefined;
-    const both = new Promise<void>((resolve) => (settledTwice = resolve));
-    const attemptDelivery = (input: { deliveryId: string }) =>
-      both.then(() => activities.attemptDelivery(input));
-    stage.play({ ...activities, attemptDelivery });
-    const event = providerEvent(randomUUID(), 'success');
-    await (await begin(event)).result();
-    await (await begin(event)).result();
-    settledTwice();
-    const child = stage.environment.client.workflow.getHandle(
-      workflowId.delivery(delivery.eventId, delivery.subscriptionId),
-    );
-    await child.result();
-    expect(calls.delivered).toEqual([delivery.deliveryId]);
-  });
 });
 
 describe('expiry', () => {
-  it('forgets keys first, and goes on in a new run before its children are too many', async () => {
-    // All the same delivery: what was started already counts as well.
-    const delivery: DeliveryRef = {
-      deliveryId: randomUUID(),
-      eventId: `evt_${randomUUID()}`,
-      subscriptionId: 'sub_1',
-      eventType: 'payment.expired',
-      scheduleMs: [0],
-      timeoutMs: 15_000,
-      correlationId: 'correlation',
-    };
+  it('forgets keys first, and saves how far each step came', async () => {
     const done: string[] = [];
-    const step = (children: number) => ({
+    const step = () => ({
       expired: 1,
-      deliveries: Array.from({ length: children }, () => delivery),
       position: { at: '2026-11-21T00:00:00.000Z', id: randomUUID() },
     });
-    const steps = [step(300), step(300), step(1), { expired: 0, deliveries: [], position: null }];
+    const steps = [step(), step(), step(), { expired: 0, position: null }];
     const purges = [7, 3, 0];
     stage.play({
       ...played([]).activities,
@@ -312,6 +234,5 @@ describe('expiry', () => {
     expect(await handle.result()).toEqual({ expired: 3, purgedKeys: 10 } satisfies ExpiryResult);
     const saved = ['expire', 'save'];
     expect(done).toEqual(['purge', 'purge', 'purge', ...saved, ...saved, ...saved, 'expire']);
-    expect((await handle.describe()).runId).not.toBe(handle.firstExecutionRunId);
   });
 });

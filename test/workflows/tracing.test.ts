@@ -63,9 +63,6 @@ async function play(
   interceptors: WorkflowClientInterceptor[],
 ): Promise<{ history: History; firstRun: History; handed: Map<string, string | undefined> }> {
   const handed = new Map<string, string | undefined>();
-  const activities = Object.fromEntries(
-    Object.entries({ makeFirstAttempts: (refs: never) => Promise.resolve(refs), ...scenario.activities }),
-  );
   const workers = await Promise.all(
     Object.values(TASK_QUEUES).map((taskQueue) =>
       Worker.create({
@@ -73,7 +70,7 @@ async function play(
         namespace: environment.namespace ?? 'default',
         taskQueue,
         workflowBundle: { codePath },
-        activities,
+        activities: scenario.activities,
         sinks,
         interceptors: {
           activity: [
@@ -147,14 +144,13 @@ const replay = (codePath: string, history: History, name: string) =>
 
 /** Whatever a workflow does: local activities, activities, timers, children, signals, continuing as new. */
 const KINDS = [
-  'payment-success-delivered',
+  'payment-success',
   'payment-pending-then-success',
   'payment-continued-while-early',
   'payment-unknown-then-known',
-  'order-finished-delivered',
+  'order-finished',
   'dispute-evidence-then-won',
   'delivery-exhausted',
-  'delivery-announces',
   'lane-woken',
   'recovery-of-deliveries',
 ];
@@ -184,7 +180,7 @@ describe('a workflow that is traced', () => {
   );
 
   it('hands the span of each message to the steps that it causes', async () => {
-    const { handed } = await play(scenario('order-finished-delivered'), workflowBundle().codePath, 'steps', [
+    const { handed } = await play(scenario('order-finished'), workflowBundle().codePath, 'steps', [
       traced,
     ]);
     const spans = told.splice(0);
@@ -194,8 +190,7 @@ describe('a workflow that is traced', () => {
       attributes: { 'remit.order_id': expect.any(String) as string },
     });
     expect(spans.find(({ name }) => name === 'RunWorkflow:orderWorkflow')).toMatchObject({ parent: STARTED });
-    for (const step of ['payOrder', 'makeFirstAttempts', 'attemptDelivery'])
-      expect(handed.get(step)).toBe(`00-${TRACE}-${message.spanId}-01`);
+    expect(handed.get('payOrder')).toBe(`00-${TRACE}-${message.spanId}-01`);
     expect(new Set(spans.map(({ spanId }) => spanId)).size).toBe(spans.length);
   });
 
@@ -257,7 +252,7 @@ describe('a workflow that is traced', () => {
   it('without a sampled trace tells nothing and hands it on as it is', async () => {
     const unsampled = `00-${TRACE}-00000000000000a1-00`;
     const { handed } = await play(
-      scenario('order-finished-delivered'),
+      scenario('order-finished'),
       workflowBundle().codePath,
       'unsampled',
       [{ signalWithStart: (input, next) => next({ ...input, headers: headerOf(unsampled) }) }],

@@ -62,7 +62,7 @@ function stageOf(kind: Kind, waitMs: number) {
   const startedAt = stage.environment.currentTimeMs();
   const settle = async ({ providerEventId }: { providerEventId: string }) => {
     calls.tries += 1;
-    const common = { failureCode: null, deliveries: [] };
+    const common = { failureCode: null };
     if (!calls.known)
       return {
         ...common,
@@ -77,8 +77,7 @@ function stageOf(kind: Kind, waitMs: number) {
     settlePayment: settle,
     settleOrder: settle,
     settleDispute: settle,
-    loadDispute: () =>
-      Promise.resolve({ ...kind.unknown, outcome: 'unknown_dispute', waitUntil: null, deliveries: [] }),
+    loadDispute: () => Promise.resolve({ ...kind.unknown, outcome: 'unknown_dispute', waitUntil: null }),
     deadLetterMessages,
   });
   const send = (n: number, more: object = {}): Promise<WorkflowHandleWithSignaledRunId> =>

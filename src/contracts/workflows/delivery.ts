@@ -1,6 +1,6 @@
 /** The workflow of a delivery. */
 
-/** A delivery row that a state change wrote in its own transaction, to be carried out by a delivery workflow. */
+/** A delivery row, to be carried out by a delivery workflow. */
 export interface DeliveryRef {
   deliveryId: string;
   eventId: string;
@@ -23,28 +23,6 @@ export interface DeliveryRef {
   correlationId: string;
 }
 
-/** An event whose deliveries are written and have to be carried out. */
-export interface EventToDeliver {
-  eventId: string;
-  correlationId: string;
-}
-
-/**
- * What a step has written to be delivered: the deliveries themselves or, where they are more than an answer of an
- * activity should hold (DELIVERIES_HANDED_OVER_MAX), the events that all of them are of.
- */
-export interface ToDeliver {
-  deliveries: DeliveryRef[];
-  /** Left out when `deliveries` are all there are. */
-  deliveriesOf?: EventToDeliver[];
-}
-
-/** How far the deliveries of an event have been carried out. */
-export interface EventDeliveriesInput extends EventToDeliver {
-  /** The last subscription whose delivery was handled; '' at first. */
-  after: string;
-}
-
 export interface DeliveryState {
   /** `in_lane`: it waits for its subscription, whose lane attempts it. */
   status: 'waiting' | 'attempting' | 'delivered' | 'exhausted' | 'cancelled' | 'held' | 'in_lane';
@@ -53,26 +31,4 @@ export interface DeliveryState {
   maxAttempts: number;
   nextAttemptAt: string | null;
   lastResult: string | null;
-}
-
-/** An event whose deliveries are written and have to be carried out. */
-export interface EventToDeliver {
-  eventId: string;
-  correlationId: string;
-}
-
-/**
- * What a step has written to be delivered: the deliveries themselves or, where they are more than an answer of an
- * activity should hold (DELIVERIES_HANDED_OVER_MAX), the events that all of them are of.
- */
-export interface ToDeliver {
-  deliveries: DeliveryRef[];
-  /** Left out when `deliveries` are all there are. */
-  deliveriesOf?: EventToDeliver[];
-}
-
-/** How far the deliveries of an event have been carried out. */
-export interface EventDeliveriesInput extends EventToDeliver {
-  /** The last subscription whose delivery was handled; '' at first. */
-  after: string;
 }

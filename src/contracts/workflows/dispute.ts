@@ -1,6 +1,5 @@
 import type { DeadLetterCode } from '../errors';
 import type { DisputeStatus } from '../messages';
-import type { ToDeliver } from './delivery';
 import type { CarriedMessages, WebhookEvent } from './message-refs';
 
 /** The workflow of a dispute: what it takes, and what its steps answer. */
@@ -33,7 +32,7 @@ export type DisputeEventOutcome =
       'unknown_order' | 'order_not_paid' | 'amount_mismatch' | 'dispute_mismatch' | 'event_conflict'
     >;
 
-export interface DisputeResult extends ToDeliver {
+export interface DisputeResult {
   outcome: DisputeEventOutcome;
   /** The dispute's status afterwards; null when there is none. */
   status: DisputeStatus | null;

@@ -18,18 +18,10 @@ export const SIGNAL_BYTES_MAX = 4_000;
 
 /**
  * From here on a run continues as a new one as soon as it may, also where the server would suggest it later. What follows
- * before it may is bounded: one message and its deliveries, or as many signals as the server takes.
+ * before it may is bounded: one message, or as many signals as the server takes.
  */
 export const HISTORY_EVENTS_MAX = 4_000;
 export const HISTORY_BYTES_MAX = 4_000_000;
-/** Children that one run starts before it goes on in another: each writes half a dozen events into its parent's history. */
-export const CHILDREN_A_RUN = 500;
-
-/**
- * Deliveries that an activity hands to a workflow: each has some 600 bytes, and Temporal takes 2 MB as an answer. Beyond
- * that the workflow is told the events, and their deliveries are handled a page at a time, without the workflow.
- */
-export const DELIVERIES_HANDED_OVER_MAX = 500;
 
 /** Dead letters that one activity writes, so that a try of it repeats little and takes less than a minute. */
 export const DEAD_LETTERS_TOGETHER = 50;

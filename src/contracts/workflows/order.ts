@@ -1,6 +1,5 @@
 import type { DeadLetterCode } from '../errors';
 import type { ProviderStatus } from '../messages';
-import type { ToDeliver } from './delivery';
 import type { CarriedMessages, MessageRef, WebhookEvent } from './message-refs';
 
 /** The workflow of an order: what it takes, and what its steps answer. */
@@ -50,7 +49,7 @@ export type OrderEventOutcome =
   | 'contradiction'
   | Extract<DeadLetterCode, 'unknown_order' | 'user_mismatch' | 'amount_mismatch' | 'event_conflict'>;
 
-export interface OrderEventResult extends ToDeliver {
+export interface OrderEventResult {
   outcome: OrderEventOutcome;
   status: OrderStatus | null;
   failureCode: string | null;
@@ -65,7 +64,7 @@ export interface OrderWorkflowResult {
   failureCode: string | null;
 }
 
-export interface PayOrderResult extends ToDeliver {
+export interface PayOrderResult {
   outcome:
     | 'applied'
     | 'duplicate'

@@ -1,6 +1,5 @@
 import type { DeadLetterCode } from '../errors';
 import type { PaymentType, ProviderStatus } from '../messages';
-import type { ToDeliver } from './delivery';
 import type { CarriedMessages, MessageRef } from './message-refs';
 
 /** The workflow of a payment or payout: what it takes, and what its steps answer. */
@@ -68,7 +67,7 @@ export type SettleOutcome =
   | 'unknown_transaction'
   | Extract<DeadLetterCode, 'amount_mismatch' | 'type_mismatch' | 'event_conflict'>;
 
-export interface SettleResult extends ToDeliver {
+export interface SettleResult {
   outcome: SettleOutcome;
   /** The payment's status afterwards; null when it is unknown. */
   status: PaymentStatus | null;

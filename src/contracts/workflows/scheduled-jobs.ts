@@ -1,5 +1,3 @@
-import type { ToDeliver } from './delivery';
-
 /** The workflows that schedules start. */
 
 /** What the scheduled reconciliation found, by check. */
@@ -9,9 +7,9 @@ export interface ReconciliationSummary {
 }
 
 /** One step of expiring overdue payments, then orders. */
-export interface ExpiryStep extends ToDeliver {
+export interface ExpiryStep {
   expired: number;
-  /** To be saved when the deliveries are started; null when nothing was left. */
+  /** To be saved; null when nothing was left. */
   position: { job: string; at: string; id: string } | null;
 }
 

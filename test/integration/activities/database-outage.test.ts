@@ -4,8 +4,10 @@ import { ApplicationFailure } from '@temporalio/common';
 import { MockActivityEnvironment } from '@temporalio/testing';
 import { DefaultLogger } from '@temporalio/worker';
 import { createActivities } from '../../../src/activities';
-import type { DeliveryRow } from '../../../src/domain/payments';
+import { eventDeliveryHandler } from '../../../src/bridges/event-deliveries';
+import type { DeliveryRow } from '../../../src/domain/deliveries';
 import { DataRefusedError } from '../../../src/domain/money-transaction';
+import { EventPublisher } from '../../../src/domain/event-publisher';
 import { EventSchemas } from '../../../src/domain/event-schemas';
 import { eventTypes } from '../../../src/domain/event-types';
 import { createReplay } from '../../../src/domain/replays';
@@ -16,7 +18,7 @@ import { createKeyring } from '../../../src/platform/secrets';
 import { Attempts } from '../../../src/webhooks/attempts';
 import { FirstAttempts } from '../../../src/webhooks/first-attempts';
 import { createWebhookClient, type WebhookClient } from '../../../src/webhooks/client';
-import { NOTHING_STARTED, playedPolicy } from '../../support/deliveries';
+import { announce, NOTHING_STARTED, playedPolicy } from '../../support/deliveries';
 import { chargeback, chargebackOf, orderEventOf, paidOrder, placeOrder } from '../../support/disputes';
 import { createTestSpace, eventually, openTestDatabase, type TestSpace } from '../../support/harness';
 import { eventOf, inspectLedger, newTransaction, SOUND, TENANT, userWith } from '../../support/money';
@@ -25,6 +27,8 @@ import { TcpProxy, type CutTime } from '../../support/tcp-proxy';
 import { subscriber, type Subscriber } from '../../unit/webhooks/subscriber';
 
 const MAX_STATEMENTS = 60;
+/** The consumer of `events`, which makes the first attempts. */
+const HAND_OUT = 'the consumer of events';
 
 let space: TestSpace;
 let way: TcpProxy;
@@ -46,24 +50,27 @@ beforeAll(async () => {
   webhooks = createWebhookClient(config);
   receiver = await subscriber((response: http.ServerResponse) => response.end('ok'));
   const attempts = new Attempts({ db: broken, webhooks, log: space.log, config });
-  activities = createActivities({
-    attempts,
-    firstAttempts: new FirstAttempts({
-      ...{ db: broken, log: space.log, attempts, deliveryPolicy: playedPolicy },
-      wakeLanes: NOTHING_STARTED.wakeLanes,
-    }),
-    db: broken,
-    config,
-    webhooks,
-    log: space.log,
-    keyring: createKeyring(config),
-    producer: { send: () => Promise.resolve() },
-    unknownTransactionWaitMs: 0,
-    disputeEvidenceDueMs: 60_000,
-    deadLetter: () => Promise.resolve(),
-    deliveryPolicy: playedPolicy,
-    ...NOTHING_STARTED,
-  }) as unknown as typeof activities;
+  const shared = { db: broken, config, log: space.log, deliveryPolicy: playedPolicy, ...NOTHING_STARTED };
+  const keyring = createKeyring(config);
+  activities = {
+    ...(createActivities({
+      ...shared,
+      attempts,
+      keyring,
+      webhooks,
+      producer: { send: () => Promise.resolve() },
+      unknownTransactionWaitMs: 0,
+      disputeEvidenceDueMs: 60_000,
+      deadLetter: () => Promise.resolve(),
+    }) as unknown as typeof activities),
+    // No activity, but it is to bear the same.
+    [HAND_OUT]: eventDeliveryHandler({
+      ...shared,
+      keyring,
+      publisher: new EventPublisher(broken, schemas, 1_000_000),
+      firstAttempts: new FirstAttempts({ ...shared, attempts }),
+    }) as (input: unknown) => Promise<unknown>,
+  };
   const { subscription } = await createSubscription(db, createKeyring(config), {
     ...{ tenantId: TENANT, url: receiver.url, eventTypes: ['*'], description: '', maxPerTenant: 10 },
     allowedPrivateCidrs: config.WEBHOOK_ALLOWED_PRIVATE_CIDRS,
@@ -86,11 +93,7 @@ const by = { tenantId: TENANT, actor: 'test', correlationId: 'test' };
 
 /** A delivery that is pending. */
 async function deliver(): Promise<DeliveryRow> {
-  const { rows } = await db.pool.query<{ deliveries: DeliveryRow[] }>(
-    `SELECT emit_event($1, $2, 'payment.succeeded', 'payment', 'p1', '{}', 'correlation') AS deliveries`,
-    [`evt_${randomUUID().replaceAll('-', '')}`, TENANT],
-  );
-  return rows[0]!.deliveries[0]!;
+  return (await announce(db, { tenantId: TENANT })).deliveries[0]!;
 }
 
 async function replay(): Promise<{ replayId: string }> {
@@ -134,13 +137,19 @@ const inputs: Record<string, () => Promise<unknown>> = {
     ...(await deliver()),
     ...{ attempt: 1, maxAttempts: 3, timeoutMs: 5_000, pauseMs: 0, correlationId: 'test' },
   }),
+  [HAND_OUT]: async () => {
+    const { eventId } = await deliver();
+    const { key, value } = await db.prisma.outboxMessage.findFirstOrThrow({
+      where: { topic: 'events', key: eventId },
+    });
+    const bytes = { key: Buffer.from(key), value: Buffer.from(value), headers: {} };
+    return { topic: 'events', partition: 0, offset: '0', timestampMs: 0, ...bytes };
+  },
   finishDelivery: async () => ({ ...(await deliver()), status: 'cancelled', reason: 'test' }),
   // With nothing in it: what it sends is stored as first attempts are.
   sendLane: async () => ({ subscriptionId: (await deliver()).subscriptionId }),
   wakeForgottenLanes: () => Promise.resolve(''),
   deadLetterDelivery: async () => ({ ...(await deliver()), correlationId: 'test' }),
-  deliverEvent: async () => ({ eventId: (await deliver()).eventId, correlationId: 'test', after: '' }),
-  makeFirstAttempts: async () => [playedPolicy(await deliver(), 'test')],
   purgeEvents: () => Promise.resolve({ at: START.at, after: '' }),
   stepReplay: async () => ({ ...(await replay()), correlationId: 'test', progress: null, sliceMs: 500 }),
   recordReplayState: async () => ({
@@ -171,9 +180,10 @@ const run = (name: string, input: unknown): Promise<unknown> =>
   );
 
 describe('a connection to PostgreSQL that breaks under an activity', () => {
-  const names = Object.keys(
-    createActivities({ config: {} } as unknown as Parameters<typeof createActivities>[0]),
-  );
+  const names = [
+    HAND_OUT,
+    ...Object.keys(createActivities({ config: {} } as unknown as Parameters<typeof createActivities>[0])),
+  ];
 
   it.each(names)(
     'at any statement of %s is an error to be tried again, and then it comes out right',
@@ -195,7 +205,7 @@ describe('a connection to PostgreSQL that breaks under an activity', () => {
           }
           cuts += 1;
           // What was met is stored again at once, so that nobody is sent it twice.
-          if (error === undefined && (name === 'makeFirstAttempts' || name === 'deliverEvent')) continue;
+          if (error === undefined && name === HAND_OUT) continue;
           expect({ statement, time, error, away: isDatabaseUnavailable(error) }).toMatchObject({
             away: true,
           });

@@ -16,7 +16,7 @@ import { createSubscription } from '../../../src/domain/subscriptions';
 import type { Database } from '../../../src/platform/postgres';
 import { PROJECT_ROOT } from '../../../src/platform/project';
 import { createKeyring } from '../../../src/platform/secrets';
-import { RULES } from '../../support/deliveries';
+import { pendingOf, RULES } from '../../support/deliveries';
 import {
   chargeback,
   paidOrder,
@@ -81,12 +81,16 @@ async function subscriptionHealth(): Promise<void> {
   });
   const attempt = async (result: AttemptRecord['result'], gone = false) => {
     const payment = await newTransaction(db, await userWith(db), 'payment', 10n);
-    const { deliveries } = await settle(db, payment, 'failed');
+    await settle(db, payment, 'failed');
+    const { webhookEventId } = await db.prisma.providerEvent.findFirstOrThrow({
+      where: { transactionId: payment.id, outcome: 'applied' },
+    });
+    const [delivery] = await pendingOf(db, webhookEventId!);
     const status = result === 'delivered' ? 'delivered' : 'exhausted';
     await recordAttempt(
       db,
       {
-        ...{ deliveryId: deliveries[0]?.deliveryId ?? '', attempt: 1, startedAt: new Date(), durationMs: 1 },
+        ...{ deliveryId: delivery!.deliveryId, attempt: 1, startedAt: new Date(), durationMs: 1 },
         ...{ result, statusCode: 500, error: null, responseBody: null, status, gone, slowDown: false },
         ...{ retryAfterMs: null, nextAttemptAt: null, correlationId: 'test' },
       },
@@ -119,7 +123,7 @@ describe('the event types of remit itself', () => {
     expect([...new Set(emitted)].sort()).toEqual([...OWN_EVENT_TYPES, ...INTERNAL_EVENT_TYPES].sort());
     expect(texts('events').map((value) => EventMessage.parse(parseKeeping(value, ['data'])).type)).toEqual(
       expect.arrayContaining([
-        'remit.payout.failed',
+        'remit.payment.failed',
         'remit.subscription.paused',
         'remit.subscription.recovered',
       ]),
@@ -136,7 +140,7 @@ describe('the event types of remit itself', () => {
     const owner = openOwnerDatabase(space);
     try {
       await expect(
-        owner.pool.query(`SELECT emit_event('evt_1', 'default', 'order.lost', 'order', '1', '{}', NULL)`),
+        owner.pool.query(`SELECT announce_event('evt_1', 'default', 'order.lost', 'order', '1', '{}', NULL)`),
       ).rejects.toThrow('order.lost is not a type of event that remit emits');
     } finally {
       await owner.close();

@@ -17,7 +17,7 @@ import {
   type CatalogFunction,
   type CatalogTables,
 } from '../../support/database-catalog';
-import { RULES } from '../../support/deliveries';
+import { pendingOf, RULES } from '../../support/deliveries';
 import { payFromBalance, placeOrder, refund } from '../../support/disputes';
 import { createTestSpace, openTestDatabase, type TestSpace } from '../../support/harness';
 import {
@@ -116,7 +116,10 @@ async function live(db: Database, userId: string): Promise<void> {
   expect(await settle(db, payment, 'success')).toMatchObject({ outcome: 'applied', status: 'succeeded' });
   const payout = await newTransaction(db, userId, 'payout', 50n);
   expect(await settle(db, payout, 'success')).toMatchObject({ outcome: 'applied', status: 'succeeded' });
-  for (const { deliveryId } of paid.deliveries)
+  const { webhookEventId } = await db.prisma.paymentAttempt.findUniqueOrThrow({
+    where: { orderId: order.id },
+  });
+  for (const { deliveryId } of await pendingOf(db, webhookEventId!))
     await recordAttempt(
       db,
       {

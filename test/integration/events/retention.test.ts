@@ -162,7 +162,8 @@ describe('a resume with what was missed', () => {
     const { tenantId, id } = await subscribed();
     const eventId = await event({ tenantId, ageMs: 2_000, fannedOut: false });
     await operateSubscription(db, by(tenantId), id, 'pause');
-    expect(await fanOutEvent(db, { eventId, after: '', limit: 10 })).toMatchObject({ deliveries: [] });
+    expect(await fanOutEvent(db, { eventId, after: '', limit: 10 })).toEqual({ next: null });
+    expect(await db.prisma.delivery.count({ where: { eventId } })).toBe(0);
     const replayId = randomUUID();
     await db.prisma.subscription.update({ where: { id }, data: { createdAt: new Date(Date.now() - DAY) } });
     await operateSubscription(db, by(tenantId), id, 'resume', missed(replayId));

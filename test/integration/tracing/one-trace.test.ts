@@ -174,7 +174,8 @@ describe('one trace', () => {
       traceId,
       (names) =>
         ended(names, 'RunWorkflow:orderWorkflow') &&
-        names.filter((name) => name.startsWith('send ')).length === 3 &&
+        ended(names, `process ${topic('events')}`) &&
+        names.filter((name) => name.startsWith('send ')).length === 4 &&
         names.includes('POST /orders'),
     );
 
@@ -184,7 +185,10 @@ describe('one trace', () => {
       `process ${space.config.TOPIC_PAYMENT_REQUEST}`,
       'SignalWithStartWorkflow:orderWorkflow',
       'HandleSignal:paymentRequest',
-      'RunActivity:makeFirstAttempts',
+      'RunActivity:payOrder',
+      'pay_order',
+      `send ${topic('events')}`,
+      `process ${topic('events')}`,
       'POST webhook',
     ]);
     expect(pathTo(tree, 'pay_order traced')).toEqual([

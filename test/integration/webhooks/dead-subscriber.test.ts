@@ -9,7 +9,7 @@ import { createSubscription, rotateSecret } from '../../../src/domain/subscripti
 import type { Database } from '../../../src/platform/postgres';
 import { createKeyring } from '../../../src/platform/secrets';
 import { createWebhookClient, type WebhookClient } from '../../../src/webhooks/client';
-import { NOTHING_STARTED, playedPolicy } from '../../support/deliveries';
+import { announce, NOTHING_STARTED, playedPolicy } from '../../support/deliveries';
 import { createTestSpace, openTestDatabase, type TestSpace } from '../../support/harness';
 import { createTimeSkippingEnvironment, workflowBundle } from '../../support/workflow-env';
 import workflowSetup from '../../support/workflow-setup';
@@ -78,11 +78,7 @@ async function subscribe(): Promise<{ id: string; secret: string }> {
 
 /** Announces a payment to the only subscription there is, and starts its delivery. */
 async function deliver(timeout: Duration = '5 days'): Promise<WorkflowHandle | undefined> {
-  const { rows } = await db.pool.query<{ deliveries: Parameters<typeof playedPolicy>[0][] }>(
-    `SELECT emit_event(new_event_id(), $1, 'payment.succeeded', 'payment', 'p1', '{"id":"p1"}', 'c') AS deliveries`,
-    [TENANT],
-  );
-  const [row] = rows[0]!.deliveries;
+  const [row] = (await announce(db, { tenantId: TENANT })).deliveries;
   if (!row) return undefined;
   const ref: DeliveryRef = playedPolicy(row, 'c');
   return environment.client.workflow.start(WORKFLOWS.delivery, {

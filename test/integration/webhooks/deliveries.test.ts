@@ -15,7 +15,7 @@ import type { OutgoingMessage } from '../../../src/platform/kafka';
 import type { Database } from '../../../src/platform/postgres';
 import { createKeyring, Keyring } from '../../../src/platform/secrets';
 import { createWebhookClient, type WebhookClient } from '../../../src/webhooks/client';
-import { NOTHING_STARTED, playedPolicy, RULES } from '../../support/deliveries';
+import { announce as announceEvent, NOTHING_STARTED, playedPolicy, RULES } from '../../support/deliveries';
 import { createTestSpace, eventually, openTestDatabase, type TestSpace } from '../../support/harness';
 import { subscriber, type Subscriber } from '../../unit/webhooks/subscriber';
 
@@ -54,12 +54,8 @@ async function announce(url: string, data: Record<string, unknown> = { id: 'p1' 
     allowedPrivateCidrs: space.config.WEBHOOK_ALLOWED_PRIVATE_CIDRS,
     maxPerTenant: 10,
   });
-  const eventId = `evt_${randomUUID().replaceAll('-', '')}`;
-  const { rows } = await db.pool.query<{ deliveries: { deliveryId: string }[] }>(
-    `SELECT emit_event($1, $2, 'payment.succeeded', 'payment', 'p1', $3::jsonb, 'correlation') AS deliveries`,
-    [eventId, tenantId, JSON.stringify(data)],
-  );
-  const deliveryId = rows[0]?.deliveries[0]?.deliveryId ?? '';
+  const { eventId, deliveries } = await announceEvent(db, { tenantId, data });
+  const deliveryId = deliveries[0]?.deliveryId ?? '';
   return { tenantId, subscription, secret, eventId, deliveryId };
 }
 

@@ -18,7 +18,7 @@ import { openDatabase, type Database } from '../../../src/platform/postgres';
 import { createKeyring } from '../../../src/platform/secrets';
 import { connectTemporal } from '../../../src/platform/temporal';
 import { createWebhookClient } from '../../../src/webhooks/client';
-import { NOTHING_STARTED, playedPolicy } from '../../support/deliveries';
+import { announce, NOTHING_STARTED, playedPolicy } from '../../support/deliveries';
 import { createTestSpace, eventually, type TestSpace } from '../../support/harness';
 import { subscriber, type Subscriber } from '../../unit/webhooks/subscriber';
 
@@ -110,12 +110,9 @@ async function deliver(url: string, scheduleMs: number[], timeoutMs = 2_000) {
     allowedPrivateCidrs: space.config.WEBHOOK_ALLOWED_PRIVATE_CIDRS,
     maxPerTenant: 1_000,
   });
-  const { rows } = await db.pool.query<{ deliveries: Omit<DeliveryRef, 'scheduleMs' | 'timeoutMs'>[] }>(
-    `SELECT emit_event(new_event_id(), $1, $2, 'payment', 'p1', '{"id":"p1"}', 'correlation') AS deliveries`,
-    [TENANT, eventType],
-  );
+  const { deliveries } = await announce(db, { tenantId: TENANT, type: eventType });
   const ref: DeliveryRef = {
-    ...rows[0]!.deliveries[0]!,
+    ...deliveries[0]!,
     correlationId: 'correlation',
     scheduleMs,
     timeoutMs,

@@ -21,6 +21,7 @@ import { SCENARIOS, type Scenario } from './history-scenarios';
 
 const TRACE = '0af7651916cd43dd8448eb211c80319c';
 const STARTED = `00-${TRACE}-00000000000000a1-01`;
+const FAR = '2099-01-01T00:00:00.000Z';
 const TOLD_LATER = `00-${TRACE}-00000000000000b2-01`;
 
 type History = temporal.api.history.v1.IHistory;
@@ -179,84 +180,56 @@ describe('a workflow that is traced', () => {
     60_000,
   );
 
-  it('hands the span of each message to the steps that it causes', async () => {
-    const { handed } = await play(scenario('order-finished'), workflowBundle().codePath, 'steps', [
-      traced,
-    ]);
-    const spans = told.splice(0);
-    const message = spans.find(({ name }) => name === 'HandleSignal:paymentRequest')!;
-    expect(message).toMatchObject({
-      parent: STARTED,
-      attributes: { 'remit.order_id': expect.any(String) as string },
-    });
-    expect(spans.find(({ name }) => name === 'RunWorkflow:orderWorkflow')).toMatchObject({ parent: STARTED });
-    expect(handed.get('payOrder')).toBe(`00-${TRACE}-${message.spanId}-01`);
-    expect(new Set(spans.map(({ spanId }) => spanId)).size).toBe(spans.length);
-  });
-
   it('that continues in another run takes along which message belongs to which trace', async () => {
     // Waits long enough for more tries than one history takes.
     let tries = 0;
-    const waiting = scenario('payment-unknown-then-known');
+    const waiting = scenario('payment-continued-while-early');
     const settlePayment = waiting.activities['settlePayment']!;
-    const early = {
-      ...((await settlePayment(undefined as never)) as object),
-      outcome: 'unknown_transaction',
-    };
-    const { history, firstRun } = await play(
+    const final = (await settlePayment(undefined as never)) as object;
+    const early = { ...final, outcome: 'unknown_transaction', status: null, waitUntil: FAR };
+    const applied = { ...final, outcome: 'applied', status: 'succeeded', waitUntil: null };
+    const carried = [{ name: 'HandleSignal:providerEvent', parent: TOLD_LATER }];
+    const { history, firstRun, handed } = await play(
       {
         ...waiting,
         activities: {
           ...waiting.activities,
-          settlePayment: () =>
-            (tries += 1) > 700
-              ? settlePayment(undefined as never)
-              : Promise.resolve({ ...early, status: null, waitUntil: '2099-01-01T00:00:00.000Z' }),
+          settlePayment: () => Promise.resolve((tries += 1) > 900 ? applied : early),
         },
       },
       workflowBundle().codePath,
       'continued',
-      [traced],
+      [
+        {
+          signalWithStart: (input, next) =>
+            next({
+              ...input,
+              headers: {
+                ...headerOf(STARTED),
+                [CARRIED_TRACES_HEADER]: defaultPayloadConverter.toPayload(carried),
+              },
+            }),
+        },
+      ],
     );
     expect(firstRun.events?.at(-1)?.workflowExecutionContinuedAsNewEventAttributes).toBeTruthy();
-    const spans = told.splice(0).map(({ name, parent }) => [name, parent]);
+    // The message is told of once, where it came to its end. (This server hands no header on to the signal of a
+    // signalWithStart; a real one does, see test/integration/tracing.)
+    const spans = told.splice(0).map(({ name, parent }) => `${name} ${parent}`);
     expect(spans.sort()).toEqual([
-      ['HandleSignal:providerEvent', STARTED],
-      ['RunWorkflow:paymentWorkflow', STARTED],
-      ['RunWorkflow:paymentWorkflow', STARTED],
+      `HandleSignal:providerEvent ${TOLD_LATER}`,
+      `RunWorkflow:paymentWorkflow ${STARTED}`,
+      `RunWorkflow:paymentWorkflow ${STARTED}`,
     ]);
+    expect(readTraceparent(handed.get('settlePayment'))).toMatchObject({ traceId: TRACE });
     for (const run of [firstRun, history]) await replay(BUNDLE_WITHOUT, run, 'continued');
-  }, 60_000);
-
-  it('goes on with a carried message in the trace that it came in', async () => {
-    const carried = [{ name: 'HandleSignal:providerEvent', parent: TOLD_LATER }];
-    await play(scenario('payment-continued-while-early'), workflowBundle().codePath, 'carried', [
-      {
-        signalWithStart: (input, next) =>
-          next({
-            ...input,
-            headers: {
-              ...headerOf(STARTED),
-              [CARRIED_TRACES_HEADER]: defaultPayloadConverter.toPayload(carried),
-            },
-          }),
-      },
-    ]);
-    const parents = told
-      .splice(0)
-      .filter(({ name }) => name === 'HandleSignal:providerEvent')
-      .map(({ parent }) => parent);
-    expect(parents).toEqual([TOLD_LATER, STARTED]);
-  });
+  }, 120_000);
 
   it('without a sampled trace tells nothing and hands it on as it is', async () => {
     const unsampled = `00-${TRACE}-00000000000000a1-00`;
-    const { handed } = await play(
-      scenario('order-finished'),
-      workflowBundle().codePath,
-      'unsampled',
-      [{ signalWithStart: (input, next) => next({ ...input, headers: headerOf(unsampled) }) }],
-    );
+    const { handed } = await play(scenario('order-finished'), workflowBundle().codePath, 'unsampled', [
+      { signalWithStart: (input, next) => next({ ...input, headers: headerOf(unsampled) }) },
+    ]);
     expect(told.splice(0)).toEqual([]);
     expect(handed.get('payOrder')).toBe(unsampled);
   });

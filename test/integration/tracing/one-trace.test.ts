@@ -84,7 +84,11 @@ beforeAll(async () => {
     await Promise.all([startBridge(context), startWorker(context), startRelay(context)]);
     return api;
   });
-  token = await mintToken(space.config, { subject: 'client', scopes: ['read', 'write', 'admin'], expiresInS: 600 });
+  token = await mintToken(space.config, {
+    subject: 'client',
+    scopes: ['read', 'write', 'admin'],
+    expiresInS: 600,
+  });
   await new Promise<void>((resolve) => subscriber.listen(0, '127.0.0.1', resolve));
   const url = `http://127.0.0.1:${(subscriber.address() as AddressInfo).port}/hooks`;
   await call('/api/v1/event-types', { name: 'parcel.sent' });
@@ -327,6 +331,11 @@ describe('one trace', () => {
     // The second was made by the workflow that the first one's failure started, in the same trace.
     expect(pathTo(tree, 'RunActivity:attemptDelivery')).toEqual([
       ...toMessage,
+      'RunActivity:settlePayment',
+      'settle_provider_event',
+      `send ${topic('events')}`,
+      `process ${topic('events')}`,
+      'StartWorkflow:deliveryWorkflow',
       'RunActivity:attemptDelivery',
     ]);
     expect(attempts[1]!.parentSpanId).toBe(spanOf(traceId, 'RunActivity:attemptDelivery').spanId);

@@ -162,17 +162,17 @@ async function historyOf(client: Client, paymentId: string): Promise<string> {
   return `${events?.length} events, ${tasks} workflow task${tasks === 1 ? '' : 's'} (${[...counts].map(([name, n]) => (n > 1 ? `${n} ${name}` : name)).join(', ')})`;
 }
 
-async function startRoles(stage: Stage): Promise<Child[]> {
+export async function startRoles(stage: Stage, env: NodeJS.ProcessEnv = {}): Promise<Child[]> {
   const names = ['api', 'bridge', 'worker', 'relay'];
   const ports = [stage.config.METRICS_PORT, await freePort(), await freePort(), await freePort()];
-  return Promise.all(names.map((name, i) => startRole([name], stage.env, ports[i]!)));
+  return Promise.all(names.map((name, i) => startRole([name], { ...stage.env, ...env }, ports[i]!)));
 }
 
-async function stopAll(roles: Child[]): Promise<void> {
+export async function stopAll(roles: Child[]): Promise<void> {
   await Promise.all(roles.map((role) => role.stop()));
 }
 
-async function settleAll(
+export async function settleAll(
   stage: Stage,
   client: Client,
   size: number,

@@ -18,6 +18,7 @@ import { beginRequest, pathOf, refuseRepeatedHeaders } from './context';
 import { once, ReplayedRefusal } from './idempotency';
 import { readAnyJson, readJson, readJsonKeeping, requireJson } from './json-body';
 import { EventPublisher } from '../domain/event-publisher';
+import { annotate, type SpanAttributes } from '../platform/tracing';
 import { EventSchemas } from '../domain/event-schemas';
 import { shedLoad } from './overload';
 import { originOf } from './own-page';
@@ -177,7 +178,9 @@ function uniform(
   },
 ): RequestHandler[] {
   const login: RequestHandler = async (request, response, next) => {
-    response.locals['caller'] = await whoCalls(request);
+    const caller = await whoCalls(request);
+    annotate(() => ({ 'remit.tenant_id': caller.tenantId, ...idOf(route.path, request.params) }));
+    response.locals['caller'] = caller;
     next();
   };
   const run: RequestHandler = async (request, response) => {
@@ -202,6 +205,25 @@ function uniform(
     else sendJson(response, answer.body);
   };
   return route.body ? [login, ...limits, onlyJson, readBody, parseBody(route), run] : [login, ...limits, run];
+}
+
+/** What the last id of a path names, as an attribute of the request's span. */
+const PATH_IDS: Readonly<Record<string, string>> = {
+  orders: 'remit.order_id',
+  payments: 'remit.payment_id',
+  payouts: 'remit.payment_id',
+  disputes: 'remit.dispute_id',
+  events: 'remit.event_id',
+  deliveries: 'remit.delivery_id',
+  subscriptions: 'remit.subscription_id',
+  replays: 'remit.replay_id',
+};
+
+function idOf(path: string, params: Readonly<Record<string, unknown>>): SpanAttributes {
+  const [, collection = '', name = ''] = /\/([a-z]+)\/:(\w+)/.exec(path) ?? [];
+  const attribute = PATH_IDS[collection];
+  const id = params[name];
+  return attribute !== undefined && typeof id === 'string' ? { [attribute]: id.slice(0, 128) } : {};
 }
 
 /** What Express' `json` does, without what it looks at for every kind of body. */

@@ -58,6 +58,8 @@ export interface LoadedDelivery {
   throttledUntil: Date | null;
   /** Above 0: it did not answer well lately; one attempt at a time is a probe. */
   throttleLevel: number;
+  /** The span that published its event; null when that was not traced. */
+  traceparent: string | null;
   /** Decrypts the secrets that are valid at a time, the new one first. @throws DecryptionError without the key. */
   secrets(at: Date): string[];
   /** Decrypts the subscription's own headers. @throws DecryptionError without the key. */
@@ -125,7 +127,7 @@ export async function loadDelivery(
 ): Promise<LoadedDelivery | undefined> {
   const { rows } = await db.pool.query<LoadedRow>({
     name: 'load_delivery',
-    text: `SELECT ${LOADED_COLUMNS}, e.body, a.result AS "lastResult", a.status_code AS "lastStatusCode"
+    text: `SELECT ${LOADED_COLUMNS}, e.body, e.traceparent, a.result AS "lastResult", a.status_code AS "lastStatusCode"
              FROM deliveries d
              JOIN subscriptions s ON s.id = d.subscription_id
              LEFT JOIN webhook_events e ON e.id = d.event_id
@@ -185,7 +187,7 @@ async function queryPending(
   type Row = LoadedRow & { policy: DeliveryRow; attemptsBefore: number; correlationId: string | null };
   const { rows } = await db.pool.query<Row>({
     name,
-    text: `SELECT ${LOADED_COLUMNS}, d.attempts_before AS "attemptsBefore", e.correlation_id AS "correlationId",
+    text: `SELECT ${LOADED_COLUMNS}, d.attempts_before AS "attemptsBefore", e.correlation_id AS "correlationId", e.traceparent,
                   NULL AS "lastResult", d.last_status_code AS "lastStatusCode",
                   CASE WHEN row_number() OVER (PARTITION BY d.event_id) = 1 THEN e.body END AS body,
                   delivery_ref_with(d, s.ordered, c) AS policy

@@ -100,6 +100,31 @@ const shape = {
     .describe('address of /healthz, /readyz and /metrics (0.0.0.0 in a container)'),
   METRICS_PORT: int(9464, 0, 65_535).describe('port of /healthz, /readyz and /metrics; 0 takes a free one'),
 
+  // Traces
+  OTEL_EXPORTER_OTLP_ENDPOINT: z
+    .url({ protocol: /^https?$/ })
+    .optional()
+    .describe(
+      'where traces are sent by OTLP over HTTP (protobuf), such as http://collector:4318; none are made without it',
+    ),
+  OTEL_TRACES_SAMPLER: z
+    .enum([
+      'always_on',
+      'always_off',
+      'traceidratio',
+      'parentbased_always_on',
+      'parentbased_always_off',
+      'parentbased_traceidratio',
+    ])
+    .default('parentbased_always_on')
+    .describe('which traces are made; parentbased_… follows the caller where one gives a traceparent'),
+  OTEL_TRACES_SAMPLER_ARG: z.coerce
+    .number()
+    .min(0)
+    .max(1)
+    .default(1)
+    .describe('share of traces that …traceidratio makes, such as 0.1'),
+
   // HTTP API
   API_HOST: text().default('127.0.0.1').describe('address the API listens on (0.0.0.0 in a container)'),
   API_PORT: int(8080, 0, 65_535).describe('port of the API; 0 takes a free one'),

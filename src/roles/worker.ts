@@ -18,6 +18,7 @@ import { createKeyring } from '../platform/secrets';
 import { TaskQueueBacklog } from '../platform/task-queue-backlog';
 import { connectTemporalWorker } from '../platform/temporal';
 import { installTemporalRuntime } from '../platform/temporal-runtime';
+import { workerTracing } from '../platform/temporal-tracing';
 import type { Database } from '../platform/postgres';
 import { warnOfShortRetention } from '../platform/topic-retention';
 import { becomeFirstVersion, buildIdOf, versioningOf } from '../platform/worker-versions';
@@ -178,6 +179,7 @@ async function startQueue(
     activities,
     dataConverter: dataConverterOf(config),
     ...(await versioningOf(config, codePath, buildId)),
+    ...workerTracing(),
   });
   const finished = worker.run().catch((error: unknown) => {
     if (lifecycle.isStopping) return;

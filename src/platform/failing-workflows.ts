@@ -86,7 +86,10 @@ async function firstFailure(
     if (event.workflowTaskCompletedEventAttributes) break;
     const at = new Date(msOf(event.eventTime));
     if (event.workflowTaskFailedEventAttributes)
-      first = { since: at, failure: failureText(event.workflowTaskFailedEventAttributes.failure, openerOf(client)) };
+      first = {
+        since: at,
+        failure: failureText(event.workflowTaskFailedEventAttributes.failure, openerOf(client)),
+      };
     else if (event.workflowTaskTimedOutEventAttributes)
       first = { since: at, failure: 'no worker answered in time' };
   }

@@ -147,9 +147,7 @@ function replay(name: string, slices: number): Scenario {
 /** What a schedule starts: without input, and under an id of its own. */
 /** What the expiry finds, the last first. */
 const purged = [5];
-const overdue = [
-  { expired: 2, position: { job: 'payments', at: '2026-01-01T00:00:00.000Z', id: 'x' } },
-];
+const overdue = [{ expired: 2, position: { job: 'payments', at: '2026-01-01T00:00:00.000Z', id: 'x' } }];
 
 const scheduledJob = (
   name: string,

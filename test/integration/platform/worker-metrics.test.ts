@@ -79,7 +79,11 @@ function parseMetrics(text: string): { types: Map<string, string>; samples: Samp
 
 const RARE = /_(failed|failure|hit|miss)_total$|activity_schedule_to_start/;
 const CORE = 'node_modules/@temporalio/core-bridge/sdk-core/crates';
-const sdkSource = ['sdk-core/src/telemetry/metrics.rs', 'common/src/telemetry/metrics.rs', 'client/src/metrics.rs']
+const sdkSource = [
+  'sdk-core/src/telemetry/metrics.rs',
+  'common/src/telemetry/metrics.rs',
+  'client/src/metrics.rs',
+]
   .map((file) => readFileSync(path.join(PROJECT_ROOT, CORE, file), 'utf8'))
   .join();
 

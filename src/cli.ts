@@ -8,12 +8,15 @@ import * as dlq from './commands/dlq';
 import * as ingest from './commands/ingest';
 import * as listen from './commands/listen';
 import * as migrate from './commands/migrate';
+import * as portalLink from './commands/portal-link';
 import * as produce from './commands/produce';
 import * as reconcile from './commands/reconcile';
 import * as recover from './commands/recover';
 import * as reencrypt from './commands/reencrypt';
 import * as relay from './commands/relay';
+import * as replay from './commands/replay';
 import * as reset from './commands/reset';
+import * as rollout from './commands/rollout';
 import * as send from './commands/send';
 import * as start from './commands/start';
 import * as stats from './commands/stats';
@@ -37,6 +40,7 @@ const COMMANDS: readonly { register(program: Command): void }[] = [
   recover,
   token,
   consoleLink,
+  portalLink,
   send,
   produce,
   why,
@@ -45,6 +49,8 @@ const COMMANDS: readonly { register(program: Command): void }[] = [
   dlq,
   listen,
   reencrypt,
+  replay,
+  rollout,
   reset,
 ];
 

@@ -108,14 +108,15 @@ CREATE OR REPLACE FUNCTION reopen_deliveries(p_ids uuid[], p_replay uuid) RETURN
    WHERE id = ANY(p_ids) AND status <> 'pending'
 $$;
 
--- Writes several attempts of different deliveries. p is a list of what record_delivery_attempt takes. Those that only say
--- that all is well (delivered, to a subscription that is healthy) are written together; every other one as if it came
--- alone, by subscription, so that two calls lock subscriptions in one order. Returns what record_delivery_attempt returns
--- for each of those; nothing for the others. Idempotent.
+-- Writes one attempt or several. p is a list of what record_delivery_attempt takes. Those that only say that all is well
+-- (delivered, to a subscription that is healthy) are written together; every other one, and one that had been stored
+-- before, as if it came alone, by subscription, so that two calls lock subscriptions in one order. Returns what
+-- record_delivery_attempt returns for each of those; nothing for the others. Idempotent.
 CREATE OR REPLACE FUNCTION record_delivery_attempts(p jsonb)
 RETURNS TABLE (delivery_id uuid, after jsonb) LANGUAGE plpgsql AS $$
 DECLARE
   v_plain uuid[];
+  v_written uuid[];
   v_one record;
 BEGIN
   SELECT array_agg(d.id) INTO v_plain
@@ -138,15 +139,17 @@ BEGIN
       FROM plain x JOIN deliveries d ON d.id = x.id
     ON CONFLICT DO NOTHING
     RETURNING delivery_attempts.delivery_id AS id, delivery_attempts.attempt AS attempt,
-              delivery_attempts.status_code AS status_code)
-  UPDATE deliveries d
-     SET attempts = greatest(d.attempts, i.attempt), last_status_code = i.status_code, last_error = NULL,
-         finished_at = CASE d.status WHEN 'pending' THEN now() ELSE d.finished_at END,
-         status = CASE d.status WHEN 'pending' THEN 'delivered' ELSE d.status END, in_lane = false, next_attempt_at = NULL
-    FROM inserted i WHERE d.id = i.id;
+              delivery_attempts.status_code AS status_code),
+  updated AS (
+    UPDATE deliveries d
+       SET attempts = greatest(d.attempts, i.attempt), last_status_code = i.status_code, last_error = NULL,
+           finished_at = CASE d.status WHEN 'pending' THEN now() ELSE d.finished_at END,
+           status = CASE d.status WHEN 'pending' THEN 'delivered' ELSE d.status END, in_lane = false, next_attempt_at = NULL
+      FROM inserted i WHERE d.id = i.id)
+  SELECT coalesce(array_agg(i.id), '{}') INTO v_written FROM inserted i;
   FOR v_one IN
     SELECT d.id, a AS attempt FROM jsonb_array_elements(p) AS a JOIN deliveries d ON d.id = (a->>'deliveryId')::uuid
-     WHERE v_plain IS NULL OR d.id <> ALL(v_plain)
+     WHERE a->>'result' <> 'delivered' OR d.id <> ALL(v_written)
      ORDER BY d.subscription_id, d.created_at, d.id
   LOOP
     delivery_id := v_one.id;

@@ -316,6 +316,19 @@ export const FLOW: readonly { folder: string; description: string; steps: readon
     ],
   },
   {
+    folder: 'Portal links',
+    description: 'A link shows the subscriber its own events and deliveries: open its url in a browser.',
+    steps: [
+      {
+        operation: 'createPortalLink',
+        body: (example) => ({ ...example, subscriptionIds: ['{{subscriptionId}}'] }),
+        keep: { portalLinkId: 'body.id' },
+      },
+      { operation: 'listPortalLinks' },
+      { operation: 'getPortalLink' },
+    ],
+  },
+  {
     folder: 'Pause and resume',
     description:
       'What is published while a subscription is paused does not reach it. A resume with "missed": true would send it at once; here a replay does.',
@@ -406,6 +419,7 @@ export const FLOW: readonly { folder: string; description: string; steps: readon
     description: 'Who did what, and the end of what this run has made.',
     steps: [
       { operation: 'listAudit' },
+      { operation: 'revokePortalLink' },
       { operation: 'deleteSubscription' },
       { operation: 'deleteEventConfig' },
       { operation: 'deleteEventType' },

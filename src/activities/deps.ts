@@ -8,6 +8,8 @@ export interface ActivityDeps {
   unknownTransactionWaitMs: number;
   /** How long evidence for a dispute may take when its provider names no time. */
   disputeEvidenceDueMs: number;
+  /** Whether the lists of the Temporal UI may name users: search attributes are never encrypted. */
+  showsUsers: boolean;
   /** Writes the dead letter of a message that a workflow refuses; resolves when the brokers have it. */
   deadLetter: (message: RefusedMessage) => Promise<void>;
 }

@@ -19,9 +19,11 @@ export function createDisputeActivities({
   db,
   unknownTransactionWaitMs,
   disputeEvidenceDueMs,
+  showsUsers,
 }: ActivityDeps) {
   const done = (step: DisputeStep, waitUntil: string | null = null): DisputeResult => ({
     ...step,
+    userId: showsUsers ? step.userId : null,
     waitUntil,
   });
 

@@ -4,7 +4,7 @@ import { refundOrder } from '../domain/refunds';
 import type { ActivityDeps } from './deps';
 
 /** Durable steps of the order workflow beyond paying from the balance: a provider's word on it, and refunds. */
-export function createOrderWebhookActivities({ db, unknownTransactionWaitMs }: ActivityDeps) {
+export function createOrderWebhookActivities({ db, unknownTransactionWaitMs, showsUsers }: ActivityDeps) {
   return {
     /** Applies an order webhook. Idempotent by the provider's event id. */
     async settleOrder({ source: _, ...event }: OrderEvent): Promise<OrderEventResult> {
@@ -12,6 +12,7 @@ export function createOrderWebhookActivities({ db, unknownTransactionWaitMs }: A
       const until = Date.parse(event.receivedAt) + unknownTransactionWaitMs;
       return {
         ...result,
+        userId: showsUsers ? event.userId : null,
         waitUntil: result.outcome === 'unknown_order' ? new Date(until).toISOString() : null,
       };
     },

@@ -4,14 +4,14 @@ import { settleProviderEvent, type SettleInput } from '../domain/payments';
 import type { ActivityDeps } from './deps';
 
 /** Durable steps of the payment workflow. */
-export function createPaymentActivities({ db, unknownTransactionWaitMs }: ActivityDeps) {
+export function createPaymentActivities({ db, unknownTransactionWaitMs, showsUsers }: ActivityDeps) {
   async function settle(input: SettleInput): Promise<SettleResult> {
     const result = await settleProviderEvent(db, input);
     const waitUntil =
       result.outcome === 'unknown_transaction'
         ? new Date(Date.parse(input.receivedAt) + unknownTransactionWaitMs).toISOString()
         : null;
-    return { ...result, waitUntil };
+    return { ...result, userId: showsUsers ? result.userId : null, waitUntil };
   }
 
   return {

@@ -17,6 +17,9 @@ export const RELAY_LOCK = 0x72_65_6d_69_74;
 const COUNT_LIMIT_ROWS = 100_000;
 /** A relay that stands by looks this much less often than one that publishes. */
 const STANDBY_FACTOR = 10;
+/** So does one that has found nothing for a while: a question costs as much as a row, and nobody waits for an answer. */
+const QUIET_AFTER_MS = 2_000;
+const QUIET_FACTOR = 4;
 
 /** `more`: the round was full. `standby`: another relay is publishing. */
 export type RoundResult = 'more' | 'done' | 'empty' | 'standby';
@@ -76,13 +79,19 @@ export class OutboxRelay {
 
   private async loop(): Promise<void> {
     const { RELAY_POLL_INTERVAL_MS: pollMs } = this.options.config;
+    let busyAtMs = Date.now();
     while (!this.stopping) {
       let pauseMs = pollMs;
       try {
         const result = await this.round();
         this.noteSuccess();
-        if (result === 'more') continue;
+        if (result === 'more') {
+          busyAtMs = Date.now();
+          continue;
+        }
         if (result === 'standby') pauseMs = pollMs * STANDBY_FACTOR;
+        if (result !== 'empty') busyAtMs = Date.now();
+        else if (Date.now() - busyAtMs >= QUIET_AFTER_MS) pauseMs = pollMs * QUIET_FACTOR;
       } catch (error) {
         pauseMs = this.noteFailure(error);
       }

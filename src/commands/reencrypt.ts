@@ -5,7 +5,7 @@ export function register(program: Command): void {
   program
     .command('reencrypt')
     .description(
-      're-encrypts every secret with ENCRYPTION_KEY, after which ENCRYPTION_KEYS_OLD can be emptied',
+      're-encrypts every secret in PostgreSQL with ENCRYPTION_KEY; Temporal’s histories keep the key of their time',
     )
     .action(async () => {
       const { runReencrypt } = await import('../operations/reencrypt.js');

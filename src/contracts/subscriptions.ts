@@ -35,7 +35,7 @@ const SubscriptionUid = z
   })
   .meta({ description: 'your own id of it, unique; may stand wherever its id does', example: 'customer-17' });
 
-const Labels = z
+export const Labels = z
   .array(z.string().regex(/^[\w.:/-]{1,64}$/, { error: 'must be 1 to 64 letters, digits, _, ., :, / or -' }))
   .max(20)
   .meta({ description: 'to find it by', example: ['team:accounting'] });

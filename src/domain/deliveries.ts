@@ -58,6 +58,8 @@ export interface LoadedDelivery {
   throttledUntil: Date | null;
   /** Above 0: it did not answer well lately; one attempt at a time is a probe. */
   throttleLevel: number;
+  /** The span that published its event; null when that was not traced. */
+  traceparent: string | null;
   /** Decrypts the secrets that are valid at a time, the new one first. @throws DecryptionError without the key. */
   secrets(at: Date): string[];
   /** Decrypts the subscription's own headers. @throws DecryptionError without the key. */
@@ -125,7 +127,7 @@ export async function loadDelivery(
 ): Promise<LoadedDelivery | undefined> {
   const { rows } = await db.pool.query<LoadedRow>({
     name: 'load_delivery',
-    text: `SELECT ${LOADED_COLUMNS}, e.body, a.result AS "lastResult", a.status_code AS "lastStatusCode"
+    text: `SELECT ${LOADED_COLUMNS}, e.body, e.traceparent, a.result AS "lastResult", a.status_code AS "lastStatusCode"
              FROM deliveries d
              JOIN subscriptions s ON s.id = d.subscription_id
              LEFT JOIN webhook_events e ON e.id = d.event_id
@@ -185,7 +187,7 @@ async function queryPending(
   type Row = LoadedRow & { policy: DeliveryRow; attemptsBefore: number; correlationId: string | null };
   const { rows } = await db.pool.query<Row>({
     name,
-    text: `SELECT ${LOADED_COLUMNS}, d.attempts_before AS "attemptsBefore", e.correlation_id AS "correlationId",
+    text: `SELECT ${LOADED_COLUMNS}, d.attempts_before AS "attemptsBefore", e.correlation_id AS "correlationId", e.traceparent,
                   NULL AS "lastResult", d.last_status_code AS "lastStatusCode",
                   CASE WHEN row_number() OVER (PARTITION BY d.event_id) = 1 THEN e.body END AS body,
                   delivery_ref_with(d, s.ordered, c) AS policy
@@ -245,28 +247,14 @@ export interface HealthRules {
 }
 
 /**
- * Writes an attempt and what it means for its delivery and for the health of its subscription in one statement.
+ * Writes attempts, and what each means for its delivery and for the health of its subscription, in one statement.
  * Idempotent by (delivery, attempt): a second record of an attempt changes nothing and says so. A delivery
  * that was finished meanwhile keeps its state; the attempt is kept too.
- * @param at when the attempt ended.
- * @returns whether the attempt had been stored before, perhaps with another result: what is stored is what holds.
+ * @param attempts each of another delivery; `at` is when it ended.
+ * @returns of each, in the order given, whether it had been stored before, perhaps with another result: what is stored is
+ *   what holds.
  * @throws what the database throws in an outage.
  */
-export async function recordAttempt(
-  db: Pick<Database, 'pool'>,
-  record: AttemptRecord,
-  rules: HealthRules,
-  at: Date,
-): Promise<{ repeated: boolean }> {
-  const { rows } = await db.pool.query<{ repeated: boolean }>({
-    name: 'record_delivery_attempt',
-    text: `SELECT coalesce((record_delivery_attempt($1::jsonb)->>'repeated')::boolean, false) AS repeated`,
-    values: [JSON.stringify({ ...record, ...rules, at })],
-  });
-  return { repeated: rows[0]!.repeated };
-}
-
-/** The same for attempts of several deliveries at once. @returns what there is to say of each, in the order given. */
 export async function recordAttempts(
   db: Pick<Database, 'pool'>,
   attempts: readonly { record: AttemptRecord; at: Date }[],
@@ -417,6 +405,14 @@ function view(delivery: Delivery): Omit<DeliveryView, keyof Waits> {
     createdAt,
     finishedAt,
   };
+}
+
+/** Rows of deliveries as the API shows them, in the order given. */
+export function viewDeliveries(
+  db: Pick<Database, 'prisma'>,
+  rows: readonly Delivery[],
+): Promise<DeliveryView[]> {
+  return withWaits(db, rows.map(view));
 }
 
 export interface AttemptView {

@@ -28,7 +28,7 @@ const OrderEventRow = z.object({
 export async function settleOrderEvent(
   db: Database,
   event: Omit<OrderEvent, 'source'>,
-): Promise<Omit<OrderEventResult, 'waitUntil'>> {
+): Promise<Omit<OrderEventResult, 'waitUntil' | 'userId'>> {
   const result = await callMoneyFunction(db, 'settle_order_event', { ...event }, OrderEventRow);
   const { provider, status } = event;
   metrics.providerEvents.inc({ provider, type: 'order', status, outcome: result.outcome });

@@ -1,7 +1,7 @@
 import { readFile } from 'node:fs/promises';
 import path from 'node:path';
 import { loadConfig, type Config } from '../platform/config';
-import type { Endpoints } from '../roles/local-stack';
+import { CLEAR_PAYLOADS, type Endpoints } from '../roles/local-stack';
 
 /** How the CLI reaches a remit: what the environment says, completed by the files of a local installation. */
 export interface Access {
@@ -26,6 +26,11 @@ export async function localAccess(endpointsFile: string): Promise<Access> {
     readOptional(endpointsFile),
     readOptional(path.join(folder, 'secrets.json')),
   ]);
-  const env = { ...secrets, ...process.env };
+  const env = {
+    ...secrets,
+    // As the roles of this installation do, unless Temporal is another one.
+    ...(endpoints['temporal'] && !process.env['TEMPORAL_ADDRESS'] && CLEAR_PAYLOADS),
+    ...process.env,
+  };
   return { endpoints: endpoints as unknown as Endpoints, config: loadConfig(env, []) };
 }

@@ -22,7 +22,7 @@ export async function runReencrypt(dataDir: string, say: (line: string) => void)
     say(`${examined} subscriptions examined, ${reencrypted} of their secrets re-encrypted`);
     say(`${answers} kept answers (Idempotency-Key) re-encrypted`);
     say(
-      'Nothing is encrypted with a former key any more: ENCRYPTION_KEYS_OLD can be emptied once every process has the new key.',
+      'Nothing in PostgreSQL is encrypted with a former key any more. ENCRYPTION_KEYS_OLD can be emptied once every process has the new key, and Temporal keeps no workflow that began under a former one (docs/encryption.md).',
     );
   } finally {
     await db.close();

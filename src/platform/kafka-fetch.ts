@@ -3,6 +3,7 @@ import { KafkaJSOffsetOutOfRange } from 'kafkajs/src/errors';
 import { createErrorFromCode } from 'kafkajs/src/protocol/error';
 import definition from 'kafkajs/src/protocol/requests/fetch';
 import { readFetchAnswer, type Asked, type FetchAnswer } from './fetch-response';
+import { IdleFetches } from './idle-fetches';
 import './kafkajs-internals';
 
 /** The newest that kafkajs asks for, and the one that every broker from 2.3 on is asked for. */
@@ -10,6 +11,7 @@ const FETCH_VERSION = 11;
 const OFFSET_OUT_OF_RANGE = 1;
 
 let installed = false;
+const idle = new IdleFetches();
 
 /**
  * Lets kafkajs read what it fetches by our decoder (fetch-response.ts), in every client of this process. Idempotent.
@@ -22,16 +24,26 @@ export function installFetchDecoder(): void {
   definition.protocol = ({ version }) => {
     const protocol = original({ version });
     if (version !== FETCH_VERSION) return protocol;
-    return (options) => ({
-      ...protocol(options),
-      response: {
-        decode: (payload) =>
-          readFetchAnswer(payload, options).catch((error: unknown) => fetchAgain(error, options)),
-        parse: (answer: FetchAnswer) => Promise.resolve(refuseErrors(answer, options)),
-      },
-    });
+    return (asked) => {
+      const options = { ...asked, maxWaitTime: idle.waitMs(asked) };
+      return {
+        ...protocol(options),
+        response: {
+          decode: (payload) =>
+            readFetchAnswer(payload, options).catch((error: unknown) => fetchAgain(error, options)),
+          parse: (answer: FetchAnswer) => {
+            const sound = refuseErrors(answer, options);
+            if (bringsSomething(sound)) idle.broughtSomething(options);
+            return Promise.resolve(sound);
+          },
+        },
+      };
+    };
   };
 }
+
+const bringsSomething = ({ responses }: FetchAnswer): boolean =>
+  responses.some(({ partitions }) => partitions.some(({ messages }) => messages.length > 0));
 
 /** What is no answer to a fetch at all came to harm on its way. */
 function fetchAgain(error: unknown, { topics }: Asked): never {

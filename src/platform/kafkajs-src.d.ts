@@ -64,6 +64,8 @@ declare module 'kafkajs/src/protocol/messageSet/decoder' {
 
 declare module 'kafkajs/src/protocol/requests/fetch' {
   interface FetchOptions {
+    /** Milliseconds. */
+    maxWaitTime?: number | undefined;
     topics: { topic: string; partitions: { partition: number; fetchOffset: string }[] }[];
   }
 

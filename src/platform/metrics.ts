@@ -5,6 +5,23 @@ export const registry = new Registry();
 collectDefaultMetrics({ register: registry });
 
 const registers = [registry];
+
+/** Sets gauges that are measured only when somebody asks, and yields text of metrics that are kept elsewhere, if any. */
+export type MetricsSource = () => Promise<string | void>;
+const sources = new Set<MetricsSource>();
+
+/** @returns what takes it away again. */
+export function addMetricsSource(source: MetricsSource): () => void {
+  sources.add(source);
+  return () => void sources.delete(source);
+}
+
+/** All metrics of this process in Prometheus' text. A source that fails is left out: the others are needed all the more. */
+export async function metricsText(): Promise<string> {
+  const texts = await Promise.all([...sources].map((source) => source().catch(() => undefined)));
+  const own = await registry.metrics();
+  return [own, ...texts].flatMap((text) => (text ? [`${text.trimEnd()}\n`] : [])).join('');
+}
 const SECONDS = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 15, 60];
 
 export const metrics = {
@@ -13,6 +30,24 @@ export const metrics = {
     help: 'Duration of HTTP requests by route, method and status',
     labelNames: ['route', 'method', 'status'],
     buckets: SECONDS,
+    registers,
+  }),
+  rateLimited: new Counter({
+    name: 'remit_http_requests_rate_limited_total',
+    help: 'Requests that were refused (429) because of whose limit it is (tenant, user)',
+    labelNames: ['limit'],
+    registers,
+  }),
+  rateLimitBlocks: new Counter({
+    name: 'remit_rate_limit_blocks_total',
+    help: 'Blocks of requests that this process asked the database for, by outcome (answered, failed)',
+    labelNames: ['outcome'],
+    registers,
+  }),
+  requestsShed: new Counter({
+    name: 'remit_http_requests_shed_total',
+    help: 'Requests that were refused (503) unread because the process has too much to do, by what showed it (in_flight, event_loop)',
+    labelNames: ['reason'],
     registers,
   }),
   webhooksReceived: new Counter({
@@ -211,6 +246,18 @@ export const metrics = {
     name: 'remit_ingest_rows_total',
     help: 'Rows that ClickHouse acknowledged, by topic',
     labelNames: ['topic'],
+    registers,
+  }),
+  taskQueueBacklog: new Gauge({
+    name: 'remit_task_queue_backlog_tasks',
+    help: 'Tasks that wait in a task queue of Temporal, by kind (workflow, activity), as the server estimates; every worker of the queue reports it',
+    labelNames: ['task_queue', 'kind'],
+    registers,
+  }),
+  taskQueueBacklogAge: new Gauge({
+    name: 'remit_task_queue_backlog_age_seconds',
+    help: 'How long the oldest of these tasks has waited',
+    labelNames: ['task_queue', 'kind'],
     registers,
   }),
   ingestBytes: new Counter({

@@ -2,7 +2,7 @@ import http from 'node:http';
 import type { AddressInfo } from 'node:net';
 import type { Config } from './config';
 import type { Lifecycle } from './lifecycle';
-import { registry } from './metrics';
+import { metricsText, registry } from './metrics';
 
 export interface ReadinessReport {
   ready: boolean;
@@ -58,7 +58,7 @@ export async function startOpsServer(
       return json(report.ready ? 200 : 503, report);
     }
     if (path === '/metrics') {
-      const text = await registry.metrics();
+      const text = await metricsText();
       response.writeHead(200, { 'content-type': registry.contentType });
       return void response.end(text);
     }

@@ -36,17 +36,23 @@ export class Keyring {
    * @param context what the secret belongs to (`subscription:sub_…`); authenticated, not stored, and needed to
    *   decrypt, so that a ciphertext copied to another row is refused.
    */
-  encrypt(plaintext: string, context: string): Uint8Array<ArrayBuffer> {
+  encrypt(plaintext: string | Uint8Array, context: string): Uint8Array<ArrayBuffer> {
     const header = Buffer.concat([Buffer.from([FORMAT]), this.current.id]);
     const nonce = randomBytes(IV_BYTES);
     const cipher = createCipheriv('aes-256-gcm', this.current.key, nonce, { authTagLength: TAG_BYTES });
     cipher.setAAD(Buffer.concat([header, Buffer.from(context)]));
-    const encrypted = Buffer.concat([cipher.update(plaintext, 'utf8'), cipher.final()]);
+    const bytes = typeof plaintext === 'string' ? Buffer.from(plaintext) : plaintext;
+    const encrypted = Buffer.concat([cipher.update(bytes), cipher.final()]);
     return new Uint8Array(Buffer.concat([header, nonce, cipher.getAuthTag(), encrypted]));
   }
 
   /** @throws DecryptionError; its message tells an operator which key id is missing, never key or plaintext. */
   decrypt(ciphertext: Uint8Array, context: string): string {
+    return this.decryptBytes(ciphertext, context).toString('utf8');
+  }
+
+  /** What was encrypted as bytes. @throws DecryptionError as `decrypt` does. */
+  decryptBytes(ciphertext: Uint8Array, context: string): Buffer {
     const bytes = Buffer.from(ciphertext);
     if (bytes.length < HEADER_BYTES + IV_BYTES + TAG_BYTES || bytes[0] !== FORMAT)
       throw new DecryptionError(`the secret of ${context} is not in a known format`);
@@ -64,12 +70,17 @@ export class Keyring {
     decipher.setAuthTag(tag);
     try {
       const encrypted = bytes.subarray(HEADER_BYTES + IV_BYTES + TAG_BYTES);
-      return decipher.update(encrypted, undefined, 'utf8') + decipher.final('utf8');
+      return Buffer.concat([decipher.update(encrypted), decipher.final()]);
     } catch (error) {
       throw new DecryptionError(`the secret of ${context} was altered or belongs elsewhere`, {
         cause: error,
       });
     }
+  }
+
+  /** Names the key that encrypts now; no secret. */
+  get currentKeyId(): string {
+    return this.current.id.toString('hex');
   }
 
   /** Whether a ciphertext was made with the current key; the others are what a key rotation re-encrypts. */

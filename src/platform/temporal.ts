@@ -3,17 +3,19 @@ import { Client, Connection, type ConnectionOptions } from '@temporalio/client';
 import { NativeConnection } from '@temporalio/worker';
 import { SEARCH_ATTRIBUTES } from '../contracts/workflows';
 import type { Config } from './config';
+import { dataConverterOf, type PayloadConfig } from './payload-encryption';
+import { clientTracing } from './temporal-tracing';
 
-type TemporalConfig = Pick<
-  Config,
-  | 'TEMPORAL_ADDRESS'
-  | 'TEMPORAL_NAMESPACE'
-  | 'TEMPORAL_API_KEY'
-  | 'TEMPORAL_TLS'
-  | 'TEMPORAL_TLS_CA_FILE'
-  | 'TEMPORAL_TLS_CERT_FILE'
-  | 'TEMPORAL_TLS_KEY_FILE'
->;
+type TemporalConfig = PayloadConfig &
+  Pick<
+    Config,
+    | 'TEMPORAL_ADDRESS'
+    | 'TEMPORAL_API_KEY'
+    | 'TEMPORAL_TLS'
+    | 'TEMPORAL_TLS_CA_FILE'
+    | 'TEMPORAL_TLS_CERT_FILE'
+    | 'TEMPORAL_TLS_KEY_FILE'
+  >;
 
 const CONNECT_TIMEOUT_MS = 5_000;
 
@@ -41,7 +43,12 @@ export async function openTemporal(config: TemporalConfig): Promise<Client> {
     // gRPC would wait up to two minutes before it looks whether a server is back.
     channelArgs: { 'grpc.initial_reconnect_backoff_ms': 200, 'grpc.max_reconnect_backoff_ms': 2_000 },
   });
-  return new Client({ connection, namespace: config.TEMPORAL_NAMESPACE });
+  return new Client({
+    connection,
+    namespace: config.TEMPORAL_NAMESPACE,
+    dataConverter: dataConverterOf(config),
+    ...clientTracing(),
+  });
 }
 
 /** Connects a client; the caller closes its `connection`. Rejects when the frontend can't be reached. */

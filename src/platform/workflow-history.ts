@@ -1,4 +1,6 @@
 import { WorkflowNotFoundError, type Client } from '@temporalio/client';
+import type { Payload } from '@temporalio/common';
+import { encryptionOf } from './payload-encryption';
 
 /** Temporal's events of the latest run that are read; a run continues as a new one long before (HISTORY_EVENTS_MAX). */
 const EVENTS_MAX = 5_000;
@@ -43,26 +45,39 @@ type HistoryEvent = NonNullable<NonNullable<Response['history']>['events']>[numb
 type Time = HistoryEvent['eventTime'];
 type Payloads = NonNullable<NonNullable<HistoryEvent['workflowExecutionSignaledEventAttributes']>['input']>;
 
-const msOf = (time: Time): number =>
+/** A time of Temporal's API as milliseconds since 1970. */
+export const msOf = (time: Time): number =>
   Number(time?.seconds ?? 0) * 1_000 + Math.floor((time?.nanos ?? 0) / 1e6);
 
-function firstOf(payloads: Payloads | null | undefined): unknown {
-  const data = payloads?.payloads?.[0]?.data;
-  if (!data) return undefined;
+/** Decrypts a payload; one that is in clear stays as it is. */
+type Open = (payload: Payload) => Payload;
+
+export function openerOf(client: Client): Open {
+  const encryption = encryptionOf(client);
+  return (payload) => encryption?.decodeOne(payload) ?? payload;
+}
+
+function valueOf(payload: Payload | null | undefined, open: Open): unknown {
+  if (!payload?.data) return undefined;
   try {
-    return JSON.parse(Buffer.from(data).toString('utf8'));
+    return JSON.parse(Buffer.from(open(payload).data ?? []).toString('utf8'));
   } catch {
     return undefined;
   }
 }
 
+const firstOf = (payloads: Payloads | null | undefined, open: Open): unknown =>
+  valueOf(payloads?.payloads?.[0], open);
+
 type Failure = NonNullable<HistoryEvent['activityTaskFailedEventAttributes']>['failure'];
 
 /** The innermost cause says what happened; what is around it says where. */
-function failureText(failure: Failure | undefined): string {
+export function failureText(failure: Failure | undefined, open: Open): string {
   let innermost = failure;
   while (innermost?.cause) innermost = innermost.cause;
-  return (innermost?.message ?? 'no reason given').slice(0, 500);
+  const encoded = valueOf(innermost?.encodedAttributes, open) as { message?: unknown } | undefined;
+  const message = typeof encoded?.message === 'string' ? encoded.message : innermost?.message;
+  return (message ?? 'no reason given').slice(0, 500);
 }
 
 /**
@@ -72,6 +87,7 @@ function failureText(failure: Failure | undefined): string {
  */
 export async function readWorkflow(client: Client, workflowId: string): Promise<WorkflowLife | undefined> {
   const { namespace } = client.options;
+  const open = openerOf(client);
   try {
     const described = await client.workflowService.describeWorkflowExecution({
       namespace,
@@ -96,7 +112,7 @@ export async function readWorkflow(client: Client, workflowId: string): Promise<
       runId,
       status: STATUS[Number(info?.status ?? 0)] ?? 'unknown',
       continued: Boolean(history[0]?.workflowExecutionStartedEventAttributes?.continuedExecutionRunId),
-      events: history.flatMap(eventOf),
+      events: history.flatMap((event) => eventOf(event, open)),
       pending: [
         ...runningTimers(history),
         ...(described.pendingActivities ?? []).flatMap((activity) =>
@@ -105,7 +121,7 @@ export async function readWorkflow(client: Client, workflowId: string): Promise<
                 {
                   at: activity.scheduledTime ? new Date(msOf(activity.scheduledTime)) : null,
                   what: `${activity.activityType?.name ?? 'an activity'} is tried again (try ${activity.attempt ?? '?'})`,
-                  failure: failureText(activity.lastFailure),
+                  failure: failureText(activity.lastFailure, open),
                 },
               ]
             : [],
@@ -139,7 +155,7 @@ function runningTimers(history: HistoryEvent[]): WorkflowLife['pending'] {
   return [...running.values()].map((at) => ({ at, what: 'a timer of its workflow', failure: null }));
 }
 
-function eventOf(event: HistoryEvent): WorkflowEvent[] {
+function eventOf(event: HistoryEvent, open: Open): WorkflowEvent[] {
   const told = (kind: WorkflowEvent['kind'], what: string, argument?: unknown): WorkflowEvent[] => [
     {
       at: new Date(msOf(event.eventTime)),
@@ -164,44 +180,45 @@ function eventOf(event: HistoryEvent): WorkflowEvent[] {
     return told(
       'started',
       started.continuedExecutionRunId ? 'its workflow went on in a new run' : 'its workflow began',
-      firstOf(started.input),
+      firstOf(started.input, open),
     );
-  if (signaled) return told('signal', `signal ${signaled.signalName ?? ''}`, firstOf(signaled.input));
+  if (signaled) return told('signal', `signal ${signaled.signalName ?? ''}`, firstOf(signaled.input, open));
   if (updated)
     return told(
       'update',
       `update ${updated.acceptedRequest?.input?.name ?? ''}`,
-      firstOf(updated.acceptedRequest?.input?.args),
+      firstOf(updated.acceptedRequest?.input?.args, open),
     );
   if (marker?.markerName === 'core_local_activity') {
-    const data = firstOf(marker.details?.['data']) as { activity_type?: string } | undefined;
+    const data = firstOf(marker.details?.['data'], open) as { activity_type?: string } | undefined;
     const name = data?.activity_type ?? 'a step';
     return marker.failure
-      ? told('failure', `${name} failed: ${failureText(marker.failure)}`)
+      ? told('failure', `${name} failed: ${failureText(marker.failure, open)}`)
       : told('step', `${name} was done`);
   }
-  if (failed) return told('failure', `an activity failed: ${failureText(failed.failure)}`);
-  if (late) return told('failure', `an activity timed out: ${failureText(late.failure)}`);
+  if (failed) return told('failure', `an activity failed: ${failureText(failed.failure, open)}`);
+  if (late) return told('failure', `an activity timed out: ${failureText(late.failure, open)}`);
   if (stuck?.failure)
-    return told('stuck', `a worker could not continue the workflow: ${failureText(stuck.failure)}`);
+    return told('stuck', `a worker could not continue the workflow: ${failureText(stuck.failure, open)}`);
   if (timer) {
     const until = new Date(msOf(event.eventTime) + msOf(timer.startToFireTimeout));
     return told('timer', `it waits, until ${until.toISOString()} at the latest`);
   }
   if (child) return told('child', `it started the workflow ${child.workflowId ?? ''}`);
   if (event.timerFiredEventAttributes) return told('timer', 'the time that it waited for was over');
-  return endOf(event, told);
+  return endOf(event, open, told);
 }
 
 function endOf(
   event: HistoryEvent,
+  open: Open,
   told: (kind: WorkflowEvent['kind'], what: string) => WorkflowEvent[],
 ): WorkflowEvent[] {
   if (event.workflowExecutionCompletedEventAttributes) return told('ended', 'its workflow was done');
   if (event.workflowExecutionFailedEventAttributes)
     return told(
       'stuck',
-      `its workflow failed: ${failureText(event.workflowExecutionFailedEventAttributes.failure)}`,
+      `its workflow failed: ${failureText(event.workflowExecutionFailedEventAttributes.failure, open)}`,
     );
   if (event.workflowExecutionCanceledEventAttributes) return told('ended', 'its workflow was cancelled');
   if (event.workflowExecutionTerminatedEventAttributes)

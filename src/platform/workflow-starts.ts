@@ -18,6 +18,7 @@ import {
   type RefundResult,
   type ReplayInput,
 } from '../contracts/workflows';
+import { encryptionOf } from './payload-encryption';
 import {
   deliveryStart,
   disputeStart,
@@ -34,6 +35,9 @@ import {
  * recognise what they have had.
  */
 
+/** Search attributes are never encrypted: where everything else is, they name no users either. */
+const encryptsPayloads = (client: Client): boolean => encryptionOf(client)?.encrypts ?? false;
+
 /** Hands a provider's event to the workflow of its payment. */
 export async function signalPayment(client: Client, event: ProviderEvent): Promise<void> {
   await client.workflow.signalWithStart(WORKFLOWS.payment, {
@@ -46,7 +50,7 @@ export async function signalPayment(client: Client, event: ProviderEvent): Promi
 /** Hands a payment request to the workflow of its order. */
 export async function signalPaymentRequest(client: Client, request: PaymentRequest): Promise<void> {
   await client.workflow.signalWithStart(WORKFLOWS.order, {
-    ...orderStart(request),
+    ...orderStart(encryptsPayloads(client) ? { ...request, userId: undefined } : request),
     signal: SIGNALS.paymentRequest,
     signalArgs: [request],
   });

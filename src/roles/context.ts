@@ -45,7 +45,10 @@ export function createRoleContext(config: Config, log: Logger, lifecycle: Lifecy
 
   const topicsThere = (topics: readonly string[]) =>
     whenThere(waiting, 'kafka', () => requireTopics(kafka, topics));
-  const openClient = () => (temporal ??= openTemporal(config));
+  const openClient = () => {
+    if (!temporal) warnOfClearPayloads(config, log);
+    return (temporal ??= openTemporal(config));
+  };
   return {
     config,
     log,
@@ -71,6 +74,17 @@ export function createRoleContext(config: Config, log: Logger, lifecycle: Lifecy
       return database;
     },
   };
+}
+
+/** On this machine alone they are there to be looked at; elsewhere that is rarely meant. */
+function warnOfClearPayloads(
+  { TEMPORAL_ENCRYPT_PAYLOADS: encrypted, TEMPORAL_ADDRESS: address }: Config,
+  log: Logger,
+): void {
+  if (!encrypted && !/^(localhost|127\.\d+\.\d+\.\d+|\[::1\]):/.test(address))
+    log.warn(
+      'TEMPORAL_ENCRYPT_PAYLOADS=false: whoever reads Temporal or its backups reads what workflows are given',
+    );
 }
 
 /** One try, so that what is wrong is known soon: a client of kafkajs's own settings would try for half a minute. */

@@ -48,6 +48,9 @@ const OUTSIDE: Record<EmbeddedPart, keyof Config> = {
 };
 const ALL_PARTS = Object.keys(OUTSIDE) as EmbeddedPart[];
 
+/** What is on this machine alone is there to be looked at: the UI shows what workflows are given without asking the API. */
+export const CLEAR_PAYLOADS = { TEMPORAL_ENCRYPT_PAYLOADS: 'false' } as const;
+
 /**
  * Starts the embedded parts that no variable replaces, and makes the configuration that all roles share.
  * Starts no role and migrates nothing.
@@ -97,6 +100,7 @@ async function startLocked(options: LocalStackOptions, lock: FileLock | undefine
     WEBHOOK_ALLOWED_PRIVATE_CIDRS: '127.0.0.1/32,::1/128',
     API_PORT: String(await chosenPort(8080, options.ports)),
     METRICS_PORT: String(await chosenPort(9464, options.ports)),
+    ...(outside.temporal === undefined && CLEAR_PAYLOADS),
     ...withoutEmpty(options.env),
   };
 

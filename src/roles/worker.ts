@@ -1,13 +1,6 @@
-import {
-  DefaultLogger,
-  makeTelemetryFilterString,
-  Runtime,
-  Worker,
-  type LogLevel,
-  type NativeConnection,
-} from '@temporalio/worker';
+import { Worker, type NativeConnection } from '@temporalio/worker';
 import { createActivities } from '../activities';
-import { CARRYING_WORKFLOWS, TASK_QUEUES, type DeliveryRef, type TaskQueue } from '../contracts/workflows';
+import { TASK_QUEUES, type DeliveryRef, type TaskQueue } from '../contracts/workflows';
 import { startConsumer } from '../bridges/consumer';
 import { deadLetterRefused } from '../bridges/dead-letters';
 import { EventPublisher } from '../domain/event-publisher';
@@ -16,15 +9,19 @@ import { eventDeliveryHandler, type EventDeliveryDeps } from '../bridges/event-d
 import { deliveryPolicyOf } from '../webhooks/delivery-policy';
 import type { Config } from '../platform/config';
 import { workflowBundlePath } from '../platform/build-workflow-bundle';
+import { lookAtWorkflows } from '../platform/failing-workflows';
 import { kafkaReadiness } from '../platform/kafka';
-import type { Logger } from '../platform/logging';
 import { MessageReader } from '../platform/message-reader';
-import { metrics } from '../platform/metrics';
-import { openWorkflows } from '../platform/open-workflows';
+import { addMetricsSource, metrics } from '../platform/metrics';
+import { dataConverterOf } from '../platform/payload-encryption';
 import { createKeyring } from '../platform/secrets';
+import { TaskQueueBacklog } from '../platform/task-queue-backlog';
 import { connectTemporalWorker } from '../platform/temporal';
+import { installTemporalRuntime } from '../platform/temporal-runtime';
+import { workerTracing } from '../platform/temporal-tracing';
 import type { Database } from '../platform/postgres';
 import { warnOfShortRetention } from '../platform/topic-retention';
+import { becomeFirstVersion, buildIdOf, versioningOf } from '../platform/worker-versions';
 import { createWebhookClient } from '../webhooks/client';
 import { Attempts } from '../webhooks/attempts';
 import { FirstAttempts } from '../webhooks/first-attempts';
@@ -35,38 +32,18 @@ import { whenThere } from './when-there';
 /** Task queues that a worker serves when `--queue` names none. */
 export const ALL_QUEUES = Object.keys(TASK_QUEUES) as TaskQueue[];
 
-let runtimeInstalled = false;
-
-/** Temporal's native runtime logs through ours and leaves signals to the lifecycle. Once a process. */
-function installRuntime(log: Logger): void {
-  if (runtimeInstalled) return;
-  runtimeInstalled = true;
-  const levels: Partial<Record<LogLevel, 'debug' | 'info' | 'warn' | 'error'>> = {
-    WARN: 'warn',
-    ERROR: 'error',
-    INFO: 'debug',
-  };
-  Runtime.install({
-    shutdownSignals: [],
-    logger: new DefaultLogger('INFO', ({ level, message, meta }) =>
-      log[levels[level] ?? 'debug']({ temporal: meta }, message),
-    ),
-    telemetryOptions: {
-      logging: { filter: makeTelemetryFilterString({ core: 'WARN', other: 'ERROR' }), forward: {} },
-    },
-  });
-}
-
 /**
  * Runs workflows and activities of the given task queues. Stops by refusing new tasks and finishing those in flight.
  * A worker that fails ends the process: Temporal gives its tasks to another.
+ * @param builtBundle the workflow code, when it is not what was built with this remit: tests run two versions.
  */
 export async function startWorker(
   context: RoleContext,
   queues: readonly TaskQueue[] = ALL_QUEUES,
+  builtBundle?: string,
 ): Promise<void> {
   const { config, log, lifecycle } = context;
-  installRuntime(log);
+  await installTemporalRuntime(log);
   const db = context.database();
   const producer = await context.producer();
   const webhooks = createWebhookClient(config);
@@ -95,16 +72,18 @@ export async function startWorker(
       cancelDeliveryWorkflows(await context.temporal(), workflowIds, config.BRIDGE_START_TIMEOUT_MS),
     unknownTransactionWaitMs: config.UNKNOWN_TRANSACTION_WAIT_MS,
     disputeEvidenceDueMs: config.DISPUTE_EVIDENCE_DUE_MS,
+    showsUsers: !config.TEMPORAL_ENCRYPT_PAYLOADS,
     deadLetter: (message) => deadLetterRefused({ reader, producer, config, log }, message),
     deliveryPolicy,
-    lookAtWorkflows: async () => openWorkflows(await context.temporal(), CARRYING_WORKFLOWS),
+    lookAtWorkflows: async () => lookAtWorkflows(await context.temporal()),
   });
-  const codePath = await workflowBundlePath();
+  const codePath = builtBundle ?? (await workflowBundlePath());
+  const buildId = await buildIdOf(codePath);
 
   await context.temporalThere();
   const connection = await whenThere(context, 'temporal', () => connectTemporalWorker(config));
   const running = await Promise.all(
-    queues.map((queue) => startQueue(context, connection, queue, { codePath, activities })),
+    queues.map((queue) => startQueue(context, connection, queue, { codePath, buildId, activities })),
   );
 
   if (queues.includes('deliveries'))
@@ -113,6 +92,15 @@ export async function startWorker(
   // What the schedule of this queue is measured against (deploy/prometheus/alerts.yml).
   if (queues.includes('payments'))
     metrics.reconciliationInterval.set(config.RECONCILIATION_INTERVAL_MS / 1_000);
+  const backlog = new TaskQueueBacklog(
+    () => context.temporal(),
+    queues.map((queue) => TASK_QUEUES[queue]),
+  );
+  lifecycle.onStop(
+    'close',
+    'metrics of task queues',
+    addMetricsSource(() => backlog.measure()),
+  );
   lifecycle.addCheck('postgres', () => db.check());
   lifecycle.addCheck('postgres money pool', () => db.checkMoney());
   // Dead letters go to Kafka.
@@ -127,8 +115,10 @@ export async function startWorker(
     await Promise.all(running.map(({ finished }) => finished));
     await connection.close();
   });
+  if (config.TEMPORAL_WORKER_VERSIONING)
+    void context.temporal().then((client) => becomeFirstVersion(client, buildId, log, lifecycle));
   void warnOfShortRetention(context.kafka, config, log);
-  log.info({ queues }, 'worker is polling');
+  log.info({ queues, buildId }, 'worker is polling');
 }
 
 /**
@@ -179,15 +169,17 @@ async function startQueue(
   { config, log, lifecycle }: RoleContext,
   connection: NativeConnection,
   queue: TaskQueue,
-  { codePath, activities }: { codePath: string; activities: object },
+  { codePath, buildId, activities }: { codePath: string; buildId: string; activities: object },
 ) {
   const worker = await Worker.create({
     ...workerSettings(config, queue),
     connection,
     namespace: config.TEMPORAL_NAMESPACE,
     taskQueue: TASK_QUEUES[queue],
-    workflowBundle: { codePath },
     activities,
+    dataConverter: dataConverterOf(config),
+    ...(await versioningOf(config, codePath, buildId)),
+    ...workerTracing(),
   });
   const finished = worker.run().catch((error: unknown) => {
     if (lifecycle.isStopping) return;

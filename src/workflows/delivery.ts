@@ -5,11 +5,12 @@ import {
   condition,
   continueAsNew,
   isCancellation,
-  proxyActivities,
+  setCurrentDetails,
   setHandler,
 } from '@temporalio/workflow';
 import type { DeliveryActivities } from '../activities/deliveries';
 import { QUERIES, SIGNALS, type DeliveryRef, type DeliveryState } from '../contracts/workflows';
+import { steps } from './described';
 import { historyIsLong } from './durable-steps';
 import { markStatus } from './search-attributes';
 
@@ -20,7 +21,7 @@ const STORE_MARGIN_MS = 120_000;
 /** How long a killed worker goes unnoticed: an attempt that it was making is repeated after that. */
 const HEARTBEAT_TIMEOUT_MS = 15_000;
 
-const { finishDelivery, deadLetterDelivery } = proxyActivities<DeliveryActivities>({
+const { finishDelivery, deadLetterDelivery } = steps<DeliveryActivities>({
   startToCloseTimeout: '30s',
   retry: RETRY,
 });
@@ -80,7 +81,7 @@ async function run(ref: DeliveryRef, requested: Requested, state: DeliveryState)
     attemptsBefore = 0,
     attemptsMade = 0,
   } = ref;
-  const { attemptDelivery } = proxyActivities<DeliveryActivities>({
+  const { attemptDelivery } = steps<DeliveryActivities>({
     startToCloseTimeout: timeoutMs + STORE_MARGIN_MS,
     heartbeatTimeout: HEARTBEAT_TIMEOUT_MS,
     retry: RETRY,
@@ -126,8 +127,16 @@ async function pause(ms: number, requested: Requested, state: DeliveryState): Pr
   const asked = () => requested.tryNow || requested.cancel;
   if (ms <= 0 || asked()) return;
   state.nextAttemptAt = new Date(Date.now() + ms).toISOString();
-  await condition(asked, ms);
+  tell(state);
+  await condition(asked, ms, { summary: 'until the next attempt' });
   state.nextAttemptAt = null;
+}
+
+/** For the Temporal UI: how far it is. */
+function tell({ status, attempts, maxAttempts, lastResult, nextAttemptAt }: DeliveryState): void {
+  const next = nextAttemptAt === null ? '' : `, the next at ${nextAttemptAt}`;
+  const last = lastResult === null ? '' : `, the last: ${lastResult}`;
+  setCurrentDetails(`${status}: ${attempts} of ${maxAttempts} attempts${last}${next}`);
 }
 
 async function cancel(ref: DeliveryRef, state: DeliveryState): Promise<DeliveryOutcome> {
@@ -141,6 +150,7 @@ async function cancel(ref: DeliveryRef, state: DeliveryState): Promise<DeliveryO
 
 function conclude(outcome: DeliveryOutcome, state: DeliveryState): DeliveryOutcome {
   state.status = outcome;
+  tell(state);
   markStatus(outcome);
   return outcome;
 }

@@ -3,7 +3,7 @@ import {
   ApplicationFailure,
   condition,
   continueAsNew,
-  proxyLocalActivities,
+  setCurrentDetails,
   setHandler,
   sleep,
 } from '@temporalio/workflow';
@@ -20,13 +20,14 @@ import {
   type EvidenceInput,
   type EvidenceResult,
 } from '../contracts/workflows';
+import { localSteps } from './described';
 import { DECIDING_STEP, historyIsLong, inTurn, refuseWhenFull, type InTurn } from './durable-steps';
 import { Mailbox, type Handling } from './mailbox';
 import { refusalOf } from './refusals';
 import { markStatus } from './search-attributes';
 
 const { settleDispute, expireDispute, loadDispute, submitDisputeEvidence } =
-  proxyLocalActivities<DisputeActivities>(DECIDING_STEP);
+  localSteps<DisputeActivities>(DECIDING_STEP);
 
 /** Why a chargeback can't be applied, for the dead letter; outcomes that are not here are not dead-lettered. */
 const REFUSALS = {
@@ -87,7 +88,8 @@ async function run(disputeId: string, inbox: Inbox, state: DisputeState, turn: I
     } else if (!(await somethingComes(inbox, state, state.evidenceDueAt))) {
       const result = await turn(() => expireDispute({ disputeId }));
       adopt(state, result);
-      if (result.status === 'opened') await sleep(CLOCK_PAUSE_MS);
+      if (result.status === 'opened')
+        await sleep(CLOCK_PAUSE_MS, { summary: 'the database’s clock is behind Temporal’s' });
     }
   }
 }
@@ -97,7 +99,9 @@ async function somethingComes(inbox: Inbox, state: DisputeState, due: string): P
   const leftMs = Date.parse(due) - Date.now();
   if (leftMs <= 0) return false;
   const came = () => inbox.size > 0 || state.evidenceDueAt !== due || mayContinueAsNew();
-  const arrived = await condition(came, Math.min(leftMs, LONGEST_TIMER_MS));
+  const arrived = await condition(came, Math.min(leftMs, LONGEST_TIMER_MS), {
+    summary: 'evidence is due then',
+  });
   return arrived || leftMs > LONGEST_TIMER_MS;
 }
 
@@ -123,6 +127,7 @@ function adopt(state: DisputeState, { status, userId, evidenceDueAt }: DisputeRe
   if (status !== state.status) markStatus(status, userId);
   state.status = status;
   state.evidenceDueAt = evidenceDueAt;
+  setCurrentDetails(evidenceDueAt === null ? status : `${status}: evidence is due at ${evidenceDueAt}`);
 }
 
 /** Without a trace in the history: what is certainly too late is refused before it is accepted. */
@@ -139,6 +144,7 @@ async function submit(evidence: EvidenceInput, state: DisputeState, turn: InTurn
     markStatus(result.status);
     state.status = result.status;
     state.evidenceDueAt = null;
+    setCurrentDetails('under review: evidence was submitted');
   }
   return result;
 }

@@ -1,9 +1,10 @@
-import { continueAsNew, proxyActivities } from '@temporalio/workflow';
+import { continueAsNew, setHandler } from '@temporalio/workflow';
 import type { LedgerActivities } from '../activities/ledger';
-import type { ExpiryResult } from '../contracts/workflows';
+import { QUERIES, type ExpiryResult } from '../contracts/workflows';
+import { steps } from './described';
 import { historyIsLong } from './durable-steps';
 
-const { expireOverdue, saveExpiryPosition, purgeIdempotencyKeys } = proxyActivities<LedgerActivities>({
+const { expireOverdue, saveExpiryPosition, purgeIdempotencyKeys } = steps<LedgerActivities>({
   startToCloseTimeout: '2m',
   retry: { initialInterval: '1s', maximumInterval: '1m' },
 });
@@ -17,7 +18,9 @@ const MAX_STEPS = 50;
  * @param before the result so far of the runs that this one continues; they have deleted the keys.
  */
 export async function expiryWorkflow(before?: ExpiryResult): Promise<ExpiryResult> {
-  const result = before ?? { expired: 0, purgedKeys: await purgeKeys() };
+  const result: ExpiryResult = before ?? { expired: 0, purgedKeys: 0 };
+  setHandler(QUERIES.expiry, () => result);
+  if (!before) result.purgedKeys = await purgeKeys();
   for (let i = 0; i < MAX_STEPS; i++) {
     const { expired, position } = await expireOverdue();
     if (position === null) break;

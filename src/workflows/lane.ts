@@ -2,14 +2,15 @@ import {
   ActivityCancellationType,
   condition,
   continueAsNew,
-  proxyActivities,
+  setCurrentDetails,
   setHandler,
 } from '@temporalio/workflow';
 import type { DeliveryActivities } from '../activities/deliveries';
 import { QUERIES, SIGNALS, type LaneInput, type LaneState } from '../contracts/workflows';
+import { steps } from './described';
 import { historyIsLong } from './durable-steps';
 
-const { sendLane } = proxyActivities<DeliveryActivities>({
+const { sendLane } = steps<DeliveryActivities>({
   // The longest time of sending, the longest attempt, and what storing takes while the database is slow.
   startToCloseTimeout: '4m',
   // A killed worker goes unnoticed for so long: what it had taken and not recorded is sent again after that.
@@ -51,7 +52,8 @@ export async function laneWorkflow(input: LaneInput): Promise<Pick<LaneState, 'd
   async function sleepUntilWoken(ms: number): Promise<void> {
     state.status = 'waiting';
     state.nextLookAt = new Date(Date.now() + ms).toISOString();
-    await condition(() => woken, ms);
+    setCurrentDetails(`waits for ${state.waitsFor ?? 'nothing'} until ${state.nextLookAt}`);
+    await condition(() => woken, ms, { summary: 'until something is due, or there is room for it' });
     state.nextLookAt = null;
   }
 }

@@ -3,7 +3,6 @@ import {
   CancellationScope,
   condition,
   isCancellation,
-  proxyActivities,
   sleep,
 } from '@temporalio/workflow';
 import type { DeadLetterActivities } from '../activities/dead-letters';
@@ -19,9 +18,13 @@ import {
   WAITING_MESSAGES_MAX,
 } from '../contracts/workflows/limits';
 import type { CarriedMessages, RefusedMessage } from '../contracts/workflows';
+import { steps } from './described';
 import { DEAD_LETTER_STEP, historyIsLong, unlessRefused } from './durable-steps';
+import { endTrace, withinTrace } from './tracing';
 
-const { deadLetterMessages } = proxyActivities<DeadLetterActivities>(DEAD_LETTER_STEP);
+const { deadLetterMessages } = steps<DeadLetterActivities>(DEAD_LETTER_STEP);
+
+const EARLY = { summary: 'the message came before what it is about: try again then' };
 
 export interface Refusal {
   code: DeadLetterCode;
@@ -82,7 +85,7 @@ export class Mailbox<M extends object, R> {
         const first = this.messages[0];
         if (first) {
           await this.continueWhenLong();
-          await this.handle(first.message);
+          await withinTrace(first.message, () => this.handle(first.message));
         } else if (this.refused.length > 0) await this.sendRefused();
         else return;
       }
@@ -134,10 +137,10 @@ export class Mailbox<M extends object, R> {
     const until = Date.now() + Math.ceil(pauseMs);
     await this.sendRefused();
     for (let restMs = pauseMs; restMs > 0; restMs = until - Date.now()) {
-      const disturbed = await condition(() => this.exceeds() || this.mayContinue(), Math.ceil(restMs));
+      const disturbed = await condition(() => this.exceeds() || this.mayContinue(), Math.ceil(restMs), EARLY);
       if (!disturbed) return;
       if (this.exceeds()) {
-        await sleep(GATHER_MS);
+        await sleep(GATHER_MS, { summary: 'gather what is too much, to dead-letter it together' });
         await this.refuseExcess();
       }
       await this.continueWhenLong();
@@ -166,6 +169,7 @@ export class Mailbox<M extends object, R> {
 
   private refuse(message: M, refusal: Refusal): void {
     this.refused.push({ ...this.handling.letterOf(message), ...refusal });
+    endTrace(message, `${refusal.code}: ${refusal.reason}`);
   }
 
   private async sendRefused(): Promise<void> {
@@ -186,6 +190,7 @@ export class Mailbox<M extends object, R> {
     const taken = this.messages.shift();
     if (!taken) throw new Error('there is no message');
     this.bytes -= taken.bytes;
+    endTrace(taken.message);
     return taken.message;
   }
 }

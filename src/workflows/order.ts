@@ -1,13 +1,8 @@
-import {
-  allHandlersFinished,
-  condition,
-  continueAsNew,
-  proxyLocalActivities,
-  setHandler,
-} from '@temporalio/workflow';
+import { allHandlersFinished, condition, continueAsNew, setHandler } from '@temporalio/workflow';
 import type { OrderWebhookActivities } from '../activities/order-webhooks';
 import type { OrderActivities } from '../activities/orders';
 import {
+  QUERIES,
   SIGNALS,
   UPDATES,
   type OrderEventResult,
@@ -16,13 +11,14 @@ import {
   type OrderWorkflowResult,
   type PayOrderResult,
 } from '../contracts/workflows';
+import { localSteps } from './described';
 import { DECIDING_STEP, inTurn, refuseWhenFull, type InTurn } from './durable-steps';
 import { Mailbox, type Handling } from './mailbox';
 import { refusalOf } from './refusals';
 import { markStatus } from './search-attributes';
 
 type Activities = OrderActivities & OrderWebhookActivities;
-const { payOrder, settleOrder, refundOrder } = proxyLocalActivities<Activities>(DECIDING_STEP);
+const { payOrder, settleOrder, refundOrder } = localSteps<Activities>(DECIDING_STEP);
 
 /** Why a payment request or an order webhook can't be applied, for the dead letter. */
 const REFUSALS = {
@@ -47,6 +43,7 @@ export async function orderWorkflow(input: OrderWorkflowInput): Promise<OrderWor
   const inbox = new Mailbox(handlingOf(input, state, turn), resume?.carried);
   setHandler(SIGNALS.paymentRequest, (request) => inbox.receive({ request }));
   setHandler(SIGNALS.orderEvent, (event) => inbox.receive({ event }));
+  setHandler(QUERIES.order, () => ({ ...state, waitingMessages: inbox.size }));
   let refunds = 0;
   // Somebody waits for a refund: it goes past what waits in the inbox, and is answered when the money is decided.
   setHandler(
@@ -79,11 +76,11 @@ function handlingOf(
       waitUntil: 'waitUntil' in result ? result.waitUntil : null,
       refusal: refusalOf(REFUSALS, result.outcome),
     }),
-    conclude(message, { outcome, status, failureCode }) {
+    conclude(_message, result) {
+      const { outcome, status, failureCode } = result;
       Object.assign(state, { outcome, status, failureCode });
       // Also true after a repeated activity, which finds its own work done.
-      if (status !== null && status !== 'NEW')
-        markStatus(status, 'event' in message ? message.event.userId : null);
+      if (status !== null && status !== 'NEW') markStatus(status, 'userId' in result ? result.userId : null);
     },
     letterOf: (message) => {
       const { source, ...decided } = 'request' in message ? message.request : message.event;

@@ -2,7 +2,7 @@ import {
   allHandlersFinished,
   condition,
   continueAsNew,
-  proxyLocalActivities,
+  setCurrentDetails,
   setHandler,
 } from '@temporalio/workflow';
 import type { PaymentActivities } from '../activities/payments';
@@ -16,12 +16,13 @@ import {
   type ProviderEvent,
   type SettleResult,
 } from '../contracts/workflows';
+import { localSteps } from './described';
 import { DECIDING_STEP } from './durable-steps';
 import { Mailbox, type Handling } from './mailbox';
 import { refusalOf } from './refusals';
 import { markStatus } from './search-attributes';
 
-const { settlePayment, expirePayment } = proxyLocalActivities<PaymentActivities>(DECIDING_STEP);
+const { settlePayment, expirePayment } = localSteps<PaymentActivities>(DECIDING_STEP);
 
 /** Why an outcome can't be applied, for the dead letter; outcomes that are not here are not dead-lettered. */
 const REFUSALS = {
@@ -56,6 +57,7 @@ export async function paymentWorkflow(input: PaymentWorkflowInput): Promise<Paym
     return { status, outcomes, expiresAt, waitingEvents: inbox.size };
   });
   await untilDecided(inbox, run);
+  setCurrentDetails(run.status ?? 'no payment of this id is known');
   await condition(allHandlersFinished);
   return { status: run.status, outcomes: run.outcomes };
 }
@@ -65,7 +67,10 @@ async function untilDecided(inbox: Mailbox<ProviderEvent, SettleResult>, run: Ru
     await inbox.workOff();
     const { status, expiresAt, known } = run;
     if (status !== 'pending' || expiresAt === null || !known) return;
-    const arrived = await condition(() => inbox.size > 0, msUntil(expiresAt));
+    setCurrentDetails(`pending: waits for the provider’s next event, and expires at ${expiresAt}`);
+    const arrived = await condition(() => inbox.size > 0, msUntil(expiresAt), {
+      summary: 'the payment expires unless a terminal event comes',
+    });
     if (!arrived) conclude(run, await expirePayment(known));
   }
 }

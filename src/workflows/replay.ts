@@ -3,7 +3,7 @@ import {
   condition,
   continueAsNew,
   isCancellation,
-  proxyActivities,
+  setCurrentDetails,
   setHandler,
 } from '@temporalio/workflow';
 import type { ReplayActivities } from '../activities/replays';
@@ -14,10 +14,11 @@ import {
   type ReplayProgress,
   type ReplayState,
 } from '../contracts/workflows';
+import { steps } from './described';
 import { historyIsLong } from './durable-steps';
 import { markStatus } from './search-attributes';
 
-const { stepReplay, recordReplayState } = proxyActivities<ReplayActivities>({
+const { stepReplay, recordReplayState } = steps<ReplayActivities>({
   startToCloseTimeout: '1m',
   retry: { initialInterval: '1s', backoffCoefficient: 2, maximumInterval: '1m' },
 });
@@ -65,9 +66,13 @@ async function run(
     const step = await stepReplay({ replayId, correlationId, progress, sliceMs: SLICE_MS });
     progress = { ...step.progress, paused: requested.paused };
     Object.assign(state, progress);
+    setCurrentDetails(`${state.examined} looked at, ${state.replayed} sent again`);
     if (step.stopped !== null) return conclude(input, state, 'stopped', step.stopped);
     if (step.done) return conclude(input, state, 'done');
-    if (step.waitMs > 0) await condition(() => requested.cancel || requested.paused, step.waitMs);
+    if (step.waitMs > 0)
+      await condition(() => requested.cancel || requested.paused, step.waitMs, {
+        summary: 'the rate allows no more until then',
+      });
   }
 }
 

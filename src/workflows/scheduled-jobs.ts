@@ -1,18 +1,20 @@
-import { continueAsNew, proxyActivities } from '@temporalio/workflow';
+import { continueAsNew, setHandler } from '@temporalio/workflow';
 import type { EventActivities } from '../activities/events';
 import type { ReplayActivities, StrandedReplayPage } from '../activities/replays';
 import {
+  QUERIES,
   type DeliveryRef,
   type RecoveryInput,
   type RetentionInput,
   type RetentionResult,
 } from '../contracts/workflows';
+import { steps } from './described';
 import { historyIsLong } from './durable-steps';
 import { startDelivery, startReplay } from './start-children';
 
 const RETRY = { initialInterval: '1s', maximumInterval: '1m' } as const;
-const { purgeEvents } = proxyActivities<EventActivities>({ startToCloseTimeout: '2m', retry: RETRY });
-const { strandedReplays, strandedDeliveries, wakeForgottenLanes } = proxyActivities<ReplayActivities>({
+const { purgeEvents } = steps<EventActivities>({ startToCloseTimeout: '2m', retry: RETRY });
+const { strandedReplays, strandedDeliveries, wakeForgottenLanes } = steps<ReplayActivities>({
   startToCloseTimeout: '1m',
   retry: RETRY,
 });
@@ -23,6 +25,7 @@ const MAX_STEPS = 500;
 /** Run by a schedule: deletes events that are older than their type is kept, with deliveries and attempts, in steps. */
 export async function retentionWorkflow(input?: RetentionInput): Promise<RetentionResult> {
   let { at, after, purged } = input ?? { at: '1970-01-01T00:00:00Z', after: '', purged: 0 };
+  setHandler(QUERIES.retention, () => ({ purged }));
   for (let i = 0; i < MAX_STEPS; i++) {
     const step = await purgeEvents({ at, after });
     purged += step.purged;
@@ -40,6 +43,7 @@ export async function retentionWorkflow(input?: RetentionInput): Promise<Retenti
  */
 export async function recoveryWorkflow(before?: RecoveryInput): Promise<number> {
   let { started, after } = before ?? { started: 0, after: null };
+  setHandler(QUERIES.recovery, () => ({ started }));
   if (!before?.replaysDone)
     for (let isLast = false; !isLast; isLast = after === null) {
       if (historyIsLong()) return continueAsNew<typeof recoveryWorkflow>({ started, after });

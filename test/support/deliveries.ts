@@ -1,6 +1,11 @@
 import { randomUUID } from 'node:crypto';
 import type { DeliveryRef } from '../../src/contracts/workflows';
-import type { DeliveryRow, HealthRules } from '../../src/domain/deliveries';
+import {
+  recordAttempts,
+  type AttemptRecord,
+  type DeliveryRow,
+  type HealthRules,
+} from '../../src/domain/deliveries';
 import type { Database } from '../../src/platform/postgres';
 import { deliveryPolicyOf } from '../../src/webhooks/delivery-policy';
 import { loadConfig } from '../../src/platform/config';
@@ -14,6 +19,10 @@ export const RULES: HealthRules = {
   throttleBaseMs: config.WEBHOOK_THROTTLE_BASE_MS,
   throttleCapMs: config.WEBHOOK_THROTTLE_CAP_MS,
 };
+
+/** Stores an attempt that ended just now. */
+export const recordAttempt = async (db: Pick<Database, 'pool'>, record: AttemptRecord, at = new Date()) =>
+  (await recordAttempts(db, [{ record, at }], RULES))[0];
 
 /** The policy of the default configuration, as the worker role hands it to activities. */
 export const playedPolicy = deliveryPolicyOf(config);

@@ -1,8 +1,9 @@
-import { defineSearchAttributeKey, type TypedSearchAttributes } from '@temporalio/common';
+import { defineSearchAttributeKey, type DataConverter, type TypedSearchAttributes } from '@temporalio/common';
 import type { WorkflowHandle } from '@temporalio/client';
 import { TestWorkflowEnvironment } from '@temporalio/testing';
 import { DefaultLogger, makeTelemetryFilterString, Runtime, Worker } from '@temporalio/worker';
 import { SEARCH_ATTRIBUTES, TASK_QUEUES } from '../../src/contracts/workflows';
+import { dataConverterOf } from '../../src/platform/payload-encryption';
 
 /** The bundle of all workflows, built once by workflow-setup.ts. */
 export const workflowBundle = () => ({ codePath: process.env['REMIT_TEST_WORKFLOW_BUNDLE']! });
@@ -44,6 +45,14 @@ export async function createTimeSkippingEnvironment(): Promise<TestWorkflowEnvir
   return environment;
 }
 
+/** With a key for tests only: what histories are recorded and replayed with that are encrypted. It reads others too. */
+export const ENCRYPTED = dataConverterOf({
+  TEMPORAL_NAMESPACE: 'default',
+  TEMPORAL_ENCRYPT_PAYLOADS: true,
+  ENCRYPTION_KEY: Buffer.alloc(32, 9).toString('base64'),
+  ENCRYPTION_KEYS_OLD: [],
+});
+
 type Activities = Record<string, (input: never) => Promise<unknown>>;
 
 /** Workers on all of remit's task queues, whose activities each test plays in its own way. */
@@ -57,6 +66,7 @@ export interface PlayedWorkers {
 export async function startPlayedWorkers(
   environment: TestWorkflowEnvironment,
   names: readonly string[],
+  dataConverter?: DataConverter,
 ): Promise<PlayedWorkers> {
   let current: Activities = {};
   const activities = Object.fromEntries(
@@ -74,6 +84,7 @@ export async function startPlayedWorkers(
         taskQueue,
         workflowBundle: workflowBundle(),
         activities,
+        ...(dataConverter && { dataConverter }),
       }),
     ),
   );

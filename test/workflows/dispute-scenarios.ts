@@ -81,6 +81,7 @@ const ordered = (answer: Partial<OrderEventResult>) => ({
   outcome: 'applied',
   status: 'FINISHED',
   failureCode: null,
+  userId: 'user-1',
   waitUntil: null,
   ...answer,
 });
@@ -110,23 +111,24 @@ function order(
 
 const WAITS = dispute({ outcome: 'order_not_paid', status: null, waitUntil: FUTURE });
 
+/** Evidence comes in time, and the provider decides for the merchant. */
+const answered = (name: string) =>
+  disputed(name, [dispute({ evidenceDueAt: FUTURE }), dispute({ status: 'won' })], async (handle) => {
+    const evidence = { disputeId: name, hash: 'hash', evidence: { text: 'Yes.' } };
+    await handle.executeUpdate(UPDATES.submitEvidence, {
+      args: [{ ...evidence, actor: 'operator', correlationId: 'correlation' }],
+      updateId: 'hash',
+    });
+    await handle.signal(SIGNALS.disputeEvent, chargeback(name, 'won'));
+  });
+
 export const DISPUTE_SCENARIOS: readonly Scenario[] = [
   disputed('dispute-lost', [dispute({ status: 'lost' })]),
   disputed('dispute-expires', [dispute({ evidenceDueAt: '2030-01-01T00:00:00.000Z' })]),
   disputed('dispute-refused', [dispute({ outcome: 'amount_mismatch', status: null })]),
   disputed('dispute-before-payment', [WAITS, WAITS, dispute({ status: 'won' })]),
-  disputed(
-    'dispute-evidence-then-won',
-    [dispute({ evidenceDueAt: FUTURE }), dispute({ status: 'won' })],
-    async (handle) => {
-      const evidence = { disputeId: 'dispute-evidence-then-won', hash: 'hash', evidence: { text: 'Yes.' } };
-      await handle.executeUpdate(UPDATES.submitEvidence, {
-        args: [{ ...evidence, actor: 'operator', correlationId: 'correlation' }],
-        updateId: 'hash',
-      });
-      await handle.signal(SIGNALS.disputeEvent, chargeback('dispute-evidence-then-won', 'won'));
-    },
-  ),
+  answered('dispute-evidence-then-won'),
+  { ...answered('dispute-evidence-encrypted'), encrypted: true },
 ];
 
 export const ORDER_WEBHOOK_SCENARIOS: readonly Scenario[] = [

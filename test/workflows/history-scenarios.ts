@@ -24,9 +24,11 @@ export interface Scenario {
   workflowId: string;
   taskQueue: string;
   input: unknown;
+  /** Its payloads are encrypted (platform/payload-encryption.ts). */
+  encrypted?: boolean;
   /** The signal that it is started with. */
   signal?: { name: string; input: unknown };
-  /** What its activities answer. Failures would put stack traces with paths into the history: leave them out. */
+  /** What its activities answer. Stack traces, which have paths, do not go into what is recorded. */
   activities: Record<string, (input: never) => Promise<unknown>>;
   /** What happens from outside before the end is awaited. */
   meanwhile?(handle: WorkflowHandle): Promise<void>;
@@ -74,6 +76,18 @@ function delivery(
     },
     ...(meanwhile ? { meanwhile } : {}),
   };
+}
+
+/** The delivery `name`, whose first attempt fails in the worker and is repeated, and then uses up nothing of the schedule. */
+function failingDelivery(name: string): Scenario {
+  const scenario = delivery(name, []);
+  let failed = false;
+  const attemptDelivery = ({ attempt }: AttemptInput): Promise<AttemptResult> => {
+    if (failed) return Promise.resolve({ ...ANSWER, ...DELIVERED, attempts: attempt });
+    failed = true;
+    return Promise.reject(new Error('connect ECONNREFUSED 127.0.0.1:5432'));
+  };
+  return { ...scenario, activities: { ...scenario.activities, attemptDelivery } };
 }
 
 function lane(
@@ -131,6 +145,10 @@ function replay(name: string, slices: number): Scenario {
 }
 
 /** What a schedule starts: without input, and under an id of its own. */
+/** What the expiry finds, the last first. */
+const purged = [5];
+const overdue = [{ expired: 2, position: { job: 'payments', at: '2026-01-01T00:00:00.000Z', id: 'x' } }];
+
 const scheduledJob = (
   name: string,
   workflowType: string,
@@ -178,6 +196,8 @@ export const SCENARIOS: readonly Scenario[] = [
     attemptsMade: 1,
     waitMs: 60_000,
   }),
+  failingDelivery('delivery-attempt-fails'),
+  { ...failingDelivery('delivery-attempt-fails-encrypted'), encrypted: true },
   lane('lane-drained', [{ waitMs: null, waitsFor: null, delivered: 20, failed: 0 }]),
   lane('lane-rests-and-is-crowded', [
     { waitMs: 0, waitsFor: 'work', delivered: 500, failed: 0 },
@@ -200,6 +220,14 @@ export const SCENARIOS: readonly Scenario[] = [
         ...{ at: '2026-01-01T00:00:00.000Z', after: `${after}x`, examined: 10, purged: 4 },
         done: after === 'xx',
       }),
+  }),
+  scheduledJob('expiry', WORKFLOWS.expiry, TASK_QUEUES.payments, {
+    purgeIdempotencyKeys: () => Promise.resolve(purged.pop() ?? 0),
+    expireOverdue: () => Promise.resolve(overdue.pop() ?? { expired: 0, position: null }),
+    saveExpiryPosition: () => Promise.resolve(),
+  }),
+  scheduledJob('reconciliation', WORKFLOWS.reconciliation, TASK_QUEUES.payments, {
+    reconcileLedger: () => Promise.resolve({ clean: true, found: { balances: 0 } }),
   }),
   scheduledJob('recovery', WORKFLOWS.recovery, TASK_QUEUES.deliveries, {
     strandedReplays: () =>

@@ -52,6 +52,7 @@ const answer = (result: Partial<OrderEventResult>): OrderEventResult => ({
   outcome: 'applied',
   status: 'FINISHED',
   failureCode: null,
+  userId: 'user-1',
   waitUntil: null,
   ...result,
 });

@@ -1,5 +1,7 @@
 import type { WorkflowHandle } from '@temporalio/client';
+import { ApplicationFailure } from '@temporalio/common';
 import {
+  FAILURES,
   SIGNALS,
   TASK_QUEUES,
   workflowId,
@@ -103,6 +105,14 @@ function order(name: string, answer: Partial<PayOrderResult>): Scenario {
   };
 }
 
+/** The payment `name`, whose event the database refuses for good: a step of it fails. */
+function refusedPayment(name: string): Scenario {
+  const scenario = payment(name, ['success'], [{}]);
+  const settlePayment = () =>
+    Promise.reject(ApplicationFailure.nonRetryable('SQLSTATE 22P05: not text', FAILURES.dataRefused));
+  return { ...scenario, activities: { ...scenario.activities, settlePayment } };
+}
+
 const FAR = '2099-01-01T00:00:00.000Z';
 const PAST = '2020-01-01T00:00:00.000Z';
 
@@ -143,6 +153,16 @@ export const PAYMENT_SCENARIOS: readonly Scenario[] = [
     undefined,
     ['pending'],
   ),
+  refusedPayment('payment-refused-by-the-database'),
+  { ...refusedPayment('payment-refused-encrypted'), encrypted: true },
+  {
+    ...payment(
+      'payment-encrypted',
+      ['pending', 'success'],
+      [{ outcome: 'noted', status: 'pending', expiresAt: FAR }, {}],
+    ),
+    encrypted: true,
+  },
 ];
 
 export const ORDER_SCENARIOS: readonly Scenario[] = [

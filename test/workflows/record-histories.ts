@@ -9,7 +9,8 @@ import path from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { historyToJSON } from '@temporalio/common/lib/proto-utils';
 import type { TestWorkflowEnvironment } from '@temporalio/testing';
-import { createTimeSkippingEnvironment, startPlayedWorkers } from '../support/workflow-env';
+import { Client } from '@temporalio/client';
+import { createTimeSkippingEnvironment, ENCRYPTED, startPlayedWorkers } from '../support/workflow-env';
 import workflowSetup from '../support/workflow-setup';
 import { SCENARIOS, type Scenario } from './history-scenarios';
 
@@ -19,7 +20,12 @@ const FOLDER = path.join(__dirname, 'histories');
 const SETTLE_MS = 500;
 
 async function record(environment: TestWorkflowEnvironment, scenario: Scenario): Promise<object> {
-  const { workflow } = environment.client;
+  const { connection, namespace = 'default' } = environment;
+  const { workflow } = new Client({
+    connection,
+    namespace,
+    ...(scenario.encrypted && { dataConverter: ENCRYPTED }),
+  });
   const options = {
     workflowId: scenario.workflowId,
     taskQueue: scenario.taskQueue,
@@ -48,9 +54,26 @@ function withoutMachine(value: unknown): unknown {
   return Object.fromEntries(
     Object.entries(value).map(([name, inner]) => [
       name,
-      name === 'identity' ? 'recorder' : name === 'stackTrace' ? '' : withoutMachine(inner),
+      name === 'identity'
+        ? 'recorder'
+        : name === 'stackTrace'
+          ? ''
+          : name === 'encodedAttributes'
+            ? withoutStack(inner as { metadata: object; data: string })
+            : withoutMachine(inner),
     ]),
   );
+}
+
+/** What a failure says of itself is a payload in some; one that is encrypted shows no path. */
+function withoutStack(payload: { metadata: object; data: string }): object {
+  try {
+    const said = JSON.parse(Buffer.from(payload.data, 'base64').toString('utf8')) as object;
+    const data = Buffer.from(JSON.stringify({ ...said, stack_trace: '' })).toString('base64');
+    return { ...payload, data };
+  } catch {
+    return payload;
+  }
 }
 
 async function main(named: readonly string[]): Promise<void> {
@@ -64,16 +87,18 @@ async function main(named: readonly string[]): Promise<void> {
   await mkdir(FOLDER, { recursive: true });
   const environment = await createTimeSkippingEnvironment();
   const names = [...new Set(chosen.flatMap(({ activities }) => Object.keys(activities)))];
-  const workers = await startPlayedWorkers(environment, names);
   try {
-    for (const scenario of chosen) {
-      workers.play(scenario.activities);
-      const history = await record(environment, scenario);
-      await writeFile(fileOf(scenario), `${JSON.stringify(history, null, 1)}\n`);
-      process.stdout.write(`recorded ${scenario.name}\n`);
+    for (const encrypted of [false, true]) {
+      const workers = await startPlayedWorkers(environment, names, encrypted ? ENCRYPTED : undefined);
+      for (const scenario of chosen.filter((each) => Boolean(each.encrypted) === encrypted)) {
+        workers.play(scenario.activities);
+        const history = await record(environment, scenario);
+        await writeFile(fileOf(scenario), `${JSON.stringify(history, null, 1)}\n`);
+        process.stdout.write(`recorded ${scenario.name}\n`);
+      }
+      await workers.stop();
     }
   } finally {
-    await workers.stop();
     await environment.teardown();
   }
 }

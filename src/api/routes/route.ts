@@ -90,10 +90,12 @@ export interface Caller {
   tenantId: string;
   /** The user (`user` routes) or the token's subject. */
   id: string;
-  /** For the audit log: `user:<id>`, `token:<subject>` or `console:<subject>`. */
+  /** For the audit log: `user:<id>`, `token:<subject>`, `console:<subject>` or `portal:<id of the link>`. */
   actor: string;
   /** It may see what is of the installation and of no tenant. */
   platform?: boolean;
+  /** In the subscribers' portal: all that it may see of the tenant. */
+  subscriptionIds?: readonly string[];
 }
 
 export interface Answer {
@@ -118,6 +120,8 @@ export interface Call<P, Q, B> {
   operationId: string;
   /** What If-Match allows; any version without it. */
   expected: ExpectedVersions;
+  /** Where browsers reach this API: CONSOLE_URL, or what the request was sent to. */
+  origin: string;
   /** Where a client was that lost its stream of events. */
   lastEventId: string | undefined;
   params: P;

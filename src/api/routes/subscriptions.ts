@@ -43,7 +43,7 @@ import { actorOf, defineRoute, etagOf, given, pageLimits, timeOf, type Route } f
 import { subscriptionId, subscriptionIdFilter, uuidOr404 } from './ids';
 
 /** Field by field: what the domain adds to a row later does not leave by itself. */
-function subscriptionOf(subscription: SubscriptionView): z.output<typeof Subscription> {
+export function subscriptionOf(subscription: SubscriptionView): z.output<typeof Subscription> {
   const { id, url, eventTypes, description, filter, headerNames, rateLimitPerSecond } = subscription;
   const { ordered, uid, labels, metadata, state, stateReason, stateChangedAt, version } = subscription;
   const { createdAt, updatedAt } = subscription;

@@ -36,6 +36,7 @@ export interface DisputeResult {
   outcome: DisputeEventOutcome;
   /** The dispute's status afterwards; null when there is none. */
   status: DisputeStatus | null;
+  /** For the lists of the Temporal UI; null where they may not name users. */
   userId: string | null;
   /** While it waits for evidence: until when (ISO 8601). */
   evidenceDueAt: string | null;

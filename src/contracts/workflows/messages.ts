@@ -2,9 +2,10 @@ import { defineQuery, defineSignal, defineUpdate } from '@temporalio/workflow';
 import type { DeliveryState } from './delivery';
 import type { DisputeEvent, DisputeState, EvidenceInput, EvidenceResult } from './dispute';
 import type { LaneState } from './lane';
-import type { OrderEvent, PaymentRequest, RefundInput, RefundResult } from './order';
+import type { OrderEvent, OrderState, PaymentRequest, RefundInput, RefundResult } from './order';
 import type { PaymentState, ProviderEvent } from './payment';
 import type { ReplayState } from './replay';
+import type { ExpiryResult, ReconciliationSummary, RecoveryInput, RetentionResult } from './scheduled-jobs';
 
 /** What running workflows can be told and asked: defined once, for those who handle it and those who send it. */
 
@@ -27,13 +28,19 @@ export const SIGNALS = {
   resume: defineSignal('resume'),
 } as const;
 
-/** Every workflow that waits answers `state`. */
+/** Every workflow answers `state`, also when it has ended. */
 export const QUERIES = {
+  order: defineQuery<OrderState>('state'),
   payment: defineQuery<PaymentState>('state'),
   dispute: defineQuery<DisputeState>('state'),
   delivery: defineQuery<DeliveryState>('state'),
   lane: defineQuery<LaneState>('state'),
   replay: defineQuery<ReplayState>('state'),
+  expiry: defineQuery<ExpiryResult>('state'),
+  /** Null while it runs. */
+  reconciliation: defineQuery<ReconciliationSummary | null>('state'),
+  retention: defineQuery<RetentionResult>('state'),
+  recovery: defineQuery<Pick<RecoveryInput, 'started'>>('state'),
 } as const;
 
 export const UPDATES = {

@@ -45,6 +45,9 @@ export const TASK_QUEUES = {
 
 export type TaskQueue = keyof typeof TASK_QUEUES;
 
+/** Global of the workflows' sandbox that workers set which are versioned (platform/worker-versions.ts). */
+export const VERSIONED_WORKERS = 'remitWorkersAreVersioned';
+
 /** Workflow ids are the business ids, so that an operator can type them. */
 export const workflowId = {
   payment: (provider: string, transactionId: string) => `payment/${provider}/${transactionId}`,

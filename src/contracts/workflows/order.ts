@@ -53,6 +53,8 @@ export interface OrderEventResult {
   outcome: OrderEventOutcome;
   status: OrderStatus | null;
   failureCode: string | null;
+  /** For the lists of the Temporal UI; null where they may not name users, or the provider does not. */
+  userId: string | null;
   /** Until when an event of an unknown order waits for it (ISO 8601). */
   waitUntil: string | null;
 }
@@ -62,6 +64,11 @@ export interface OrderWorkflowResult {
   outcome: OrderEventOutcome | PayOrderResult['outcome'] | null;
   status: OrderStatus | null;
   failureCode: string | null;
+}
+
+/** What its query `state` answers. */
+export interface OrderState extends OrderWorkflowResult {
+  waitingMessages: number;
 }
 
 export interface PayOrderResult {

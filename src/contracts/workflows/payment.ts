@@ -72,6 +72,7 @@ export interface SettleResult {
   /** The payment's status afterwards; null when it is unknown. */
   status: PaymentStatus | null;
   failureCode: string | null;
+  /** For the lists of the Temporal UI; null where they may not name users. */
   userId: string | null;
   /** When a still pending payment expires (ISO 8601). */
   expiresAt: string | null;

@@ -28,6 +28,16 @@ function attributes(pairs: Partial<Record<keyof typeof KEYS, string>>): TypedSea
   );
 }
 
+/** What each is, as the Temporal UI shows it beside its id: the same for everybody, nothing of the data is in it. */
+const SUMMARIES = {
+  payment: 'a payment or payout, from its provider’s first event to its end',
+  order: 'everything that happens to one order: paid, cancelled, refunded',
+  dispute: 'a dispute, from its chargeback to its end',
+  delivery: 'one event for one subscriber, attempted until it is delivered or given up',
+  lane: 'what waits for one subscription, in order and within its rate',
+  replay: 'events of a time, sent again',
+} as const;
+
 const memoOf = (correlationId: string | undefined) =>
   correlationId === undefined ? {} : { memo: { correlationId } };
 
@@ -45,6 +55,7 @@ export function paymentStart({
   return {
     workflowId: workflowId.payment(provider, transactionId),
     taskQueue: TASK_QUEUES.payments,
+    staticSummary: SUMMARIES.payment,
     args: [input] as [PaymentWorkflowInput],
     workflowIdReusePolicy: 'ALLOW_DUPLICATE',
     typedSearchAttributes: attributes({ provider }),
@@ -59,13 +70,14 @@ export function orderStart({
   correlationId,
 }: {
   orderId: string;
-  userId?: string;
+  userId?: string | undefined;
   correlationId?: string;
 }) {
   const input: OrderWorkflowInput = { orderId };
   return {
     workflowId: workflowId.order(orderId),
     taskQueue: TASK_QUEUES.orders,
+    staticSummary: SUMMARIES.order,
     args: [input] as [OrderWorkflowInput],
     workflowIdReusePolicy: 'ALLOW_DUPLICATE',
     typedSearchAttributes: attributes({ orderId, ...(userId !== undefined && { userId }) }),
@@ -89,6 +101,7 @@ export function disputeStart({
   return {
     workflowId: workflowId.dispute(disputeId),
     taskQueue: TASK_QUEUES.orders,
+    staticSummary: SUMMARIES.dispute,
     args: [input] as [DisputeWorkflowInput],
     workflowIdReusePolicy: 'ALLOW_DUPLICATE',
     typedSearchAttributes: attributes({ orderId, provider }),
@@ -102,6 +115,7 @@ export function deliveryStart(ref: DeliveryRef) {
   return {
     workflowId: workflowId.delivery(eventId, subscriptionId, generation),
     taskQueue: TASK_QUEUES.deliveries,
+    staticSummary: SUMMARIES.delivery,
     args: [ref] as [DeliveryRef],
     workflowIdReusePolicy: 'ALLOW_DUPLICATE',
     // A server with fair task queues serves subscriptions in turn, so that the backlog of one does not delay the rest.
@@ -116,6 +130,7 @@ export function laneStart(input: LaneInput) {
   return {
     workflowId: workflowId.lane(subscriptionId),
     taskQueue: TASK_QUEUES.deliveries,
+    staticSummary: SUMMARIES.lane,
     args: [input] as [LaneInput],
     workflowIdReusePolicy: 'ALLOW_DUPLICATE',
     priority: { fairnessKey: subscriptionId.slice(0, FAIRNESS_KEY_MAX) },
@@ -128,6 +143,7 @@ export function replayStart(input: ReplayInput) {
   return {
     workflowId: workflowId.replay(input.replayId),
     taskQueue: TASK_QUEUES.deliveries,
+    staticSummary: SUMMARIES.replay,
     args: [input] as [ReplayInput],
     workflowIdReusePolicy: 'REJECT_DUPLICATE',
     // A retry may be of all of a tenant's subscriptions.

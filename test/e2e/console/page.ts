@@ -1,6 +1,6 @@
 import { readFileSync } from 'node:fs';
 import path from 'node:path';
-import type { Browser, BrowserContext, Page } from 'playwright-core';
+import type { Browser, BrowserContext, Frame, Page } from 'playwright-core';
 import { PROJECT_ROOT } from '../../../src/platform/project';
 
 const AXE = readFileSync(require.resolve('axe-core/axe.min.js'), 'utf8');
@@ -53,9 +53,9 @@ export class Tab {
     await this.page.getByRole('heading', { name: 'Now', exact: true }).waitFor();
   }
 
-  /** Opens a page of the console and waits until what it shows is there. */
-  async visit(where: string): Promise<void> {
-    await this.page.goto(`${this.base}/console${where}`);
+  /** Opens a page of the console, or of the portal, and waits until what it shows is there. */
+  async visit(where: string, of: 'console' | 'portal' = 'console'): Promise<void> {
+    await this.page.goto(`${this.base}/${of}${where}`);
     await this.settled();
   }
 
@@ -69,11 +69,11 @@ export class Tab {
     });
   }
 
-  /** What axe-core finds on the page as it is, a line each. */
-  async barriers(): Promise<string[]> {
+  /** What axe-core finds on the page as it is, or in a frame of it, a line each. */
+  async barriers(where: Page | Frame = this.page): Promise<string[]> {
     // As a string: the policy of the page forbids what a script element would need.
-    await this.page.evaluate(AXE);
-    return this.page.evaluate<string[]>(`axe
+    await where.evaluate(AXE);
+    return where.evaluate<string[]>(`axe
       .run(document, { runOnly: { type: 'tag', values: ${JSON.stringify(RULES)} } })
       .then(({ violations }) => violations.flatMap(({ id, nodes }) =>
         nodes.slice(0, 3).map(({ html, failureSummary }) => id + ': ' + html.slice(0, 160) + ' ' + failureSummary)))`);
@@ -99,13 +99,13 @@ export class Tab {
   }
 
   /** The same page, light and dark, in docs/images, when REMIT_WRITE_SCREENSHOTS=1. */
-  async picture(name: string): Promise<void> {
+  async picture(name: string, of: 'console' | 'portal' = 'console'): Promise<void> {
     if (process.env['REMIT_WRITE_SCREENSHOTS'] !== '1') return;
     for (const theme of ['light', 'dark'] as const) {
       await this.page.evaluate(`document.documentElement.dataset.theme = '${theme}'`);
       await this.page.waitForTimeout(250);
       await this.page.screenshot({
-        path: path.join(PROJECT_ROOT, 'docs/images', `console-${name}-${theme}.jpg`),
+        path: path.join(PROJECT_ROOT, 'docs/images', `${of}-${name}-${theme}.jpg`),
         type: 'jpeg',
         quality: 78,
       });

@@ -60,6 +60,7 @@ beforeAll(async () => {
       webhooks,
       producer: { send: () => Promise.resolve() },
       unknownTransactionWaitMs: 0,
+      showsUsers: true,
       disputeEvidenceDueMs: 60_000,
       deadLetter: () => Promise.resolve(),
     }) as unknown as typeof activities),
@@ -77,10 +78,10 @@ beforeAll(async () => {
   });
   subscriptionId = subscription.id;
   await eventTypes.create(
-    db,
-    schemas,
+    { prisma: db.prisma, schemas },
     by,
-    { ...{ name: 'made.thing', description: '' }, schema: null, example: null },
+    'made.thing',
+    { description: '', schema: null, example: null },
     10,
   );
 });

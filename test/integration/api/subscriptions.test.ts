@@ -10,8 +10,8 @@ import {
 } from '../../../src/contracts/subscriptions';
 import { AttemptStatistics } from '../../../src/contracts/statistics';
 import type { AttemptOutcome } from '../../../src/contracts/webhooks';
-import { recordAttempt, recordAttempts, type AttemptRecord } from '../../../src/domain/deliveries';
-import { RULES } from '../../support/deliveries';
+import { recordAttempts, type AttemptRecord } from '../../../src/domain/deliveries';
+import { recordAttempt, RULES } from '../../support/deliveries';
 import { withDatabase } from '../../support/shared-stack';
 import { expectProblem, TestApi } from './support';
 
@@ -138,17 +138,12 @@ describe('deliveries', () => {
     await deliver(tenant.tenant, subscription, 'remit.order.finished');
     await deliver(tenant.tenant, other, 'remit.order.finished');
     for (const attempt of [1, 2])
-      await recordAttempt(
-        api.running.context.database(),
-        {
-          ...{ deliveryId: failed, attempt, startedAt: new Date(), durationMs: 12, result: 'http_error' },
-          ...{ statusCode: 503, error: 'HTTP 503', responseBody: 'later' },
-          ...{ status: attempt === 2 ? 'exhausted' : 'pending', gone: false, slowDown: false },
-          ...{ retryAfterMs: null, nextAttemptAt: null, correlationId: 'correlation' },
-        },
-        RULES,
-        new Date(),
-      );
+      await recordAttempt(api.running.context.database(), {
+        ...{ deliveryId: failed, attempt, startedAt: new Date(), durationMs: 12, result: 'http_error' },
+        ...{ statusCode: 503, error: 'HTTP 503', responseBody: 'later' },
+        ...{ status: attempt === 2 ? 'exhausted' : 'pending', gone: false, slowDown: false },
+        ...{ retryAfterMs: null, nextAttemptAt: null, correlationId: 'correlation' },
+      });
 
     const list = async (query: string) =>
       DeliveryPage.parse((await api.withToken(tenant, 'GET', `/api/v1/deliveries?${query}`)).body).items;

@@ -10,6 +10,7 @@ import { connectTemporal } from '../../../src/platform/temporal';
 import { readTopic, rangesOf, withAdmin, type StoredMessage } from '../../../src/platform/topic-reader';
 import { deadLetterTopic, paymentWebhookTopic } from '../../../src/platform/topics';
 import { startBridge } from '../../../src/roles/bridge';
+import { CLEAR_PAYLOADS } from '../../../src/roles/local-stack';
 import { startWorker } from '../../../src/roles/worker';
 import {
   createTestSpace,
@@ -35,7 +36,7 @@ beforeAll(async () => {
   space = await createTestSpace({
     topics: true,
     temporal: true,
-    env: { UNKNOWN_TRANSACTION_WAIT_MS: String(HOUR), KAFKA_LAG_INTERVAL_MS: '600000' },
+    env: { UNKNOWN_TRANSACTION_WAIT_MS: String(HOUR), KAFKA_LAG_INTERVAL_MS: '600000', ...CLEAR_PAYLOADS },
   });
   kafka = createKafka(space.config, space.log);
   producer = new MessageProducer(kafka, space.config);

@@ -9,7 +9,13 @@ import {
   type DeliveryDeps,
 } from '../../../src/activities/deliveries';
 import { DeliveryDeadLetter } from '../../../src/contracts/webhooks';
-import { getDelivery, listAttempts, listDeliveries, recordAttempt } from '../../../src/domain/deliveries';
+import {
+  getDelivery,
+  listAttempts,
+  listDeliveries,
+  recordAttempts,
+  type AttemptRecord,
+} from '../../../src/domain/deliveries';
 import {
   createSubscription,
   deleteSubscription,
@@ -20,7 +26,13 @@ import type { OutgoingMessage } from '../../../src/platform/kafka';
 import type { Database } from '../../../src/platform/postgres';
 import { createKeyring, Keyring } from '../../../src/platform/secrets';
 import { createWebhookClient, type WebhookClient } from '../../../src/webhooks/client';
-import { announce as announceEvent, NOTHING_STARTED, playedPolicy, RULES } from '../../support/deliveries';
+import {
+  announce as announceEvent,
+  NOTHING_STARTED,
+  playedPolicy,
+  recordAttempt,
+  RULES,
+} from '../../support/deliveries';
 import { createTestSpace, eventually, openTestDatabase, type TestSpace } from '../../support/harness';
 import { subscriber, type Subscriber } from '../../unit/webhooks/subscriber';
 
@@ -337,36 +349,55 @@ describe('what is stored of attempts', () => {
     });
   });
 
-  const record = (deliveryId: string, changes = {}) =>
-    recordAttempt(
-      db,
-      {
-        deliveryId,
-        attempt: 1,
-        startedAt: new Date(),
-        durationMs: 5,
-        result: 'http_error',
-        statusCode: 500,
-        error: 'HTTP 500',
-        responseBody: '',
-        status: 'pending',
-        gone: false,
-        slowDown: false,
-        retryAfterMs: null,
-        nextAttemptAt: null,
-        correlationId: 'correlation',
-        ...changes,
-      },
-      RULES,
-      new Date(),
+  const recordOf = (deliveryId: string, changes: Partial<AttemptRecord> = {}): AttemptRecord => ({
+    deliveryId,
+    attempt: 1,
+    startedAt: new Date(),
+    durationMs: 5,
+    result: 'http_error',
+    statusCode: 500,
+    error: 'HTTP 500',
+    responseBody: '',
+    status: 'pending',
+    gone: false,
+    slowDown: false,
+    retryAfterMs: null,
+    nextAttemptAt: null,
+    correlationId: 'correlation',
+    ...changes,
+  });
+  const record = (deliveryId: string, changes: Partial<AttemptRecord> = {}) =>
+    recordAttempt(db, recordOf(deliveryId, changes));
+  const DELIVERED = { status: 'delivered', result: 'delivered', statusCode: 200 } as const;
+
+  it('is what was stored first, and whoever comes second is told so, also among others', async () => {
+    const [failed, delivered, fresh] = await Promise.all(
+      [1, 2, 3].map(() => announce('http://127.0.0.1:9/')),
     );
+    await record(failed!.deliveryId);
+    await record(delivered!.deliveryId, DELIVERED);
+    const after = await recordAttempts(
+      db,
+      [failed!, delivered!, fresh!].map(({ deliveryId }) => ({
+        record: recordOf(deliveryId, DELIVERED),
+        at: new Date(),
+      })),
+      RULES,
+    );
+    expect(after.map(({ repeated }) => repeated)).toEqual([true, true, false]);
+    const statusOf = async ({ tenantId, deliveryId }: { tenantId: string; deliveryId: string }) =>
+      (await getDelivery(db, { tenantId, id: deliveryId })).status;
+    expect(await Promise.all([failed!, delivered!, fresh!].map(statusOf))).toEqual([
+      'pending',
+      'delivered',
+      'delivered',
+    ]);
+  });
 
   it('is written once, however many workers report the same attempt at the same time', async () => {
     const { deliveryId, tenantId } = await announce('http://127.0.0.1:9/');
     await Promise.all(
-      Array.from({ length: 10 }, (_, index) =>
-        record(deliveryId, index === 0 ? {} : { status: 'delivered', result: 'delivered', statusCode: 200 }),
-      ),
+      Array.from({ length: 10 }, (_, index) => record(deliveryId, index === 0 ? {} : DELIVERED)),
     );
     const [attempts, delivery] = [
       (await listAttempts(db, { tenantId, id: deliveryId, limit: 50 })).items,
@@ -384,7 +415,7 @@ describe('what is stored of attempts', () => {
       'cancelled',
     );
     const before = await getDelivery(db, { tenantId, id: deliveryId });
-    await record(deliveryId, { status: 'delivered', result: 'delivered', statusCode: 200 });
+    await record(deliveryId, DELIVERED);
     expect(await delivery.finishDelivery({ deliveryId, status: 'exhausted', reason: 'later' })).toBe(
       'cancelled',
     );

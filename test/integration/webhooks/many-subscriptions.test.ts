@@ -53,7 +53,7 @@ afterAll(async () => {
 describe('a settlement that thousands of subscriptions are told of', () => {
   it('is one message, of which each subscription is told once, or has a workflow started', async () => {
     const payments = createPaymentActivities({
-      ...{ db, unknownTransactionWaitMs: 0, disputeEvidenceDueMs: 0 },
+      ...{ db, unknownTransactionWaitMs: 0, disputeEvidenceDueMs: 0, showsUsers: true },
       deadLetter: () => Promise.resolve(),
     });
     const started: DeliveryRef[] = [];

@@ -115,7 +115,7 @@ describe('docker-compose.yml', () => {
     expect(having('AUTH_JWT_SECRET')).toEqual(['api']);
     expect(having('PROVIDER_SECRET_DECARD')).toEqual(['api']);
     expect(having('ORDER_WEBHOOK_SECRET')).toEqual(['api']);
-    expect(having('ENCRYPTION_KEY')).toEqual(['api', 'worker', 'worker-deliveries']);
+    expect(having('ENCRYPTION_KEY')).toEqual(['api', 'bridge', 'worker', 'worker-deliveries']);
   });
 
   it('has no secret and no default for one', () => {

@@ -19,8 +19,12 @@ const read = (file: string) => JSON.parse(readText(file)) as Dashboard;
 const ADDED = ['le', 'job', 'role', 'instance'];
 
 describe('the Grafana dashboards', () => {
-  it('are those of payments and of purchases', () => {
-    expect(files.sort()).toEqual(['deploy/grafana/payments.json', 'deploy/grafana/purchases.json']);
+  it('are those of payments, of purchases and of workers', () => {
+    expect(files.sort()).toEqual([
+      'deploy/grafana/payments.json',
+      'deploy/grafana/purchases.json',
+      'deploy/grafana/workers.json',
+    ]);
     const uids = files.map((file) => read(file).uid);
     expect(new Set(uids).size).toBe(uids.length);
   });
@@ -31,7 +35,7 @@ describe('the Grafana dashboards', () => {
     for (const { title, targets } of charts) {
       expect([title, targets?.length]).not.toEqual([title, 0]);
       for (const { expr } of targets ?? []) {
-        const series = [...expr.matchAll(/\b((?:remit|process)_[a-z0-9_]+)\b(?:\{([^}]*)\})?/g)];
+        const series = [...expr.matchAll(/\b((?:remit|process|temporal)_[a-z0-9_]+)\b(?:\{([^}]*)\})?/g)];
         expect([title, series.length]).not.toEqual([title, 0]);
         const labels = series.flatMap(([, name = '']) => {
           const found = labelsOfSeries(name);

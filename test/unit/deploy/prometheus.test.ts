@@ -15,7 +15,7 @@ const OF_PROMETHEUS = new Set(['up']);
 
 describe('Prometheus alerts', () => {
   it.each(ofAlert)('%s uses metrics and labels that remit has', (_alert, { expr }) => {
-    const series = [...expr.matchAll(/\b((?:remit|process)_[a-z0-9_]+|up)\b(?:\{([^}]*)\})?/g)];
+    const series = [...expr.matchAll(/\b((?:remit|process|temporal)_[a-z0-9_]+|up)\b(?:\{([^}]*)\})?/g)];
     expect(series.length).toBeGreaterThan(0);
     for (const [, name = '', selector = ''] of series) {
       if (OF_PROMETHEUS.has(name)) continue;

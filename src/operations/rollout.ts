@@ -1,0 +1,149 @@
+import path from 'node:path';
+import type { Client, Connection } from '@temporalio/client';
+import {
+  buildIdOf,
+  DEPLOYMENT_NAME,
+  noteVersionBefore,
+  readDeployment,
+  setCurrentVersion,
+  setRampingVersion,
+  versionBefore,
+  type Deployment,
+} from '../platform/worker-versions';
+import { workflowBundlePath } from '../platform/build-workflow-bundle';
+import { createTable } from '../platform/table';
+import { connectTemporal } from '../platform/temporal';
+import type { Config } from '../platform/config';
+import { localAccess } from './local-access';
+
+type Say = (line: string) => void;
+
+/** How `remit rollout …` is called. */
+export interface RolloutCommand {
+  json?: boolean;
+  /** The version that is meant; that of this installation of remit when left out. */
+  build?: string;
+  force?: boolean;
+}
+
+/** A client of the installation's Temporal. @throws Error when none is known, or it does not answer. */
+export async function withTemporal<T>(
+  dataDir: string,
+  run: (client: Client, config: Config) => Promise<T>,
+): Promise<T> {
+  const { endpoints, config } = await localAccess(path.join(dataDir, 'endpoints.json'));
+  const address = config.TEMPORAL_ADDRESS ?? endpoints.temporal;
+  if (!address)
+    throw new Error('no Temporal is known: start remit first (npm start), or set TEMPORAL_ADDRESS');
+  const client = await connectTemporal({ ...config, TEMPORAL_ADDRESS: address });
+  try {
+    return await run(client, config);
+  } finally {
+    await (client.connection as Connection).close();
+  }
+}
+
+/** @throws Error when no versioned worker has polled. */
+async function requireDeployment(client: Client): Promise<Deployment> {
+  const deployment = await readDeployment(client);
+  if (deployment) return deployment;
+  throw new Error(
+    `no versioned worker has polled in the namespace ${client.options.namespace}: set TEMPORAL_WORKER_VERSIONING=true for the workers (docs/rollouts.md)`,
+  );
+}
+
+/** @throws Error when the version has had no workers. */
+function requireVersion({ versions }: Deployment, buildId: string): void {
+  if (versions.some((version) => version.buildId === buildId)) return;
+  const known = versions.map((version) => version.buildId).join(', ');
+  throw new Error(`no worker of the version ${buildId} has polled; known are ${known}`);
+}
+
+const chosen = async (build: string | undefined): Promise<string> =>
+  build ?? buildIdOf(await workflowBundlePath());
+
+/** `remit rollout status`. */
+export async function rolloutStatus(client: Client, { json }: RolloutCommand, say: Say): Promise<void> {
+  const { conflictToken: _, ...deployment } = await requireDeployment(client);
+  const here = await chosen(undefined);
+  if (json) return say(JSON.stringify({ deployment: DEPLOYMENT_NAME, here, ...deployment }));
+  const table = createTable(['version', 'status', 'share', 'open workflows', 'first seen', 'current since']);
+  for (const { buildId, status, openWorkflows, createdAt, currentSince } of deployment.versions)
+    table.push([
+      buildId === here ? `${buildId} (this remit)` : buildId,
+      status,
+      shareOf(deployment, buildId),
+      openWorkflows ?? '?',
+      createdAt ?? '',
+      currentSince ?? '',
+    ]);
+  say(table.toString());
+}
+
+function shareOf({ current, ramping }: Pick<Deployment, 'current' | 'ramping'>, buildId: string): string {
+  if (ramping?.buildId === buildId) return `${ramping.percent} %`;
+  return current === buildId ? `${100 - (ramping?.percent ?? 0)} %` : '';
+}
+
+/** `remit rollout ramp`: sends a share of what begins to a version. Idempotent. */
+export async function rolloutRamp(
+  client: Client,
+  percent: number,
+  { build, force = false }: RolloutCommand,
+  say: Say,
+): Promise<void> {
+  const deployment = await requireDeployment(client);
+  const buildId = await chosen(build);
+  requireVersion(deployment, buildId);
+  if (deployment.current === buildId)
+    throw new Error(`${buildId} is the current version: it has what does not ramp elsewhere`);
+  await setRampingVersion(client, buildId, percent, { ...deployment, force });
+  say(
+    `${percent} % of new workflows go to ${buildId}, the others to ${deployment.current ?? 'unversioned workers'}`,
+  );
+}
+
+/** `remit rollout promote`: sends everything new to a version. Idempotent. */
+export async function rolloutPromote(
+  client: Client,
+  { build, force = false }: RolloutCommand,
+  say: Say,
+): Promise<void> {
+  const deployment = await requireDeployment(client);
+  const buildId = await chosen(build);
+  requireVersion(deployment, buildId);
+  const { current } = deployment;
+  if (current !== buildId) {
+    // Before, so that no crash leaves a version that can't be rolled back.
+    if (current !== null) await noteVersionBefore(client, buildId, current);
+    await setCurrentVersion(client, buildId, { ...deployment, force });
+  }
+  say(
+    `${buildId} is the current version. Workers of the others have to run until they are drained (remit rollout status)`,
+  );
+}
+
+/**
+ * `remit rollout rollback`: ends a ramp; where there is none, the version that was current before is so again.
+ * @throws Error when there is nothing to go back to.
+ */
+export async function rolloutRollback(
+  client: Client,
+  { force = false }: RolloutCommand,
+  say: Say,
+): Promise<void> {
+  const deployment = await requireDeployment(client);
+  const { current, ramping } = deployment;
+  if (ramping) {
+    await setRampingVersion(client, null, 0, deployment);
+    return say(
+      `${ramping.buildId} gets no new workflows any more; ${current ?? 'unversioned workers'} gets all`,
+    );
+  }
+  const before = current === null ? undefined : await versionBefore(client, current);
+  if (before === undefined) throw new Error('no version was current before this one');
+  await setCurrentVersion(client, before, { ...deployment, force });
+  say(
+    `${before} is the current version again. What began on ${current} and is pinned ends there: leave its workers running`,
+  );
+}

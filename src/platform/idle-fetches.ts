@@ -1,0 +1,47 @@
+import { LRUCache } from 'lru-cache';
+
+/** What a fetch asks for, and how long the broker may hold back an empty answer. */
+export interface AskedFetch {
+  maxWaitTime?: number | undefined;
+  topics: readonly { topic: string; partitions: readonly { partition: number }[] }[];
+}
+
+/** Nothing came for so long: it is quiet. */
+const QUIET_AFTER_MS = 2_000;
+/** How long a broker holds back an empty answer then. Also how much later an idle member stops, or learns of a rebalance. */
+const QUIET_WAIT_MS = 500;
+const REMEMBERED_MAX = 1_000;
+
+/**
+ * Lets brokers hold back empty answers for longer while nothing comes: each answer costs a process as much as a message would,
+ * and an idle installation has a dozen consumers. What comes is answered at once all the same. While there is traffic, or a
+ * partition is paused or resumed (which is another set of partitions), the consumer's own, shorter wait holds: a fetch that is
+ * under way knows nothing of a partition that is resumed.
+ */
+export class IdleFetches {
+  /** Since when nothing has come, by what was asked for. */
+  private readonly quietSince = new LRUCache<string, number>({ max: REMEMBERED_MAX });
+
+  /** @returns how long, in milliseconds, the broker may hold back an empty answer to this fetch. */
+  waitMs(asked: AskedFetch, nowMs = Date.now()): number | undefined {
+    const key = keyOf(asked);
+    const since = this.quietSince.get(key);
+    if (since === undefined) this.quietSince.set(key, nowMs);
+    else if (nowMs - since >= QUIET_AFTER_MS && asked.maxWaitTime !== undefined)
+      return Math.max(asked.maxWaitTime, QUIET_WAIT_MS);
+    return asked.maxWaitTime;
+  }
+
+  /** Something came of what was asked for. */
+  broughtSomething(asked: AskedFetch): void {
+    this.quietSince.delete(keyOf(asked));
+  }
+}
+
+/** kafkajs asks for the same partitions in another order each time. */
+function keyOf({ topics }: AskedFetch): string {
+  return topics
+    .flatMap(({ topic, partitions }) => partitions.map(({ partition }) => `${topic}/${partition}`))
+    .sort()
+    .join();
+}

@@ -12,13 +12,13 @@ const base = {
         sourceMaps: 'inline',
       },
     ],
-    // It is published as ES modules alone.
-    '/node_modules/oauth4webapi/.+\\.js$': [
+    // The one is published as ES modules alone; the other has dynamic imports, which Jest's own modules don't take.
+    '/node_modules/(oauth4webapi|@opentelemetry/otlp-exporter-base)/.+\\.js$': [
       '@swc/jest',
       { jsc: { parser: { syntax: 'ecmascript' }, target: 'es2022' }, module: { type: 'commonjs' } },
     ],
   },
-  transformIgnorePatterns: ['/node_modules/(?!oauth4webapi/)'],
+  transformIgnorePatterns: ['/node_modules/(?!oauth4webapi/|@opentelemetry/otlp-exporter-base/)'],
   // Dynamic imports carry the .js that Node needs of the compiled code.
   moduleNameMapper: { '^(\\.{1,2}/.*)\\.js$': '$1' },
 };

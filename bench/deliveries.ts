@@ -55,7 +55,8 @@ export const run: Benchmark = async ({ quick, progress }) => {
     const rows: BenchRow[] = [];
     for (const subscriptions of BOUNDS.keys())
       rows.push(...(await throughput(stage, client, { subscriptions, rounds, quick, progress })));
-    return [...rows, ...(await latency(stage, quick ? 5 : 30, rounds, progress))];
+    rows.push(...(await latency(stage, quick ? 5 : 30, rounds, progress)));
+    return [...rows, ...(await grown(stage, { quick, rounds, progress }))];
   } finally {
     for (const role of roles) await role.stop();
     await (client.connection as Connection).close();
@@ -207,6 +208,102 @@ async function pacedLatencies(stage: Stage, seconds: number, troubled: 0 | 1): P
   await stage.db.pool.query(`UPDATE subscriptions SET state = 'deleted' WHERE tenant_id = $1`, [tenant.id]);
   subscribers.close();
   return latencies;
+}
+
+// ---------------------------------------------------------------------------------------------------- growth
+
+const GROWN_SUBSCRIPTIONS = 10;
+/** Deliveries that one event of the filling has. */
+const FILLED_PER_EVENT = 10;
+
+/** Rate and p99 before and after a million deliveries, with their events and attempts, are stored. */
+async function grown(
+  stage: Stage,
+  { quick, rounds, progress }: { quick: boolean; rounds: number; progress: (line: string) => void },
+): Promise<BenchRow[]> {
+  const stored = quick ? 20_000 : 1_000_000;
+  const measure = async (): Promise<{ rate: number; p99: number }> => {
+    const seen: { rate: number; p99: number }[] = [];
+    for (let i = 0; i < rounds; i++)
+      seen.push({
+        rate: await deliveredPerSecond(stage, quick ? 200 : 2_000),
+        p99: percentile(await pacedLatencies(stage, quick ? 5 : 20, 0), 0.99),
+      });
+    return { rate: median(seen.map(({ rate }) => rate)), p99: median(seen.map(({ p99 }) => p99)) };
+  };
+  const before = await measure();
+  progress(`storing ${stored} deliveries`);
+  await fill(stage, stored);
+  const after = await measure();
+  progress(
+    `with ${stored} deliveries stored: ${after.rate.toFixed(0)}/s (${before.rate.toFixed(0)}/s before), p99 ${after.p99} ms (${before.p99} ms)`,
+  );
+  const note = `${GROWN_SUBSCRIPTIONS} subscriptions; reference: before they were stored`;
+  return [
+    {
+      bench: `deliveries, time for each with ${stored} stored`,
+      value: round(1_000 / after.rate),
+      unit: 'ms',
+      reference: round(1_000 / before.rate),
+      ratio: before.rate / after.rate,
+      atMost: 1.15,
+      note,
+    },
+    {
+      bench: `deliveries, p99 with ${stored} stored`,
+      value: after.p99,
+      unit: 'ms',
+      reference: before.p99,
+      ratio: after.p99 / before.p99,
+      atMost: 1.15,
+      note,
+    },
+  ];
+}
+
+async function deliveredPerSecond(stage: Stage, events: number): Promise<number> {
+  const subscribers = new Subscribers();
+  const tenant = await newTenant(stage, await subscribers.urls(GROWN_SUBSCRIPTIONS));
+  await publishAll(tenant, 50);
+  const before = 50 * GROWN_SUBSCRIPTIONS;
+  await subscribers.receives(before, ARRIVE_WITHIN_MS);
+  const startedAt = performance.now();
+  await publishAll(tenant, events);
+  await subscribers.receives(before + events * GROWN_SUBSCRIPTIONS, ARRIVE_WITHIN_MS);
+  const seconds = (performance.now() - startedAt) / 1_000;
+  subscribers.close();
+  return (events * GROWN_SUBSCRIPTIONS) / seconds;
+}
+
+/** What a tenant has that has been delivering for long: as the platform would have written it. */
+async function fill({ db, config }: Stage, deliveries: number): Promise<void> {
+  const tenantId = `bench-filled-${randomUUID()}`;
+  const subscriptions: string[] = [];
+  for (let i = 0; i < FILLED_PER_EVENT; i++) {
+    const { subscription } = await createSubscription(db, createKeyring(config), {
+      ...{ tenantId, url: `http://127.0.0.1:1/${i}`, eventTypes: [EVENT_TYPE], description: '' },
+      ...{ maxPerTenant: 1_000, allowedPrivateCidrs: config.WEBHOOK_ALLOWED_PRIVATE_CIDRS },
+    });
+    subscriptions.push(subscription.id);
+  }
+  const each = 20_000;
+  for (let from = 0; from < deliveries; from += each)
+    await db.pool.query(
+      `WITH events AS (
+         INSERT INTO webhook_events (id, tenant_id, type, body, correlation_id, source)
+         SELECT 'evt_' || replace(gen_random_uuid()::text, '-', ''), $1, $2,
+                '{"type":"' || $2 || '","timestamp":"2026-01-01T00:00:00.000Z","data":{"note":"' || repeat('x', 150) || '"}}', 'bench', 'api'
+           FROM generate_series(1, $4::int / $5::int)
+         RETURNING id, sequence),
+       written AS (
+         INSERT INTO deliveries (tenant_id, event_id, subscription_id, event_type, sequence, status, attempts, last_status_code, finished_at)
+         SELECT $1, e.id, s, $2, e.sequence, 'delivered', 1, 204, now() FROM events e CROSS JOIN unnest($3::text[]) AS s
+         RETURNING id)
+       INSERT INTO delivery_attempts (delivery_id, attempt, started_at, duration_ms, result, status_code)
+       SELECT id, 1, now(), 5, 'delivered', 204 FROM written`,
+      [tenantId, EVENT_TYPE, subscriptions, Math.min(each, deliveries - from), FILLED_PER_EVENT],
+    );
+  await db.pool.query('ANALYZE webhook_events, deliveries, delivery_attempts');
 }
 
 // ---------------------------------------------------------------------------------------------------- publishing

@@ -32,6 +32,8 @@ export default defineConfig({
     assetsInlineLimit: 0,
     modulePreload: { polyfill: false },
     rolldownOptions: {
+      // Two pages of one build, which share what both need.
+      input: ['index.html', 'portal.html'].map((page) => path.resolve(import.meta.dirname, page)),
       onLog(level, log, report) {
         // Libraries mark code for browsers; all of this is.
         if (log.code !== 'MODULE_LEVEL_DIRECTIVE') report(level, log);
@@ -40,5 +42,9 @@ export default defineConfig({
   },
   plugins: [compressed],
   // `npx vite console` beside a running `npm start`: everything but the console's files comes from the API.
-  server: { proxy: { '/api': 'http://127.0.0.1:8080', '/console/api': 'http://127.0.0.1:8080' } },
+  server: {
+    proxy: Object.fromEntries(
+      ['/api', '/console/api', '/portal/api'].map((at) => [at, 'http://127.0.0.1:8080']),
+    ),
+  },
 });

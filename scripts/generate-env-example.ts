@@ -198,7 +198,7 @@ export const FIRST: readonly { name: string; why: string; metric: string }[] = [
   {
     name: 'API_RATE_LIMIT_REQUESTS',
     why: 'what one tenant may take from the others',
-    metric: 'remit_http_request_seconds',
+    metric: 'remit_http_requests_rate_limited_total',
   },
 ];
 

@@ -8,6 +8,7 @@ import * as dlq from './commands/dlq';
 import * as ingest from './commands/ingest';
 import * as listen from './commands/listen';
 import * as migrate from './commands/migrate';
+import * as portalLink from './commands/portal-link';
 import * as produce from './commands/produce';
 import * as reconcile from './commands/reconcile';
 import * as recover from './commands/recover';
@@ -39,6 +40,7 @@ const COMMANDS: readonly { register(program: Command): void }[] = [
   recover,
   token,
   consoleLink,
+  portalLink,
   send,
   produce,
   why,

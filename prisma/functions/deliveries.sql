@@ -63,9 +63,12 @@ DECLARE
   v_event_id text;
 BEGIN
   INSERT INTO delivery_attempts
-    (delivery_id, attempt, started_at, duration_ms, result, status_code, error, response_body)
-  VALUES (v_id, v_attempt, (p->>'startedAt')::timestamptz, (p->>'durationMs')::integer, p->>'result',
-          (p->>'statusCode')::integer, p->>'error', p->>'responseBody')
+    (delivery_id, attempt, started_at, duration_ms, result, status_code, error, response_body,
+     tenant_id, subscription_id, event_type, url, request_headers, response_headers)
+  SELECT d.id, v_attempt, (p->>'startedAt')::timestamptz, (p->>'durationMs')::integer, p->>'result',
+         (p->>'statusCode')::integer, p->>'error', p->>'responseBody',
+         d.tenant_id, d.subscription_id, d.event_type, p->>'url', nullif(p->'requestHeaders', 'null'), nullif(p->'responseHeaders', 'null')
+    FROM deliveries d WHERE d.id = v_id
   ON CONFLICT DO NOTHING;
   IF NOT FOUND THEN
     RETURN coalesce(after_attempt(v_id, (p->>'ordered')::boolean), '{"deliveries": [], "next": null}') || '{"repeated": true}';
@@ -105,14 +108,15 @@ CREATE OR REPLACE FUNCTION reopen_deliveries(p_ids uuid[], p_replay uuid) RETURN
    WHERE id = ANY(p_ids) AND status <> 'pending'
 $$;
 
--- Writes several attempts of different deliveries. p is a list of what record_delivery_attempt takes. Those that only say
--- that all is well (delivered, to a subscription that is healthy) are written together; every other one as if it came
--- alone, by subscription, so that two calls lock subscriptions in one order. Returns what record_delivery_attempt returns
--- for each of those; nothing for the others. Idempotent.
+-- Writes one attempt or several. p is a list of what record_delivery_attempt takes. Those that only say that all is well
+-- (delivered, to a subscription that is healthy) are written together; every other one, and one that had been stored
+-- before, as if it came alone, by subscription, so that two calls lock subscriptions in one order. Returns what
+-- record_delivery_attempt returns for each of those; nothing for the others. Idempotent.
 CREATE OR REPLACE FUNCTION record_delivery_attempts(p jsonb)
 RETURNS TABLE (delivery_id uuid, after jsonb) LANGUAGE plpgsql AS $$
 DECLARE
   v_plain uuid[];
+  v_written uuid[];
   v_one record;
 BEGIN
   SELECT array_agg(d.id) INTO v_plain
@@ -124,22 +128,28 @@ BEGIN
   WITH plain AS MATERIALIZED (
     SELECT (a->>'deliveryId')::uuid AS id, (a->>'attempt')::integer AS attempt, (a->>'startedAt')::timestamptz AS started_at,
            (a->>'durationMs')::integer AS duration_ms, (a->>'statusCode')::integer AS status_code,
-           a->>'responseBody' AS response_body
+           a->>'responseBody' AS response_body, a->>'url' AS url, nullif(a->'requestHeaders', 'null') AS request_headers,
+           nullif(a->'responseHeaders', 'null') AS response_headers
       FROM jsonb_array_elements(p) AS a WHERE (a->>'deliveryId')::uuid = ANY(v_plain)),
   inserted AS (
-    INSERT INTO delivery_attempts (delivery_id, attempt, started_at, duration_ms, result, status_code, response_body)
-    SELECT x.id, x.attempt, x.started_at, x.duration_ms, 'delivered', x.status_code, x.response_body FROM plain x
+    INSERT INTO delivery_attempts (delivery_id, attempt, started_at, duration_ms, result, status_code, response_body,
+                                   tenant_id, subscription_id, event_type, url, request_headers, response_headers)
+    SELECT x.id, x.attempt, x.started_at, x.duration_ms, 'delivered', x.status_code, x.response_body,
+           d.tenant_id, d.subscription_id, d.event_type, x.url, x.request_headers, x.response_headers
+      FROM plain x JOIN deliveries d ON d.id = x.id
     ON CONFLICT DO NOTHING
     RETURNING delivery_attempts.delivery_id AS id, delivery_attempts.attempt AS attempt,
-              delivery_attempts.status_code AS status_code)
-  UPDATE deliveries d
-     SET attempts = greatest(d.attempts, i.attempt), last_status_code = i.status_code, last_error = NULL,
-         finished_at = CASE d.status WHEN 'pending' THEN now() ELSE d.finished_at END,
-         status = CASE d.status WHEN 'pending' THEN 'delivered' ELSE d.status END, in_lane = false, next_attempt_at = NULL
-    FROM inserted i WHERE d.id = i.id;
+              delivery_attempts.status_code AS status_code),
+  updated AS (
+    UPDATE deliveries d
+       SET attempts = greatest(d.attempts, i.attempt), last_status_code = i.status_code, last_error = NULL,
+           finished_at = CASE d.status WHEN 'pending' THEN now() ELSE d.finished_at END,
+           status = CASE d.status WHEN 'pending' THEN 'delivered' ELSE d.status END, in_lane = false, next_attempt_at = NULL
+      FROM inserted i WHERE d.id = i.id)
+  SELECT coalesce(array_agg(i.id), '{}') INTO v_written FROM inserted i;
   FOR v_one IN
     SELECT d.id, a AS attempt FROM jsonb_array_elements(p) AS a JOIN deliveries d ON d.id = (a->>'deliveryId')::uuid
-     WHERE v_plain IS NULL OR d.id <> ALL(v_plain)
+     WHERE a->>'result' <> 'delivered' OR d.id <> ALL(v_written)
      ORDER BY d.subscription_id, d.created_at, d.id
   LOOP
     delivery_id := v_one.id;

@@ -66,9 +66,9 @@ DECLARE
   v_sequence bigint;
 BEGIN
   PERFORM domain_event(p_id, p_tenant, p_type, v_at, p_aggregate, p_aggregate_id, p_data, p_correlation);
-  INSERT INTO webhook_events (id, tenant_id, type, body, correlation_id)
+  INSERT INTO webhook_events (id, tenant_id, type, body, correlation_id, traceparent)
   VALUES (p_id, p_tenant, v_type,
-          jsonb_build_object('type', v_type, 'timestamp', v_at, 'data', p_data)::text, p_correlation)
+          jsonb_build_object('type', v_type, 'timestamp', v_at, 'data', p_data)::text, p_correlation, traceparent_here())
   RETURNING sequence INTO v_sequence;
   SELECT * INTO v_config FROM event_configs WHERE tenant_id = p_tenant AND event_type = v_type;
   IF NOT v_config.enabled THEN RETURN; END IF;

@@ -72,19 +72,64 @@ BEGIN
     'stopped', NULL);
 END $$;
 
--- Deliveries that a retry is for, in the order of time: of one subscription or all of a tenant's, after (p_at, p_after).
+-- Deliveries that a retry or a cancellation is for, in the order of time: of one subscription or all of a tenant's, after
+-- (p_at, p_after). Of a cancellation also those that it has ended already, so that repeating a slice is the same slice.
 CREATE OR REPLACE FUNCTION retried_deliveries(r replays, p_at timestamptz, p_after text, p_limit integer)
 RETURNS SETOF deliveries LANGUAGE sql STABLE AS $$
   SELECT found.* FROM subscriptions s CROSS JOIN LATERAL (
-    SELECT d.* FROM deliveries d
-     WHERE d.subscription_id = s.id AND d.created_at >= r.since AND d.created_at <= r.until AND d.status = ANY(r.statuses)
-       AND (p_after = '' OR (d.created_at, d.id) > (p_at, nullif(p_after, '')::uuid))
-       AND (r.event_types = '{}' OR event_type_wanted(r.event_types, d.event_type))
-     ORDER BY d.created_at, d.id LIMIT p_limit) AS found
+    -- Two ways, as all but what is delivered has an index by status.
+    SELECT by_status.*
+      FROM unnest(CASE r.kind WHEN 'cancel' THEN ARRAY['pending', 'cancelled'] ELSE r.statuses END) AS wanted (status)
+     CROSS JOIN LATERAL (
+        SELECT d.* FROM deliveries d
+         WHERE d.subscription_id = s.id AND d.status = wanted.status AND d.status <> 'delivered'
+           AND d.created_at >= r.since AND d.created_at <= r.until
+           AND (p_after = '' OR (d.created_at, d.id) > (p_at, nullif(p_after, '')::uuid))
+           AND (r.event_types = '{}' OR event_type_wanted(r.event_types, d.event_type))
+           AND (r.event_id IS NULL OR d.event_id = r.event_id)
+           AND (r.kind <> 'cancel' OR d.status = 'pending' OR d.replay_id = r.id)
+         ORDER BY d.created_at, d.id LIMIT p_limit) AS by_status
+    UNION ALL
+    (SELECT d.* FROM deliveries d
+      WHERE 'delivered' = ANY(r.statuses) AND d.subscription_id = s.id AND d.status = 'delivered'
+        AND d.created_at >= r.since AND d.created_at <= r.until
+        AND (p_after = '' OR (d.created_at, d.id) > (p_at, nullif(p_after, '')::uuid))
+        AND (r.event_types = '{}' OR event_type_wanted(r.event_types, d.event_type))
+        AND (r.event_id IS NULL OR d.event_id = r.event_id)
+      ORDER BY d.created_at, d.id LIMIT p_limit)) AS found
    WHERE s.tenant_id = r.tenant_id AND (r.subscription_id IS NULL OR s.id = r.subscription_id)
-     AND s.state IN ('active', 'failing')
+     AND (s.state IN ('active', 'failing') OR r.kind = 'cancel')
    ORDER BY found.created_at, found.id LIMIT p_limit
 $$;
+
+-- One slice of a cancellation in bulk, as replay_slice: ends no more than p_open pending deliveries after the position without
+-- another attempt. Its answer also has `waiting`, [{eventId, subscriptionId, generation}]: those that no lane had, whose
+-- workflows can be told not to wait any longer. Idempotent.
+CREATE OR REPLACE FUNCTION cancel_slice(r replays, p_at timestamptz, p_after text, p_open integer, p_from timestamptz) RETURNS jsonb
+LANGUAGE plpgsql AS $$
+DECLARE
+  v_from timestamptz := greatest(p_from, clock_timestamp());
+  v_slice jsonb;
+BEGIN
+  WITH found AS MATERIALIZED (SELECT * FROM retried_deliveries(r, p_at, p_after, p_open)),
+  ended AS (
+    UPDATE deliveries d
+       SET status = 'cancelled', finished_at = now(), last_error = 'cancelled by an operator', replay_id = r.id,
+           in_lane = false, next_attempt_at = NULL
+      FROM found f WHERE d.id = f.id AND d.status = 'pending' RETURNING d.id),
+  reached AS (SELECT created_at, id FROM found ORDER BY created_at DESC, id DESC LIMIT 1)
+  SELECT jsonb_build_object(
+    'subscriptions', coalesce((SELECT jsonb_agg(DISTINCT subscription_id) FROM found WHERE in_lane OR status <> 'pending'), '[]'),
+    'waiting', coalesce((SELECT jsonb_agg(jsonb_build_object('eventId', event_id, 'subscriptionId', subscription_id,
+                           'generation', generation)) FROM found WHERE NOT in_lane), '[]'),
+    'at', coalesce((SELECT created_at FROM reached), p_at), 'after', coalesce((SELECT id::text FROM reached), p_after),
+    'examined', (SELECT count(*) FROM found),
+    -- What ended by itself meanwhile was not cancelled.
+    'opened', (SELECT count(*) FROM ended) + (SELECT count(*) FROM found WHERE status = 'cancelled'),
+    'done', (SELECT count(*) FROM found) < p_open, 'stopped', NULL,
+    'until', v_from + (SELECT count(*) FROM found) * interval '1 second' / r.rate_per_second) INTO v_slice;
+  RETURN v_slice;
+END $$;
 
 -- One slice of a replay: looks at no more than p_limit rows after the position (p_at, p_after), in order of time, and puts
 -- no more than p_open deliveries into their lanes, evenly from p_from on. Returns {subscriptions, at, after, examined,
@@ -106,6 +151,7 @@ DECLARE
   v_done boolean;
 BEGIN
   SELECT * INTO STRICT r FROM replays WHERE id = p_replay;
+  IF r.kind = 'cancel' THEN RETURN cancel_slice(r, p_at, p_after, p_open, p_from); END IF;
   SELECT state INTO v_state FROM subscriptions WHERE id = r.subscription_id;
   IF v_state NOT IN ('active', 'failing') THEN
     RETURN jsonb_build_object('subscriptions', '[]'::jsonb, 'at', p_at, 'after', p_after, 'examined', 0, 'opened', 0,

@@ -307,6 +307,25 @@ export const FLOW: readonly { folder: string; description: string; steps: readon
         name: 'How many wait for their next attempt',
         body: () => ({ subscriptionId: '{{subscriptionId}}', dryRun: true }),
       },
+      {
+        operation: 'cancelDeliveries',
+        name: 'How many could be cancelled',
+        body: () => ({ subscriptionId: '{{subscriptionId}}', dryRun: true }),
+      },
+      { operation: 'findAttempts', query: { subscriptionId: '{{subscriptionId}}' } },
+    ],
+  },
+  {
+    folder: 'Portal links',
+    description: 'A link shows the subscriber its own events and deliveries: open its url in a browser.',
+    steps: [
+      {
+        operation: 'createPortalLink',
+        body: (example) => ({ ...example, subscriptionIds: ['{{subscriptionId}}'] }),
+        keep: { portalLinkId: 'body.id' },
+      },
+      { operation: 'listPortalLinks' },
+      { operation: 'getPortalLink' },
     ],
   },
   {
@@ -400,6 +419,7 @@ export const FLOW: readonly { folder: string; description: string; steps: readon
     description: 'Who did what, and the end of what this run has made.',
     steps: [
       { operation: 'listAudit' },
+      { operation: 'revokePortalLink' },
       { operation: 'deleteSubscription' },
       { operation: 'deleteEventConfig' },
       { operation: 'deleteEventType' },

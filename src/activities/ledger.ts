@@ -4,7 +4,7 @@ import { expireOverdueOrders } from '../domain/order-expiry';
 import { expireOverduePayments } from '../domain/payment-expiry';
 import { reconcile, reconciliationOptions } from '../domain/reconciliation';
 import { keepRun } from '../domain/reconciliation-runs';
-import type { WithoutWorkflow } from '../domain/reconciliation-work-checks';
+import type { Workflows } from '../domain/reconciliation-work-checks';
 import { saveExpiryPosition, type ExpiryPosition, type OverdueStep } from '../domain/expiry';
 import type { Config } from '../platform/config';
 import type { Logger } from '../platform/logging';
@@ -13,8 +13,8 @@ import type { ActivityDeps } from './deps';
 
 export type LedgerDeps = Pick<ActivityDeps, 'db'> & {
   log: Logger;
-  /** Looks at which workflows are running; when left out, work without one is not looked for. */
-  lookAtWorkflows?: () => Promise<WithoutWorkflow>;
+  /** Looks at the open workflows; when left out, reconciliation does not. */
+  lookAtWorkflows?: () => Promise<Workflows>;
   config: Pick<
     Config,
     | 'RECONCILIATION_FINDINGS_MAX'
@@ -42,7 +42,7 @@ export function createLedgerActivities({ db, log, config, lookAtWorkflows }: Led
     async reconcileLedger(): Promise<ReconciliationSummary> {
       const result = await reconcile(db, {
         ...reconciliationOptions(config),
-        ...(lookAtWorkflows && { withoutWorkflow: await lookAtWorkflows() }),
+        ...(lookAtWorkflows && { workflows: await lookAtWorkflows() }),
       });
       for (const { name, found, findings } of result.checks) {
         metrics.reconciliationFindings.set({ check: name }, found);

@@ -1,4 +1,4 @@
-import type { ReplayProgress, ReplayState, DeliveryRef } from '../contracts/workflows';
+import { workflowId, type ReplayProgress, type ReplayState, type DeliveryRef } from '../contracts/workflows';
 import {
   deliveriesStarted,
   listStrandedDeliveries,
@@ -19,6 +19,8 @@ export interface ReplayDeps {
   deliveryPolicy: (row: DeliveryRow, correlationId: string) => DeliveryRef;
   /** Resolves when the workflow of each lane is there and has been told to look. Idempotent. */
   wakeLanes: (subscriptionIds: readonly string[]) => Promise<void>;
+  /** Tells the delivery workflows of these ids, where they run, that their deliveries are cancelled. Idempotent. */
+  cancelDeliveries: (workflowIds: readonly string[]) => Promise<void>;
 }
 
 export interface StepInput {
@@ -59,9 +61,15 @@ const LEAD_MS = 200;
 const LANES_A_STEP = 500;
 
 /** Durable steps of the replay workflow. */
-export function createReplayActivities({ db, config, deliveryPolicy, wakeLanes }: ReplayDeps) {
+export function createReplayActivities({
+  db,
+  config,
+  deliveryPolicy,
+  wakeLanes,
+  cancelDeliveries,
+}: ReplayDeps) {
   return {
-    /** Puts the deliveries of the next rows into their lanes and stores the progress. Idempotent by position. */
+    /** Puts the deliveries of the next rows into their lanes, or cancels them, and stores the progress. Idempotent by position. */
     async stepReplay({ replayId, progress, sliceMs }: StepInput): Promise<StepResult> {
       const from = progress ?? START;
       const slice = await replaySlice(db, replayId, from, {
@@ -69,6 +77,12 @@ export function createReplayActivities({ db, config, deliveryPolicy, wakeLanes }
         rows: config.WEBHOOK_REPLAY_BATCH_ROWS,
       });
       if (slice.subscriptions.length > 0) await wakeLanes(await lanesToWake(db, slice.subscriptions, true));
+      if (slice.waiting && slice.waiting.length > 0)
+        await cancelDeliveries(
+          slice.waiting.map(({ eventId, subscriptionId, generation }) =>
+            workflowId.delivery(eventId, subscriptionId, generation),
+          ),
+        );
       const next = {
         ...from,
         at: slice.at,

@@ -10,6 +10,7 @@ import { RemitError } from '../contracts/errors';
 import { JsonText } from '../contracts/json';
 import { Authenticator } from './auth';
 import { CONSOLE_HOME } from './console/return-path';
+import { pageFiles } from './console/files';
 import { consoleRouter } from './console/router';
 import { ConsoleSessions } from './console/sessions';
 import { DeadLetterDesk } from './dead-letter-desk';
@@ -17,7 +18,11 @@ import { beginRequest, pathOf, refuseRepeatedHeaders } from './context';
 import { once, ReplayedRefusal } from './idempotency';
 import { readAnyJson, readJson, readJsonKeeping, requireJson } from './json-body';
 import { EventPublisher } from '../domain/event-publisher';
+import { annotate, type SpanAttributes } from '../platform/tracing';
 import { EventSchemas } from '../domain/event-schemas';
+import { shedLoad } from './overload';
+import { originOf } from './own-page';
+import { portalRouter } from './portal/router';
 import { rateLimits } from './rate-limit';
 import { temporalCodecRouter } from './temporal-codec';
 import { invalidRequest, sendProblem, toFault } from './problem';
@@ -48,6 +53,7 @@ import {
   type RouteDeps,
 } from './routes/route';
 import { deliveryActionRoutes } from './routes/delivery-actions';
+import { portalLinkRoutes } from './routes/portal-links';
 import { replayRoutes } from './routes/replays';
 import { deadLetterRoutes } from './routes/dead-letters';
 import { journalRoutes } from './routes/journal';
@@ -75,6 +81,7 @@ export function allRoutes(): (Route | RawRoute)[] {
     // /deliveries/retry is none of the deliveries that /deliveries/:id names.
     ...deliveryActionRoutes,
     ...subscriptionRoutes,
+    ...portalLinkRoutes,
     ...replayRoutes,
     ...eventTypeRoutes,
     ...eventConfigRoutes,
@@ -100,13 +107,13 @@ export function createApp(deps: ApiDeps): Express {
   app.disable('x-powered-by');
   app.disable('etag');
   app.set('query parser', 'simple');
-  app.use(beginRequest(deps.config, deps.log), refuseRepeatedHeaders);
+  app.use(beginRequest(deps.config, deps.log), shedLoad(deps), refuseRepeatedHeaders);
 
   const secure = helmet();
   const readBody = express.raw({ limit: deps.config.API_BODY_LIMIT_BYTES, inflate: false, type: () => true });
   const sessions = new ConsoleSessions(deps.config, deps.database);
   const authenticator = new Authenticator(deps.config, deps.log, (request) => sessions.principal(request));
-  const limits = rateLimits(deps.config);
+  const limits = rateLimits(deps);
   const eventSchemas = new EventSchemas(deps.config.EVENT_SCHEMA_CACHE_ENTRIES);
   deps.lifecycle.onStop('close', 'schema threads', () => eventSchemas.close());
   const { KAFKA_MESSAGE_MAX_BYTES: maxBytes } = deps.config;
@@ -128,7 +135,11 @@ export function createApp(deps: ApiDeps): Express {
       target[route.method](
         'handlers' in route
           ? route.handlers(deps)
-          : uniform(route, routeDeps, authenticator, { limits, readBody }),
+          : uniform(route, routeDeps, {
+              login: (request) => authenticate(route, authenticator, request, deps.config),
+              limits,
+              readBody,
+            }),
       );
     target.all(methodNotAllowed(here));
   }
@@ -136,7 +147,14 @@ export function createApp(deps: ApiDeps): Express {
     request.remit.route = '/';
     response.redirect(302, CONSOLE_HOME);
   });
-  app.use('/console', consoleRouter(deps, sessions));
+  const files = pageFiles();
+  app.use('/console', consoleRouter(deps, sessions, files));
+  app.use(
+    '/portal',
+    portalRouter(deps, files, (route, login, portalLimits) =>
+      uniform(route, routeDeps, { login, limits: portalLimits, readBody }),
+    ),
+  );
   app.use('/temporal-codec', secure, temporalCodecRouter(deps, authenticator, sessions));
   app.use((request: Request) => {
     throw new RemitError('not_found', `There is nothing at ${pathOf(request.originalUrl).slice(0, 100)}.`);
@@ -149,11 +167,20 @@ export function createApp(deps: ApiDeps): Express {
 function uniform(
   route: Route,
   deps: RouteDeps,
-  authenticator: Authenticator,
-  { limits, readBody }: { limits: RequestHandler[]; readBody: RequestHandler },
+  {
+    login: whoCalls,
+    limits,
+    readBody,
+  }: {
+    login: (request: Request) => Promise<Caller>;
+    limits: RequestHandler[];
+    readBody: RequestHandler;
+  },
 ): RequestHandler[] {
   const login: RequestHandler = async (request, response, next) => {
-    response.locals['caller'] = await authenticate(route, authenticator, request, deps.config);
+    const caller = await whoCalls(request);
+    annotate(() => ({ 'remit.tenant_id': caller.tenantId, ...idOf(route.path, request.params) }));
+    response.locals['caller'] = caller;
     next();
   };
   const run: RequestHandler = async (request, response) => {
@@ -162,13 +189,13 @@ function uniform(
     const input = parseInput(route, request);
     const header = request.headers['idempotency-key'];
     const lastEventId = request.get('last-event-id');
+    const origin = originOf(deps.config, request);
     const expected = readIfMatch(route, request.headers['if-match']);
     const answer = await once(deps, { route, header, caller, input }, (operationId) =>
-      route.handle({ deps, caller, correlationId, operationId, expected, lastEventId, ...input } as Call<
-        never,
-        never,
-        never
-      >),
+      route.handle({
+        ...{ deps, caller, correlationId, operationId, expected, origin, lastEventId },
+        ...input,
+      } as Call<never, never, never>),
     );
     if (response.headersSent) return;
     response.status(answer.status);
@@ -178,6 +205,25 @@ function uniform(
     else sendJson(response, answer.body);
   };
   return route.body ? [login, ...limits, onlyJson, readBody, parseBody(route), run] : [login, ...limits, run];
+}
+
+/** What the last id of a path names, as an attribute of the request's span. */
+const PATH_IDS: Readonly<Record<string, string>> = {
+  orders: 'remit.order_id',
+  payments: 'remit.payment_id',
+  payouts: 'remit.payment_id',
+  disputes: 'remit.dispute_id',
+  events: 'remit.event_id',
+  deliveries: 'remit.delivery_id',
+  subscriptions: 'remit.subscription_id',
+  replays: 'remit.replay_id',
+};
+
+function idOf(path: string, params: Readonly<Record<string, unknown>>): SpanAttributes {
+  const [, collection = '', name = ''] = /\/([a-z]+)\/:(\w+)/.exec(path) ?? [];
+  const attribute = PATH_IDS[collection];
+  const id = params[name];
+  return attribute !== undefined && typeof id === 'string' ? { [attribute]: id.slice(0, 128) } : {};
 }
 
 /** What Express' `json` does, without what it looks at for every kind of body. */

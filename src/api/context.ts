@@ -1,10 +1,12 @@
 import { randomUUID } from 'node:crypto';
-import type { RequestHandler } from 'express';
+import type { Request, RequestHandler } from 'express';
 import { RemitError } from '../contracts/errors';
 import { CORRELATION_ID } from '../contracts/http';
 import type { Config } from '../platform/config';
 import type { Logger } from '../platform/logging';
 import { metrics } from '../platform/metrics';
+import { TRACEPARENT } from '../contracts/tracing';
+import { tracing, type TraceSpan, type Tracing } from '../platform/tracing';
 import { sendProblem } from './problem';
 
 /** What belongs to one request. Handed on explicitly; async-local storage would cost every request of the busy path. */
@@ -41,6 +43,8 @@ export function beginRequest(config: Pick<Config, 'API_REQUEST_TIMEOUT_MS'>, log
     const context: RequestContext = { correlationId, route: 'unmatched' };
     request.remit = context;
     response.setHeader('X-Correlation-Id', correlationId);
+    const traces = tracing();
+    const span = traces && beginSpan(traces, request, path, correlationId);
 
     const timer = setTimeout(() => {
       if (response.headersSent) return;
@@ -59,7 +63,7 @@ export function beginRequest(config: Pick<Config, 'API_REQUEST_TIMEOUT_MS'>, log
       // What changes something can be followed from here to its deliveries; reads are told only when they failed.
       const reads = request.method === 'GET' || request.method === 'HEAD';
       const level = !reads || status === 'aborted' || status >= 400 ? 'info' : 'debug';
-      if (log.isLevelEnabled(level))
+      const tell = () =>
         log[level](
           {
             correlationId,
@@ -71,9 +75,45 @@ export function beginRequest(config: Pick<Config, 'API_REQUEST_TIMEOUT_MS'>, log
           },
           'request',
         );
+      if (log.isLevelEnabled(level))
+        if (traces) traces.within(span, tell);
+        else tell();
+      if (span) endSpan(span, request.method, context.route, status);
     });
-    next();
+    if (traces) traces.within(span, () => next());
+    else next();
   };
+}
+
+/** Paths that are asked every few seconds. */
+const PROBES = new Set(['/healthz', '/readyz']);
+
+function beginSpan(
+  traces: Tracing,
+  { method, headers }: Request,
+  path: string,
+  correlationId: string,
+): TraceSpan | undefined {
+  if (PROBES.has(path)) return undefined;
+  const given = headers[TRACEPARENT];
+  return traces.start({
+    name: method,
+    kind: 'server',
+    parent: typeof given === 'string' ? given : null,
+    attributes: {
+      'http.request.method': method,
+      'url.path': path.slice(0, 500),
+      'remit.correlation_id': correlationId,
+    },
+  });
+}
+
+function endSpan(span: TraceSpan, method: string, route: string, status: number | 'aborted'): void {
+  span.rename(`${method} ${route}`);
+  span.set({ 'http.route': route, ...(status !== 'aborted' && { 'http.response.status_code': status }) });
+  // What a client did wrong is no failure of the server.
+  if (status === 'aborted' || status >= 500) span.fail(status === 'aborted' ? 'aborted' : `HTTP ${status}`);
+  span.end();
 }
 
 /**

@@ -4,6 +4,7 @@ import type { z } from 'zod';
 import { HEADERS, type Envelope } from '../contracts/messages';
 import type { Config } from '../platform/config';
 import { metrics } from '../platform/metrics';
+import { annotate } from '../platform/tracing';
 import { readJson, requireJson } from './json-body';
 import { invalidRequest } from './problem';
 import { decodeSecrets } from '../providers/standard-webhooks';
@@ -50,6 +51,7 @@ export function takeEnveloped(
       if (!parsed.success) throw invalidRequest(parsed.error, 'The event is not valid.');
       const { order_id: orderId, amount, currency } = parsed.data;
       if (amount && currency) requireExactAmount(amount, currency);
+      annotate(() => ({ 'remit.order_id': orderId }));
       await producer.send({
         topic: topic(config),
         key: orderId,

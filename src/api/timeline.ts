@@ -1,6 +1,6 @@
 import type { Client } from '@temporalio/client';
 import { HEADERS } from '../contracts/messages';
-import type { Timeline, TimelineEntry, TimelineNext } from '../contracts/timeline';
+import { SubjectKind, type Timeline, type TimelineEntry, type TimelineNext } from '../contracts/timeline';
 import type { MessageRef } from '../contracts/workflows';
 import { findExactly, type Subject } from '../domain/subjects';
 import { readTimeline, timelineSubject } from '../domain/timeline';
@@ -28,21 +28,6 @@ export const providerStreams = ({ providers }: Pick<Config, 'providers'>): strin
 /** How long Kafka may take; what it has of a subject is seldom, and the rest of the timeline does not wait for it. */
 const KAFKA_ANSWER_MS = 6_000;
 
-/** What of several things with one id a timeline is about: the one that has more of a history. */
-const RANK: Subject['kind'][] = [
-  ...([
-    'payment',
-    'payout',
-    'order',
-    'dispute',
-    'event',
-    'delivery',
-    'subscription',
-    'replay',
-    'user',
-  ] as const),
-];
-
 /**
  * The timeline of what the tenant has of this id; undefined when there is nothing. Temporal and Kafka are asked within
  * seconds; what they do not answer is noted.
@@ -53,7 +38,8 @@ export async function timelineOf(
   text: string,
 ): Promise<Timeline | undefined> {
   const found = await findExactly(deps.database, { tenantId, text, providers: providerStreams(deps.config) });
-  found.sort((a, b) => RANK.indexOf(a.kind) - RANK.indexOf(b.kind));
+  const rank = ({ kind }: Subject) => SubjectKind.options.indexOf(kind);
+  found.sort((a, b) => rank(a) - rank(b));
   const [first, ...others] = found;
   if (!first) return undefined;
   const { subject, why, record } = await readTimeline(deps.database, tenantId, first);

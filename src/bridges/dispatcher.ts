@@ -1,10 +1,12 @@
 import { CORRELATION_ID } from '../contracts/http';
 import { HEADERS } from '../contracts/messages';
 import { backoffMs } from '../platform/backoff';
-import { headersToStrings } from '../platform/kafka';
+import { TRACEPARENT } from '../contracts/tracing';
+import { headersToStrings, messagingAttributes } from '../platform/kafka';
 import type { Logger } from '../platform/logging';
 import { metrics } from '../platform/metrics';
 import { unreadableReason } from '../platform/record-batch';
+import { annotate, inEntrySpan, tracing } from '../platform/tracing';
 import { PoisonMessage, type IncomingMessage } from './message';
 import type { PartitionWork, Task } from './partition-work';
 
@@ -80,8 +82,30 @@ export class Dispatcher {
     return undefined;
   }
 
-  /** One try. Never rejects. */
+  /** One try, in the trace of the message. Never rejects. */
   private async run(work: PartitionWork, task: Task): Promise<void> {
+    const { topic, partition, offset, key, headers } = task.message;
+    await inEntrySpan(
+      () => ({
+        name: `process ${topic}`,
+        kind: 'consumer',
+        parent: headersToStrings(headers)[TRACEPARENT] ?? null,
+        attributes: {
+          ...messagingAttributes(topic, key),
+          'messaging.destination.partition.id': String(partition),
+          'messaging.kafka.offset': Number(offset),
+          'remit.correlation_id': correlationOf(task.message),
+          'remit.attempt': task.failures + 1,
+        },
+      }),
+      () => this.attempt(work, task),
+    );
+    // Outside the trace of the message: what starts next has its own.
+    this.inFlight -= 1;
+    this.pump();
+  }
+
+  private async attempt(work: PartitionWork, task: Task): Promise<void> {
     try {
       task.poison ??= await this.refusal(task);
       if (task.poison) await this.options.deadLetter(task.message, task.poison);
@@ -91,10 +115,8 @@ export class Dispatcher {
       });
       this.settled(work, task);
     } catch (error) {
+      tracing()?.current()?.fail(error);
       this.failed(work, task, error);
-    } finally {
-      this.inFlight -= 1;
-      this.pump();
     }
   }
 
@@ -122,6 +144,8 @@ export class Dispatcher {
 
   private settled(work: PartitionWork, task: Task): void {
     const { topic, partition, offset } = task.message;
+    const { poison } = task;
+    if (poison) annotate(() => ({ 'remit.dead_letter_code': poison.code }));
     if (task.poison)
       this.options.log.warn(
         {

@@ -1,8 +1,10 @@
 import type { Client } from '@temporalio/client';
 import { ChargebackWebhook } from '../contracts/messages';
 import type { DisputeEvent } from '../contracts/workflows';
+import { idsOf } from '../contracts/tracing';
 import type { Config } from '../platform/config';
 import { signalDispute } from '../platform/workflow-starts';
+import { annotate } from '../platform/tracing';
 import { parseEnvelope } from './envelopes';
 import type { IncomingMessage } from './message';
 import { exactAmount, payloadHash } from './message-fields';
@@ -38,6 +40,7 @@ export function chargebackHandler(
 ): (message: IncomingMessage) => Promise<void> {
   return async (message) => {
     const event = parseChargeback(message);
+    annotate(() => idsOf(event));
     await takenByTemporal(client, config.BRIDGE_START_TIMEOUT_MS, () => signalDispute(client, event));
   };
 }

@@ -11,6 +11,7 @@ import { headersToStrings } from '../platform/kafka';
 import type { Database } from '../platform/postgres';
 import { isDatabaseUnavailable } from '../platform/postgres-errors';
 import type { Keyring } from '../platform/secrets';
+import { annotate } from '../platform/tracing';
 import type { FirstAttempts } from '../webhooks/first-attempts';
 import { parseWith, PoisonMessage, type IncomingMessage } from './message';
 import { correlationId } from './message-fields';
@@ -115,6 +116,7 @@ export function eventDeliveryHandler({
     const correlation = correlationId(headersToStrings(message.headers));
     if (!('id' in event)) return publishMessage(publisher, event, correlation);
     const { id } = event;
+    annotate(() => ({ 'remit.event_id': id, 'remit.tenant_id': event.tenantId }));
     for (let step = await firstSteps.add(id); ;) {
       if (step === undefined) throw new PoisonMessage('unknown_event', `no event ${id} is stored`);
       await startDeliveries(await firstAttempts.make(step.pending, () => correlation));

@@ -2,6 +2,8 @@ import type { Client } from '@temporalio/client';
 import { OrderWebhook } from '../contracts/messages';
 import type { OrderEvent } from '../contracts/workflows';
 import type { Config } from '../platform/config';
+import { idsOf } from '../contracts/tracing';
+import { annotate } from '../platform/tracing';
 import { signalOrder } from '../platform/workflow-starts';
 import { parseEnvelope } from './envelopes';
 import type { IncomingMessage } from './message';
@@ -34,6 +36,7 @@ export function orderWebhookHandler(
 ): (message: IncomingMessage) => Promise<void> {
   return async (message) => {
     const event = parseOrderWebhook(message);
+    annotate(() => idsOf(event));
     await takenByTemporal(client, config.BRIDGE_START_TIMEOUT_MS, () => signalOrder(client, event));
   };
 }

@@ -1,6 +1,9 @@
 import { Partitioners, type Kafka, type Message, type Producer, type TopicMessages } from 'kafkajs';
 import type { Config } from '../platform/config';
+import { TRACEPARENT } from '../contracts/tracing';
+import { messagingAttributes } from '../platform/kafka';
 import { metrics } from '../platform/metrics';
+import { tracing, type TraceSpan } from '../platform/tracing';
 
 export interface OutboxRow {
   /** bigint as text. */
@@ -97,11 +100,12 @@ export class OutboxPublisher {
 
   private async send(rows: readonly OutboxRow[]): Promise<void> {
     const byTopic = new Map<string, Message[]>();
+    const spans: TraceSpan[] = [];
     for (const row of rows) {
       const topic = this.topics.get(row.topic) ?? row.topic;
       const messages = byTopic.get(topic) ?? [];
       if (messages.length === 0) byTopic.set(topic, messages);
-      messages.push({ key: row.key, value: row.value, headers: headersOf(row) });
+      messages.push({ key: row.key, value: row.value, headers: tracedHeaders(row, topic, spans) });
     }
     const topicMessages: TopicMessages[] = [...byTopic].map(([topic, messages]) => ({ topic, messages }));
     this.producer ??= this.connect();
@@ -113,11 +117,30 @@ export class OutboxPublisher {
       if (lastingReason(error) === undefined)
         for (const { topic, messages } of topicMessages)
           metrics.kafkaProduceErrors.inc({ topic }, messages.length);
+      for (const span of spans) span.fail(error);
       await this.stop();
       throw error;
+    } finally {
+      for (const span of spans) span.end();
     }
     for (const { topic, messages } of topicMessages) metrics.outboxPublished.inc({ topic }, messages.length);
   }
+}
+
+/** A row belongs to the trace that wrote it: its message is sent in a span of its own there, whatever is sent with it. */
+function tracedHeaders(row: OutboxRow, topic: string, spans: TraceSpan[]): Record<string, string> {
+  const headers = headersOf(row);
+  const parent = headers[TRACEPARENT];
+  const span =
+    parent === undefined
+      ? undefined
+      : tracing()?.start({
+          ...{ name: `send ${topic}`, kind: 'producer', parent },
+          attributes: { ...messagingAttributes(topic, row.key), 'remit.outbox_id': row.id },
+        });
+  if (!span) return headers;
+  spans.push(span);
+  return { ...headers, [TRACEPARENT]: span.traceparent };
 }
 
 function headersOf({ headers }: OutboxRow): Record<string, string> {

@@ -3,6 +3,8 @@ import { PaymentRequestEvent } from '../contracts/messages';
 import type { PaymentRequest } from '../contracts/workflows';
 import type { Config } from '../platform/config';
 import { headersToStrings } from '../platform/kafka';
+import { idsOf } from '../contracts/tracing';
+import { annotate } from '../platform/tracing';
 import { signalPaymentRequest } from '../platform/workflow-starts';
 import { parseJson, parseWith, toMessageRef, type IncomingMessage } from './message';
 import { correlationId, exactAmount } from './message-fields';
@@ -36,6 +38,7 @@ export function paymentRequestHandler(
 ): (message: IncomingMessage) => Promise<void> {
   return async (message) => {
     const request = parsePaymentRequest(message);
+    annotate(() => idsOf(request));
     await takenByTemporal(client, config.BRIDGE_START_TIMEOUT_MS, () =>
       signalPaymentRequest(client, request),
     );

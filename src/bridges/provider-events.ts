@@ -9,7 +9,9 @@ import type {
 import type { Config } from '../platform/config';
 import { headersToStrings } from '../platform/kafka';
 import type { Logger } from '../platform/logging';
+import { idsOf } from '../contracts/tracing';
 import { metrics } from '../platform/metrics';
+import { annotate } from '../platform/tracing';
 import { signalDispute, signalOrder, signalPayment } from '../platform/workflow-starts';
 import { BodyError, type Provider, type ProviderEvent, type UnhandledEvent } from '../providers/provider';
 import { PoisonMessage, toMessageRef, type IncomingMessage } from './message';
@@ -139,7 +141,8 @@ export function providerHandler(
   const hand = (signal: () => Promise<void>) =>
     takenByTemporal(client, config.BRIDGE_START_TIMEOUT_MS, signal);
   return async (message) => {
-    for (const { to, event } of readProviderEvents(provider, message))
+    for (const { to, event } of readProviderEvents(provider, message)) {
+      annotate(() => ({ ...idsOf(event), 'remit.provider': provider.name }));
       switch (to) {
         case 'payment':
           await hand(() => signalPayment(client, event));
@@ -157,6 +160,7 @@ export function providerHandler(
             'nothing is done on a provider’s event',
           );
       }
+    }
   };
 }
 

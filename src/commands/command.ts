@@ -2,8 +2,9 @@ import path from 'node:path';
 import { InvalidArgumentError } from 'commander';
 import { loadConfig, ROLE_NEEDS } from '../platform/config';
 import { Lifecycle } from '../platform/lifecycle';
-import { createLogger } from '../platform/logging';
+import { createLogger, type Logger } from '../platform/logging';
 import { callerPath, PROJECT_ROOT } from '../platform/project';
+import { NO_TRACES, startTracing, stopTracing } from '../platform/tracing';
 import type { RoleContext } from '../roles/context';
 import type { Role } from '../roles/start';
 
@@ -65,8 +66,10 @@ export async function runAsRole(
   start?: (context: RoleContext) => Promise<unknown>,
 ): Promise<void> {
   const config = loadConfig(process.env, ROLE_NEEDS[name]);
-  const log = createLogger(config, name);
+  await startTracing(config, `remit-${name}`, (error) => log.warn({ err: error }, NO_TRACES));
+  const log: Logger = createLogger(config, name);
   const lifecycle = new Lifecycle(log, config.SHUTDOWN_TIMEOUT_MS);
+  lifecycle.onStop('close', 'traces', stopTracing);
   lifecycle.installProcessHandlers();
   const { createRoleContext } = await import('../roles/context.js');
   const { runRole } = await import('../roles/start.js');

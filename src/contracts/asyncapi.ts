@@ -64,7 +64,12 @@ function componentsOf(names: readonly string[]): Record<string, unknown> {
 }
 
 const text = (description: string) => ({ type: 'string', description });
-const CORRELATION = { [HEADERS.correlationId]: text('correlation id; a new one is made when it is missing') };
+const COMMON_HEADERS = {
+  [HEADERS.correlationId]: text('correlation id; a new one is made when it is missing'),
+  [HEADERS.traceparent]: text(
+    'W3C traceparent of the span that sent it, where that was traced; what the message causes goes on in its trace',
+  ),
+};
 const DEAD_LETTER_HEADERS = {
   type: 'object',
   required: [HEADERS.deadLetter.errorCode],
@@ -82,7 +87,7 @@ const DEAD_LETTER_HEADERS = {
     [HEADERS.deadLetter.lost]: text(
       'only when the message could not be read any more: why. The value is then what remit had read of it',
     ),
-    ...CORRELATION,
+    ...COMMON_HEADERS,
   },
 };
 
@@ -204,6 +209,7 @@ function webhookChannel() {
             'webhook-signature': text(
               'v1,<base64>; two of them, separated by a space, while a secret is being rotated',
             ),
+            traceparent: text('W3C traceparent of this attempt, where remit traces; not signed'),
           },
         },
         payload: { $ref: `${COMPONENTS}${WebhookBody.meta()?.id ?? ''}` },
@@ -272,7 +278,7 @@ function channelOf({ topic, description, key, messages }: Channel & { topic: str
         {
           name,
           contentType: 'application/json',
-          headers: schema ? { type: 'object', properties: CORRELATION } : DEAD_LETTER_HEADERS,
+          headers: schema ? { type: 'object', properties: COMMON_HEADERS } : DEAD_LETTER_HEADERS,
           // A dead letter's value is whatever came.
           payload: schema ? { $ref: COMPONENTS + name } : {},
           bindings: { kafka: { key: { type: 'string', description: key } } },

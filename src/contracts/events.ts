@@ -3,6 +3,7 @@ import { cleanText, createdTime, Instant, page, PageQuery, TenantId } from './ht
 import { JsonText, keptTextFault } from './json';
 import { Timestamp } from './times';
 import { Delivery } from './subscriptions';
+import { versionedContract } from './versioned';
 import { DeliveryStatus, EventTypeName } from './webhooks';
 
 /**
@@ -82,16 +83,17 @@ const eventTypeFields = {
   ),
   example: jsonObjectOrNull('Data of an example event; it must satisfy the schema', DATA_EXAMPLE),
 };
-export const CreateEventTypeBody = z
-  .strictObject({
-    name: EventTypeName,
-    description: eventTypeFields.description.default(''),
-    schema: eventTypeFields.schema.default(null),
-    example: eventTypeFields.example.default(null),
-  })
-  .meta({
-    id: 'CreateEventType',
-    example: {
+export const eventTypeContract = versionedContract('EventType', {
+  key: 'name',
+  fields: eventTypeFields,
+  defaults: { description: '', schema: null, example: null },
+  answered: {
+    description: z.string(),
+    schema: z.record(z.string(), z.unknown()).nullable(),
+    example: z.record(z.string(), z.unknown()).nullable(),
+  },
+  examples: {
+    create: {
       name: 'invoice.paid',
       description: 'An invoice was paid in full',
       schema: {
@@ -101,25 +103,11 @@ export const CreateEventTypeBody = z
       },
       example: DATA_EXAMPLE,
     },
-  });
-export const UpdateEventTypeBody = z
-  .strictObject(eventTypeFields)
-  .partial()
-  .meta({ id: 'UpdateEventType', example: { description: 'An invoice was paid, in full or in part' } });
-export const EventTypeParams = z.strictObject({ name: z.string().max(200) });
-
-export const EventType = z
-  .object({
-    name: z.string(),
-    description: z.string(),
-    schema: z.record(z.string(), z.unknown()).nullable(),
-    example: z.record(z.string(), z.unknown()).nullable(),
-    version: z.int(),
-    createdAt: Instant,
-    updatedAt: Instant,
-  })
-  .meta({ id: 'EventType' });
-export const EventTypePage = page(EventType, 'EventTypePage');
+    update: { description: 'An invoice was paid, in full or in part' },
+  },
+});
+export const EventType = eventTypeContract.one;
+export const EventTypePage = eventTypeContract.page;
 
 // ---------------------------------------------------------------------------------------------------- event configs
 
@@ -152,18 +140,19 @@ const eventConfigFields = {
     .boolean()
     .meta({ description: 'deliver this type in order to every subscription, not only to ordered ones' }),
 };
-export const CreateEventConfigBody = z
-  .strictObject({
-    eventType: EventTypeName,
-    enabled: eventConfigFields.enabled.default(true),
-    scheduleMs: eventConfigFields.scheduleMs.default(null),
-    timeoutMs: eventConfigFields.timeoutMs.default(null),
-    retentionDays: eventConfigFields.retentionDays.default(null),
-    ordered: eventConfigFields.ordered.default(false),
-  })
-  .meta({
-    id: 'CreateEventConfig',
-    example: {
+export const eventConfigContract = versionedContract('EventConfig', {
+  key: 'eventType',
+  fields: eventConfigFields,
+  defaults: { enabled: true, scheduleMs: null, timeoutMs: null, retentionDays: null, ordered: false },
+  answered: {
+    enabled: z.boolean(),
+    scheduleMs: z.array(z.int()).nullable(),
+    timeoutMs: z.int().nullable(),
+    retentionDays: z.int().nullable(),
+    ordered: z.boolean(),
+  },
+  examples: {
+    create: {
       eventType: 'invoice.paid',
       enabled: true,
       scheduleMs: [0, 5_000, 300_000],
@@ -171,27 +160,11 @@ export const CreateEventConfigBody = z
       retentionDays: 30,
       ordered: false,
     },
-  });
-export const UpdateEventConfigBody = z
-  .strictObject(eventConfigFields)
-  .partial()
-  .meta({ id: 'UpdateEventConfig', example: { timeoutMs: 5_000, ordered: true } });
-export const EventConfigParams = z.strictObject({ eventType: z.string().max(200) });
-
-export const EventConfig = z
-  .object({
-    eventType: z.string(),
-    enabled: z.boolean(),
-    scheduleMs: z.array(z.int()).nullable(),
-    timeoutMs: z.int().nullable(),
-    retentionDays: z.int().nullable(),
-    ordered: z.boolean(),
-    version: z.int(),
-    createdAt: Instant,
-    updatedAt: Instant,
-  })
-  .meta({ id: 'EventConfig' });
-export const EventConfigPage = page(EventConfig, 'EventConfigPage');
+    update: { timeoutMs: 5_000, ordered: true },
+  },
+});
+export const EventConfig = eventConfigContract.one;
+export const EventConfigPage = eventConfigContract.page;
 
 // ---------------------------------------------------------------------------------------------------- events
 

@@ -2,6 +2,7 @@ import { stringify } from 'lossless-json';
 import { z } from 'zod';
 import { Currency, MajorAmount } from './money';
 import { Timestamp } from './times';
+import { TRACEPARENT } from './tracing';
 
 /** Kafka messages. Amounts on the wire are in major units; strings where remit is the producer. */
 
@@ -229,6 +230,8 @@ export const HEADERS = {
   correlationId: 'remit-correlation-id',
   providerEventId: 'remit-provider-event-id',
   receivedAt: 'remit-received-at',
+  /** The span that sent it (W3C), where that was traced: docs/tracing.md. */
+  traceparent: TRACEPARENT,
   /** Which event of the body, from 0, where one holds several: each has a message. Left out, all of them are meant. */
   eventIndex: 'remit-event-index',
   deadLetter: {

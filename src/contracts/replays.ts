@@ -1,7 +1,7 @@
 import { z } from 'zod';
 import { cleanText, Instant, page, PageQuery } from './http';
 import { Timestamp } from './times';
-import { EventTypePattern } from './webhooks';
+import { DeliveryStatus, EventTypePattern } from './webhooks';
 
 /** What the API takes and answers for deliveries that are sent again. Requests are strict, as in http.ts. */
 
@@ -9,11 +9,10 @@ const CreatedKind = z.enum(['failed', 'all', 'missed']).meta({
   description:
     'failed: exhausted deliveries created in the time; all: every event of the time; missed: events of the time that the subscription never got, and deliveries that were held or wait',
 });
-const ReplayKind = z.enum([...CreatedKind.options, 'retry']).meta({
+const ReplayKind = z.enum([...CreatedKind.options, 'retry', 'cancel']).meta({
   description:
-    'failed, all, missed: as they were asked for; retry: deliveries in one of the statuses, tried now, of one subscription or all of the tenant',
+    'failed, all, missed: as they were asked for; retry: deliveries in one of the statuses, tried now, of one subscription or all of the tenant; cancel: likewise, those that are pending end',
 });
-const RetriedStatus = z.enum(['pending', 'exhausted', 'cancelled', 'held']);
 
 export const CreateReplayBody = z
   .strictObject({
@@ -48,17 +47,21 @@ export const ReplaysQuery = PageQuery.extend({
 export const Replay = z
   .object({
     id: z.string(),
-    subscriptionId: z.string().nullable().meta({ description: 'null for a retry of all of the tenant' }),
+    subscriptionId: z
+      .string()
+      .nullable()
+      .meta({ description: 'null for a retry or cancel of all of the tenant' }),
     kind: ReplayKind,
-    statuses: z.array(RetriedStatus).meta({ description: 'of a retry; empty for the others' }),
+    statuses: z.array(DeliveryStatus).meta({ description: 'of a retry; empty for the others' }),
     eventTypes: z.array(z.string()),
+    eventId: z.string().nullable().meta({ description: 'of a retry or cancel: only that event’s' }),
     since: Instant,
     until: Instant,
     ratePerSecond: z.int(),
     status: ReplayStatus,
     statusReason: z.string().nullable(),
     examined: z.int().meta({ description: 'events or deliveries looked at' }),
-    replayed: z.int().meta({ description: 'deliveries sent again' }),
+    replayed: z.int().meta({ description: 'deliveries sent again, or cancelled' }),
     reachedAt: Instant.nullable().meta({ description: 'how far in the period it has come' }),
     createdAt: Instant,
     finishedAt: Instant.nullable(),
@@ -66,32 +69,43 @@ export const Replay = z
   .meta({ id: 'Replay' });
 export const ReplayPage = page(Replay, 'ReplayPage');
 
+/** Which deliveries something is done to, as their list is filtered. */
+const chosenDeliveries = {
+  subscriptionId: cleanText(128)
+    .optional()
+    .meta({ description: 'its id or uid; all of the tenant when left out' }),
+  eventId: cleanText(128).optional().meta({ description: 'only of this event' }),
+  since: Timestamp.optional().meta({ description: 'made from then on; all when left out' }),
+  until: Timestamp.optional().meta({ description: 'made before then; now when left out' }),
+  eventTypes: z.array(EventTypePattern).max(50).default([]).meta({ description: 'all when empty' }),
+  ratePerSecond: z
+    .int()
+    .min(1)
+    .max(10_000)
+    .optional()
+    .meta({ description: 'deliveries a second; more than the server allows is lowered to that' }),
+  dryRun: z.boolean().default(false).meta({ description: 'only count' }),
+};
+
 export const RetryDeliveriesBody = z
   .strictObject({
-    subscriptionId: cleanText(128)
-      .optional()
-      .meta({ description: 'its id or uid; all that get events when left out' }),
+    ...chosenDeliveries,
     statuses: z
-      .array(RetriedStatus)
+      .array(DeliveryStatus)
       .min(1)
-      .max(4)
+      .max(5)
       .default(['pending'])
       .meta({ description: 'which deliveries; by default those that wait for their next attempt' }),
-    since: Timestamp.optional().meta({ description: 'made from then on; all when left out' }),
-    until: Timestamp.optional().meta({ description: 'made before then; now when left out' }),
-    eventTypes: z.array(EventTypePattern).max(50).default([]).meta({ description: 'all when empty' }),
-    ratePerSecond: z
-      .int()
-      .min(1)
-      .max(10_000)
-      .optional()
-      .meta({ description: 'deliveries a second; more than the server allows is lowered to that' }),
-    dryRun: z.boolean().default(false).meta({ description: 'only count' }),
   })
   .meta({
     id: 'RetryDeliveries',
     example: { subscriptionId: 'sub_0123456789abcdef', statuses: ['pending', 'exhausted'], dryRun: true },
   });
+
+export const CancelDeliveriesBody = z.strictObject(chosenDeliveries).meta({
+  id: 'CancelDeliveries',
+  example: { subscriptionId: 'sub_0123456789abcdef', eventTypes: ['invoice.*'], dryRun: true },
+});
 
 export const DeliveriesRetried = z
   .object({

@@ -18,7 +18,7 @@ const bucketed = {
 export const DeliveryStatisticsQuery = z.strictObject({
   ...bucketed,
   by: z.enum(['none', 'eventType', 'subscription']).default('none'),
-  subscriptionId: cleanText(64).optional(),
+  subscriptionId: cleanText(128).optional().meta({ description: 'its id or uid' }),
   eventType: cleanText(128).optional(),
 });
 const Count = z.int().min(0);
@@ -47,7 +47,7 @@ export const DeliveryStatistics = z
 
 export const AttemptStatisticsQuery = z.strictObject({
   ...bucketed,
-  subscriptionId: cleanText(64).optional(),
+  subscriptionId: cleanText(128).optional().meta({ description: 'its id or uid' }),
 });
 export const AttemptStatistics = z
   .object({

@@ -1,6 +1,13 @@
 import { z } from 'zod';
 import { cleanText, createdTime, Instant, isWellFormed, NO_CONTROLS, page, PageQuery } from './http';
-import { DeliveryStatus, EventTypePattern, SubscriptionFilter, SubscriptionHeaders } from './webhooks';
+import { Timestamp } from './times';
+import {
+  AttemptOutcome,
+  DeliveryStatus,
+  EventTypePattern,
+  SubscriptionFilter,
+  SubscriptionHeaders,
+} from './webhooks';
 
 /** How many secrets sign at the same time at most, the present one among them: as many signatures a webhook has. */
 export const MAX_VALID_SECRETS = 5;
@@ -28,7 +35,7 @@ const SubscriptionUid = z
   })
   .meta({ description: 'your own id of it, unique; may stand wherever its id does', example: 'customer-17' });
 
-const Labels = z
+export const Labels = z
   .array(z.string().regex(/^[\w.:/-]{1,64}$/, { error: 'must be 1 to 64 letters, digits, _, ., :, / or -' }))
   .max(20)
   .meta({ description: 'to find it by', example: ['team:accounting'] });
@@ -223,7 +230,43 @@ export const DeliveryAttempt = z
     result: z.string(),
     statusCode: z.int().nullable(),
     error: z.string().nullable(),
-    responseBody: z.string().nullable(),
+    url: z.string().nullable().meta({ description: 'where it was sent' }),
+    requestHeaders: z.record(z.string(), z.string()).nullable().meta({
+      description:
+        'what was sent, but for headers of the connection. Values of the subscription’s own headers are ***, and of a signature only the beginning is shown. null where it was not kept',
+    }),
+    responseHeaders: z.record(z.string(), z.string()).nullable().meta({
+      description:
+        'of the answer, at most 4,096 bytes. Cookies and what else may be secret are ***. null where there was no answer, or its headers could not be read',
+    }),
+    responseBody: z
+      .string()
+      .nullable()
+      .meta({ description: 'at most WEBHOOK_RESPONSE_MAX_BYTES; null when there was no answer' }),
   })
   .meta({ id: 'DeliveryAttempt' });
 export const DeliveryAttempts = page(DeliveryAttempt, 'DeliveryAttempts');
+
+export const AttemptsQuery = PageQuery.extend({
+  subscriptionId: cleanText(128).optional(),
+  eventType: cleanText(128).optional(),
+  outcome: z.enum(['delivered', 'failed']).optional(),
+  result: AttemptOutcome.optional().meta({ description: 'one of the results, where outcome is too coarse' }),
+  since: Timestamp.optional().meta({ description: 'begun from then on' }),
+  until: Timestamp.optional().meta({ description: 'begun before then' }),
+});
+export const FoundAttempt = z
+  .object({
+    deliveryId: z.string(),
+    attempt: z.int(),
+    eventId: z.string().meta({ description: 'the webhook-id header' }),
+    subscriptionId: z.string(),
+    eventType: z.string(),
+    startedAt: Instant,
+    durationMs: z.int(),
+    result: AttemptOutcome,
+    statusCode: z.int().nullable(),
+    error: z.string().nullable(),
+  })
+  .meta({ id: 'FoundAttempt' });
+export const FoundAttempts = page(FoundAttempt, 'FoundAttempts');

@@ -4,6 +4,7 @@ import { Currency } from './money';
 
 /** The past and the future of one thing: what `remit why` and the console's timeline show. */
 
+/** Of several things with one id, the one whose kind comes first is meant: it has more of a history. */
 export const SubjectKind = z.enum([
   'payment',
   'payout',

@@ -1,5 +1,6 @@
 import { metrics } from '../platform/metrics';
 import type { Database } from '../platform/postgres';
+import type { TraceSpan } from '../platform/tracing';
 import {
   ConflictsExhaustedError,
   isOwnFault,
@@ -12,6 +13,8 @@ import {
 export interface MoneyCall extends Retried {
   /** JSON. */
   input: string;
+  /** The span in which it is called. */
+  span?: TraceSpan | undefined;
 }
 
 interface Waiting {

@@ -5,7 +5,7 @@ import { decodeCursor, encodeCursor, type Page } from './pages';
 /** Who changes something, and in which request. */
 export interface Actor {
   tenantId: string;
-  /** `token:<subject>`, `console:<subject>`, `user:<id>` or `system:<name>`. */
+  /** `token:<subject>`, `console:<subject>`, `portal:<id of the link>`, `user:<id>` or `system:<name>`. */
   actor: string;
   correlationId: string;
 }

@@ -58,6 +58,8 @@ export interface LoadedDelivery {
   throttledUntil: Date | null;
   /** Above 0: it did not answer well lately; one attempt at a time is a probe. */
   throttleLevel: number;
+  /** The span that published its event; null when that was not traced. */
+  traceparent: string | null;
   /** Decrypts the secrets that are valid at a time, the new one first. @throws DecryptionError without the key. */
   secrets(at: Date): string[];
   /** Decrypts the subscription's own headers. @throws DecryptionError without the key. */
@@ -125,7 +127,7 @@ export async function loadDelivery(
 ): Promise<LoadedDelivery | undefined> {
   const { rows } = await db.pool.query<LoadedRow>({
     name: 'load_delivery',
-    text: `SELECT ${LOADED_COLUMNS}, e.body, a.result AS "lastResult", a.status_code AS "lastStatusCode"
+    text: `SELECT ${LOADED_COLUMNS}, e.body, e.traceparent, a.result AS "lastResult", a.status_code AS "lastStatusCode"
              FROM deliveries d
              JOIN subscriptions s ON s.id = d.subscription_id
              LEFT JOIN webhook_events e ON e.id = d.event_id
@@ -185,7 +187,7 @@ async function queryPending(
   type Row = LoadedRow & { policy: DeliveryRow; attemptsBefore: number; correlationId: string | null };
   const { rows } = await db.pool.query<Row>({
     name,
-    text: `SELECT ${LOADED_COLUMNS}, d.attempts_before AS "attemptsBefore", e.correlation_id AS "correlationId",
+    text: `SELECT ${LOADED_COLUMNS}, d.attempts_before AS "attemptsBefore", e.correlation_id AS "correlationId", e.traceparent,
                   NULL AS "lastResult", d.last_status_code AS "lastStatusCode",
                   CASE WHEN row_number() OVER (PARTITION BY d.event_id) = 1 THEN e.body END AS body,
                   delivery_ref_with(d, s.ordered, c) AS policy
@@ -217,6 +219,12 @@ export interface AttemptRecord {
   statusCode: number | null;
   error: string | null;
   responseBody: string | null;
+  /** Where it was sent. */
+  url?: string;
+  /** Masked: of the request, what can't be told from its delivery and time (see shown-headers.ts). */
+  requestHeaders?: Record<string, string>;
+  /** Masked; null without an answer. */
+  responseHeaders?: Record<string, string> | null;
   /** The delivery's state after it: `pending` when it is to be retried. */
   status: DeliveryStatus;
   /** The subscriber says that it is gone (410): its subscription is disabled in the same transaction. */
@@ -239,28 +247,14 @@ export interface HealthRules {
 }
 
 /**
- * Writes an attempt and what it means for its delivery and for the health of its subscription in one statement.
+ * Writes attempts, and what each means for its delivery and for the health of its subscription, in one statement.
  * Idempotent by (delivery, attempt): a second record of an attempt changes nothing and says so. A delivery
  * that was finished meanwhile keeps its state; the attempt is kept too.
- * @param at when the attempt ended.
- * @returns whether the attempt had been stored before, perhaps with another result: what is stored is what holds.
+ * @param attempts each of another delivery; `at` is when it ended.
+ * @returns of each, in the order given, whether it had been stored before, perhaps with another result: what is stored is
+ *   what holds.
  * @throws what the database throws in an outage.
  */
-export async function recordAttempt(
-  db: Pick<Database, 'pool'>,
-  record: AttemptRecord,
-  rules: HealthRules,
-  at: Date,
-): Promise<{ repeated: boolean }> {
-  const { rows } = await db.pool.query<{ repeated: boolean }>({
-    name: 'record_delivery_attempt',
-    text: `SELECT coalesce((record_delivery_attempt($1::jsonb)->>'repeated')::boolean, false) AS repeated`,
-    values: [JSON.stringify({ ...record, ...rules, at })],
-  });
-  return { repeated: rows[0]!.repeated };
-}
-
-/** The same for attempts of several deliveries at once. @returns what there is to say of each, in the order given. */
 export async function recordAttempts(
   db: Pick<Database, 'pool'>,
   attempts: readonly { record: AttemptRecord; at: Date }[],
@@ -336,7 +330,13 @@ export async function loadDeadLetter(
       finishedAt: (finishedAt ?? new Date()).toISOString(),
     },
     event: { id: event.id, type: event.type, body: event.body },
-    lastAttempt: last ? { ...attemptView(last), startedAt: last.startedAt.toISOString() } : null,
+    lastAttempt: last
+      ? {
+          ...{ attempt: last.attempt, startedAt: last.startedAt.toISOString(), durationMs: last.durationMs },
+          ...{ result: last.result, statusCode: last.statusCode, error: last.error },
+          responseBody: last.responseBody,
+        }
+      : null,
   };
 }
 
@@ -407,6 +407,14 @@ function view(delivery: Delivery): Omit<DeliveryView, keyof Waits> {
   };
 }
 
+/** Rows of deliveries as the API shows them, in the order given. */
+export function viewDeliveries(
+  db: Pick<Database, 'prisma'>,
+  rows: readonly Delivery[],
+): Promise<DeliveryView[]> {
+  return withWaits(db, rows.map(view));
+}
+
 export interface AttemptView {
   attempt: number;
   startedAt: Date;
@@ -415,10 +423,26 @@ export interface AttemptView {
   statusCode: number | null;
   error: string | null;
   responseBody: string | null;
+  /** Of the request and the answer, masked; null where they were not kept. */
+  url: string | null;
+  requestHeaders: Record<string, string> | null;
+  responseHeaders: Record<string, string> | null;
 }
 
-function attemptView({ deliveryId: _, ...attempt }: DeliveryAttempt): AttemptView {
-  return attempt;
+function attemptView(row: DeliveryAttempt, eventId: string): AttemptView {
+  const { attempt, startedAt, durationMs, result, statusCode, error, responseBody, url } = row;
+  const kept = row.requestHeaders as Record<string, string> | null;
+  const timestamp = String(Math.floor(startedAt.getTime() / 1000));
+  return {
+    ...{ attempt, startedAt, durationMs, result, statusCode, error, responseBody, url },
+    requestHeaders: kept && {
+      'content-type': 'application/json',
+      'webhook-id': eventId,
+      'webhook-timestamp': timestamp,
+      ...kept,
+    },
+    responseHeaders: row.responseHeaders as Record<string, string> | null,
+  };
 }
 
 export interface DeliveryFilter {
@@ -481,6 +505,7 @@ export async function listAttempts(
   const found = await db.prisma.delivery.findFirst({
     where: { id, tenantId },
     select: {
+      eventId: true,
       attemptLog: { where: { attempt: { gt: after } }, orderBy: { attempt: 'asc' }, take: limit + 1 },
     },
   });
@@ -491,5 +516,87 @@ export async function listAttempts(
     found.attemptLog.length > limit && last
       ? encodeCursor({ createdAt: last.startedAt, id: String(last.attempt) })
       : null;
-  return { items: items.map(attemptView), nextCursor };
+  return { items: items.map((each) => attemptView(each, found.eventId)), nextCursor };
+}
+
+export interface FoundAttempt extends Pick<
+  AttemptView,
+  'attempt' | 'startedAt' | 'durationMs' | 'statusCode' | 'error'
+> {
+  deliveryId: string;
+  eventId: string;
+  subscriptionId: string;
+  eventType: string;
+  result: string;
+}
+
+export interface AttemptFilter {
+  tenantId: string;
+  subscriptionId?: string | undefined;
+  eventType?: string | undefined;
+  /** Failed: everything but delivered. */
+  outcome?: 'delivered' | 'failed' | undefined;
+  result?: AttemptOutcome | undefined;
+  /** Begun from this moment on. */
+  since?: Date | undefined;
+  /** Begun before this moment. */
+  until?: Date | undefined;
+  limit: number;
+  cursor?: string | undefined;
+}
+
+/** The query of a page of attempts; by the index of the subscription or tenant on the time, failures by their own. */
+export function attemptsQuery(filter: AttemptFilter): { text: string; values: unknown[] } {
+  const { tenantId, subscriptionId, eventType, outcome, result, since, until, limit, cursor } = filter;
+  const values: unknown[] = [];
+  const conditions: string[] = [];
+  const where = (condition: (value: string) => string, value: unknown) => {
+    if (value === undefined) return;
+    values.push(value);
+    conditions.push(condition(`$${values.length}`));
+  };
+  where((value) => `a.tenant_id = ${value}`, tenantId);
+  where((value) => `a.subscription_id = ${value}`, subscriptionId);
+  where((value) => `a.event_type = ${value}`, eventType);
+  where((value) => `a.result = ${value}`, result);
+  if (outcome === 'delivered') conditions.push(`a.result = 'delivered'`);
+  // Literally, so that it is known to be the condition of the index.
+  if (outcome === 'failed' || (result !== undefined && result !== 'delivered'))
+    conditions.push(`a.result <> 'delivered'`);
+  where((value) => `a.started_at >= ${value}`, since);
+  where((value) => `a.started_at < ${value}`, until);
+  if (cursor !== undefined) {
+    const { createdAt, id } = decodeCursor(cursor);
+    values.push(createdAt, id.slice(0, UUID_CHARS), Number(id.slice(UUID_CHARS + 1)));
+    const [at, delivery, attempt] = [values.length - 2, values.length - 1, values.length];
+    conditions.push(
+      `(a.started_at, a.delivery_id, a.attempt) < ($${at}::timestamptz, $${delivery}::uuid, $${attempt}::integer)`,
+    );
+  }
+  values.push(limit + 1);
+  const text = `
+    SELECT a.*, d.event_id AS "eventId" FROM (
+      SELECT delivery_id AS "deliveryId", attempt, started_at AS "startedAt", duration_ms AS "durationMs", result,
+             status_code AS "statusCode", error, subscription_id AS "subscriptionId", event_type AS "eventType"
+        FROM delivery_attempts a WHERE ${conditions.join(' AND ')}
+       ORDER BY a.started_at DESC, a.delivery_id DESC, a.attempt DESC LIMIT $${values.length}) AS a
+      JOIN deliveries d ON d.id = a."deliveryId"
+     ORDER BY a."startedAt" DESC, a."deliveryId" DESC, a.attempt DESC`;
+  return { text, values };
+}
+
+const UUID_CHARS = 36;
+
+/** A tenant's attempts across deliveries, newest first. @throws RemitError invalid_request on a malformed cursor. */
+export async function findAttempts(
+  { pool }: Pick<Database, 'pool'>,
+  filter: AttemptFilter,
+): Promise<Page<FoundAttempt>> {
+  const { rows } = await pool.query<FoundAttempt>(attemptsQuery(filter));
+  const places = rows.map((row) => ({
+    id: `${row.deliveryId}-${row.attempt}`,
+    createdAt: row.startedAt,
+    row,
+  }));
+  return toPage(places, filter.limit, ({ row }) => row);
 }

@@ -89,6 +89,7 @@ async function listDue(
     where: {
       ...{ tenantId, status: 'opened', ...(orderId && { orderId }) },
       ...(after && {
+        evidenceDueAt: { gte: after.createdAt },
         OR: [
           { evidenceDueAt: { gt: after.createdAt } },
           { evidenceDueAt: after.createdAt, id: { gt: after.id } },

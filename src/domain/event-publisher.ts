@@ -5,12 +5,14 @@ import { RemitError } from '../contracts/errors';
 import type { PublishEvent } from '../contracts/events';
 import { JsonText, parseKeeping, saySame } from '../contracts/json';
 import { HEADERS } from '../contracts/messages';
+import { TRACEPARENT } from '../contracts/tracing';
 import { isReservedEventType, TEST_EVENT_TYPE } from '../contracts/webhooks';
 import { Coalescer } from '../platform/coalescer';
 import { metrics } from '../platform/metrics';
 import type { Database } from '../platform/postgres';
 import { isDatabaseUnavailable } from '../platform/postgres-errors';
 import { inTransaction } from '../platform/postgres-pool';
+import { annotate, traceparentHere } from '../platform/tracing';
 import type { Actor } from './audit';
 import type { EventSchemas, JsonSchema, TypedEvent } from './event-schemas';
 
@@ -74,6 +76,8 @@ interface Candidate {
   /** The version of the type that it was checked by; null: of none, such as a test. */
   typeId: string | null;
   typeVersion: number | null;
+  /** The span in which it is published. */
+  traceparent: string | null;
   /** Where its client id was in the request, for an error. */
   idPath: string;
 }
@@ -136,6 +140,7 @@ export class EventPublisher {
     const candidates = events.map((event, index) =>
       candidateOf({ tenantId, correlationId }, eventId(operationId, index), event, pathOf(index, 'id')),
     );
+    annotate(() => ({ 'remit.tenant_id': tenantId, 'remit.event_id': candidates[0]?.id }));
     requireFitting(candidates, { correlationId, maxBytes: this.maxMessageBytes, pathOf });
     const firsts = firstOfEachId(candidates);
     const written = await this.writeValid(tenantId, events, candidates, firsts, pathOf);
@@ -298,7 +303,8 @@ function requireFitting(
   candidates: readonly Candidate[],
   { correlationId, maxBytes, pathOf }: { correlationId: string; maxBytes: number; pathOf: PathOf },
 ): void {
-  const headers = HEADERS.correlationId + correlationId;
+  const traceparent = traceparentHere();
+  const headers = HEADERS.correlationId + correlationId + (traceparent ? TRACEPARENT + traceparent : '');
   const tooLarge = candidates
     .map(({ id, message }, index) => ({ index, bytes: Buffer.byteLength(id + message + headers) }))
     .filter(({ bytes }) => bytes > maxBytes);
@@ -342,6 +348,7 @@ function candidateOf(
     onlySubscriptionId: null,
     typeId: null,
     typeVersion: null,
+    traceparent: traceparentHere() ?? null,
     idPath,
   };
 }
@@ -418,6 +425,7 @@ const COLUMNS = [
   'onlySubscriptionId',
   'typeId',
   'typeVersion',
+  'traceparent',
 ] as const;
 
 /**
@@ -433,15 +441,15 @@ async function writeEvents(
     text: `WITH given AS MATERIALIZED (
              SELECT g.*, nextval('webhook_events_sequence_seq') AS sequence
                FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[],
-                           $8::text[], $9::text[], $10::uuid[], $11::integer[])
+                           $8::text[], $9::text[], $10::uuid[], $11::integer[], $12::text[])
                WITH ORDINALITY AS g (tenant_id, correlation_id, id, client_id, type, body, hash, message,
-                                     only_subscription_id, type_id, type_version, n)),
+                                     only_subscription_id, type_id, type_version, traceparent, n)),
            held AS MATERIALIZED (
              SELECT t.id, t.version FROM event_types t WHERE t.id = ANY($10::uuid[])),
            inserted AS (
              INSERT INTO webhook_events (id, tenant_id, type, body, correlation_id, source, client_id, payload_hash,
-                                         only_subscription_id, fanned_out_at, sequence)
-             SELECT id, tenant_id, type, body, correlation_id, 'api', client_id, hash, only_subscription_id, NULL, sequence
+                                         only_subscription_id, fanned_out_at, sequence, traceparent)
+             SELECT id, tenant_id, type, body, correlation_id, 'api', client_id, hash, only_subscription_id, NULL, sequence, traceparent
                FROM given
               WHERE type_id IS NULL OR (type_id, type_version) IN (SELECT h.id, h.version FROM held h)
               ORDER BY tenant_id, client_id, n
@@ -449,7 +457,7 @@ async function writeEvents(
              RETURNING id),
            announced AS (
              INSERT INTO outbox (topic, key, value, headers)
-             SELECT 'events', g.id, g.message, jsonb_build_object('${HEADERS.correlationId}', g.correlation_id)
+             SELECT 'events', g.id, g.message, jsonb_strip_nulls(jsonb_build_object('${HEADERS.correlationId}', g.correlation_id, '${TRACEPARENT}', g.traceparent))
                FROM given g JOIN inserted USING (id) ORDER BY g.n)
            SELECT id FROM inserted`,
     values: COLUMNS.map((name) => candidates.map((candidate) => candidate[name])),

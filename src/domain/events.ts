@@ -60,7 +60,7 @@ export interface EventView {
   fannedOutAt: Date | null;
 }
 
-function view(event: WebhookEvent): EventView {
+export function eventView(event: WebhookEvent): EventView {
   const { id, clientId, type, createdAt, fannedOutAt } = event;
   const { timestamp } = JSON.parse(event.body) as WebhookBody;
   return {
@@ -104,7 +104,7 @@ export async function listEvents(
     orderBy: NEWEST_FIRST,
     take: limit + 1,
   });
-  return toPage(rows, limit, view);
+  return toPage(rows, limit, eventView);
 }
 
 export interface EventDetailView extends EventView {
@@ -137,11 +137,16 @@ export async function getEvent(
     { isolationLevel: 'RepeatableRead' },
   );
   if (!event) throw new RemitError('not_found', 'There is no such event.');
-  const deliveryCounts = Object.fromEntries(DeliveryStatus.options.map((status) => [status, 0])) as Record<
-    DeliveryStatus,
-    number
-  >;
+  const deliveryCounts = noDeliveries();
   for (const { status, _count } of groups) deliveryCounts[status as DeliveryStatus] = _count._all;
-  const { data } = parseKeeping(event.body, ['data']) as { data: JsonText };
-  return { ...view(event), data: data.text, deliveryCounts, deliveries: page.items };
+  return { ...eventView(event), data: dataOf(event), deliveryCounts, deliveries: page.items };
 }
+
+/** The data of an event, as it was published. */
+export function dataOf({ body }: Pick<WebhookEvent, 'body'>): string {
+  return (parseKeeping(body, ['data']) as { data: JsonText }).data.text;
+}
+
+/** A count of 0 for each status. */
+export const noDeliveries = (): Record<DeliveryStatus, number> =>
+  Object.fromEntries(DeliveryStatus.options.map((status) => [status, 0])) as Record<DeliveryStatus, number>;

@@ -21,7 +21,7 @@ const SOURCES: readonly Source[] = [
   {
     kinds: ['attempt'],
     sql: `SELECT s.*, 'attempt.' || a.result AS type, a.started_at AS "happenedAt", a.attempt
-            FROM (SELECT * FROM delivery_attempts WHERE started_at > $2 AND started_at <= $3) AS a
+            FROM (SELECT * FROM delivery_attempts WHERE tenant_id = $1 AND started_at > $2 AND started_at <= $3) AS a
             JOIN LATERAL (${SUBJECTS.delivery} WHERE id = a.delivery_id AND tenant_id = $1) AS s ON true
            ORDER BY a.started_at DESC LIMIT $4`,
   },

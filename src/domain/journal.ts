@@ -48,6 +48,7 @@ export async function listTenantAccounts(
       ...(userId !== undefined && { userId }),
       ...(currency !== undefined && { currency }),
       ...(last && {
+        AND: { userId: { gte: last.userId } },
         OR: [{ userId: { gt: last.userId } }, { userId: last.userId, currency: { gt: last.currency } }],
       }),
     },

@@ -1,6 +1,8 @@
 import type { z } from 'zod';
 import { metrics } from '../platform/metrics';
 import type { Database } from '../platform/postgres';
+import { idsOf } from '../contracts/tracing';
+import { annotate, inSharedSpan, inSpan, tracing } from '../platform/tracing';
 import { AccountQueues, type MoneyCall } from './account-queues';
 import {
   ConflictsExhaustedError,
@@ -67,12 +69,26 @@ export async function callMoneyFunction<T extends { outcome: string }>(
   result: z.ZodType<T>,
   account?: AccountOf,
 ): Promise<T> {
+  return inSpan(
+    () => ({ name: fn, attributes: idsOf(input) }),
+    () => timed(db, fn, input, result, account),
+  );
+}
+
+async function timed<T extends { outcome: string }>(
+  db: MoneyDatabase,
+  fn: MoneyFunction,
+  input: Record<string, unknown>,
+  result: z.ZodType<T>,
+  account: AccountOf | undefined,
+): Promise<T> {
   const stop = metrics.moneyTransactionSeconds.startTimer({ operation: fn });
-  const call: MoneyCall = { fn, input: JSON.stringify(input) };
+  const call: MoneyCall = { fn, input: JSON.stringify(input), span: tracing()?.current() };
   try {
     const answer =
       typeof account === 'string' ? await queues(db).run(account, call) : await alone(db, call, account);
     const parsed = result.parse(answer);
+    annotate(() => ({ 'remit.outcome': parsed.outcome }));
     tell(db, fn, input, parsed.outcome, stop({ outcome: parsed.outcome }));
     return parsed;
   } catch (error) {
@@ -138,7 +154,28 @@ async function alone(
 }
 
 /** Runs calls of one function, in order, as one transaction. */
-async function execute({ moneyPool }: MoneyDatabase, batch: readonly MoneyCall[]): Promise<unknown[]> {
+function execute(db: MoneyDatabase, batch: readonly MoneyCall[]): Promise<unknown[]> {
+  return inSharedSpan(
+    'shared transaction',
+    batch.map(({ span }) => span),
+    () => (batch.some(({ span }) => span) ? runTraced(db, batch) : run(db, batch)),
+  );
+}
+
+/** The same, where what a call writes to be carried on later is to name the call's span (prisma/functions/outbox.sql). */
+async function runTraced({ moneyPool }: MoneyDatabase, batch: readonly MoneyCall[]): Promise<unknown[]> {
+  const [{ fn }] = batch as [MoneyCall];
+  const { rows } = await moneyPool.query<{ result: unknown }>({
+    name: `${fn} traced`,
+    // Of each row the setting is made before the function is called: a row has to be there first.
+    text: `SELECT ${fn}(c.p) AS result
+             FROM unnest($1::jsonb[], $2::text[]) AS c (p, t), set_config('remit.traceparent', c.t, true)`,
+    values: [batch.map(({ input }) => input), batch.map(({ span }) => span?.traceparent ?? '')],
+  });
+  return rows.map((row) => row.result);
+}
+
+async function run({ moneyPool }: MoneyDatabase, batch: readonly MoneyCall[]): Promise<unknown[]> {
   const [{ fn, input }] = batch as [MoneyCall];
   const single = batch.length === 1;
   const { rows } = await moneyPool.query<{ result: unknown }>({

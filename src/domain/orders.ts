@@ -6,6 +6,7 @@ import { formatMinor } from '../contracts/money';
 import type { OrderStatus, PayOrderResult } from '../contracts/workflows';
 import type { Order } from '../generated/prisma/client';
 import type { Database } from '../platform/postgres';
+import { annotate, traceHeaderHere } from '../platform/tracing';
 import { accountKey, callMoneyFunction } from './money-transaction';
 import { afterCursor, NEWEST_FIRST, toPage, type Page } from './pages';
 
@@ -75,6 +76,7 @@ export async function createOrder(
     currency: order.currency,
     requestedAt: new Date().toISOString(),
   };
+  annotate(() => ({ 'remit.order_id': id }));
   // One statement is one transaction and one round trip: Prisma's would hold a connection for four.
   await db.pool.query({
     name: 'create order',
@@ -97,7 +99,7 @@ export async function createOrder(
       paymentMethod,
       paymentMethod === 'provider' ? expiresAfterMs : null,
       JSON.stringify(request),
-      { [HEADERS.correlationId]: order.correlationId },
+      { [HEADERS.correlationId]: order.correlationId, ...traceHeaderHere() },
     ],
   });
   const created = await getOrder(db, { tenantId: order.tenantId, userId: order.userId, id });

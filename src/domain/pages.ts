@@ -39,7 +39,11 @@ export function decodeCursor(cursor: string): PagePosition {
 export function afterCursor(cursor: string | undefined) {
   if (cursor === undefined) return {};
   const { createdAt, id } = decodeCursor(cursor);
-  return { OR: [{ createdAt: { lt: createdAt } }, { createdAt, id: { lt: id } }] };
+  // The first condition follows from the second, in which no index could find where to begin.
+  return {
+    createdAt: { lte: createdAt },
+    OR: [{ createdAt: { lt: createdAt } }, { createdAt, id: { lt: id } }],
+  };
 }
 
 /** The condition for rows made from `since` on and before `until`, as a Prisma `where`. */

@@ -5,6 +5,7 @@ import type { PaymentStatus, ProviderEvent, SettleResult } from '../contracts/wo
 import type { Payment } from '../generated/prisma/client';
 import { metrics } from '../platform/metrics';
 import type { Database } from '../platform/postgres';
+import { annotate } from '../platform/tracing';
 import { accountKey, callMoneyFunction } from './money-transaction';
 import { afterCursor, createdWithin, NEWEST_FIRST, toPage, type Page } from './pages';
 
@@ -97,6 +98,7 @@ export async function createPayment(db: Database, payment: NewPayment): Promise<
     data: [{ ...data, expiresAt: new Date(Date.now() + expiresAfterMs) }],
     skipDuplicates: true,
   });
+  annotate(() => ({ 'remit.payment_id': created?.id ?? payment.id }));
   return created ? view(created) : getPayment(db, { tenantId, id: payment.id ?? '', type: payment.type });
 }
 

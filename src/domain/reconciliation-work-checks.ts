@@ -6,6 +6,7 @@ import {
   type UnfinishedWork,
   type WorkKind,
 } from './unfinished-work';
+import type { FailingWorkflow } from '../platform/failing-workflows';
 import type { Database } from '../platform/postgres';
 
 /** Longer than EXPIRY_GRACE_MS can be: until then, a payment that is due is not late. */
@@ -69,6 +70,48 @@ export const WORKFLOW_CHECK = {
   rule: 'every open dispute, running replay, pending delivery and lane with deliveries that are older than the margin has a running workflow',
 } as const;
 
+export const TASK_CHECK = {
+  name: 'workflows_vs_tasks',
+  rule: 'no open workflow has a workflow task that has failed, and been tried in vain, for longer than the margin',
+} as const;
+
+/** What Temporal knows of workflows. */
+export interface Workflows {
+  without: WithoutWorkflow;
+  /** Those that have been failing for at least so long. */
+  failing: (forMs: number) => AsyncIterable<FailingWorkflow>;
+}
+
+interface Limits {
+  maxFindings: number;
+  stuckAfterMs: number;
+}
+
+interface Found {
+  found: number;
+  findings: { subject: string; detail: string }[];
+}
+
+/**
+ * Workflows whose code throws or does not fit their history: Temporal calls them running, and nothing carries them on. At
+ * most `maxFindings` are listed, all are counted. @throws what Temporal throws in an outage.
+ */
+export async function findFailing(
+  failing: Workflows['failing'],
+  { maxFindings, stuckAfterMs }: Limits,
+): Promise<Found> {
+  const result: Found = { found: 0, findings: [] };
+  for await (const { workflowId, type, attempts, since, failure } of failing(stuckAfterMs)) {
+    result.found += 1;
+    if (result.findings.length < maxFindings)
+      result.findings.push({
+        subject: `workflow:${workflowId}`,
+        detail: `${type} fails since ${since?.toISOString() ?? 'long'}, attempt ${attempts}: ${failure}`,
+      });
+  }
+  return result;
+}
+
 /**
  * What only a workflow carries on and that has none. Everything unfinished is looked at, a page at a time; at most
  * `maxFindings` are listed, all are counted. Reads only.
@@ -77,9 +120,9 @@ export const WORKFLOW_CHECK = {
 export async function findStranded(
   db: Pick<Database, 'pool'>,
   withoutWorkflow: WithoutWorkflow,
-  { maxFindings, stuckAfterMs }: { maxFindings: number; stuckAfterMs: number },
-): Promise<{ found: number; findings: { subject: string; detail: string }[] }> {
-  const result = { found: 0, findings: [] as { subject: string; detail: string }[] };
+  { maxFindings, stuckAfterMs }: Limits,
+): Promise<Found> {
+  const result: Found = { found: 0, findings: [] };
   for (const kind of WORK_KINDS)
     for await (const page of unfinishedWork(db, kind, stuckAfterMs))
       for (const work of await strandedOf(db, kind, page, withoutWorkflow)) {

@@ -4,7 +4,13 @@ import type { Config } from '../platform/config';
 import type { Database } from '../platform/postgres';
 import { withClient } from '../platform/postgres-pool';
 import { CHECKS, DAILY_TOTALS } from './reconciliation-checks';
-import { findStranded, WORKFLOW_CHECK, type WithoutWorkflow } from './reconciliation-work-checks';
+import {
+  findFailing,
+  findStranded,
+  TASK_CHECK,
+  WORKFLOW_CHECK,
+  type Workflows,
+} from './reconciliation-work-checks';
 
 export interface Finding {
   /** What is wrong, such as `account:<id>` or `order:<id>`. */
@@ -54,8 +60,8 @@ export interface ReconciliationOptions {
   timeoutMs: number;
   /** Work that waits for longer than this, in milliseconds, stands still; an hour when left out. */
   stuckAfterMs?: number;
-  /** Asks Temporal; when left out, or for a single tenant, what has no workflow is not looked for. */
-  withoutWorkflow?: WithoutWorkflow;
+  /** Asks Temporal; when left out, or for a single tenant, workflows are not looked at. */
+  workflows?: Workflows;
 }
 
 /**
@@ -77,18 +83,26 @@ export async function reconcile(
   { pool }: Pick<Database, 'pool'>,
   options: ReconciliationOptions,
 ): Promise<Reconciliation> {
-  const { tenantId, maxFindings, stuckAfterMs = STUCK_AFTER_MS, withoutWorkflow } = options;
+  const { tenantId, maxFindings, stuckAfterMs = STUCK_AFTER_MS, workflows } = options;
   const result = await withClient(pool, (client) => reconcileOn(client, options));
-  if (withoutWorkflow === undefined || tenantId !== undefined) return result;
+  if (workflows === undefined || tenantId !== undefined) return result;
   // After the snapshot: it is about now, and asking Temporal may take a while.
+  const limits = { maxFindings, stuckAfterMs };
+  const checks = [
+    ...result.checks,
+    await timed(WORKFLOW_CHECK, () => findStranded({ pool }, workflows.without, limits)),
+    await timed(TASK_CHECK, () => findFailing(workflows.failing, limits)),
+  ];
+  return { ...result, clean: checks.every(({ found }) => found === 0), checks };
+}
+
+async function timed(
+  check: { name: string; rule: string },
+  find: () => Promise<Pick<CheckResult, 'found' | 'findings'>>,
+): Promise<CheckResult> {
   const startedAt = performance.now();
-  const stranded = await findStranded({ pool }, withoutWorkflow, { maxFindings, stuckAfterMs });
-  const durationMs = Math.round(performance.now() - startedAt);
-  return {
-    ...result,
-    clean: result.clean && stranded.found === 0,
-    checks: [...result.checks, { ...WORKFLOW_CHECK, ...stranded, durationMs }],
-  };
+  const result = await find();
+  return { ...check, ...result, durationMs: Math.round(performance.now() - startedAt) };
 }
 
 async function reconcileOn(

@@ -11,20 +11,22 @@ import { createWithinQuota, requireRoom } from './quota';
 /**
  * `failed`: exhausted deliveries whose row is of the time. `all`: every event of the time. `missed`: events of the time
  * that the subscription never got, and deliveries that were held or wait. `retry`: deliveries of the time in `statuses`, tried
- * now, of one subscription or all of the tenant's.
+ * now, of one subscription or all of the tenant's. `cancel`: those of them that are pending end without another attempt.
  */
-export type ReplayKind = 'failed' | 'all' | 'missed' | 'retry';
+export type ReplayKind = 'failed' | 'all' | 'missed' | 'retry' | 'cancel';
 export type ReplayStatus = ReplayState['status'];
 
 export interface ReplayView {
   id: string;
-  /** Null for a retry of all of a tenant's. */
+  /** Null for a retry or cancel of all of a tenant's. */
   subscriptionId: string | null;
   kind: ReplayKind;
   /** Of a retry; empty for the others. */
   statuses: DeliveryStatus[];
   /** Full types or wildcards at a dot; empty for all. */
   eventTypes: string[];
+  /** Of a retry or cancel: only that event's. */
+  eventId: string | null;
   since: Date;
   until: Date;
   ratePerSecond: number;
@@ -50,17 +52,15 @@ function view({ tenantId: _, actor: __, examined, replayed, ...replay }: Replay)
   };
 }
 
-/** Deliveries that a retry may be for. */
-export type RetriedStatus = Exclude<DeliveryStatus, 'delivered'>;
-
 export interface NewReplay {
   /** A UUID that makes the creation idempotent. */
   id: string;
   tenantId: string;
   subscriptionId: string | null;
   kind: ReplayKind;
-  statuses?: RetriedStatus[];
+  statuses?: DeliveryStatus[];
   eventTypes: string[];
+  eventId?: string | null;
   since: Date;
   /** Now when left out: what is published later is not replayed. */
   until?: Date | undefined;
@@ -92,11 +92,12 @@ export async function createReplay(
   const created = await createWithinQuota(db, 'replays', tenantId, async (tx) => {
     const made = await tx.replay.findFirst({ where: { id, tenantId } });
     if (made) return made;
-    if (subscriptionId !== null) await requireTaking(tx, tenantId, subscriptionId);
+    if (subscriptionId !== null && replay.kind !== 'cancel')
+      await requireTaking(tx, tenantId, subscriptionId);
     const running = await tx.replay.count({ where: { tenantId, status: { in: ['running', 'paused'] } } });
     requireRoom('replays at a time', running, maxRunning);
     const fresh = await tx.replay.create({ data: { ...replay, until } });
-    const { kind, since, eventTypes } = replay;
+    const { kind, since, eventTypes, eventId = null } = replay;
     // Whoever has everything tried now does not want it to wait for a rest.
     if (kind === 'retry')
       await tx.subscription.updateMany({
@@ -116,6 +117,7 @@ export async function createReplay(
           until,
           eventTypes,
           ...(kind === 'retry' && { statuses: replay.statuses }),
+          ...(eventId !== null && { eventId }),
         },
       },
     );
@@ -135,29 +137,36 @@ async function requireTaking(
     throw new RemitError('conflict', `The subscription is ${found.state}: resume it first.`);
 }
 
-/** How many deliveries a retry would be for at the moment; counted up to a limit. */
+/** How many deliveries a retry or cancel would be for at the moment; counted up to a limit. */
 export async function countRetried(
   db: Pick<Database, 'pool' | 'prisma'>,
   {
     tenantId,
     subscriptionId,
+    kind,
     statuses,
     eventTypes,
+    eventId = null,
     since,
     until = new Date(),
-  }: Pick<NewReplay, 'tenantId' | 'subscriptionId' | 'eventTypes' | 'since' | 'until'> & {
-    statuses: RetriedStatus[];
+  }: Pick<
+    NewReplay,
+    'tenantId' | 'subscriptionId' | 'kind' | 'eventTypes' | 'eventId' | 'since' | 'until'
+  > & {
+    statuses: DeliveryStatus[];
   },
   limit: number,
 ): Promise<number> {
-  if (subscriptionId !== null) await requireTaking(db.prisma, tenantId, subscriptionId);
+  const cancels = kind === 'cancel';
+  if (subscriptionId !== null && !cancels) await requireTaking(db.prisma, tenantId, subscriptionId);
   const { rows } = await db.pool.query<{ count: number }>(
     `SELECT count(*)::integer AS count FROM (
        SELECT FROM deliveries d JOIN subscriptions s ON s.id = d.subscription_id
         WHERE d.tenant_id = $1 AND ($2::text IS NULL OR d.subscription_id = $2) AND d.status = ANY($3::text[])
-          AND d.created_at >= $4 AND d.created_at <= $5 AND s.state IN ('active', 'failing')
-          AND ($6::text[] = '{}' OR event_type_wanted($6, d.event_type)) LIMIT $7) AS found`,
-    [tenantId, subscriptionId, statuses, since, until, eventTypes, limit],
+          AND d.created_at >= $4 AND d.created_at <= $5 AND ($8 OR s.state IN ('active', 'failing'))
+          AND ($6::text[] = '{}' OR event_type_wanted($6, d.event_type))
+          AND ($9::text IS NULL OR d.event_id = $9) LIMIT $7) AS found`,
+    [tenantId, subscriptionId, statuses, since, until, eventTypes, limit, cancels, eventId],
   );
   return rows[0]?.count ?? 0;
 }
@@ -199,8 +208,10 @@ export async function getReplay(
 }
 
 export interface ReplaySlice {
-  /** Into whose lanes something was put. */
+  /** In whose lanes something has changed. */
   subscriptions: string[];
+  /** Deliveries that it has cancelled and whose workflows may wait for their next attempts. */
+  waiting?: { eventId: string; subscriptionId: string; generation: number }[];
   at: string;
   after: string;
   examined: number;

@@ -258,6 +258,18 @@ export async function getSubscription(
   return view(found);
 }
 
+/** Those of a tenant's subscriptions that have these ids, newest first; few. */
+export async function getSubscriptions(
+  db: Pick<Database, 'prisma'>,
+  { tenantId, ids }: { tenantId: string; ids: readonly string[] },
+): Promise<SubscriptionView[]> {
+  const rows = await db.prisma.subscription.findMany({
+    where: { id: { in: [...ids] }, tenantId, state: { not: 'deleted' } },
+    orderBy: NEWEST_FIRST,
+  });
+  return rows.map(view);
+}
+
 /** A tenant's subscriptions, newest first. @throws RemitError invalid_request on a malformed cursor. */
 export async function listSubscriptions(
   db: Pick<Database, 'prisma'>,
@@ -423,6 +435,27 @@ export async function rotateSecret(
     });
   });
   return { secret, previousSecretValidUntil: validUntil, version: before.version + 1 };
+}
+
+/**
+ * The present secret, for the subscriber itself; it is noted in the audit log that it was seen.
+ * @throws RemitError not_found.
+ */
+export async function revealSecret(
+  db: Pick<Database, 'prisma'>,
+  keyring: Keyring,
+  by: Actor,
+  id: string,
+): Promise<string> {
+  const { tenantId } = by;
+  const found = await db.prisma.subscription.findFirst({
+    where: { id, tenantId, state: { not: 'deleted' } },
+    select: { secretCiphertext: true },
+  });
+  if (!found) throw notFound();
+  const secret = keyring.decrypt(found.secretCiphertext, secretContext(id));
+  await recordChange(db.prisma, by, { action: 'subscription.secret_viewed', cause: cause(id) });
+  return secret;
 }
 
 /** The secrets before the present one whose overlap is not over, newest first. */

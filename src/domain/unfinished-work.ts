@@ -185,7 +185,7 @@ interface PendingDelivery {
   correlation_id: string | null;
 }
 
-/** Deliveries that are neither delivered nor given up, and that no lane has. */
+/** Deliveries that are neither delivered nor given up, and that neither a lane nor a message in the outbox has. */
 const pendingDeliveries = (db: Db, olderThanMs: number): AsyncGenerator<UnfinishedWork[]> =>
   pages<PendingDelivery, UnfinishedWork>(
     db,
@@ -193,6 +193,7 @@ const pendingDeliveries = (db: Db, olderThanMs: number): AsyncGenerator<Unfinish
        FROM deliveries d LEFT JOIN webhook_events e ON e.id = d.event_id
       WHERE (d.subscription_id, d.created_at, d.id) > ($1, $2::timestamptz, $3::uuid) AND d.status = 'pending' AND NOT d.in_lane
         AND greatest(d.created_at, d.to_start_since) <= now() - $4 * interval '1 millisecond'
+        AND NOT EXISTS (SELECT FROM outbox o WHERE o.topic = 'events' AND o.key = d.event_id)
       ORDER BY d.subscription_id, d.created_at, d.id LIMIT $5`,
     ['', 'epoch', '00000000-0000-0000-0000-000000000000'],
     ({ subscription_id: subscription, at, id }) => [subscription, at, id],

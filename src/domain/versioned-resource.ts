@@ -39,7 +39,12 @@ export interface VersionedTable<Row extends Versioned, Fields> {
   ): Promise<{ count: number }>;
 }
 
-export interface VersionedResource<Row extends Versioned, View extends { version: number }, Fields> {
+export interface VersionedResource<
+  Row extends Versioned,
+  View extends { version: number },
+  Fields,
+  Deps extends Db = Db,
+> {
   /** In the audit log: `event_type` makes `event_type.created` and `event_type:<key>`. */
   kind: string;
   /** For people: `event types`. */
@@ -51,36 +56,73 @@ export interface VersionedResource<Row extends Versioned, View extends { version
   notFound: () => RemitError;
   /** There is one under this key already. */
   taken: (key: string) => RemitError;
+  /** Throws a RemitError when there may be none like this; asked before one is created or changed. */
+  check?: (deps: Deps, tenantId: string, key: string, fields: Fields) => Promise<void>;
 }
 
 type Db = Pick<Database, 'prisma'>;
+
+/** What can be done with one kind of resource. `Deps` is what its check needs beside the database. */
+export interface VersionedOperations<View, Fields, Deps extends Db = Db> {
+  notFound: () => RemitError;
+  /** @throws RemitError not_found, also for another tenant's. */
+  get: (db: Db, tenantId: string, key: string) => Promise<View>;
+  /**
+   * Not idempotent: a second call is a conflict.
+   * @throws RemitError conflict when there is one; unprocessable when the tenant has as many as it may; what the
+   *   resource's check throws.
+   */
+  create: (deps: Deps, actor: Actor, key: string, fields: Fields, maxPerTenant: number) => Promise<View>;
+  /** A tenant's, newest first. @throws RemitError invalid_request on a malformed cursor. */
+  list: (
+    db: Db,
+    page: { tenantId: string; limit: number; cursor?: string | undefined },
+  ) => Promise<Page<View>>;
+  /** Changes the given fields. @throws RemitError not_found, precondition_failed; what the resource's check throws. */
+  update: (
+    deps: Deps,
+    actor: Actor,
+    change: { key: string; expected: ExpectedVersions; changes: Partial<Fields> },
+  ) => Promise<View>;
+  /** @throws RemitError not_found, precondition_failed. */
+  remove: (db: Db, actor: Actor, row: { key: string; expected: ExpectedVersions }) => Promise<void>;
+}
 
 /** Creating, reading, changing and deleting one kind of resource. */
 export function versionedResource<
   Row extends Versioned,
   View extends { version: number },
   Fields extends object,
->({ kind, plural, table, view, fieldsOf, notFound, taken }: VersionedResource<Row, View, Fields>) {
+  Deps extends Db = Db,
+>({
+  kind,
+  plural,
+  table,
+  view,
+  fieldsOf,
+  notFound,
+  taken,
+  check = () => Promise.resolve(),
+}: VersionedResource<Row, View, Fields, Deps>): VersionedOperations<View, Fields, Deps> {
   const cause = (key: string) => `${kind}:${key}`;
 
-  /** @throws RemitError not_found, also for another tenant's. */
   async function get({ prisma }: Db, tenantId: string, key: string): Promise<View> {
     const found = await table.find(prisma, tenantId, key);
     if (!found) throw notFound();
     return view(found);
   }
 
-  /** Not idempotent. @throws RemitError conflict when there is one; unprocessable when the tenant has as many as it may. */
   async function create(
-    db: Db,
+    deps: Deps,
     actor: Actor,
     key: string,
     fields: Fields,
     maxPerTenant: number,
   ): Promise<View> {
     const { tenantId } = actor;
+    await check(deps, tenantId, key, fields);
     try {
-      return await createWithinQuota(db, plural, tenantId, async (tx) => {
+      return await createWithinQuota(deps, plural, tenantId, async (tx) => {
         requireRoom(plural, await table.count(tx, tenantId), maxPerTenant);
         const created = await table.create(tx, tenantId, key, fields);
         await recordChange(tx, actor, { action: `${kind}.created`, cause: cause(key), after: fields });
@@ -92,7 +134,6 @@ export function versionedResource<
     }
   }
 
-  /** A tenant's, newest first. @throws RemitError invalid_request on a malformed cursor. */
   async function list(
     { prisma }: Db,
     { tenantId, limit, cursor }: { tenantId: string; limit: number; cursor?: string | undefined },
@@ -102,24 +143,18 @@ export function versionedResource<
     return toPage(rows, limit, view);
   }
 
-  /**
-   * Changes the given fields.
-   * @param check says whether what would come out may be.
-   * @throws RemitError not_found, precondition_failed; what `check` throws.
-   */
   async function update(
-    db: Db,
+    deps: Deps,
     actor: Actor,
     { key, expected, changes }: { key: string; expected: ExpectedVersions; changes: Partial<Fields> },
-    check: (next: Fields) => Promise<void> = () => Promise.resolve(),
   ): Promise<View> {
     const { tenantId } = actor;
-    const found = await get(db, tenantId, key);
+    const found = await get(deps, tenantId, key);
     requireVersion(expected, found.version);
     const before = fieldsOf(found);
     const after: Fields = { ...before, ...changes };
-    await check(after);
-    return db.prisma.$transaction(async (tx) => {
+    await check(deps, tenantId, key, after);
+    return deps.prisma.$transaction(async (tx) => {
       requireOneRow((await table.update(tx, { tenantId, key, version: found.version }, after)).count);
       await recordChange(tx, actor, { action: `${kind}.updated`, cause: cause(key), before, after });
       const row = await table.find(tx, tenantId, key);
@@ -128,7 +163,6 @@ export function versionedResource<
     });
   }
 
-  /** @throws RemitError not_found, precondition_failed. */
   async function remove(
     db: Db,
     actor: Actor,
@@ -144,5 +178,5 @@ export function versionedResource<
     });
   }
 
-  return { get, create, list, update, remove };
+  return { notFound, get, create, list, update, remove };
 }

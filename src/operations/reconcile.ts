@@ -1,10 +1,9 @@
 import path from 'node:path';
 import type { Client, Connection } from '@temporalio/client';
-import { CARRYING_WORKFLOWS } from '../contracts/workflows';
 import { reconcile, reconciliationOptions, reconciliationReport } from '../domain/reconciliation';
 import type { Config } from '../platform/config';
 import { createLogger } from '../platform/logging';
-import { openWorkflows } from '../platform/open-workflows';
+import { lookAtWorkflows } from '../platform/failing-workflows';
 import { openDatabase } from '../platform/postgres';
 import { createTable } from '../platform/table';
 import { connectTemporal } from '../platform/temporal';
@@ -38,15 +37,15 @@ export async function runReconcile(
       ...reconciliationOptions(config),
       ...(tenant === undefined ? {} : { tenantId: tenant }),
       ...(margin === undefined ? {} : { stuckAfterMs: margin * 60_000 }),
-      ...(typeof temporal === 'string'
-        ? {}
-        : { withoutWorkflow: await openWorkflows(temporal, CARRYING_WORKFLOWS) }),
+      ...(typeof temporal === 'string' ? {} : { workflows: await lookAtWorkflows(temporal) }),
     };
     const report = reconciliationReport(await reconcile(database, options));
     if (json) say(JSON.stringify(report));
     else for (const line of describe(report)) say(line);
     if (typeof temporal === 'string' && tenant === undefined && !json)
-      say(`Whether all unfinished work has its workflow was not checked: ${temporal}.`);
+      say(
+        `Whether all unfinished work has its workflow, and no workflow fails, was not checked: ${temporal}.`,
+      );
     return report.clean ? 0 : 1;
   } finally {
     await database.close();

@@ -10,27 +10,29 @@ const FROM_SOURCES = __filename.endsWith('.ts');
 
 const BUILT_AHEAD = path.join(__dirname, '..', 'workflow-bundle.js');
 
+function workflowFile(name: string): string {
+  const base = path.join(__dirname, '..', 'workflows', name);
+  return existsSync(`${base}.ts`) ? `${base}.ts` : `${base}.js`;
+}
+
 /**
  * Bundles `workflows/` (TypeScript or compiled) into one file. Deterministic for the same sources.
  * @param workflowsPath other than remit’s own: tests have a second version.
+ * @param withTracing false only for tests that show that histories replay without it too.
  */
 export async function buildWorkflowBundle(
   target = BUILT_AHEAD,
-  workflowsPath = ownWorkflows(),
+  { workflowsPath = workflowFile('index'), withTracing = true } = {},
 ): Promise<string> {
   const { code } = await bundleWorkflowCode({
     workflowsPath,
     failureConverterPath: ENCODING_FAILURES,
+    ...(withTracing && { workflowInterceptorModules: [workflowFile('tracing')] }),
     logger: new DefaultLogger('WARN'),
   });
   await mkdir(path.dirname(target), { recursive: true });
   await writeFile(target, code);
   return target;
-}
-
-function ownWorkflows(): string {
-  const base = path.join(__dirname, '..', 'workflows', 'index');
-  return existsSync(`${base}.ts`) ? `${base}.ts` : `${base}.js`;
 }
 
 /**

@@ -1,3 +1,5 @@
+import { inSharedSpan, tracing, type TraceSpan } from './tracing';
+
 /**
  * Lets concurrent calls share one: what is asked for while a call is under way goes out together with the next one. Keeps
  * a call for one item as fast as it was, and gets cheaper per item the more there is to do.
@@ -18,6 +20,8 @@ export interface CoalescerOptions<Item, Answer> {
 
 interface Waiting<Item, Answer> {
   item: Item;
+  /** The span in which it was asked for. */
+  span: TraceSpan | undefined;
   resolve: (answer: Answer) => void;
   reject: (error: unknown) => void;
 }
@@ -32,7 +36,7 @@ export class Coalescer<Item, Answer> {
   /** What waits is bounded by the callers: each of them waits for its own answer. */
   add(item: Item): Promise<Answer> {
     return new Promise((resolve, reject) => {
-      this.waiting.push({ item, resolve, reject });
+      this.waiting.push({ item, span: tracing()?.current(), resolve, reject });
       if (this.scheduled) return;
       this.scheduled = true;
       // The rest of this turn of the event loop joins the call.
@@ -50,7 +54,7 @@ export class Coalescer<Item, Answer> {
 
   private async call(batch: Waiting<Item, Answer>[]): Promise<void> {
     try {
-      const answers = await this.options.run(batch.map(({ item }) => item));
+      const answers = await this.run(batch);
       batch.forEach(({ resolve }, index) => resolve(answers[index]!));
     } catch (error) {
       if (batch.length > 1 && this.options.mayBeOneItems(error))
@@ -62,12 +66,20 @@ export class Coalescer<Item, Answer> {
     }
   }
 
-  private async alone({ item, resolve, reject }: Waiting<Item, Answer>): Promise<void> {
+  private run(batch: readonly Waiting<Item, Answer>[]): Promise<Answer[]> {
+    return inSharedSpan(
+      'shared call',
+      batch.map(({ span }) => span),
+      () => this.options.run(batch.map(({ item }) => item)),
+    );
+  }
+
+  private async alone(each: Waiting<Item, Answer>): Promise<void> {
     try {
-      const [answer] = await this.options.run([item]);
-      resolve(answer!);
+      const [answer] = await this.run([each]);
+      each.resolve(answer!);
     } catch (error) {
-      reject(error);
+      each.reject(error);
     }
   }
 }

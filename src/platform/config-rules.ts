@@ -38,6 +38,10 @@ export function crossFieldMistakes(config: Given): string[] {
     );
   if (config.CONSOLE_OIDC_CLIENT_ID !== undefined && config.AUTH_ISSUER && !URL.canParse(config.AUTH_ISSUER))
     mistakes.push('AUTH_ISSUER must be a URL: CONSOLE_OIDC_CLIENT_ID logs in there');
+  if (config.PORTAL_FRAME_ORIGINS?.length && !isSecureUrl(config.CONSOLE_URL))
+    mistakes.push(
+      'CONSOLE_URL must be an https address too: browsers take the cookies of what PORTAL_FRAME_ORIGINS frame by TLS alone',
+    );
   const { API_BODY_LIMIT_BYTES: bodyBytes, KAFKA_MESSAGE_MAX_BYTES: messageBytes } = config;
   if (bodyBytes !== undefined && messageBytes !== undefined && messageBytes < bodyBytes)
     mistakes.push(
@@ -77,6 +81,18 @@ const PREFIX = 'TOPIC_PAYMENT_WEBHOOK_PREFIX';
 export function isHostAndPort(value: string): boolean {
   const [, host, port] = /^(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+):(\d{1,5})$/.exec(value) ?? [];
   return host !== undefined && Number(port) >= 1 && Number(port) <= 65_535;
+}
+
+/** Whether browsers take the address for a safe one: by TLS, or on this machine. */
+function isSecureUrl(text: string | undefined): boolean {
+  if (text === undefined || !URL.canParse(text)) return false;
+  const { protocol, hostname } = new URL(text);
+  return protocol === 'https:' || ['localhost', '127.0.0.1', '[::1]'].includes(hostname);
+}
+
+/** An origin, as browsers write it, that they take for a safe one. */
+export function isWebOrigin(text: string): boolean {
+  return isSecureUrl(text) && new URL(text).origin === text;
 }
 
 /** Words that stand where a secret should. */

@@ -2,7 +2,7 @@ import { z } from 'zod';
 import { Currency } from '../contracts/money';
 import { TenantId } from '../contracts/http';
 import { misspelt } from './config-names';
-import { crossFieldMistakes, isCidr, isHostAndPort, placeholderIn } from './config-rules';
+import { crossFieldMistakes, isCidr, isHostAndPort, isWebOrigin, placeholderIn } from './config-rules';
 import { callerPath } from './project';
 import { derivedSettings, SETTINGS, type Derived, type Settings } from './settings';
 import type { Provider } from '../providers/provider';
@@ -100,13 +100,38 @@ const shape = {
     .describe('address of /healthz, /readyz and /metrics (0.0.0.0 in a container)'),
   METRICS_PORT: int(9464, 0, 65_535).describe('port of /healthz, /readyz and /metrics; 0 takes a free one'),
 
+  // Traces
+  OTEL_EXPORTER_OTLP_ENDPOINT: z
+    .url({ protocol: /^https?$/ })
+    .optional()
+    .describe(
+      'where traces are sent by OTLP over HTTP (protobuf), such as http://collector:4318; none are made without it',
+    ),
+  OTEL_TRACES_SAMPLER: z
+    .enum([
+      'always_on',
+      'always_off',
+      'traceidratio',
+      'parentbased_always_on',
+      'parentbased_always_off',
+      'parentbased_traceidratio',
+    ])
+    .default('parentbased_always_on')
+    .describe('which traces are made; parentbased_… follows the caller where one gives a traceparent'),
+  OTEL_TRACES_SAMPLER_ARG: z.coerce
+    .number()
+    .min(0)
+    .max(1)
+    .default(1)
+    .describe('share of traces that …traceidratio makes, such as 0.1'),
+
   // HTTP API
   API_HOST: text().default('127.0.0.1').describe('address the API listens on (0.0.0.0 in a container)'),
   API_PORT: int(8080, 0, 65_535).describe('port of the API; 0 takes a free one'),
   API_BODY_LIMIT_BYTES: int(65_536, 1_024, 10_485_760).describe('largest request body'),
   API_REQUEST_TIMEOUT_MS: int(30_000, 1_000, 300_000).describe('longest time a request may take'),
   API_RATE_LIMIT_REQUESTS: int(60_000, 0, 100_000_000).describe(
-    'requests of one tenant in one window at one API process; 0 for no limit. Providers’ webhooks are not counted',
+    'requests of one tenant in one window, at all API processes together; each one but the first may let a twentieth of it through beyond that. 0 for no limit. Providers’ webhooks are not counted',
   ),
   API_RATE_LIMIT_USER_REQUESTS: int(30_000, 0, 100_000_000).describe(
     'of these, requests of one user on the users’ routes; more do not count for the tenant. 0 for no limit',
@@ -149,6 +174,20 @@ const shape = {
   CONSOLE_ROLE_CLAIM: text()
     .default('scope')
     .describe('claim that names the role: viewer or read, operator or write, admin'),
+  PORTAL_FRAME_ORIGINS: list()
+    .pipe(
+      z
+        .array(
+          z.string().refine(isWebOrigin, {
+            error: 'must be origins such as https://app.example.com, without a path',
+          }),
+        )
+        .max(20),
+    )
+    .default([])
+    .describe(
+      'origins whose pages may frame the subscribers’ portal, such as https://app.example.com; none by default',
+    ),
 
   // Providers' webhooks
   PROVIDERS_FILE: text()

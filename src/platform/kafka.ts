@@ -14,7 +14,9 @@ import type { Config } from './config';
 import { installFetchDecoder } from './kafka-fetch';
 import type { Lifecycle, ReadinessCheck } from './lifecycle';
 import type { Logger } from './logging';
+import { TRACEPARENT } from '../contracts/tracing';
 import { metrics } from './metrics';
+import { inSpan, traceparentHere, type SpanAttributes, type TraceSpan } from './tracing';
 
 type KafkaSettings = Pick<
   Config,
@@ -216,13 +218,19 @@ export class MessageProducer {
   }
 
   /**
-   * Resolves when all in-sync replicas have the message.
+   * Resolves when all in-sync replicas have the message. In a trace, its header says so, unless the message has one already:
+   * a dead letter keeps what its message came with.
    * @throws NotQueuedError when they did not acknowledge in time, or too many messages are waiting.
    */
   async send(message: OutgoingMessage): Promise<void> {
     const stop = metrics.kafkaProduceSeconds.startTimer();
+    const { topic, key } = message;
     try {
-      await this.queue(message.topic).add(message, this.settings.KAFKA_PRODUCE_TIMEOUT_MS);
+      await inSpan(
+        () => ({ name: `send ${topic}`, kind: 'producer', attributes: messagingAttributes(topic, key) }),
+        (span) =>
+          this.queue(topic).add(withTraceparent(message, span), this.settings.KAFKA_PRODUCE_TIMEOUT_MS),
+      );
     } finally {
       stop();
     }
@@ -249,6 +257,21 @@ export class MessageProducer {
     }
     return queue;
   }
+}
+
+function withTraceparent(message: OutgoingMessage, span: TraceSpan | undefined): OutgoingMessage {
+  const traceparent = span?.traceparent ?? traceparentHere();
+  if (traceparent === undefined || message.headers?.[TRACEPARENT] !== undefined) return message;
+  return { ...message, headers: { ...message.headers, [TRACEPARENT]: traceparent } };
+}
+
+/** What spans of messages have in common; longer keys are somebody else's. */
+export function messagingAttributes(topic: string, key: Buffer | string | null): SpanAttributes {
+  return {
+    'messaging.system': 'kafka',
+    'messaging.destination.name': topic,
+    'messaging.kafka.message.key': key === null ? null : key.toString('utf8').slice(0, 128),
+  };
 }
 
 /**

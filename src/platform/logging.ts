@@ -1,5 +1,6 @@
 import pino, { type Logger } from 'pino';
 import type { Config } from './config';
+import { traceFields, tracing } from './tracing';
 
 export type { Logger };
 
@@ -21,7 +22,10 @@ const REDACTED = [
   '*.DATABASE_URL',
 ];
 
-/** Structured JSON logs on stdout; pretty in development. Lines carry `role` and, where there is one, `correlationId`. */
+/**
+ * Structured JSON logs on stdout; pretty in development. Lines carry `role` and, where there is one, `correlationId`; where
+ * tracing is on (it has to be by now), `trace_id` and `span_id` too.
+ */
 export function createLogger(config: Pick<Config, 'LOG_LEVEL' | 'NODE_ENV'>, role: string): Logger {
   return pino({
     level: config.LOG_LEVEL,
@@ -29,6 +33,7 @@ export function createLogger(config: Pick<Config, 'LOG_LEVEL' | 'NODE_ENV'>, rol
     redact: { paths: REDACTED, censor: '[redacted]' },
     timestamp: pino.stdTimeFunctions.isoTime,
     formatters: { level: (label) => ({ level: label }) },
+    ...(tracing() && { mixin: traceFields }),
     ...(config.NODE_ENV === 'development'
       ? {
           transport: {

@@ -32,6 +32,24 @@ export const metrics = {
     buckets: SECONDS,
     registers,
   }),
+  rateLimited: new Counter({
+    name: 'remit_http_requests_rate_limited_total',
+    help: 'Requests that were refused (429) because of whose limit it is (tenant, user)',
+    labelNames: ['limit'],
+    registers,
+  }),
+  rateLimitBlocks: new Counter({
+    name: 'remit_rate_limit_blocks_total',
+    help: 'Blocks of requests that this process asked the database for, by outcome (answered, failed)',
+    labelNames: ['outcome'],
+    registers,
+  }),
+  requestsShed: new Counter({
+    name: 'remit_http_requests_shed_total',
+    help: 'Requests that were refused (503) unread because the process has too much to do, by what showed it (in_flight, event_loop)',
+    labelNames: ['reason'],
+    registers,
+  }),
   webhooksReceived: new Counter({
     name: 'remit_provider_webhooks_total',
     help: 'Provider webhooks by provider and result (accepted, invalid, signature_invalid, unavailable, not_queued)',

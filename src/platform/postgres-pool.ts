@@ -1,6 +1,7 @@
 import { Client, Pool, type PoolClient, type PoolConfig } from 'pg';
 import type { Logger } from './logging';
 import { isReadTimeout } from './postgres-errors';
+import { tracing, type TraceSpan } from './tracing';
 
 /** A connection's socket, which `pg` has no public way to close at once. */
 const destroy = (client: object) =>
@@ -29,17 +30,30 @@ export function createPool(config: PoolConfig, log: Logger): Pool {
     }
 
     override query(...args: never[]): never {
+      const span = typeof args.at(-1) === 'function' ? undefined : statementSpan(args[0]);
       const result: unknown = super.query(...(args as unknown as [string]));
       // With a callback, it is the pool's own query, which closes a connection after any error.
-      if (result instanceof Promise)
+      if (result instanceof Promise) {
         result.catch((error: unknown) => {
           if (isReadTimeout(error)) giveUp(this);
         });
+        if (span) endWith(span, result);
+      }
       return result as never;
     }
   }
 
-  const pool = new Pool({ ...config, Client: PooledClient });
+  /** A statement's span begins here, in the trace of whoever asks: its connection may come free in another's. */
+  class TracedPool extends Pool {
+    override query(...args: never[]): never {
+      const span = statementSpan(args[0]);
+      const result: unknown = super.query(...(args as unknown as [string]));
+      if (span && result instanceof Promise) endWith(span, result);
+      return result as never;
+    }
+  }
+
+  const pool = new TracedPool({ ...config, Client: PooledClient });
   pool.on('error', (error) => log.warn({ err: error }, 'idle database connection lost'));
   pool.on('acquire', (client) => idle.delete(client));
   pool.on('remove', (client) => idle.delete(client));
@@ -48,6 +62,42 @@ export function createPool(config: PoolConfig, log: Logger): Pool {
     else idle.add(client);
   });
   return pool;
+}
+
+/** The span of a statement, Prisma's too; undefined where nothing is traced. Values of parameters are never in it. */
+function statementSpan(statement: unknown): TraceSpan | undefined {
+  const traces = tracing();
+  if (!traces?.current()?.recording) return undefined;
+  const { text, name } =
+    typeof statement === 'string' ? { text: statement, name: undefined } : (statement as Statement);
+  return traces.start({
+    name: name ?? summaryOf(text),
+    kind: 'client',
+    attributes: { 'db.system.name': 'postgresql', 'db.query.text': text },
+  });
+}
+
+interface Statement {
+  text: string;
+  /** Of a prepared one. */
+  name?: string;
+}
+
+/** `SELECT orders`: what a statement does, and the first table that it names. */
+function summaryOf(text: string): string {
+  const verb = /^\s*(\w+)/.exec(text)?.[1]?.toUpperCase() ?? 'statement';
+  const table = /\b(?:FROM|INTO|UPDATE)\s+(?:"?public"?\.)?"?(\w+)/i.exec(text)?.[1];
+  return table === undefined ? verb : `${verb} ${table}`;
+}
+
+function endWith(span: TraceSpan, result: Promise<unknown>): void {
+  result.then(
+    () => span.end(),
+    (error: unknown) => {
+      span.fail(error);
+      span.end();
+    },
+  );
 }
 
 /**

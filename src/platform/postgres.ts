@@ -13,6 +13,8 @@ export interface Database {
   pool: Pool;
   /** Connections whose every transaction is SERIALIZABLE; money functions refuse to run anywhere else. */
   moneyPool: Pool;
+  /** One connection for what is shared about rate limits: it waits for nothing that the other pools do. */
+  limitsPool: Pool;
   /** How money transactions of one account wait for each other and are tried again after conflicts. */
   retry: {
     maxAttempts: number;
@@ -71,6 +73,7 @@ export function openDatabase(config: DatabaseConfig, log: Logger): Database {
     },
     log,
   );
+  const limitsPool = createPool({ ...common, max: 1 }, log);
   const prisma = new PrismaClient({
     adapter: new PrismaPg(pool),
     transactionOptions: {
@@ -83,6 +86,7 @@ export function openDatabase(config: DatabaseConfig, log: Logger): Database {
     prisma,
     pool,
     moneyPool,
+    limitsPool,
     log,
     retry: {
       maxAttempts: config.MONEY_RETRY_MAX_ATTEMPTS,
@@ -104,7 +108,9 @@ export function openDatabase(config: DatabaseConfig, log: Logger): Database {
     },
     async close() {
       await prisma.$disconnect();
-      await Promise.all([pool, moneyPool].filter((each) => !each.ended).map((each) => each.end()));
+      await Promise.all(
+        [pool, moneyPool, limitsPool].filter((each) => !each.ended).map((each) => each.end()),
+      );
     },
   };
 }

@@ -10,6 +10,13 @@ export const SETTINGS = {
   // HTTP: limits of single requests, which no load changes.
   /** Longest wait for one dependency in /readyz. */
   READINESS_TIMEOUT_MS: 2_000,
+  /**
+   * Requests that a process works on at once, open streams among them; more are refused. Its connections to the database work on
+   * 26: what waits behind a thousand others is answered late or not at all, and every further one makes it later for all.
+   */
+  API_REQUESTS_IN_FLIGHT_MAX: 1_000,
+  /** New requests are refused while the event loop is later than this on average: nothing is answered in less than three turns. */
+  API_EVENT_LOOP_DELAY_MAX_MS: 2_000,
   /** Largest page of a list. */
   API_PAGE_SIZE_MAX_ROWS: 200,
   /** A request that has not answered for this long may be executed again under its key. */

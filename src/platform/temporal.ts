@@ -4,6 +4,7 @@ import { NativeConnection } from '@temporalio/worker';
 import { SEARCH_ATTRIBUTES } from '../contracts/workflows';
 import type { Config } from './config';
 import { dataConverterOf, type PayloadConfig } from './payload-encryption';
+import { clientTracing } from './temporal-tracing';
 
 type TemporalConfig = PayloadConfig &
   Pick<
@@ -46,6 +47,7 @@ export async function openTemporal(config: TemporalConfig): Promise<Client> {
     connection,
     namespace: config.TEMPORAL_NAMESPACE,
     dataConverter: dataConverterOf(config),
+    ...clientTracing(),
   });
 }
 

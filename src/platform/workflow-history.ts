@@ -45,11 +45,17 @@ type HistoryEvent = NonNullable<NonNullable<Response['history']>['events']>[numb
 type Time = HistoryEvent['eventTime'];
 type Payloads = NonNullable<NonNullable<HistoryEvent['workflowExecutionSignaledEventAttributes']>['input']>;
 
-const msOf = (time: Time): number =>
+/** A time of Temporal's API as milliseconds since 1970. */
+export const msOf = (time: Time): number =>
   Number(time?.seconds ?? 0) * 1_000 + Math.floor((time?.nanos ?? 0) / 1e6);
 
 /** Decrypts a payload; one that is in clear stays as it is. */
 type Open = (payload: Payload) => Payload;
+
+export function openerOf(client: Client): Open {
+  const encryption = encryptionOf(client);
+  return (payload) => encryption?.decodeOne(payload) ?? payload;
+}
 
 function valueOf(payload: Payload | null | undefined, open: Open): unknown {
   if (!payload?.data) return undefined;
@@ -66,7 +72,7 @@ const firstOf = (payloads: Payloads | null | undefined, open: Open): unknown =>
 type Failure = NonNullable<HistoryEvent['activityTaskFailedEventAttributes']>['failure'];
 
 /** The innermost cause says what happened; what is around it says where. */
-function failureText(failure: Failure | undefined, open: Open): string {
+export function failureText(failure: Failure | undefined, open: Open): string {
   let innermost = failure;
   while (innermost?.cause) innermost = innermost.cause;
   const encoded = valueOf(innermost?.encodedAttributes, open) as { message?: unknown } | undefined;
@@ -81,8 +87,7 @@ function failureText(failure: Failure | undefined, open: Open): string {
  */
 export async function readWorkflow(client: Client, workflowId: string): Promise<WorkflowLife | undefined> {
   const { namespace } = client.options;
-  const encryption = encryptionOf(client);
-  const open: Open = (payload) => encryption?.decodeOne(payload) ?? payload;
+  const open = openerOf(client);
   try {
     const described = await client.workflowService.describeWorkflowExecution({
       namespace,

@@ -1,6 +1,7 @@
 import { startOpsServer } from '../platform/ops-server';
 import { Lifecycle } from '../platform/lifecycle';
 import { createLogger, type Logger } from '../platform/logging';
+import { NO_TRACES, startTracing, stopTracing } from '../platform/tracing';
 import { createRoleContext, type RoleContext } from './context';
 import { StoppedWhileWaiting } from './when-there';
 import { startLocalStack, type LocalStack, type LocalStackOptions } from './local-stack';
@@ -31,8 +32,10 @@ export async function startLocalRemit(
   options: LocalStackOptions & { roles?: readonly Role[] },
 ): Promise<LocalRemit> {
   const stack = await startLocalStack(options);
-  const log = createLogger(stack.config, 'start');
+  await startTracing(stack.config, 'remit', (error) => log.warn({ err: error }, NO_TRACES));
+  const log: Logger = createLogger(stack.config, 'start');
   const lifecycle = new Lifecycle(log, stack.config.SHUTDOWN_TIMEOUT_MS);
+  lifecycle.onStop('close', 'traces', stopTracing);
   lifecycle.onStop('parts', 'embedded stack', () => stack.stop());
   try {
     options.report('migrating PostgreSQL, Kafka, Temporal and ClickHouse');

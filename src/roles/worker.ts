@@ -1,6 +1,6 @@
 import { Worker, type NativeConnection } from '@temporalio/worker';
 import { createActivities } from '../activities';
-import { CARRYING_WORKFLOWS, TASK_QUEUES, type DeliveryRef, type TaskQueue } from '../contracts/workflows';
+import { TASK_QUEUES, type DeliveryRef, type TaskQueue } from '../contracts/workflows';
 import { startConsumer } from '../bridges/consumer';
 import { deadLetterRefused } from '../bridges/dead-letters';
 import { EventPublisher } from '../domain/event-publisher';
@@ -9,22 +9,23 @@ import { eventDeliveryHandler, type EventDeliveryDeps } from '../bridges/event-d
 import { deliveryPolicyOf } from '../webhooks/delivery-policy';
 import type { Config } from '../platform/config';
 import { workflowBundlePath } from '../platform/build-workflow-bundle';
+import { lookAtWorkflows } from '../platform/failing-workflows';
 import { kafkaReadiness } from '../platform/kafka';
 import { MessageReader } from '../platform/message-reader';
 import { addMetricsSource, metrics } from '../platform/metrics';
-import { openWorkflows } from '../platform/open-workflows';
 import { dataConverterOf } from '../platform/payload-encryption';
 import { createKeyring } from '../platform/secrets';
 import { TaskQueueBacklog } from '../platform/task-queue-backlog';
 import { connectTemporalWorker } from '../platform/temporal';
 import { installTemporalRuntime } from '../platform/temporal-runtime';
+import { workerTracing } from '../platform/temporal-tracing';
 import type { Database } from '../platform/postgres';
 import { warnOfShortRetention } from '../platform/topic-retention';
 import { becomeFirstVersion, buildIdOf, versioningOf } from '../platform/worker-versions';
 import { createWebhookClient } from '../webhooks/client';
 import { Attempts } from '../webhooks/attempts';
 import { FirstAttempts } from '../webhooks/first-attempts';
-import { startDeliveryWorkflows, wakeLanes } from '../webhooks/start-deliveries';
+import { cancelDeliveryWorkflows, startDeliveryWorkflows, wakeLanes } from '../webhooks/start-deliveries';
 import type { RoleContext } from './context';
 import { whenThere } from './when-there';
 
@@ -67,12 +68,14 @@ export async function startWorker(
     attempts,
     startDeliveries,
     wakeLanes: toLanes,
+    cancelDeliveries: async (workflowIds) =>
+      cancelDeliveryWorkflows(await context.temporal(), workflowIds, config.BRIDGE_START_TIMEOUT_MS),
     unknownTransactionWaitMs: config.UNKNOWN_TRANSACTION_WAIT_MS,
     disputeEvidenceDueMs: config.DISPUTE_EVIDENCE_DUE_MS,
     showsUsers: !config.TEMPORAL_ENCRYPT_PAYLOADS,
     deadLetter: (message) => deadLetterRefused({ reader, producer, config, log }, message),
     deliveryPolicy,
-    lookAtWorkflows: async () => openWorkflows(await context.temporal(), CARRYING_WORKFLOWS),
+    lookAtWorkflows: async () => lookAtWorkflows(await context.temporal()),
   });
   const codePath = builtBundle ?? (await workflowBundlePath());
   const buildId = await buildIdOf(codePath);
@@ -176,6 +179,7 @@ async function startQueue(
     activities,
     dataConverter: dataConverterOf(config),
     ...(await versioningOf(config, codePath, buildId)),
+    ...workerTracing(),
   });
   const finished = worker.run().catch((error: unknown) => {
     if (lifecycle.isStopping) return;

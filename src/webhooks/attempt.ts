@@ -1,9 +1,12 @@
 import type { AttemptRecord, HealthRules, LoadedDelivery } from '../domain/deliveries';
+import { idsOf, readTraceparent, TRACEPARENT } from '../contracts/tracing';
 import type { DeliveryStatus } from '../contracts/webhooks';
+import { shownRequestHeaders, shownResponseHeaders } from './shown-headers';
 import { signWebhook } from './signature';
 import type { Config } from '../platform/config';
 import type { Logger } from '../platform/logging';
 import { metrics } from '../platform/metrics';
+import { inEntrySpan, tracing, type TraceSpan } from '../platform/tracing';
 import type { WebhookClient, WebhookResponse } from './client';
 
 /** One HTTP request to a subscriber: the same code makes first attempts, in bulk, and those of delivery workflows. */
@@ -57,18 +60,68 @@ export function healthRules(
  * Signs and posts a webhook once. A subscriber's failure of any kind is a result.
  * @throws what is wrong on our side: no sockets left, no key for the secrets.
  */
-export async function makeAttempt(
-  { webhooks, log }: { webhooks: Pick<WebhookClient, 'postWebhook'>; log: Logger },
-  { deliveryId, attempt, maxAttempts, timeoutMs, correlationId, pauseMs }: AttemptPlan,
+export function makeAttempt(
+  deps: AttemptDeps,
+  plan: AttemptPlan,
   delivery: Deliverable,
   startedAt: Date,
 ): Promise<MadeAttempt> {
+  const traces = tracing();
+  if (!traces) return attemptOnce(deps, plan, delivery, startedAt);
+  const { within, links } = placeOf(traces.current(), delivery.traceparent);
+  return inEntrySpan(
+    () => ({
+      name: 'POST webhook',
+      kind: 'client',
+      parent: within,
+      links,
+      attributes: {
+        ...idsOf(delivery),
+        'remit.correlation_id': plan.correlationId,
+        'remit.delivery_id': plan.deliveryId,
+        'remit.attempt': plan.attempt,
+        'http.request.method': 'POST',
+        'server.address': URL.canParse(delivery.url) ? new URL(delivery.url).hostname : null,
+      },
+    }),
+    (span) => attemptOnce(deps, plan, delivery, startedAt, span),
+  );
+}
+
+interface AttemptDeps {
+  webhooks: Pick<WebhookClient, 'postWebhook'>;
+  log: Logger;
+}
+
+/**
+ * Where an attempt belongs: to the trace of its event, whatever made it. What runs in another trace (a lane, a replay, a
+ * shared batch) or in none is linked to.
+ */
+function placeOf(
+  current: TraceSpan | undefined,
+  published: string | null,
+): { within: TraceSpan | string | null; links: TraceSpan[] } {
+  const event = readTraceparent(published);
+  if (!event || event.traceId === current?.traceId) return { within: current ?? null, links: [] };
+  return { within: published, links: current ? [current] : [] };
+}
+
+async function attemptOnce(
+  { webhooks, log }: AttemptDeps,
+  { deliveryId, attempt, maxAttempts, timeoutMs, correlationId, pauseMs }: AttemptPlan,
+  delivery: Deliverable,
+  startedAt: Date,
+  span?: TraceSpan,
+): Promise<MadeAttempt> {
   const { eventId: id, subscriptionId, body, url } = delivery;
-  const headers = {
-    ...delivery.headers(),
+  const own = delivery.headers();
+  const signed = {
     ...signWebhook({ id, at: startedAt, body, secrets: delivery.secrets(startedAt) }),
+    ...(span && { [TRACEPARENT]: span.traceparent }),
   };
-  const response = await webhooks.postWebhook({ url, headers, body, timeoutMs });
+  const response = await webhooks.postWebhook({ url, headers: { ...own, ...signed }, body, timeoutMs });
+  span?.set({ 'http.response.status_code': response.statusCode, 'remit.result': response.result });
+  if (response.error !== null) span?.fail(response.error);
   metrics.deliveryAttempts.inc({ result: response.result });
   metrics.deliveryAttemptSeconds.observe(response.durationMs / 1e3);
   const { result, statusCode, durationMs, error, responseBody } = response;
@@ -89,6 +142,9 @@ export async function makeAttempt(
     statusCode,
     error,
     responseBody,
+    url,
+    requestHeaders: shownRequestHeaders(own, signed),
+    responseHeaders: response.responseHeaders && shownResponseHeaders(response.responseHeaders, own),
     status,
     gone: statusCode === GONE,
     slowDown: overloaded || result === 'timeout',

@@ -47,25 +47,29 @@ export class Attempts {
   }
 
   /**
-   * Stores an attempt, together with others that were made meanwhile.
-   * @throws what the database throws in an outage that lasts for about a minute.
+   * Stores an attempt, together with others that were made meanwhile. Idempotent.
+   * @param tries how often; as often as is worth while nobody else will, which takes about a minute.
+   * @throws what the database throws when the last of them fails.
    */
-  async store({ startedAt: text, waitMs: _, ...made }: MadeAttempt): Promise<{ repeated: boolean }> {
+  async store(
+    { startedAt: text, waitMs: _, ...made }: MadeAttempt,
+    tries = RECORD_TRIES,
+  ): Promise<{ repeated: boolean }> {
     const startedAt = new Date(text);
     const record = { ...made, startedAt };
     const at = new Date(startedAt.getTime() + made.durationMs);
-    const after = await this.untilStored(() => this.records.add({ record, at }));
+    const after = await this.untilStored(tries, () => this.records.add({ record, at }));
     if (made.status !== 'pending' && !after.repeated) metrics.deliveriesFinished.inc({ status: made.status });
     return after;
   }
 
-  private async untilStored<T>(store: () => Promise<T>): Promise<T> {
+  private async untilStored<T>(maxTries: number, store: () => Promise<T>): Promise<T> {
     const backoff = new Backoff(RECORD_RETRY_BASE_MS, RECORD_RETRY_CAP_MS);
     for (let tries = 1; ; tries += 1) {
       try {
         return await store();
       } catch (error) {
-        if (tries === RECORD_TRIES) throw error;
+        if (tries === maxTries) throw error;
         this.deps.log.warn({ err: error, tries }, 'attempts could not be stored; trying again');
         await backoff.pause();
       }

@@ -6,6 +6,10 @@ import { VERSION } from '../platform/project';
 import { ConnectTimeoutError, RefusedAddressError, WebhookAgents } from './agents';
 import { createResolver, type ResolveAll, type ResolverSettings } from './dns';
 import { exchange } from './exchange';
+import { storableText } from './storable-text';
+
+/** Who we say that we are. */
+export const USER_AGENT = `remit/${VERSION}`;
 
 export interface WebhookRequest {
   /** http or https. */
@@ -26,6 +30,8 @@ export interface WebhookResponse {
   error: string | null;
   /** Cut to WEBHOOK_RESPONSE_MAX_BYTES of valid UTF-8 without NUL; null when there was no answer. */
   responseBody: string | null;
+  /** Each header's values, names in lower case, unmasked; null when there was no answer whose headers could be read. */
+  responseHeaders: NodeJS.Dict<string[]> | null;
   /** The answer's Retry-After, at most WEBHOOK_RETRY_AFTER_MAX_MS; null when it has none. */
   retryAfterMs: number | null;
 }
@@ -76,7 +82,7 @@ export function createWebhookClient(
     if (literal !== undefined && !rules.allows(literal))
       return { error: new RefusedAddressError(), reusedConnection: false };
     const input = {
-      headers: { 'user-agent': `remit/${VERSION}`, 'content-type': 'application/json', ...request.headers },
+      headers: { 'user-agent': USER_AGENT, 'content-type': 'application/json', ...request.headers },
       body: request.body,
       maxBodyBytes: config.WEBHOOK_RESPONSE_MAX_BYTES,
       deadline,
@@ -99,15 +105,20 @@ export function createWebhookClient(
       if ('error' in answer)
         return {
           ...failureOf(answer.error, deadline.signal.aborted, request.timeoutMs),
-          ...{ statusCode: null, durationMs, responseBody: null, retryAfterMs: null },
+          ...{ statusCode: null, durationMs, responseBody: null, responseHeaders: null, retryAfterMs: null },
         };
-      const { statusCode, body, retryAfter } = answer;
+      const { statusCode, body, headers } = answer;
       return {
         ...verdictOf(statusCode),
         statusCode,
         durationMs,
         responseBody: storableText(body, config.WEBHOOK_RESPONSE_MAX_BYTES),
-        retryAfterMs: parseRetryAfter(retryAfter, Date.now(), config.WEBHOOK_RETRY_AFTER_MAX_MS),
+        responseHeaders: headers ?? null,
+        retryAfterMs: parseRetryAfter(
+          headers?.['retry-after'],
+          Date.now(),
+          config.WEBHOOK_RETRY_AFTER_MAX_MS,
+        ),
       };
     } finally {
       clearTimeout(timer);
@@ -177,20 +188,6 @@ function failureOf(
   if (code.startsWith('HPE_') || code === 'HEAD_TOO_LONG')
     return { result: 'network_error', error: `the answer is not HTTP/1.1: ${code}` };
   return { result: 'network_error', error: `the connection failed: ${code}` };
-}
-
-/** Bytes as text that PostgreSQL stores: valid UTF-8 without NUL, at most `maxBytes`, cut between characters. */
-export function storableText(bytes: Uint8Array, maxBytes: number): string {
-  const text = decodeUpTo(bytes, maxBytes).replaceAll('\0', '\uFFFD');
-  // Each replacement character takes three bytes, so the text may have grown.
-  const replaced = Buffer.from(text);
-  return replaced.length > maxBytes ? decodeUpTo(replaced, maxBytes) : text;
-}
-
-function decodeUpTo(bytes: Uint8Array, maxBytes: number): string {
-  const cut = bytes.length > maxBytes;
-  // With `stream`, a character that the cut left incomplete is held back instead of replaced.
-  return new TextDecoder('utf-8', { ignoreBOM: true }).decode(bytes.subarray(0, maxBytes), { stream: cut });
 }
 
 const HTTP_DATE = /^(Mon|Tue|Wed|Thu|Fri|Sat|Sun)[a-z]*,? [\w -]+ \d{2}:\d{2}:\d{2}( GMT| \d{4})$/;

@@ -1,11 +1,5 @@
 import type { AttemptOutcome, DeliveryStatus } from '../contracts/webhooks';
-import {
-  finishDelivery,
-  loadDelivery,
-  recordAttempt,
-  type EndStatus,
-  type LoadedDelivery,
-} from '../domain/deliveries';
+import { finishDelivery, loadDelivery, type EndStatus, type LoadedDelivery } from '../domain/deliveries';
 import { AT_ONCE, lanesToWake, parkDeliveries } from '../domain/lanes';
 import { metrics } from '../platform/metrics';
 import type { Database } from '../platform/postgres';
@@ -142,16 +136,10 @@ export async function store(
   input: AttemptInput,
   made: MadeAttempt,
 ): Promise<AttemptResult> {
-  const { startedAt, waitMs, ...record } = made;
-  const { repeated } = await recordAttempt(
-    deps.db,
-    { ...record, startedAt: new Date(startedAt) },
-    deps.attempts.rules,
-    new Date(Date.parse(startedAt) + made.durationMs),
-  );
+  // Once: when it fails, Temporal tries again, with what was made.
+  const { repeated } = await deps.attempts.store(made, 1);
   if (repeated) return stored(deps, input);
-  if (made.status !== 'pending') metrics.deliveriesFinished.inc({ status: made.status });
-  const { result, statusCode, status } = made;
+  const { result, statusCode, status, waitMs } = made;
   return {
     verdict: status === 'pending' ? 'retry' : status,
     result,

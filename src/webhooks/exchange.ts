@@ -4,8 +4,8 @@ import https from 'node:https';
 /** What a subscriber answered, as far as it came. */
 export interface Answer {
   statusCode: number;
-  /** The Retry-After header. */
-  retryAfter: string | undefined;
+  /** The values of each header; undefined when they could not be read. */
+  headers: NodeJS.Dict<string[]> | undefined;
   body: Buffer;
 }
 
@@ -51,7 +51,6 @@ export function exchange(url: URL, input: ExchangeInput): Promise<Answer | NoAns
   const chunks: Buffer[] = [];
   let bodyBytes = 0;
   let headBytes = 0;
-  let retryAfter: string | undefined;
   const { request: open } = url.protocol === 'https:' ? https : http;
   // The agent's timeout is for idle connections: while one is in use, the deadline is all that holds.
   const options = { method: 'POST', agent, headers, maxHeaderSize: HEAD_MAX_BYTES, timeout: 0 };
@@ -74,8 +73,10 @@ export function exchange(url: URL, input: ExchangeInput): Promise<Answer | NoAns
       response?.read();
       if (!complete) request.destroy();
       const statusCode = response?.statusCode ?? statusLine.status;
-      if (statusCode !== undefined) resolve({ statusCode, retryAfter, body: Buffer.concat(chunks) });
-      else resolve({ error: error ?? new Error('no answer'), reusedConnection: request.reusedSocket });
+      if (statusCode !== undefined) {
+        const body = Buffer.concat(chunks);
+        resolve({ statusCode, headers: response?.headersDistinct, body });
+      } else resolve({ error: error ?? new Error('no answer'), reusedConnection: request.reusedSocket });
     };
     const outOfTime = () => end(new Error('out of time'));
 
@@ -88,7 +89,6 @@ export function exchange(url: URL, input: ExchangeInput): Promise<Answer | NoAns
     request.on('response', (answer) => {
       response = answer;
       request.socket?.off('data', readHead);
-      retryAfter = answer.headers['retry-after'];
       answer.on('error', end);
       answer.on('close', () => end(undefined, answer.complete));
       answer.on('data', (chunk: Buffer) => {

@@ -1,5 +1,5 @@
-import type { Client } from '@temporalio/client';
-import type { DeliveryRef } from '../contracts/workflows';
+import { WorkflowNotFoundError, type Client } from '@temporalio/client';
+import { SIGNALS, type DeliveryRef } from '../contracts/workflows';
 import { signalLane, startDelivery } from '../platform/workflow-starts';
 
 /** Workflows that are started side by side, for one caller. */
@@ -38,4 +38,26 @@ export async function wakeLanes(
         .slice(from, from + SIDE_BY_SIDE)
         .map((id) => client.withDeadline(Date.now() + timeoutMs, () => signalLane(client, id))),
     );
+}
+
+/**
+ * Tells delivery workflows that their deliveries are cancelled; those that are not there need no telling. Idempotent.
+ * @throws what Temporal throws while it is away.
+ */
+export async function cancelDeliveryWorkflows(
+  client: Client,
+  workflowIds: readonly string[],
+  timeoutMs: number,
+): Promise<void> {
+  const tell = async (id: string) => {
+    try {
+      await client.withDeadline(Date.now() + timeoutMs, () =>
+        client.workflow.getHandle(id).signal(SIGNALS.cancel),
+      );
+    } catch (error) {
+      if (!(error instanceof WorkflowNotFoundError)) throw error;
+    }
+  };
+  for (let from = 0; from < workflowIds.length; from += SIDE_BY_SIDE)
+    await Promise.all(workflowIds.slice(from, from + SIDE_BY_SIDE).map(tell));
 }

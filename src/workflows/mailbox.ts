@@ -20,6 +20,7 @@ import {
 import type { CarriedMessages, RefusedMessage } from '../contracts/workflows';
 import { steps } from './described';
 import { DEAD_LETTER_STEP, historyIsLong, unlessRefused } from './durable-steps';
+import { endTrace, withinTrace } from './tracing';
 
 const { deadLetterMessages } = steps<DeadLetterActivities>(DEAD_LETTER_STEP);
 
@@ -84,7 +85,7 @@ export class Mailbox<M extends object, R> {
         const first = this.messages[0];
         if (first) {
           await this.continueWhenLong();
-          await this.handle(first.message);
+          await withinTrace(first.message, () => this.handle(first.message));
         } else if (this.refused.length > 0) await this.sendRefused();
         else return;
       }
@@ -168,6 +169,7 @@ export class Mailbox<M extends object, R> {
 
   private refuse(message: M, refusal: Refusal): void {
     this.refused.push({ ...this.handling.letterOf(message), ...refusal });
+    endTrace(message, `${refusal.code}: ${refusal.reason}`);
   }
 
   private async sendRefused(): Promise<void> {
@@ -188,6 +190,7 @@ export class Mailbox<M extends object, R> {
     const taken = this.messages.shift();
     if (!taken) throw new Error('there is no message');
     this.bytes -= taken.bytes;
+    endTrace(taken.message);
     return taken.message;
   }
 }

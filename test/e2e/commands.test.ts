@@ -150,6 +150,45 @@ describe('remit listen', () => {
   });
 });
 
+describe('remit portal-link', () => {
+  it('prints a link that opens the portal of a subscription, and ends it again', async () => {
+    const { id: subscription } = await subscribe('https://example.com/hooks');
+    const made = remit(['portal-link', subscription, '--brand-name', 'Acme', '--read-only']);
+    expect(await made.ended).toBe(0);
+    const [, code] = /\/portal#([\w-]{43})\n/.exec(made.stdout())!;
+    const [, link] = /--revoke ([\w-]{36}) /.exec(made.stdout())!;
+    const opened = await fetch(`${running.started.url}/portal/api/login`, {
+      method: 'POST',
+      headers: { 'content-type': 'application/json' },
+      body: JSON.stringify({ code }),
+    });
+    expect(opened.status).toBe(204);
+    const cookie = opened.headers.get('set-cookie')!.split(';')[0]!;
+    const state = async () =>
+      (await (
+        await fetch(`${running.started.url}/portal/api/session`, { headers: { cookie } })
+      ).json()) as object;
+    expect(await state()).toMatchObject({ session: { readOnly: true, brand: { name: 'Acme' } } });
+
+    const ended = remit(['portal-link', '--revoke', link!]);
+    expect(await ended.ended).toBe(0);
+    expect(ended.stdout()).toContain('have ended');
+    expect(await state()).toEqual({ session: null });
+  });
+
+  it('says how it is used, and what the API has against it', async () => {
+    const help = stranger(['portal-link', '--help']);
+    expect(await help.ended).toBe(0);
+    expect(help.stdout()).toContain('--brand-color');
+    const nobody = remit(['portal-link', 'sub_nobody']);
+    expect(await nobody.ended).toBe(1);
+    expect(nobody.stderr()).toMatch(/answered 404: .*sub_nobody/);
+    const nothing = remit(['portal-link']);
+    expect(await nothing.ended).toBe(1);
+    expect(nothing.stderr()).toContain('either subscriptionIds or label');
+  });
+});
+
 describe('examples/receiver', () => {
   const receiver = (env: NodeJS.ProcessEnv) =>
     run(process.execPath, [path.join(PROJECT_ROOT, 'examples/receiver/server.mjs')], {

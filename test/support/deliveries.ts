@@ -1,6 +1,11 @@
 import { randomUUID } from 'node:crypto';
 import type { DeliveryRef } from '../../src/contracts/workflows';
-import type { DeliveryRow, HealthRules } from '../../src/domain/deliveries';
+import {
+  recordAttempts,
+  type AttemptRecord,
+  type DeliveryRow,
+  type HealthRules,
+} from '../../src/domain/deliveries';
 import type { Database } from '../../src/platform/postgres';
 import { deliveryPolicyOf } from '../../src/webhooks/delivery-policy';
 import { loadConfig } from '../../src/platform/config';
@@ -15,6 +20,10 @@ export const RULES: HealthRules = {
   throttleCapMs: config.WEBHOOK_THROTTLE_CAP_MS,
 };
 
+/** Stores an attempt that ended just now. */
+export const recordAttempt = async (db: Pick<Database, 'pool'>, record: AttemptRecord, at = new Date()) =>
+  (await recordAttempts(db, [{ record, at }], RULES))[0];
+
 /** The policy of the default configuration, as the worker role hands it to activities. */
 export const playedPolicy = deliveryPolicyOf(config);
 
@@ -22,6 +31,7 @@ export const playedPolicy = deliveryPolicyOf(config);
 export const NOTHING_STARTED = {
   startDeliveries: () => Promise.resolve(),
   wakeLanes: () => Promise.resolve(),
+  cancelDeliveries: () => Promise.resolve(),
 };
 
 /** Announces a state change of a tenant, as the database does in the transaction of the change. @returns the deliveries that it writes. */

@@ -51,6 +51,8 @@ export async function createTestSpace(options: SpaceOptions = {}): Promise<TestS
     // Machines that run tests are slower than a statement should ever be.
     DATABASE_CONNECT_TIMEOUT_MS: '10000',
     DATABASE_STATEMENT_TIMEOUT_MS: '15000',
+    // And late for reasons of their own, in which they are answered all the same.
+    API_EVENT_LOOP_DELAY_MAX_MS: '60000',
     KAFKA_BROKERS: stack.kafka,
     KAFKA_TOPIC_PARTITIONS: '3',
     KAFKA_GROUP_PREFIX: name,

@@ -16,6 +16,9 @@ export class ApiError extends Error {
   }
 }
 
+/** Whether this page is the subscribers' portal. It calls the API below its own address, where its session alone counts. */
+export const IN_PORTAL = /^\/portal(?:\/|$)/.test(location.pathname);
+
 let csrfToken = '';
 /** The session's token, which goes with everything that changes something. */
 export function useCsrfToken(token: string): void {
@@ -30,7 +33,7 @@ function prepare(headers: Headers, method: string): void {
     headers.set('Idempotency-Key', crypto.randomUUID());
 }
 
-export const api = createClient<paths>({ baseUrl: '/' });
+export const api = createClient<paths>({ baseUrl: IN_PORTAL ? '/portal' : '/' });
 api.use({
   onRequest({ request }) {
     prepare(request.headers, request.method);
@@ -64,6 +67,10 @@ export async function proposed(method: string, path: string, body: unknown): Pro
 /** A call below /console/api. @throws ApiError. */
 export const consoleCall = (method: string, path: string, body?: unknown): Promise<unknown> =>
   send(method, `/console/api/${path}`, body);
+
+/** A call below /portal/api. @throws ApiError. */
+export const portalCall = (method: string, path: string, body?: unknown): Promise<unknown> =>
+  send(method, `/portal/api/${path}`, body);
 
 async function send(method: string, path: string, body: unknown): Promise<unknown> {
   const headers = new Headers();

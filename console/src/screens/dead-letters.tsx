@@ -9,6 +9,7 @@ import { Code, Empty, Facts, Failure, Head, Loading, Note, Panel, Status, Time }
 import { Drawer, useAct } from '../ui/dialogs';
 import { Filters, useFilters } from '../ui/filters';
 import { column, List, usePages } from '../ui/table';
+import { PlainTable } from '../ui/plain-table';
 
 type Letter = Schemas['DeadLetter'];
 
@@ -29,52 +30,41 @@ export function DeadLetterTopics() {
         ) : !query.data ? (
           <Failure error={query.error} retry={() => void query.refetch()} />
         ) : (
-          <div className="tablewrap">
-            <table className="plain">
-              <thead>
-                <tr>
-                  <th>Topic</th>
-                  <th className="right">Waiting</th>
-                  <th>Reasons</th>
-                  <th className="right">All</th>
-                </tr>
-              </thead>
-              <tbody>
-                {query.data.items
-                  .toSorted((a, b) => b.waiting - a.waiting)
-                  .map((topic) => (
-                    <tr key={topic.topic}>
-                      <td>
-                        <Link to="/dead-letters/$topic" params={{ topic: topic.topic }} className="mono">
-                          {topic.topic}
-                        </Link>
-                        {!topic.exists && <div className="bad-text">does not exist: run remit migrate</div>}
-                      </td>
-                      <td className="right">{count(topic.waiting)}</td>
-                      <td>
-                        {topic.reasons.length === 0 ? (
-                          <span className="muted">none</span>
-                        ) : (
-                          topic.reasons.map(({ code, waiting }) => (
-                            <div key={code}>
-                              <Link
-                                to="/dead-letters/$topic"
-                                params={{ topic: topic.topic }}
-                                search={{ code }}
-                              >
-                                {code.replaceAll('_', ' ')}
-                              </Link>{' '}
-                              <span className="muted">{count(waiting)}</span>
-                            </div>
-                          ))
-                        )}
-                      </td>
-                      <td className="right">{count(topic.messages)}</td>
-                    </tr>
-                  ))}
-              </tbody>
-            </table>
-          </div>
+          <PlainTable
+            rows={query.data.items.toSorted((a, b) => b.waiting - a.waiting)}
+            keyOf={({ topic }) => topic}
+            columns={[
+              [
+                'Topic',
+                ({ topic, exists }) => (
+                  <>
+                    <Link to="/dead-letters/$topic" params={{ topic }} className="mono">
+                      {topic}
+                    </Link>
+                    {!exists && <div className="bad-text">does not exist: run remit migrate</div>}
+                  </>
+                ),
+              ],
+              ['Waiting', ({ waiting }) => count(waiting), 'right'],
+              [
+                'Reasons',
+                ({ topic, reasons }) =>
+                  reasons.length === 0 ? (
+                    <span className="muted">none</span>
+                  ) : (
+                    reasons.map(({ code, waiting }) => (
+                      <div key={code}>
+                        <Link to="/dead-letters/$topic" params={{ topic }} search={{ code }}>
+                          {code.replaceAll('_', ' ')}
+                        </Link>{' '}
+                        <span className="muted">{count(waiting)}</span>
+                      </div>
+                    ))
+                  ),
+              ],
+              ['All', ({ messages }) => count(messages), 'right'],
+            ]}
+          />
         )}
       </Panel>
     </div>

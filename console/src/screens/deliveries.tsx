@@ -14,7 +14,6 @@ import {
   Head,
   Id,
   Loading,
-  Note,
   Panel,
   Status,
   Time,
@@ -239,7 +238,7 @@ export function Deliveries() {
       />
       {opened && <DeliveryDrawer id={opened} onClose={() => set({ open: undefined })} />}
       {verb && (
-        <Bulk
+        <BulkDialog
           verb={verb}
           chosen={[...chosen]}
           query={query}
@@ -253,46 +252,75 @@ export function Deliveries() {
   );
 }
 
-/** More than this many are for a replay, which the server carries out by itself. */
-const BULK_MAX = 2_000;
 const SIDE_BY_SIDE = 4;
+const PROGRESS_MS = 500;
 
 type DeliveryQuery = ReturnType<typeof useDeliveryFilter>['query'];
 
-async function fitting(
-  verb: Verb,
-  chosen: string[],
-  query: DeliveryQuery,
-): Promise<{ found: Delivery[]; more: boolean }> {
-  const { from } = VERBS[verb];
-  if (chosen.length > 0) {
-    const all = await Promise.all(
-      chosen.map((id) => ok(api.GET('/api/v1/deliveries/{id}', { params: { path: { id } } }))),
-    );
-    return { found: all.filter(({ status }) => from.includes(status)), more: false };
-  }
+/** Asks the server for the same of all that fit a filter; `dryRun` only counts. */
+function operateAll(verb: Verb, { status, eventType, ...query }: DeliveryQuery, dryRun: boolean) {
+  const body = { ...query, eventTypes: eventType === undefined ? [] : [eventType], dryRun };
+  if (verb === 'cancel') return ok(api.POST('/api/v1/deliveries/cancel', { body }));
   // Without a status that was asked for, resending means what failed.
-  const statuses = query.status
-    ? [query.status].filter((status) => from.includes(status))
-    : verb === 'resend'
-      ? (['exhausted'] as const)
-      : from;
-  const found: Delivery[] = [];
-  for (const status of statuses) {
-    let cursor: string | undefined;
-    do {
-      const page: { items: Delivery[]; nextCursor: string | null } = await ok(
-        api.GET('/api/v1/deliveries', { params: { query: { ...query, status, limit: 200, cursor } } }),
-      );
-      found.push(...page.items);
-      cursor = page.nextCursor ?? undefined;
-    } while (cursor !== undefined && found.length < BULK_MAX);
-    if (cursor !== undefined) return { found: found.slice(0, BULK_MAX), more: true };
-  }
-  return { found, more: false };
+  const statuses: Delivery['status'][] = [verb === 'try-now' ? 'pending' : (status ?? 'exhausted')];
+  return ok(api.POST('/api/v1/deliveries/retry', { body: { ...body, statuses } }));
 }
 
-function Bulk({
+/** What a bulk action is for, and how it is done: by the server for a filter, one by one for those that were chosen. */
+interface Bulk {
+  matched: number;
+  run: (onDone: (done: number) => void) => Promise<{ done: number; left: number }>;
+}
+
+async function ofChosen(verb: Verb, chosen: readonly string[]): Promise<Bulk> {
+  const all = await Promise.all(
+    chosen.map((id) => ok(api.GET('/api/v1/deliveries/{id}', { params: { path: { id } } }))),
+  );
+  const found = all.filter(({ status }) => VERBS[verb].from.includes(status));
+  return {
+    matched: found.length,
+    async run(onDone) {
+      let left = 0;
+      let done = 0;
+      const rest = [...found];
+      await Promise.all(
+        Array.from({ length: SIDE_BY_SIDE }, async () => {
+          for (let next = rest.pop(); next; next = rest.pop()) {
+            await operate(verb, next.id, next.status).catch(() => left++);
+            onDone(++done);
+          }
+        }),
+      );
+      return { done: found.length - left, left };
+    },
+  };
+}
+
+async function ofFilter(verb: Verb, query: DeliveryQuery): Promise<Bulk> {
+  if (query.status !== undefined && !VERBS[verb].from.includes(query.status))
+    return { matched: 0, run: () => Promise.resolve({ done: 0, left: 0 }) };
+  const { matched } = await operateAll(verb, query, true);
+  return {
+    matched,
+    async run(onDone) {
+      const begun = await operateAll(verb, query, false);
+      for (let replay = begun.replay; ;) {
+        if (replay === null) throw new Error('The server did not begin.');
+        onDone(replay.replayed);
+        if (replay.statusReason !== null && replay.status === 'stopped') throw new Error(replay.statusReason);
+        if (replay.status !== 'running')
+          return { done: replay.replayed, left: Math.max(0, matched - replay.replayed) };
+        await new Promise((resolve) => setTimeout(resolve, PROGRESS_MS));
+        replay = await ok(api.GET('/api/v1/replays/{id}', { params: { path: { id: replay.id } } }));
+      }
+    },
+  };
+}
+
+/** As far as a dry run counts. */
+const COUNTED_MAX = 100_000;
+
+function BulkDialog({
   verb,
   chosen,
   query,
@@ -308,32 +336,23 @@ function Bulk({
   const [done, setDone] = useState(0);
   const preview = useQuery({
     queryKey: ['bulk', verb, chosen, query],
-    queryFn: () => fitting(verb, chosen, query),
+    queryFn: () => (chosen.length > 0 ? ofChosen(verb, chosen) : ofFilter(verb, query)),
     staleTime: 0,
     refetchOnWindowFocus: false,
   });
-  const found = preview.data?.found ?? [];
+  const matched = preview.data?.matched ?? 0;
   const run = async () => {
-    let failed = 0;
-    const rest = [...found];
-    await Promise.all(
-      Array.from({ length: SIDE_BY_SIDE }, async () => {
-        for (let next = rest.pop(); next; next = rest.pop()) {
-          await operate(verb, next.id, next.status).catch(() => failed++);
-          setDone((before) => before + 1);
-        }
-      }),
-    );
-    return `${title}: ${count(found.length - failed)} done${failed > 0 ? `, ${count(failed)} had changed in the meantime and were left` : ''}.`;
+    const result = await preview.data!.run(setDone);
+    return `${title}: ${count(result.done)} done${result.left > 0 ? `, ${count(result.left)} had changed in the meantime and were left` : ''}.`;
   };
-  const n = `${count(found.length)} ${found.length === 1 ? 'delivery' : 'deliveries'}`;
+  const n = `${count(matched)}${matched >= COUNTED_MAX ? ' or more' : ''} ${matched === 1 ? 'delivery' : 'deliveries'}`;
   return (
     <Modal open onClose={onClose} title={`${title} deliveries`}>
       {preview.isPending ? (
         <p role="status">Counting what fits…</p>
       ) : preview.error ? (
         <Failure error={preview.error} retry={() => void preview.refetch()} />
-      ) : found.length === 0 ? (
+      ) : matched === 0 ? (
         <p>
           Nothing that fits can be {verb === 'resend' ? 'resent' : verb === 'cancel' ? 'cancelled' : 'tried'}:
           it takes deliveries that are {VERBS[verb].from.join(', ')}.
@@ -346,11 +365,11 @@ function Bulk({
               ? ' that failed (exhausted)'
               : ''}. {what(n)}
           </p>
-          {preview.data?.more && (
-            <Note tone="warn">
-              More than {count(BULK_MAX)} fit; the first {count(BULK_MAX)} are taken. For all of them, start a
-              replay on the subscription’s page.
-            </Note>
+          {chosen.length === 0 && (
+            <p className="muted">
+              The server does it, no faster than it is configured to, also when this page is closed:{' '}
+              <Link to="/replays">Replays</Link> shows how far it is, and can pause or end it.
+            </p>
           )}
           {busy && (
             <div
@@ -358,18 +377,18 @@ function Bulk({
               role="progressbar"
               aria-label={title}
               aria-valuenow={done}
-              aria-valuemax={found.length}
+              aria-valuemax={matched}
             >
-              <i style={{ width: `${(100 * done) / found.length}%` }} />
+              <i style={{ width: `${Math.min(100, (100 * done) / matched)}%` }} />
             </div>
           )}
         </>
       )}
       <div className="foot">
         <button type="button" className="btn" onClick={onClose}>
-          Back
+          {busy ? 'Close' : 'Back'}
         </button>
-        {found.length > 0 && (
+        {matched > 0 && (
           <button
             type="button"
             className={verb === 'cancel' ? 'btn primary danger' : 'btn primary'}
@@ -450,6 +469,47 @@ function DeliveryDrawer({ id, onClose }: { id: string; onClose: () => void }) {
   );
 }
 
+const lines = (headers: Record<string, string> | null) =>
+  Object.entries(headers ?? {}).map(([name, value]) => `${name}: ${value}`);
+
+/** One attempt: what was sent and what was answered, secrets masked. */
+function AttemptPanel({ attempt }: { attempt: Schemas['DeliveryAttempt'] }) {
+  const { attempt: n, startedAt, durationMs, result, statusCode, error, url, responseBody } = attempt;
+  const answered = lines(attempt.responseHeaders);
+  return (
+    <Panel
+      title={
+        <>
+          Attempt {n}{' '}
+          <span className="muted">
+            · <Time at={startedAt} /> · {duration(durationMs)}
+          </span>
+        </>
+      }
+      actions={<Status value={result === 'delivered' ? 'delivered' : 'failed'} />}
+    >
+      {url !== null && (
+        <Code label={`Request of attempt ${n}`}>
+          {[`POST ${url}`, ...lines(attempt.requestHeaders)].join('\n')}
+        </Code>
+      )}
+      <p>
+        {statusCode === null ? 'No answer' : `Answered HTTP ${statusCode}`}{' '}
+        <span className="tag">{result}</span>
+      </p>
+      {error && <p className="bad-text">{error}</p>}
+      {answered.length > 0 && (
+        <Code label={`Headers of the answer to attempt ${n}`}>{answered.join('\n')}</Code>
+      )}
+      {responseBody ? (
+        <Code label={`Answer to attempt ${n}`}>{pretty(responseBody)}</Code>
+      ) : (
+        <p className="muted">{statusCode === null ? '' : 'The answer had no body.'}</p>
+      )}
+    </Panel>
+  );
+}
+
 /** Everything of a delivery: what was sent, what was answered, and when it is tried again. */
 function Attempts({ delivery }: { delivery: Delivery }) {
   const { id } = delivery;
@@ -461,11 +521,6 @@ function Attempts({ delivery }: { delivery: Delivery }) {
   const event = useQuery({
     queryKey: ['events', delivery.eventId],
     queryFn: () => ok(api.GET('/api/v1/events/{id}', { params: { path: { id: delivery.eventId } } })),
-  });
-  const subscription = useQuery({
-    queryKey: ['subscriptions', delivery.subscriptionId],
-    queryFn: () =>
-      ok(api.GET('/api/v1/subscriptions/{id}', { params: { path: { id: delivery.subscriptionId } } })),
   });
   const timeline = useTimeline(id);
   const next = timeline.data?.willHappen.find(({ at }) => at !== null);
@@ -512,24 +567,15 @@ function Attempts({ delivery }: { delivery: Delivery }) {
           ['Created', <Time at={delivery.createdAt} />],
         ]}
       />
-      <Panel title="Request" actions={<span className="muted">POST</span>}>
-        <Code label="Request">
-          {[
-            `POST ${subscription.data?.url ?? '…'}`,
-            'content-type: application/json',
-            `webhook-id: ${delivery.eventId}`,
-            'webhook-timestamp: <seconds, of each attempt>',
-            'webhook-signature: v1,<HMAC-SHA256 of id.timestamp.body with the subscription’s secret>',
-            ...(subscription.data?.headerNames ?? []).map((name) => `${name}: <kept secret>`),
-            '',
-            event.data
-              ? JSON.stringify(
-                  { type: event.data.type, timestamp: event.data.timestamp, data: event.data.data },
-                  null,
-                  2,
-                )
-              : '…',
-          ].join('\n')}
+      <Panel title="Body">
+        <Code label="Body">
+          {event.data
+            ? JSON.stringify(
+                { type: event.data.type, timestamp: event.data.timestamp, data: event.data.data },
+                null,
+                2,
+              )
+            : '…'}
         </Code>
       </Panel>
       <h2>Attempts</h2>
@@ -540,31 +586,7 @@ function Attempts({ delivery }: { delivery: Delivery }) {
       ) : attempts.data.items.length === 0 ? (
         <p className="muted">Not attempted yet.</p>
       ) : (
-        attempts.data.items.map((attempt) => (
-          <Panel
-            key={attempt.attempt}
-            title={
-              <>
-                Attempt {attempt.attempt}{' '}
-                <span className="muted">
-                  · <Time at={attempt.startedAt} /> · {duration(attempt.durationMs)}
-                </span>
-              </>
-            }
-            actions={<Status value={attempt.result === 'delivered' ? 'delivered' : 'failed'} />}
-          >
-            <p>
-              {attempt.statusCode === null ? 'No answer' : `Answered HTTP ${attempt.statusCode}`}{' '}
-              <span className="tag">{attempt.result}</span>
-            </p>
-            {attempt.error && <p className="bad-text">{attempt.error}</p>}
-            {attempt.responseBody ? (
-              <Code label={`Answer to attempt ${attempt.attempt}`}>{pretty(attempt.responseBody)}</Code>
-            ) : (
-              <p className="muted">{attempt.statusCode === null ? '' : 'The answer had no body.'}</p>
-            )}
-          </Panel>
-        ))
+        attempts.data.items.map((attempt) => <AttemptPanel key={attempt.attempt} attempt={attempt} />)
       )}
     </>
   );

@@ -8,22 +8,13 @@ import { useSession } from '../lib/session';
 import { Code, Empty, Facts, Head, Id, Money, Panel, Status, Time, Unready } from '../ui/basics';
 import { useAct } from '../ui/dialogs';
 import { Filters, useFilters } from '../ui/filters';
-import { column, List, usePages } from '../ui/table';
+import { column, idColumn, List, usePages } from '../ui/table';
 import { Subject, SubjectFacts, TimelineView } from '../ui/timeline';
 
 type Dispute = Schemas['Dispute'];
 
 const COLUMNS = [
-  column<Dispute>(
-    'id',
-    'Id',
-    ({ id }) => (
-      <Link to="/disputes/$id" params={{ id }} className="open mono">
-        {id}
-      </Link>
-    ),
-    { width: 'minmax(80px, 1fr)' },
-  ),
+  idColumn<Dispute>('/disputes/$id', 'minmax(80px, 1fr)'),
   column<Dispute>('status', 'Status', ({ status }) => <Status value={status} />, { width: '122px' }),
   column<Dispute>(
     'due',

@@ -4,22 +4,14 @@ import { useRouteParam } from '../ui/route-param';
 import { api, ok, type Schemas } from '../lib/api';
 import { Code, Empty, Facts, Head, Id, Panel, Status, Time, Unready } from '../ui/basics';
 import { Filters, sinceOf, useFilters } from '../ui/filters';
-import { column, List, usePages } from '../ui/table';
+import { column, idColumn, List, usePages } from '../ui/table';
 import { SubjectFacts, TimelineView } from '../ui/timeline';
+import { PlainTable } from '../ui/plain-table';
 
 type Event = Schemas['Event'];
 
 const COLUMNS = [
-  column<Event>(
-    'id',
-    'Id',
-    ({ id }) => (
-      <Link to="/events/$id" params={{ id }} className="open mono">
-        {id}
-      </Link>
-    ),
-    { width: 'minmax(110px, 1.2fr)' },
-  ),
+  idColumn<Event>('/events/$id', 'minmax(110px, 1.2fr)'),
   column<Event>('type', 'Type', ({ type }) => type, { width: 'minmax(110px, 1fr)' }),
   column<Event>('source', 'Source', ({ source }) => source, { width: '80px', wide: true }),
   column<Event>('client', 'Client’s id', ({ clientId }) => clientId ?? <span className="muted">–</span>, {
@@ -116,38 +108,29 @@ export function Event() {
                   : 'It has not been handed out yet.'}
               </Empty>
             ) : (
-              <div className="tablewrap">
-                <table className="plain">
-                  <thead>
-                    <tr>
-                      <th>Status</th>
-                      <th>Subscription</th>
-                      <th className="right">Attempts</th>
-                      <th>Last answer</th>
-                    </tr>
-                  </thead>
-                  <tbody>
-                    {event.deliveries.map((delivery) => (
-                      <tr key={delivery.id}>
-                        <td>
-                          <Status value={delivery.status} />
-                        </td>
-                        <td>
-                          <Link to="/deliveries/$id" params={{ id: delivery.id }} className="mono">
-                            {delivery.subscriptionId}
-                          </Link>
-                        </td>
-                        <td className="right">{delivery.attempts}</td>
-                        <td>
-                          {delivery.lastStatusCode === null
-                            ? (delivery.lastError ?? <span className="muted">–</span>)
-                            : `HTTP ${delivery.lastStatusCode}`}
-                        </td>
-                      </tr>
-                    ))}
-                  </tbody>
-                </table>
-              </div>
+              <PlainTable
+                rows={event.deliveries}
+                keyOf={({ id }) => id}
+                columns={[
+                  ['Status', ({ status }) => <Status value={status} />],
+                  [
+                    'Subscription',
+                    ({ id, subscriptionId }) => (
+                      <Link to="/deliveries/$id" params={{ id }} className="mono">
+                        {subscriptionId}
+                      </Link>
+                    ),
+                  ],
+                  ['Attempts', ({ attempts }) => attempts, 'right'],
+                  [
+                    'Last answer',
+                    ({ lastStatusCode, lastError }) =>
+                      lastStatusCode === null
+                        ? (lastError ?? <span className="muted">–</span>)
+                        : `HTTP ${lastStatusCode}`,
+                  ],
+                ]}
+              />
             )}
           </Panel>
           <TimelineView id={id} />

@@ -10,6 +10,7 @@ import { Filters, sinceOf, useFilters } from '../ui/filters';
 import { Plot } from '../ui/plot';
 import { column, List, usePages } from '../ui/table';
 import { TimelineView } from '../ui/timeline';
+import { PlainTable } from '../ui/plain-table';
 
 type Account = Schemas['Account'];
 type Entry = Schemas['StatementEntry'];
@@ -267,49 +268,45 @@ export function JournalTransaction() {
         />
       </Panel>
       <Panel title="Lines" flush>
-        <div className="tablewrap">
-          <table className="plain">
-            <thead>
-              <tr>
-                <th>Account</th>
-                <th className="right">Debit</th>
-                <th className="right">Credit</th>
-                <th className="right">Balance after</th>
-              </tr>
-            </thead>
-            <tbody>
-              {data.entries.map((line) => {
-                const out = line.amount.startsWith('-');
-                return (
-                  <tr key={line.id}>
-                    <td>
-                      {line.accountId ? (
-                        <Link to="/ledger/$id" params={{ id: line.accountId }}>
-                          {line.userId}
-                        </Link>
-                      ) : (
-                        <span className="mono">{line.systemAccount}</span>
-                      )}
-                    </td>
-                    <td className="right">
-                      {out && <Money amount={line.amount.slice(1)} currency={line.currency} />}
-                    </td>
-                    <td className="right">
-                      {!out && <Money amount={line.amount} currency={line.currency} />}
-                    </td>
-                    <td className="right">
-                      {line.balanceAfter === null ? (
-                        <span className="muted">–</span>
-                      ) : (
-                        <Money amount={line.balanceAfter} currency={line.currency} />
-                      )}
-                    </td>
-                  </tr>
-                );
-              })}
-            </tbody>
-          </table>
-        </div>
+        <PlainTable
+          rows={data.entries}
+          keyOf={({ id }) => id}
+          columns={[
+            [
+              'Account',
+              ({ accountId, userId, systemAccount }) =>
+                accountId ? (
+                  <Link to="/ledger/$id" params={{ id: accountId }}>
+                    {userId}
+                  </Link>
+                ) : (
+                  <span className="mono">{systemAccount}</span>
+                ),
+            ],
+            [
+              'Debit',
+              ({ amount, currency }) =>
+                amount.startsWith('-') && <Money amount={amount.slice(1)} currency={currency} />,
+              'right',
+            ],
+            [
+              'Credit',
+              ({ amount, currency }) =>
+                !amount.startsWith('-') && <Money amount={amount} currency={currency} />,
+              'right',
+            ],
+            [
+              'Balance after',
+              ({ balanceAfter, currency }) =>
+                balanceAfter === null ? (
+                  <span className="muted">–</span>
+                ) : (
+                  <Money amount={balanceAfter} currency={currency} />
+                ),
+              'right',
+            ],
+          ]}
+        />
       </Panel>
     </div>
   );
@@ -340,34 +337,28 @@ export function User() {
           accounts.data.items.length === 0 ? (
             <Empty title="This user has no account" />
           ) : (
-            <div className="tablewrap">
-              <table className="plain">
-                <thead>
-                  <tr>
-                    <th>Account</th>
-                    <th className="right">Balance</th>
-                    <th className="right">Held</th>
-                    <th className="right">Available</th>
-                  </tr>
-                </thead>
-                <tbody>
-                  {accounts.data.items.map((account) => (
-                    <tr key={account.id}>
-                      <td>
-                        <Link to="/ledger/$id" params={{ id: account.id }} className="mono">
-                          {account.currency}
-                        </Link>
-                      </td>
-                      {[account.balance, account.held, account.available].map((amount, i) => (
-                        <td key={i} className="right">
-                          <Money amount={amount} currency={account.currency} />
-                        </td>
-                      ))}
-                    </tr>
-                  ))}
-                </tbody>
-              </table>
-            </div>
+            <PlainTable
+              rows={accounts.data.items}
+              keyOf={({ id }) => id}
+              columns={[
+                [
+                  'Account',
+                  ({ id, currency }) => (
+                    <Link to="/ledger/$id" params={{ id }} className="mono">
+                      {currency}
+                    </Link>
+                  ),
+                ],
+                ...(['balance', 'held', 'available'] as const).map(
+                  (what) =>
+                    [
+                      what[0]!.toUpperCase() + what.slice(1),
+                      (account: Account) => <Money amount={account[what]} currency={account.currency} />,
+                      'right',
+                    ] as const,
+                ),
+              ]}
+            />
           )
         ) : accounts.error ? (
           <Failure error={accounts.error} />

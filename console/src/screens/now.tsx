@@ -1,13 +1,14 @@
 import { useQuery } from '@tanstack/react-query';
 import { Link } from '@tanstack/react-router';
 import { Pause, Play } from 'lucide-react';
-import { useEffect, useRef, useState } from 'react';
+import { useEffect, useRef, useState, type ReactNode } from 'react';
 import { api, ok, type Schemas } from '../lib/api';
 import { clock, count, duration, exact } from '../lib/format';
 import { useSession } from '../lib/session';
 import { Chip, Empty, Failure, Head, Loading, Panel, Status } from '../ui/basics';
 import { filled, Plot } from '../ui/plot';
 import { Subject } from '../ui/timeline';
+import { PlainTable } from '../ui/plain-table';
 
 const HOUR_MS = 3_600_000;
 /** The last hour, by the minute; the same for a whole minute, so that it is one question. */
@@ -182,21 +183,20 @@ function Wrong() {
           </p>
         )
       ) : (
-        <div className="tablewrap">
-          <table className="plain stack">
-            <tbody>
-              {lines.map(({ key, tone, text, to }) => (
-                <tr key={key}>
-                  <td style={{ width: 100 }}>
-                    <Chip tone={tone}>{tone === 'bad' ? 'failed' : 'attention'}</Chip>
-                  </td>
-                  <td>{text}</td>
-                  <td className="right">{to}</td>
-                </tr>
-              ))}
-            </tbody>
-          </table>
-        </div>
+        <PlainTable
+          stack
+          rows={lines}
+          keyOf={({ key }) => key}
+          columns={[
+            [
+              null,
+              ({ tone }) => <Chip tone={tone}>{tone === 'bad' ? 'failed' : 'attention'}</Chip>,
+              'nowrap',
+            ],
+            [null, ({ text }) => text],
+            [null, ({ to }) => to, 'right'],
+          ]}
+        />
       )}
     </Panel>
   );
@@ -344,6 +344,39 @@ function Installation() {
       </Panel>
     );
   const { dependencies, outbox, consumers, workers, temporal } = query.data;
+  const oldest = outbox.waiting > 0 ? `, oldest ${duration(outbox.oldestSeconds * 1_000)}` : '';
+  const pollers = (n: number) => (n === 0 ? 'no worker polls it' : `${n} ${n === 1 ? 'poller' : 'pollers'}`);
+  const lags: { key: string; what: ReactNode; about: string; waiting: number | null; bad?: boolean }[] = [
+    { key: 'outbox', what: 'Outbox', about: `waits for the relay${oldest}`, waiting: outbox.waiting },
+    ...(outbox.refused > 0
+      ? [
+          {
+            key: 'refused',
+            what: 'Outbox, refused',
+            about: 'Kafka did not take it',
+            waiting: outbox.refused,
+            bad: true,
+          },
+        ]
+      : []),
+    ...consumers.map(({ group, topic, lag, state }) => ({
+      key: `${group} ${topic}`,
+      what: <span className="mono">{topic}</span>,
+      about: `${group} · ${state}`,
+      waiting: lag,
+    })),
+    ...workers.map((worker) => ({
+      key: worker.taskQueue,
+      what: (
+        <>
+          Tasks of <span className="mono">{worker.taskQueue}</span>
+        </>
+      ),
+      about: pollers(worker.pollers.length),
+      waiting: worker.backlog,
+      bad: worker.pollers.length === 0,
+    })),
+  ];
   return (
     <>
       <Panel
@@ -357,67 +390,40 @@ function Installation() {
           )
         }
       >
-        <table className="plain">
-          <tbody>
-            <tr>
-              <td>
-                Outbox
-                <div className="muted">
-                  waits for the relay
-                  {outbox.waiting > 0 && `, oldest ${duration(outbox.oldestSeconds * 1_000)}`}
-                </div>
-              </td>
-              <td className="right">{count(outbox.waiting)}</td>
-            </tr>
-            {outbox.refused > 0 && (
-              <tr>
-                <td className="bad-text">Outbox, refused</td>
-                <td className="right bad-text">{count(outbox.refused)}</td>
-              </tr>
-            )}
-            {consumers.map(({ group, topic, lag, state }) => (
-              <tr key={`${group} ${topic}`}>
-                <td>
-                  <span className="mono">{topic}</span>
-                  <div className="muted">
-                    {group} · {state}
-                  </div>
-                </td>
-                <td className="right">{count(lag)}</td>
-              </tr>
-            ))}
-            {workers.map(({ taskQueue, pollers, backlog }) => (
-              <tr key={taskQueue}>
-                <td>
-                  Tasks of <span className="mono">{taskQueue}</span>
-                  <div className={pollers.length === 0 ? 'bad-text' : 'muted'}>
-                    {pollers.length === 0
-                      ? 'no worker polls it'
-                      : `${pollers.length} ${pollers.length === 1 ? 'poller' : 'pollers'}`}
-                  </div>
-                </td>
-                <td className="right">{backlog === null ? '–' : count(backlog)}</td>
-              </tr>
-            ))}
-          </tbody>
-        </table>
+        <PlainTable
+          rows={lags}
+          keyOf={({ key }) => key}
+          columns={[
+            [
+              null,
+              ({ what, about, bad }) => (
+                <>
+                  {what}
+                  <div className={bad ? 'bad-text' : 'muted'}>{about}</div>
+                </>
+              ),
+            ],
+            [null, ({ waiting }) => (waiting === null ? '–' : count(waiting)), 'right'],
+          ]}
+        />
       </Panel>
       <Panel title="Servers" flush>
-        <table className="plain">
-          <tbody>
-            {Object.entries(dependencies).map(([name, state]) => (
-              <tr key={name}>
-                <td>
+        <PlainTable
+          rows={Object.entries(dependencies)}
+          keyOf={([name]) => name}
+          columns={[
+            [
+              null,
+              ([name, state]) => (
+                <>
                   {name}
                   {state !== 'ok' && <div className="bad-text">{state}</div>}
-                </td>
-                <td className="right">
-                  <Status value={state === 'ok' ? 'ok' : 'error'} />
-                </td>
-              </tr>
-            ))}
-          </tbody>
-        </table>
+                </>
+              ),
+            ],
+            [null, ([, state]) => <Status value={state === 'ok' ? 'ok' : 'error'} />, 'right'],
+          ]}
+        />
       </Panel>
     </>
   );

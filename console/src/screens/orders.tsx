@@ -8,22 +8,13 @@ import { useSession } from '../lib/session';
 import { Empty, Facts, Head, Id, Money, Panel, Status, Time, Unready } from '../ui/basics';
 import { Modal, useAct } from '../ui/dialogs';
 import { Filters, sinceOf, useFilters } from '../ui/filters';
-import { column, List, usePages } from '../ui/table';
+import { column, idColumn, List, usePages } from '../ui/table';
 import { SubjectFacts, TimelineView } from '../ui/timeline';
 
 type Order = Schemas['Order'];
 
 const COLUMNS = [
-  column<Order>(
-    'id',
-    'Id',
-    ({ id }) => (
-      <Link to="/orders/$id" params={{ id }} className="open mono">
-        {id}
-      </Link>
-    ),
-    { width: 'minmax(96px, 1.2fr)' },
-  ),
+  idColumn<Order>('/orders/$id', 'minmax(96px, 1.2fr)'),
   column<Order>('status', 'Status', ({ status }) => <Status value={status} />, { width: '112px' }),
   column<Order>('amount', 'Amount', ({ amount, currency }) => <Money amount={amount} currency={currency} />, {
     width: 'minmax(110px, 140px)',

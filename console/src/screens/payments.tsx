@@ -4,7 +4,7 @@ import { useRouteParam } from '../ui/route-param';
 import { api, ok, type Schemas } from '../lib/api';
 import { Empty, Facts, Head, Id, Money, Panel, Status, Time, Unready } from '../ui/basics';
 import { Filters, sinceOf, useFilters, type FilterSpec } from '../ui/filters';
-import { column, List, usePages } from '../ui/table';
+import { column, idColumn, List, usePages } from '../ui/table';
 import { SubjectFacts, TimelineView } from '../ui/timeline';
 
 type Payment = Schemas['Payment'];
@@ -18,16 +18,7 @@ const FILTERS: FilterSpec[] = [
 ];
 
 const columns = (to: '/payments/$id' | '/payouts/$id') => [
-  column<Payment>(
-    'id',
-    'Id',
-    ({ id }) => (
-      <Link to={to} params={{ id }} className="open mono">
-        {id}
-      </Link>
-    ),
-    { width: 'minmax(96px, 1.3fr)' },
-  ),
+  idColumn<Payment>(to, 'minmax(96px, 1.3fr)'),
   column<Payment>('status', 'Status', ({ status }) => <Status value={status} />, { width: '104px' }),
   column<Payment>(
     'amount',

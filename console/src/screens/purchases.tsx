@@ -3,6 +3,7 @@ import { api, ok } from '../lib/api';
 import { count, duration } from '../lib/format';
 import { Empty, Head, Money, Panel, Status, Unready } from '../ui/basics';
 import { filled, Plot } from '../ui/plot';
+import { PlainTable } from '../ui/plain-table';
 
 /** Rows that came later than this are worth a look, in seconds. */
 const LATE_S = 30;
@@ -91,28 +92,15 @@ export function Purchases() {
         {data.products.length === 0 ? (
           <Empty title="No purchase in this time">npm run remit -- produce --count 1000 makes some.</Empty>
         ) : (
-          <div className="tablewrap">
-            <table className="plain">
-              <thead>
-                <tr>
-                  <th>Product</th>
-                  <th className="right">Purchases</th>
-                  <th className="right">Revenue</th>
-                </tr>
-              </thead>
-              <tbody>
-                {data.products.map(({ productId, currency, purchases, amount }) => (
-                  <tr key={`${productId} ${currency}`}>
-                    <td className="mono">{productId}</td>
-                    <td className="right">{count(purchases)}</td>
-                    <td className="right">
-                      <Money amount={amount} currency={currency} />
-                    </td>
-                  </tr>
-                ))}
-              </tbody>
-            </table>
-          </div>
+          <PlainTable
+            rows={data.products}
+            keyOf={({ productId, currency }) => `${productId} ${currency}`}
+            columns={[
+              ['Product', ({ productId }) => <span className="mono">{productId}</span>],
+              ['Purchases', ({ purchases }) => count(purchases), 'right'],
+              ['Revenue', ({ amount, currency }) => <Money amount={amount} currency={currency} />, 'right'],
+            ]}
+          />
         )}
       </Panel>
     </div>

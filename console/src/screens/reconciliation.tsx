@@ -8,6 +8,7 @@ import { count, duration } from '../lib/format';
 import { useSession } from '../lib/session';
 import { Chip, Empty, Failure, Head, Loading, Money, Panel, Status, Time, Unready } from '../ui/basics';
 import { Modal, useAct } from '../ui/dialogs';
+import { PlainTable } from '../ui/plain-table';
 
 export function Runs() {
   const runs = useQuery({
@@ -49,34 +50,27 @@ export function Runs() {
         ) : runs.data.items.length === 0 ? (
           <Empty title="It has not run yet">Run it now; the schedule runs it each day.</Empty>
         ) : (
-          <div className="tablewrap">
-            <table className="plain">
-              <thead>
-                <tr>
-                  <th>When</th>
-                  <th>Result</th>
-                  <th className="right">Findings</th>
-                  <th>Started by</th>
-                  <th className="right">Took</th>
-                </tr>
-              </thead>
-              <tbody>
-                {runs.data.items.map((run) => (
-                  <tr key={run.id}>
-                    <td>
-                      <Link to="/reconciliation/$id" params={{ id: run.id }}>
-                        <Time at={run.at} />
-                      </Link>
-                    </td>
-                    <td>{run.clean ? <Chip tone="ok">clean</Chip> : <Chip tone="bad">findings</Chip>}</td>
-                    <td className="right">{count(run.found)}</td>
-                    <td className="mono">{run.startedBy}</td>
-                    <td className="right">{duration(run.durationMs)}</td>
-                  </tr>
-                ))}
-              </tbody>
-            </table>
-          </div>
+          <PlainTable
+            rows={runs.data.items}
+            keyOf={({ id }) => id}
+            columns={[
+              [
+                'When',
+                (run) => (
+                  <Link to="/reconciliation/$id" params={{ id: run.id }}>
+                    <Time at={run.at} />
+                  </Link>
+                ),
+              ],
+              [
+                'Result',
+                ({ clean }) => (clean ? <Chip tone="ok">clean</Chip> : <Chip tone="bad">findings</Chip>),
+              ],
+              ['Findings', ({ found }) => count(found), 'right'],
+              ['Started by', ({ startedBy }) => startedBy, 'mono'],
+              ['Took', ({ durationMs }) => duration(durationMs), 'right'],
+            ]}
+          />
         )}
       </Panel>
       <Corrections />
@@ -104,77 +98,54 @@ export function Run() {
         Run <Time at={run.at} /> by {run.startedBy}, in {duration(run.durationMs)}.
       </Head>
       <Panel title="Checks" flush>
-        <div className="tablewrap">
-          <table className="plain">
-            <thead>
-              <tr>
-                <th>Check</th>
-                <th>What must hold</th>
-                <th className="right">Found</th>
-              </tr>
-            </thead>
-            <tbody>
-              {report.checks.map((check) => (
-                <tr key={check.name}>
-                  <td>
-                    <b>{check.name.replaceAll('_', ' ')}</b>
-                  </td>
-                  <td>
-                    {check.rule}
-                    {check.findings.map((finding) => (
-                      <div key={finding.subject + finding.detail} className="bad-text">
-                        <span className="mono">{finding.subject}</span> {finding.detail}
-                      </div>
-                    ))}
-                  </td>
-                  <td className="right">
-                    {check.found === 0 ? (
-                      <span className="muted">0</span>
-                    ) : (
-                      <span className="bad-text">{count(check.found)}</span>
-                    )}
-                  </td>
-                </tr>
-              ))}
-            </tbody>
-          </table>
-        </div>
+        <PlainTable
+          rows={report.checks}
+          keyOf={({ name }) => name}
+          columns={[
+            ['Check', ({ name }) => <b>{name.replaceAll('_', ' ')}</b>],
+            [
+              'What must hold',
+              ({ rule, findings }) => (
+                <>
+                  {rule}
+                  {findings.map(({ subject, detail }) => (
+                    <div key={subject + detail} className="bad-text">
+                      <span className="mono">{subject}</span> {detail}
+                    </div>
+                  ))}
+                </>
+              ),
+            ],
+            [
+              'Found',
+              ({ found }) => <span className={found === 0 ? 'muted' : 'bad-text'}>{count(found)}</span>,
+              'right',
+            ],
+          ]}
+        />
       </Panel>
       {!run.clean && <Corrections runId={id} />}
       <Panel title="Totals by provider and day" flush>
         {report.dailyTotals.length === 0 ? (
           <Empty title="Nothing was settled" />
         ) : (
-          <div className="tablewrap">
-            <table className="plain">
-              <thead>
-                <tr>
-                  <th>Day</th>
-                  <th>Provider</th>
-                  <th>Kind</th>
-                  <th className="right">Succeeded</th>
-                  <th className="right">Failed</th>
-                  <th className="right">Expired</th>
-                  <th className="right">Amount</th>
-                </tr>
-              </thead>
-              <tbody>
-                {report.dailyTotals.map((day) => (
-                  <tr key={`${day.day} ${day.provider} ${day.type} ${day.currency}`}>
-                    <td>{day.day}</td>
-                    <td>{day.provider}</td>
-                    <td>{day.type}</td>
-                    <td className="right">{count(day.succeeded)}</td>
-                    <td className="right">{count(day.failed)}</td>
-                    <td className="right">{count(day.expired)}</td>
-                    <td className="right">
-                      <Money amount={day.succeededAmount} currency={day.currency} />
-                    </td>
-                  </tr>
-                ))}
-              </tbody>
-            </table>
-          </div>
+          <PlainTable
+            rows={report.dailyTotals}
+            keyOf={({ day, provider, type, currency }) => `${day} ${provider} ${type} ${currency}`}
+            columns={[
+              ['Day', ({ day }) => day],
+              ['Provider', ({ provider }) => provider],
+              ['Kind', ({ type }) => type],
+              ['Succeeded', ({ succeeded }) => count(succeeded), 'right'],
+              ['Failed', ({ failed }) => count(failed), 'right'],
+              ['Expired', ({ expired }) => count(expired), 'right'],
+              [
+                'Amount',
+                ({ succeededAmount, currency }) => <Money amount={succeededAmount} currency={currency} />,
+                'right',
+              ],
+            ]}
+          />
         )}
       </Panel>
     </div>
@@ -247,69 +218,62 @@ function Corrections({ runId }: { runId?: string }) {
           A movement that corrects a finding is proposed by one administrator and posted by another.
         </Empty>
       ) : (
-        <div className="tablewrap">
-          <table className="plain">
-            <thead>
-              <tr>
-                <th>Status</th>
-                <th>User</th>
-                <th className="right">Amount</th>
-                <th>Reason</th>
-                <th>Proposed by</th>
-                <th>Decided by</th>
-                <th>
-                  <span className="hidden">Actions</span>
-                </th>
-              </tr>
-            </thead>
-            <tbody>
-              {items.map((correction) => (
-                <tr key={correction.id}>
-                  <td>
-                    <Status value={correction.status} />
-                  </td>
-                  <td>
-                    <Link to="/ledger/$id" params={{ id: correction.accountId }}>
-                      {correction.userId}
-                    </Link>
-                  </td>
-                  <td className="right">
-                    {correction.direction === 'debit' && '−'}
-                    <Money amount={correction.amount} currency={correction.currency} />
-                  </td>
-                  <td>{correction.reason}</td>
-                  <td className="mono">{correction.proposedBy}</td>
-                  <td className="mono">{correction.decidedBy ?? <span className="muted">–</span>}</td>
-                  <td className="right nowrap">
-                    {correction.status === 'proposed' &&
-                      (own(correction) ? (
-                        <span className="muted">waits for another administrator</span>
-                      ) : (
-                        <>
-                          <button
-                            type="button"
-                            className="btn small"
-                            disabled={busy || !mayAdminister}
-                            onClick={() => void decide(correction, 'approve')}
-                          >
-                            Approve
-                          </button>{' '}
-                          <button
-                            type="button"
-                            className="btn small"
-                            disabled={busy || !mayAdminister}
-                            onClick={() => void decide(correction, 'reject')}
-                          >
-                            Reject
-                          </button>
-                        </>
-                      ))}
-                  </td>
-                </tr>
-              ))}
-            </tbody>
-          </table>
-        </div>
+        <PlainTable
+          rows={items}
+          keyOf={({ id }) => id}
+          columns={[
+            ['Status', ({ status }) => <Status value={status} />],
+            [
+              'User',
+              ({ accountId, userId }) => (
+                <Link to="/ledger/$id" params={{ id: accountId }}>
+                  {userId}
+                </Link>
+              ),
+            ],
+            [
+              'Amount',
+              ({ direction, amount, currency }) => (
+                <>
+                  {direction === 'debit' && '−'}
+                  <Money amount={amount} currency={currency} />
+                </>
+              ),
+              'right',
+            ],
+            ['Reason', ({ reason }) => reason],
+            ['Proposed by', ({ proposedBy }) => proposedBy, 'mono'],
+            ['Decided by', ({ decidedBy }) => decidedBy ?? <span className="muted">–</span>, 'mono'],
+            [
+              <span className="hidden">Actions</span>,
+              (correction) =>
+                correction.status === 'proposed' &&
+                (own(correction) ? (
+                  <span className="muted">waits for another administrator</span>
+                ) : (
+                  <>
+                    <button
+                      type="button"
+                      className="btn small"
+                      disabled={busy || !mayAdminister}
+                      onClick={() => void decide(correction, 'approve')}
+                    >
+                      Approve
+                    </button>{' '}
+                    <button
+                      type="button"
+                      className="btn small"
+                      disabled={busy || !mayAdminister}
+                      onClick={() => void decide(correction, 'reject')}
+                    >
+                      Reject
+                    </button>
+                  </>
+                )),
+              'right nowrap',
+            ],
+          ]}
+        />
       )}
       <Propose open={proposing} onClose={() => setProposing(false)} {...(runId ? { runId } : {})} />
     </Panel>

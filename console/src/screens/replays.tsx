@@ -7,6 +7,7 @@ import { useSession } from '../lib/session';
 import { Empty, Failure, Head, Loading, Status, Time } from '../ui/basics';
 import { useAct } from '../ui/dialogs';
 import { Filters, useFilters } from '../ui/filters';
+import { PlainTable } from '../ui/plain-table';
 
 type Replay = NonNullable<Schemas['Replay']>;
 
@@ -35,6 +36,32 @@ export function Replays() {
         />
       </section>
     </div>
+  );
+}
+
+/** How far in its time it has come. */
+function Progress({ replay: { since, until, reachedAt, status } }: { replay: Replay }) {
+  const span = Date.parse(until) - Date.parse(since);
+  const share =
+    status === 'done'
+      ? 1
+      : reachedAt && span > 0
+        ? Math.min(1, Math.max(0, (Date.parse(reachedAt) - Date.parse(since)) / span))
+        : 0;
+  return (
+    <>
+      {shortDate(since)} – {shortDate(until)}
+      <div
+        className="progress"
+        role="progressbar"
+        aria-label="Progress"
+        aria-valuenow={Math.round(share * 100)}
+        aria-valuemin={0}
+        aria-valuemax={100}
+      >
+        <i style={{ width: `${share * 100}%` }} />
+      </div>
+    </>
   );
 }
 
@@ -85,76 +112,48 @@ export function ReplayTable({
     </button>
   );
   return (
-    <div className="tablewrap">
-      <table className="plain">
-        <thead>
-          <tr>
-            <th>Status</th>
-            <th>What</th>
-            <th>Subscription</th>
-            <th>Of the time</th>
-            <th className="right">Looked at</th>
-            <th className="right">Sent again</th>
-            <th>Started</th>
-            <th>
-              <span className="hidden">Actions</span>
-            </th>
-          </tr>
-        </thead>
-        <tbody>
-          {replays.map((replay) => {
-            const span = Date.parse(replay.until) - Date.parse(replay.since);
-            const share =
-              replay.status === 'done'
-                ? 1
-                : replay.reachedAt && span > 0
-                  ? Math.min(1, Math.max(0, (Date.parse(replay.reachedAt) - Date.parse(replay.since)) / span))
-                  : 0;
-            return (
-              <tr key={replay.id}>
-                <td>
-                  <Status value={replay.status} />
-                  {replay.statusReason && <div className="muted">{replay.statusReason}</div>}
-                </td>
-                <td>{replay.kind}</td>
-                <td>
-                  {replay.subscriptionId === null ? (
-                    'all of the tenant'
-                  ) : (
-                    <Link to="/subscriptions/$id" params={{ id: replay.subscriptionId }} className="mono">
-                      {replay.subscriptionId}
-                    </Link>
-                  )}
-                </td>
-                <td className="nowrap">
-                  {shortDate(replay.since)} – {shortDate(replay.until)}
-                  <div
-                    className="progress"
-                    role="progressbar"
-                    aria-label="Progress"
-                    aria-valuenow={Math.round(share * 100)}
-                    aria-valuemin={0}
-                    aria-valuemax={100}
-                  >
-                    <i style={{ width: `${share * 100}%` }} />
-                  </div>
-                </td>
-                <td className="right">{count(replay.examined)}</td>
-                <td className="right">{count(replay.replayed)}</td>
-                <td>
-                  <Time at={replay.createdAt} />
-                </td>
-                <td className="right nowrap">
-                  {replay.status === 'running' && button(replay, 'pause', 'Pause', Pause)}{' '}
-                  {replay.status === 'paused' && button(replay, 'resume', 'Resume', Play)}{' '}
-                  {(replay.status === 'running' || replay.status === 'paused') &&
-                    button(replay, 'cancel', 'Cancel', Square)}
-                </td>
-              </tr>
-            );
-          })}
-        </tbody>
-      </table>
-    </div>
+    <PlainTable
+      rows={replays}
+      keyOf={({ id }) => id}
+      columns={[
+        [
+          'Status',
+          ({ status: now, statusReason }) => (
+            <>
+              <Status value={now} />
+              {statusReason && <div className="muted">{statusReason}</div>}
+            </>
+          ),
+        ],
+        ['What', ({ kind }) => kind],
+        [
+          'Subscription',
+          ({ subscriptionId: id }) =>
+            id === null ? (
+              'all of the tenant'
+            ) : (
+              <Link to="/subscriptions/$id" params={{ id }} className="mono">
+                {id}
+              </Link>
+            ),
+        ],
+        ['Of the time', (replay) => <Progress replay={replay} />, 'nowrap'],
+        ['Looked at', ({ examined }) => count(examined), 'right'],
+        ['Sent again', ({ replayed }) => count(replayed), 'right'],
+        ['Started', ({ createdAt }) => <Time at={createdAt} />],
+        [
+          <span className="hidden">Actions</span>,
+          (replay) => (
+            <>
+              {replay.status === 'running' && button(replay, 'pause', 'Pause', Pause)}{' '}
+              {replay.status === 'paused' && button(replay, 'resume', 'Resume', Play)}{' '}
+              {(replay.status === 'running' || replay.status === 'paused') &&
+                button(replay, 'cancel', 'Cancel', Square)}
+            </>
+          ),
+          'right nowrap',
+        ],
+      ]}
+    />
   );
 }

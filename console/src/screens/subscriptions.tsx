@@ -1,14 +1,15 @@
 import * as Tabs from '@radix-ui/react-tabs';
 import { useQuery } from '@tanstack/react-query';
 import { Link } from '@tanstack/react-router';
-import { FlaskConical, KeyRound, Pause, Play, Plus, Repeat2 } from 'lucide-react';
+import { FlaskConical, KeyRound, Link2, Pause, Play, Plus, Repeat2 } from 'lucide-react';
 import { useState } from 'react';
 import { useRouteParam } from '../ui/route-param';
 import { api, ok, type Schemas } from '../lib/api';
-import { count, duration } from '../lib/format';
+import { count } from '../lib/format';
 import { useSession } from '../lib/session';
 import {
   Code,
+  copy,
   Empty,
   Facts,
   Failure,
@@ -23,23 +24,15 @@ import {
 } from '../ui/basics';
 import { Modal, useAct, useOverlays } from '../ui/dialogs';
 import { Filters, useFilters } from '../ui/filters';
-import { filled, Plot } from '../ui/plot';
-import { column, List, usePages } from '../ui/table';
+import { AttemptHealth } from '../ui/health';
+import { column, idColumn, List, usePages } from '../ui/table';
 import { ReplayTable } from './replays';
+import { PlainTable } from '../ui/plain-table';
 
 type Subscription = Schemas['Subscription'];
 
 const COLUMNS = [
-  column<Subscription>(
-    'id',
-    'Id',
-    ({ id }) => (
-      <Link to="/subscriptions/$id" params={{ id }} className="open mono">
-        {id}
-      </Link>
-    ),
-    { width: 'minmax(120px, 0.8fr)' },
-  ),
+  idColumn<Subscription>('/subscriptions/$id', 'minmax(120px, 0.8fr)'),
   column<Subscription>('state', 'State', ({ state }) => <Status value={state} />, { width: '98px' }),
   column<Subscription>('url', 'URL', ({ url }) => url, { width: 'minmax(120px, 1.4fr)' }),
   column<Subscription>('types', 'Types', ({ eventTypes }) => eventTypes.join(', '), { wide: true }),
@@ -234,6 +227,7 @@ function Page({ subscription }: { subscription: Subscription }) {
   const [secret, setSecret] = useState<Schemas['SecretRotated'] | undefined>();
   const [resuming, setResuming] = useState(false);
   const [replaying, setReplaying] = useState(false);
+  const [showing, setShowing] = useState(false);
   const path = { path: { id } };
   const still = state === 'paused' || state === 'disabled';
   return (
@@ -292,6 +286,9 @@ function Page({ subscription }: { subscription: Subscription }) {
             >
               <Repeat2 size={14} aria-hidden /> Replay
             </button>
+            <button type="button" className="btn" disabled={busy || !mayAct} onClick={() => setShowing(true)}>
+              <Link2 size={14} aria-hidden /> Portal link
+            </button>
             {still ? (
               <button
                 type="button"
@@ -338,7 +335,7 @@ function Page({ subscription }: { subscription: Subscription }) {
       )}
       <div className="cols">
         <div>
-          <Speed id={id} />
+          <AttemptHealth id={id} />
           <Panel flush>
             <Tabs.Root defaultValue="changes">
               <Tabs.List className="tabs" aria-label="More of this subscription">
@@ -447,66 +444,7 @@ function Page({ subscription }: { subscription: Subscription }) {
         </div>
       </Modal>
       <ReplayForm id={id} open={replaying} onClose={() => setReplaying(false)} />
-    </div>
-  );
-}
-
-function Speed({ id }: { id: string }) {
-  const query = useQuery({
-    queryKey: ['statistics', 'attempts', id],
-    queryFn: () =>
-      ok(
-        api.GET('/api/v1/statistics/attempts', { params: { query: { subscriptionId: id, bucket: 'hour' } } }),
-      ),
-    refetchInterval: 15_000,
-  });
-  if (query.isPending)
-    return (
-      <Panel title="Attempts, last 24 hours">
-        <Loading rows={3} />
-      </Panel>
-    );
-  if (!query.data)
-    return (
-      <Panel title="Attempts, last 24 hours">
-        <Failure error={query.error} retry={() => void query.refetch()} />
-      </Panel>
-    );
-  const { data } = query;
-  const { times, of } = filled(data);
-  const empty = (values: number[]) => values.map((value) => (value === 0 ? null : value));
-  const total = data.items.reduce((sum, { attempts }) => sum + attempts, 0);
-  const failed = data.items.reduce((sum, item) => sum + item.failed, 0);
-  return (
-    <div className="tiles">
-      <Panel
-        title="Attempts, last 24 hours"
-        actions={
-          <span className="muted">
-            {count(total)}, {count(failed)} failed
-          </span>
-        }
-      >
-        <Plot
-          label="Attempts an hour"
-          times={times}
-          lines={[
-            { label: 'delivered', tone: 'ok', values: of((item) => item.delivered) },
-            { label: 'failed', tone: 'bad', values: of((item) => item.failed) },
-          ]}
-        />
-      </Panel>
-      <Panel title="How long they take" actions={<span className="muted">p50 and p99</span>}>
-        <Plot
-          label="Duration of attempts"
-          times={times}
-          format={duration}
-          lines={[
-            { label: 'p50', tone: 'accent', values: empty(of((item) => item.p50Ms)) },
-            { label: 'p99', tone: 'warn', values: empty(of((item) => item.p99Ms)) },
-          ]}
-        />
-      </Panel>
+      <PortalLinkForm id={id} open={showing} onClose={() => setShowing(false)} />
     </div>
   );
 }
@@ -529,28 +467,100 @@ function Changes({ id }: { id: string }) {
   if (!query.data) return <Failure error={query.error} />;
   if (query.data.items.length === 0) return <Empty title="Nobody has changed it" />;
   return (
-    <div className="tablewrap">
-      <table className="plain">
-        <thead>
-          <tr>
-            <th>When</th>
-            <th>Who</th>
-            <th>What</th>
-          </tr>
-        </thead>
-        <tbody>
-          {query.data.items.map((record) => (
-            <tr key={record.id}>
-              <td>
-                <Time at={record.at} />
-              </td>
-              <td className="mono">{record.actor}</td>
-              <td>{record.action}</td>
-            </tr>
-          ))}
-        </tbody>
-      </table>
-    </div>
+    <PlainTable
+      rows={query.data.items}
+      keyOf={({ id }) => id}
+      columns={[
+        ['When', ({ at }) => <Time at={at} />],
+        ['Who', ({ actor }) => actor, 'mono'],
+        ['What', ({ action }) => action],
+      ]}
+    />
+  );
+}
+
+/** A link that shows the subscriber this subscription, and nothing else. */
+function PortalLinkForm({ id, open, onClose }: { id: string; open: boolean; onClose: () => void }) {
+  const { act, busy } = useAct();
+  const [name, setName] = useState('');
+  const [readOnly, setReadOnly] = useState(true);
+  const [url, setUrl] = useState('');
+  const close = () => {
+    setUrl('');
+    onClose();
+  };
+  return (
+    <Modal open={open} onClose={close} title="A link for the subscriber">
+      {url ? (
+        <>
+          <Note tone="warn">
+            It opens once, within 15 minutes, and is shown only now. Whoever opens it sees this subscription
+            for an hour.
+          </Note>
+          <Code label="Link">{url}</Code>
+          <div className="foot">
+            <button type="button" className="btn" onClick={() => void copy(url)}>
+              Copy
+            </button>
+            <button type="button" className="btn primary" onClick={close}>
+              Done
+            </button>
+          </div>
+        </>
+      ) : (
+        <form
+          className="field"
+          style={{ gap: 12 }}
+          onSubmit={(event) => {
+            event.preventDefault();
+            void act(async () => {
+              const made = await ok(
+                api.POST('/api/v1/portal-links', {
+                  body: {
+                    subscriptionIds: [id],
+                    expiresInS: 900,
+                    sessionS: 3_600,
+                    readOnly,
+                    brand: { name: name.trim() || null, color: null },
+                  },
+                }),
+              );
+              setUrl(made.url);
+              return 'The link is made.';
+            });
+          }}
+        >
+          <p>
+            It shows the events, deliveries and health of this subscription, and nothing else of the tenant.
+          </p>
+          <label className="field">
+            <span>Your name, as the subscriber knows it</span>
+            <input
+              className="input"
+              maxLength={60}
+              value={name}
+              onChange={(event) => setName(event.target.value)}
+            />
+          </label>
+          <label className="check">
+            <input
+              type="checkbox"
+              checked={readOnly}
+              onChange={(event) => setReadOnly(event.target.checked)}
+            />
+            <span>Read-only: without resending, test events and secrets</span>
+          </label>
+          <div className="foot">
+            <button type="button" className="btn" onClick={close}>
+              Back
+            </button>
+            <button type="submit" className="btn primary" disabled={busy}>
+              Make the link
+            </button>
+          </div>
+        </form>
+      )}
+    </Modal>
   );
 }
 
@@ -706,30 +716,22 @@ function FilterTester({ subscription }: { subscription: Subscription }) {
         (query.data.items.length === 0 ? (
           <p>There is no event of these types yet.</p>
         ) : (
-          <div className="tablewrap">
-            <table className="plain">
-              <thead>
-                <tr>
-                  <th>Event</th>
-                  <th>Type</th>
-                  <th>Wanted</th>
-                </tr>
-              </thead>
-              <tbody>
-                {query.data.items.map(({ id, type, matches }) => (
-                  <tr key={id}>
-                    <td>
-                      <Link to="/events/$id" params={{ id }} className="mono">
-                        {id}
-                      </Link>
-                    </td>
-                    <td>{type}</td>
-                    <td>{matches ? 'yes' : 'no'}</td>
-                  </tr>
-                ))}
-              </tbody>
-            </table>
-          </div>
+          <PlainTable
+            rows={query.data.items}
+            keyOf={({ id }) => id}
+            columns={[
+              [
+                'Event',
+                ({ id }) => (
+                  <Link to="/events/$id" params={{ id }} className="mono">
+                    {id}
+                  </Link>
+                ),
+              ],
+              ['Type', ({ type }) => type],
+              ['Wanted', ({ matches }) => (matches ? 'yes' : 'no')],
+            ]}
+          />
         ))}
     </div>
   );

@@ -1,6 +1,6 @@
 import { Check, Copy, ExternalLink, Info, OctagonAlert, TriangleAlert } from 'lucide-react';
 import { useEffect, useRef, useState, type ReactNode } from 'react';
-import { ApiError } from '../lib/api';
+import { ApiError, IN_PORTAL } from '../lib/api';
 import { exact, grouped, relative } from '../lib/format';
 import { useSession } from '../lib/session';
 
@@ -95,6 +95,16 @@ export function Money({
   );
 }
 
+/** @returns false where the page may not: without TLS, or in a frame that was not allowed to. */
+export async function copy(text: string): Promise<boolean> {
+  try {
+    await navigator.clipboard.writeText(text);
+    return true;
+  } catch {
+    return false;
+  }
+}
+
 /** An id that can be copied. */
 export function Id({ value, clip = true }: { value: string; clip?: boolean }) {
   const [copied, setCopied] = useState(false);
@@ -107,8 +117,8 @@ export function Id({ value, clip = true }: { value: string; clip?: boolean }) {
         type="button"
         aria-label={copied ? 'Copied' : `Copy ${value}`}
         onClick={() => {
-          void navigator.clipboard?.writeText(value).then(() => {
-            setCopied(true);
+          void copy(value).then((done) => {
+            setCopied(done);
             setTimeout(() => setCopied(false), 1_500);
           });
         }}
@@ -175,14 +185,17 @@ export function Failure({ error, retry }: { error: unknown; retry?: () => void }
   const status = error instanceof ApiError ? error.status : undefined;
   const title =
     status === 403
-      ? 'Your role does not allow this'
+      ? IN_PORTAL
+        ? 'This link does not allow this'
+        : 'Your role does not allow this'
       : status === 404
         ? 'There is nothing of this id'
         : status === 0
           ? 'The API can’t be reached'
           : 'This could not be loaded';
-  const advice =
-    status === 403
+  const advice = IN_PORTAL
+    ? undefined
+    : status === 403
       ? 'Somebody with the role admin can give you another one.'
       : status === 404
         ? 'Look for it with ⌘K: it may be of another kind, or of another tenant.'
@@ -262,7 +275,7 @@ export function Head({
 }) {
   const heading = useRef<HTMLHeadingElement>(null);
   useEffect(() => {
-    document.title = `${heading.current?.textContent ?? 'Console'} · remit`;
+    document.title = `${heading.current?.textContent ?? 'Console'} · ${document.documentElement.dataset['brand'] ?? 'remit'}`;
   });
   return (
     <header className="heading">

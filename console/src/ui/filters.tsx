@@ -18,7 +18,13 @@ export function useFilters(): [Search, (change: Record<string, string | undefine
 }
 
 export type FilterSpec =
-  | { name: string; label: string; kind: 'choice'; options: readonly string[] }
+  | {
+      name: string;
+      label: string;
+      kind: 'choice';
+      options: readonly string[];
+      names?: Record<string, string>;
+    }
   | { name: string; label: string; kind: 'text'; placeholder?: string }
   | { name: 'since'; label: string; kind: 'time' };
 
@@ -74,7 +80,7 @@ export function Filters({ specs }: { specs: readonly FilterSpec[] }) {
                   <option value="">any</option>
                   {spec.options.map((option) => (
                     <option key={option} value={option}>
-                      {option.toLowerCase().replaceAll('_', ' ')}
+                      {spec.names?.[option] ?? option.toLowerCase().replaceAll('_', ' ')}
                     </option>
                   ))}
                 </>

@@ -1,15 +1,15 @@
 import * as Menu from '@radix-ui/react-dropdown-menu';
 import { Link, Outlet } from '@tanstack/react-router';
-import { ChevronDown, Menu as MenuIcon, Moon, Search, Sun, SunMoon } from 'lucide-react';
+import { ChevronDown, Menu as MenuIcon, Search } from 'lucide-react';
 import { Suspense, useEffect, useState } from 'react';
 import icon from '../icon.svg';
 import { consoleCall } from '../lib/api';
 import { useForgetSession, useSession } from '../lib/session';
-import { chooseTheme, themeChoice, type Theme } from '../lib/theme';
 import { Loading } from './basics';
 import { Drawer, useOverlays } from './dialogs';
 import { DOCS_ICON as Docs, PLACES } from './places';
 import { Palette } from './search';
+import { ThemeMenu } from './theme-menu';
 
 export function Shell() {
   const [finding, setFinding] = useState(false);
@@ -99,43 +99,6 @@ function Side({ onGo }: { onGo?: () => void }) {
         <span className="muted">remit {version}</span>
       </footer>
     </div>
-  );
-}
-
-const THEMES: Record<Theme, { title: string; icon: typeof Sun }> = {
-  system: { title: 'As the system', icon: SunMoon },
-  light: { title: 'Light', icon: Sun },
-  dark: { title: 'Dark', icon: Moon },
-};
-
-function ThemeMenu() {
-  const [theme, setTheme] = useState(themeChoice());
-  const Icon = THEMES[theme].icon;
-  return (
-    <Menu.Root>
-      <Menu.Trigger className="btn plain icon" aria-label="Light or dark">
-        <Icon size={16} />
-      </Menu.Trigger>
-      <Menu.Portal>
-        <Menu.Content className="menu" align="end" sideOffset={4}>
-          {(Object.keys(THEMES) as Theme[]).map((each) => {
-            const Each = THEMES[each].icon;
-            return (
-              <Menu.Item
-                key={each}
-                onSelect={() => {
-                  chooseTheme(each);
-                  setTheme(each);
-                }}
-              >
-                <Each size={14} aria-hidden /> {THEMES[each].title}{' '}
-                {each === theme && <span className="muted">(chosen)</span>}
-              </Menu.Item>
-            );
-          })}
-        </Menu.Content>
-      </Menu.Portal>
-    </Menu.Root>
   );
 }
 

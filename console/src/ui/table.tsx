@@ -6,6 +6,7 @@ import {
   type ColumnDef,
   type RowData,
 } from '@tanstack/react-table';
+import { Link } from '@tanstack/react-router';
 import { useVirtualizer } from '@tanstack/react-virtual';
 import { useEffect, useMemo, useRef, useSyncExternalStore, type ReactNode } from 'react';
 import { count } from '../lib/format';
@@ -68,6 +69,22 @@ export function column<T>(
 ): Column<T> {
   return { id, header: () => header, cell: ({ row }) => cell(row.original), meta };
 }
+
+/** The column of ids, each of which leads to its page. */
+export const idColumn = <T extends { id: string }>(
+  to: `/${'payments' | 'payouts' | 'orders' | 'disputes' | 'events' | 'subscriptions'}/$id`,
+  width: string,
+): Column<T> =>
+  column<T>(
+    'id',
+    'Id',
+    ({ id }) => (
+      <Link to={to} params={{ id }} className="open mono">
+        {id}
+      </Link>
+    ),
+    { width },
+  );
 
 const ROW_PX = 36;
 const AHEAD_ROWS = 30;

@@ -6,6 +6,7 @@ import { exact, readable, relative, shortDate } from '../lib/format';
 import { useSession } from '../lib/session';
 import { Code, Failure, Loading, Money, Note, Panel, Status, useNow, Workflow } from './basics';
 import { useAct } from './dialogs';
+import { PlainTable } from './plain-table';
 
 type Timeline = Schemas['Timeline'];
 type Kind = Schemas['SubjectRef']['kind'];
@@ -250,19 +251,22 @@ export function SubjectFacts({ id }: { id: string }) {
       </Panel>
       {related.length > 0 && (
         <Panel title="Belongs to it" flush>
-          <table className="plain">
-            <tbody>
-              {related.map((each) => (
-                <tr key={`${each.kind} ${each.id} ${each.relation}`}>
-                  <td>
-                    <Subject kind={each.kind} id={each.id} />
-                    <div className="muted">{each.relation}</div>
-                  </td>
-                  <td className="right">{each.status && <Status value={each.status} />}</td>
-                </tr>
-              ))}
-            </tbody>
-          </table>
+          <PlainTable
+            rows={related}
+            keyOf={({ kind, id, relation }) => `${kind} ${id} ${relation}`}
+            columns={[
+              [
+                null,
+                ({ kind, id, relation }) => (
+                  <>
+                    <Subject kind={kind} id={id} />
+                    <div className="muted">{relation}</div>
+                  </>
+                ),
+              ],
+              [null, ({ status }) => status && <Status value={status} />, 'right'],
+            ]}
+          />
         </Panel>
       )}
     </>

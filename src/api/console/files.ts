@@ -35,8 +35,11 @@ interface StaticFile {
   bytes: Map<string, Buffer>;
 }
 
-/** Nothing is loaded from another host, nothing runs that this server has not sent, and no page may frame this one. */
-const policy = (nonce: string) =>
+/** Who may frame a page, as its policy says it: these origins, or nobody. */
+const ancestors = (origins: readonly string[]) => `frame-ancestors ${origins.join(' ') || "'none'"}`;
+
+/** Nothing is loaded from another host, nothing runs that this server has not sent, and no other page may frame this one. */
+const policy = (nonce: string, origins: readonly string[]) =>
   [
     "default-src 'none'",
     "script-src 'self'",
@@ -47,37 +50,49 @@ const policy = (nonce: string) =>
     "manifest-src 'self'",
     "form-action 'self'",
     "base-uri 'none'",
-    "frame-ancestors 'none'",
+    ancestors(origins),
   ].join('; ');
 
-/** Headers of everything below /console. */
-export const secured: RequestHandler = (_request, response, next) => {
-  response.setHeader(
-    'Content-Security-Policy',
-    "default-src 'none'; frame-ancestors 'none'; base-uri 'none'",
-  );
-  response.setHeader('X-Frame-Options', 'DENY');
-  response.setHeader('X-Content-Type-Options', 'nosniff');
-  response.setHeader('Referrer-Policy', 'no-referrer');
-  response.setHeader('Cross-Origin-Opener-Policy', 'same-origin');
-  response.setHeader('Cross-Origin-Resource-Policy', 'same-origin');
-  response.setHeader('Permissions-Policy', 'camera=(), microphone=(), geolocation=()');
-  next();
-};
+/** Headers of everything below /console and /portal. @param origins may frame it; without any, nobody may. */
+export const framedBy =
+  (origins: readonly string[]): RequestHandler =>
+  (_request, response, next) => {
+    response.setHeader(
+      'Content-Security-Policy',
+      `default-src 'none'; ${ancestors(origins)}; base-uri 'none'`,
+    );
+    // It knows no list of origins: browsers that read the policy heed that instead.
+    if (origins.length === 0) response.setHeader('X-Frame-Options', 'DENY');
+    response.setHeader('X-Content-Type-Options', 'nosniff');
+    response.setHeader('Referrer-Policy', 'no-referrer');
+    response.setHeader('Cross-Origin-Opener-Policy', 'same-origin');
+    response.setHeader('Cross-Origin-Resource-Policy', 'same-origin');
+    response.setHeader('Permissions-Policy', 'camera=(), microphone=(), geolocation=()');
+    next();
+  };
 
-/** The console's files, read once: under 2 MB with their compressed forms. */
-export function consoleFiles(): { page: RequestHandler; file: RequestHandler } {
+export interface PageFiles {
+  /** A page of the build, which these origins may frame. */
+  page: (name: 'index.html' | 'portal.html', origins?: readonly string[]) => RequestHandler;
+  /** A script or style of it. */
+  file: RequestHandler;
+}
+
+/** The files of console and portal, read once: under 2 MB with their compressed forms. */
+export function pageFiles(): PageFiles {
   const files = readFiles();
-  const index = files.get('index.html')?.bytes.get('')?.toString();
   return {
-    page: (_request, response) => {
-      const nonce = randomBytes(16).toString('base64');
-      response.setHeader('Content-Security-Policy', policy(nonce));
-      response.setHeader('Cache-Control', 'no-store');
-      response
-        .status(index === undefined ? 503 : 200)
-        .type('html')
-        .send(index === undefined ? NOT_BUILT : index.replaceAll(NONCE, nonce));
+    page: (name, origins = []) => {
+      const html = files.get(name)?.bytes.get('')?.toString();
+      return (_request, response) => {
+        const nonce = randomBytes(16).toString('base64');
+        response.setHeader('Content-Security-Policy', policy(nonce, origins));
+        response.setHeader('Cache-Control', 'no-store');
+        response
+          .status(html === undefined ? 503 : 200)
+          .type('html')
+          .send(html === undefined ? NOT_BUILT : html.replaceAll(NONCE, nonce));
+      };
     },
     file: (request, response) => {
       const name = `${HASHED}${String(request.params['file'])}`;

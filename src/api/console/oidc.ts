@@ -5,8 +5,8 @@ import { RemitError } from '../../contracts/errors';
 import { TenantId, UserId } from '../../contracts/http';
 import type { ConsoleUser } from '../../domain/console-sessions';
 import type { Config } from '../../platform/config';
+import { cookieOf } from '../own-page';
 import { returnPath } from './return-path';
-import { cookieOf } from './sessions';
 
 type OidcConfig = Pick<
   Config,

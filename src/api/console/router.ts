@@ -5,11 +5,12 @@ import { RemitError } from '../../contracts/errors';
 import { redeemConsoleLink } from '../../domain/console-sessions';
 import { VERSION } from '../../platform/project';
 import { readJson, requireJson } from '../json-body';
+import { csrfTokenOf } from '../own-page';
 import { invalidRequest } from '../problem';
 import type { ApiDeps } from '../routes/route';
-import { consoleFiles, secured } from './files';
+import { framedBy, type PageFiles } from './files';
 import { OidcLogin } from './oidc';
-import { csrfTokenOf, type ConsoleSessions } from './sessions';
+import type { ConsoleSessions } from './sessions';
 
 const BODY_LIMIT_BYTES = 2_048;
 /** Of one address in a minute. Codes can't be guessed; this keeps a guesser from the database. */
@@ -19,10 +20,9 @@ const LOGINS_A_MINUTE = 60;
  * The console below /console: its files, and who is logged in. What it shows and does goes through the API like
  * everybody's requests.
  */
-export function consoleRouter(deps: ApiDeps, sessions: ConsoleSessions): Router {
+export function consoleRouter(deps: ApiDeps, sessions: ConsoleSessions, files: PageFiles): Router {
   const { config, database } = deps;
   const router = express.Router();
-  const { page, file } = consoleFiles();
   const limited = rateLimit({
     windowMs: 60_000,
     limit: LOGINS_A_MINUTE,
@@ -42,8 +42,8 @@ export function consoleRouter(deps: ApiDeps, sessions: ConsoleSessions): Router 
     express.raw({ limit: BODY_LIMIT_BYTES, type: () => true }),
   ];
 
-  router.use(named('/console'), secured);
-  router.get('/assets/:file', named('/console/assets/:file'), file);
+  router.use(named('/console'), framedBy([]));
+  router.get('/assets/:file', named('/console/assets/:file'), files.file);
 
   router.get('/api/session', named('/console/api/session'), async (request, response) => {
     sessions.requireSameOrigin(request);
@@ -128,12 +128,12 @@ export function consoleRouter(deps: ApiDeps, sessions: ConsoleSessions): Router 
   });
 
   // Every other address is a page that the script in the browser draws.
-  router.get(/.*/, named('/console'), page);
+  router.get(/.*/, named('/console'), files.page('index.html'));
   return router;
 }
 
 /** The route's name, for metrics. */
-function named(route: string): RequestHandler {
+export function named(route: string): RequestHandler {
   return (request, _response, next) => {
     request.remit.route = route;
     next();

@@ -1,4 +1,3 @@
-import { createHash, timingSafeEqual } from 'node:crypto';
 import type { CookieOptions, Request, Response } from 'express';
 import type { ConsoleRole } from '../../contracts/console';
 import { RemitError } from '../../contracts/errors';
@@ -12,6 +11,7 @@ import {
 import type { Config } from '../../platform/config';
 import type { Database } from '../../platform/postgres';
 import type { Principal, Scope } from '../auth';
+import { cookieOf, requireOwnPage, requireSameOrigin } from '../own-page';
 
 /** What each role of the console may do, in the words of tokens. */
 export const SCOPES_OF_ROLE: Record<ConsoleRole, readonly Scope[]> = {
@@ -19,8 +19,6 @@ export const SCOPES_OF_ROLE: Record<ConsoleRole, readonly Scope[]> = {
   operator: ['read', 'write'],
   admin: ['admin'],
 };
-
-export const CSRF_HEADER = 'x-csrf-token';
 
 export type ConsoleConfig = Pick<
   Config,
@@ -77,28 +75,12 @@ export class ConsoleSessions {
 
   /** @throws RemitError forbidden when another page made the browser send this. */
   requireOwnPage(request: Request): void {
-    this.requireSameOrigin(request);
-    if (request.method === 'GET' || request.method === 'HEAD') return;
-    const secret = this.secretOf(request) ?? '';
-    const token = request.headers[CSRF_HEADER];
-    if (typeof token !== 'string' || !same(token, csrfTokenOf(secret)))
-      throw new RemitError('forbidden', 'The request lacks the CSRF token of its session.');
+    requireOwnPage(this.config, request, this.secretOf(request));
   }
 
   /** @throws RemitError forbidden when the browser says that another origin's page sends this. */
   requireSameOrigin(request: Request): void {
-    const site = request.headers['sec-fetch-site'];
-    if (site !== undefined && site !== 'same-origin' && site !== 'none')
-      throw new RemitError('forbidden', 'The request comes from another site.');
-    const { origin } = request.headers;
-    if (origin !== undefined && origin !== this.originOf(request))
-      throw new RemitError('forbidden', 'The request comes from another origin.');
-  }
-
-  private originOf(request: Request): string {
-    return this.config.CONSOLE_URL
-      ? new URL(this.config.CONSOLE_URL).origin
-      : `${request.protocol}://${request.headers.host}`;
+    requireSameOrigin(this.config, request);
   }
 
   /** Logs in: a new session in a new cookie, and the one before, if any, is ended. */
@@ -129,24 +111,4 @@ export class ConsoleSessions {
   private cookieOptions(): CookieOptions {
     return { httpOnly: true, sameSite: 'strict', secure: this.secure, path: '/' };
   }
-}
-
-/** Known to the page that read it from the server, and to nobody who only knows that there is a cookie. */
-export function csrfTokenOf(secret: string): string {
-  return createHash('sha256').update(`csrf:${secret}`).digest('base64url');
-}
-
-/** A cookie's value, when it is there exactly once and of our characters. */
-export function cookieOf(request: Request, name: string): string | undefined {
-  const found = (request.headers.cookie ?? '')
-    .split(';', 50)
-    .map((part) => part.trim())
-    .filter((part) => part.startsWith(`${name}=`))
-    .map((part) => part.slice(name.length + 1));
-  return found.length === 1 && /^[A-Za-z0-9_-]{1,2048}$/.test(found[0]!) ? found[0] : undefined;
-}
-
-function same(one: string, other: string): boolean {
-  const [a, b] = [Buffer.from(one), Buffer.from(other)];
-  return a.length === b.length && timingSafeEqual(a, b);
 }

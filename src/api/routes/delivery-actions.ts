@@ -1,5 +1,7 @@
+import type { z } from 'zod';
 import { IdParams } from '../../contracts/http';
 import {
+  CancelDeliveriesBody,
   DeliveriesRetried,
   DeliveryAction,
   ResendBody,
@@ -7,6 +9,7 @@ import {
   RetryDeliveriesBody,
   SubscriptionOperated,
 } from '../../contracts/replays';
+import type { DeliveryStatus } from '../../contracts/webhooks';
 import { SIGNALS, workflowId } from '../../contracts/workflows';
 import { recordChange } from '../../domain/audit';
 import { finishDelivery } from '../../domain/deliveries';
@@ -21,7 +24,7 @@ import {
 import { operateSubscription } from '../../domain/subscription-health';
 import { signalWorkflow, tellLane, tryDeliveryNow } from '../delivery-workflows';
 import { beginReplay, replayOf } from './replays';
-import { actorOf, defineRoute, type ApiDeps, type Call, type Route } from './route';
+import { actorOf, defineRoute, type Answer, type ApiDeps, type Call, type Route } from './route';
 import { subscriptionId, uuidOr404 } from './ids';
 
 type By = Pick<Call<unknown, unknown, unknown>, 'caller' | 'correlationId'>;
@@ -101,6 +104,15 @@ const deliveries: Route[] = [
 /** Deliveries that a dry run counts; beyond it says that there are at least as many. */
 const COUNTED_MAX = 100_000;
 
+const bulkResponses = {
+  200: { description: 'A dry run: how many there are; nothing was done', schema: DeliveriesRetried },
+  202: {
+    description: 'The replay has begun',
+    schema: DeliveriesRetried,
+    headers: { Location: 'where its progress is' },
+  },
+};
+
 const retries: Route[] = [
   defineRoute({
     method: 'post',
@@ -112,45 +124,60 @@ const retries: Route[] = [
       'Of one subscription or the whole tenant, created in a period, no faster than the rate. Lets a subscriber that is resting be tried again at once. A replay does it: it shows the progress, and can be paused, resumed and cancelled.',
     access: 'token',
     body: RetryDeliveriesBody,
-    responses: {
-      200: { description: 'A dry run: how many there are; nothing was done', schema: DeliveriesRetried },
-      202: {
-        description: 'The replay has begun',
-        schema: DeliveriesRetried,
-        headers: { Location: 'where its progress is' },
-      },
-    },
+    responses: bulkResponses,
     problems: ['not_found', 'conflict', 'unprocessable'],
-    async handle({ deps, caller, correlationId, operationId, body }) {
-      const { subscriptionId: subscription = null, since, until, ratePerSecond, dryRun, ...rest } = body;
-      const { WEBHOOK_REPLAY_RATE_PER_SECOND: most, WEBHOOK_REPLAYS_MAX_RUNNING: maxRunning } = deps.config;
-      const which = {
-        ...rest,
-        tenantId: caller.tenantId,
-        subscriptionId: subscription === null ? null : await subscriptionId(deps, caller, subscription),
-        since: new Date(since ?? 0),
-        until: until === undefined ? undefined : new Date(until),
-      };
-      const matched = await countRetried(deps.database, which, COUNTED_MAX);
-      if (dryRun) return { status: 200, body: { matched, replay: null } };
-      const replay = await createReplay(deps.database, {
-        ...which,
-        kind: 'retry',
-        id: operationId,
-        actor: caller.actor,
-        correlationId,
-        ratePerSecond: Math.min(ratePerSecond ?? most, most),
-        maxRunning,
-      });
-      await beginReplay(deps, replay, correlationId);
-      return {
-        status: 202,
-        body: { matched, replay: replayOf(replay) },
-        headers: { Location: `/api/v1/replays/${replay.id}` },
-      };
-    },
+    handle: ({ body: { statuses, ...body }, ...call }) => inBulk(call, { kind: 'retry', statuses }, body),
+  }),
+  defineRoute({
+    method: 'post',
+    path: '/api/v1/deliveries/cancel',
+    operationId: 'cancelDeliveries',
+    tag: 'Deliveries',
+    summary: 'End pending deliveries without another attempt, in bulk',
+    description:
+      'Of one subscription or the whole tenant, created in a period. A replay of the kind cancel does it: it shows the progress, and can be paused, resumed and cancelled. One whose attempt is in progress may still be delivered.',
+    access: 'token',
+    body: CancelDeliveriesBody,
+    responses: bulkResponses,
+    problems: ['not_found', 'conflict', 'unprocessable'],
+    handle: ({ body, ...call }) => inBulk(call, { kind: 'cancel', statuses: ['pending'] }, body),
   }),
 ];
+
+/** Counts the deliveries that something is to be done to, and unless that was all, has a replay do it. */
+async function inBulk(
+  { deps, caller, correlationId, operationId }: Omit<Call<undefined, undefined, unknown>, 'body'>,
+  what: { kind: 'retry' | 'cancel'; statuses: DeliveryStatus[] },
+  body: z.output<typeof CancelDeliveriesBody>,
+): Promise<Answer> {
+  const { subscriptionId: subscription, since, until, ratePerSecond, dryRun, eventTypes, eventId } = body;
+  const { WEBHOOK_REPLAY_RATE_PER_SECOND: most, WEBHOOK_REPLAYS_MAX_RUNNING: maxRunning } = deps.config;
+  const which = {
+    ...what,
+    eventTypes,
+    eventId: eventId ?? null,
+    tenantId: caller.tenantId,
+    subscriptionId: subscription === undefined ? null : await subscriptionId(deps, caller, subscription),
+    since: new Date(since ?? 0),
+    until: until === undefined ? undefined : new Date(until),
+  };
+  const matched = await countRetried(deps.database, which, COUNTED_MAX);
+  if (dryRun) return { status: 200, body: { matched, replay: null } };
+  const replay = await createReplay(deps.database, {
+    ...which,
+    id: operationId,
+    actor: caller.actor,
+    correlationId,
+    ratePerSecond: Math.min(ratePerSecond ?? most, most),
+    maxRunning,
+  });
+  await beginReplay(deps, replay, correlationId);
+  return {
+    status: 202,
+    body: { matched, replay: replayOf(replay) },
+    headers: { Location: `/api/v1/replays/${replay.id}` },
+  };
+}
 
 const subscriptions: Route[] = [
   defineRoute({

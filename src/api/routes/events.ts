@@ -16,7 +16,7 @@ import { getEvent, listEvents, type EventView } from '../../domain/events';
 import { actorOf, defineRoute, pageLimits, timeOf, type Route } from './route';
 import { deliveryOf } from './subscriptions';
 
-function eventOf(event: EventView): z.output<typeof Event> {
+export function eventOf(event: EventView): z.output<typeof Event> {
   const { id, clientId, source, type, timestamp } = event;
   return {
     ...{ id, clientId, source, type, timestamp },

@@ -7,6 +7,8 @@ import { AmountError, parseMajorAmount } from '../../contracts/money';
 import { ConfigError, ROLE_NEEDS, signsIncomingWebhooks, type Config } from '../../platform/config';
 import { NotQueuedError } from '../../platform/kafka';
 import { metrics } from '../../platform/metrics';
+import { idsOf } from '../../contracts/tracing';
+import { annotate } from '../../platform/tracing';
 import { paymentWebhookTopic } from '../../platform/topics';
 import { ProviderName, secretVariable } from '../../providers/names';
 import {
@@ -167,6 +169,7 @@ function receive(deps: ApiDeps): RequestHandler[] {
     try {
       const webhookId = await verify(deps, endpoint, request, bytes);
       const events = readEvents(provider, bytes, webhookId);
+      annotate(() => ({ 'remit.provider': provider.name, ...idsOf(events[0]) }));
       await Promise.all(
         events.map((event, index) =>
           producer.send({

@@ -3,28 +3,23 @@ import { RemitError } from '../../contracts/errors';
 import { IdParams } from '../../contracts/http';
 import { CreateReplayBody, Replay, ReplayPage, ReplaysQuery } from '../../contracts/replays';
 import { SIGNALS, workflowId } from '../../contracts/workflows';
-import {
-  cancelReplay,
-  createReplay,
-  getReplay,
-  listReplays,
-  type ReplayView,
-  type RetriedStatus,
-} from '../../domain/replays';
+import { cancelReplay, createReplay, getReplay, listReplays, type ReplayView } from '../../domain/replays';
 import { signalWorkflow, startReplay } from '../delivery-workflows';
 import { defineRoute, pageLimits, type ApiDeps, type Route } from './route';
 import { subscriptionIdFilter, uuidOr404 } from './ids';
 
 export function replayOf(replay: ReplayView): z.output<typeof Replay> {
   const { since, until, reachedAt, createdAt, finishedAt, ...rest } = replay;
-  const { id, subscriptionId, kind, statuses, eventTypes, ratePerSecond, status, statusReason } = rest;
+  const { id, subscriptionId, kind, statuses, eventTypes, eventId, ratePerSecond, status, statusReason } =
+    rest;
   const { examined, replayed } = rest;
   return {
     id,
     subscriptionId,
     kind,
-    statuses: statuses as RetriedStatus[],
+    statuses,
     eventTypes,
+    eventId,
     since: since.toISOString(),
     until: until.toISOString(),
     ratePerSecond,

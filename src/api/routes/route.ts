@@ -90,10 +90,12 @@ export interface Caller {
   tenantId: string;
   /** The user (`user` routes) or the token's subject. */
   id: string;
-  /** For the audit log: `user:<id>`, `token:<subject>` or `console:<subject>`. */
+  /** For the audit log: `user:<id>`, `token:<subject>`, `console:<subject>` or `portal:<id of the link>`. */
   actor: string;
   /** It may see what is of the installation and of no tenant. */
   platform?: boolean;
+  /** In the subscribers' portal: all that it may see of the tenant. */
+  subscriptionIds?: readonly string[];
 }
 
 export interface Answer {
@@ -118,6 +120,8 @@ export interface Call<P, Q, B> {
   operationId: string;
   /** What If-Match allows; any version without it. */
   expected: ExpectedVersions;
+  /** Where browsers reach this API: CONSOLE_URL, or what the request was sent to. */
+  origin: string;
   /** Where a client was that lost its stream of events. */
   lastEventId: string | undefined;
   params: P;
@@ -249,11 +253,12 @@ export function timeOf({ since, until }: { since?: string | undefined; until?: s
 }
 
 /** What ids of a list's rows are: a cursor with another kind of id was not made by that list. */
-export type IdKind = 'uuid' | 'text' | 'number' | 'attempt' | 'place';
+export type IdKind = 'uuid' | 'text' | 'number' | 'attempt' | 'attempt of a delivery' | 'place';
 const ID_FORMS = {
   uuid: /^[0-9a-f]{8}-(?:[0-9a-f]{4}-){3}[0-9a-f]{12}$/,
   number: /^\d{1,18}$/,
   attempt: /^\d{1,9}$/,
+  'attempt of a delivery': /^[0-9a-f]{8}-(?:[0-9a-f]{4}-){3}[0-9a-f]{12}-\d{1,9}$/,
   /** Partition and offset. */
   place: /^\d{1,6}-\d{1,18}$/,
 };

@@ -22,6 +22,7 @@ import {
   type Span,
 } from '../../domain/statistics';
 import { purchaseFigures } from '../purchase-figures';
+import { subscriptionIdFilter } from './ids';
 import { defineRoute, type Route } from './route';
 
 const HOUR_MS = 3_600_000;
@@ -78,7 +79,8 @@ export const statisticsRoutes: Route[] = [
     responses: { 200: { description: 'Figures of each bucket', schema: DeliveryStatistics } },
     async handle({ deps, caller, query }) {
       const span = spanOf(caller.tenantId, query);
-      const { by, subscriptionId, eventType } = query;
+      const { by, eventType } = query;
+      const subscriptionId = await subscriptionIdFilter(deps, caller, query.subscriptionId);
       const items = await deliveryFigures(deps.database, { ...span, by, subscriptionId, eventType });
       return { status: 200, body: { ...answered(span), items: items.map(atOf) } };
     },
@@ -92,7 +94,7 @@ export const statisticsRoutes: Route[] = [
     responses: { 200: { description: 'Figures of each bucket', schema: AttemptStatistics } },
     async handle({ deps, caller, query }) {
       const span = spanOf(caller.tenantId, query);
-      const { subscriptionId } = query;
+      const subscriptionId = await subscriptionIdFilter(deps, caller, query.subscriptionId);
       const { items, complete } = await attemptFigures(deps.database, { ...span, subscriptionId });
       return { status: 200, body: { ...answered(span), items: items.map(atOf), complete } };
     },

@@ -5,7 +5,9 @@ import {
   CreateSubscriptionBody,
   DeliveriesQuery,
   Delivery,
+  AttemptsQuery,
   DeliveryAttempts,
+  FoundAttempts,
   DeliveryPage,
   Subscription,
   SubscriptionCreated,
@@ -19,9 +21,9 @@ import {
 } from '../../contracts/subscriptions';
 import {
   getDelivery,
+  findAttempts,
   listAttempts,
   listDeliveries,
-  type AttemptView,
   type DeliveryView,
 } from '../../domain/deliveries';
 import {
@@ -41,7 +43,7 @@ import { actorOf, defineRoute, etagOf, given, pageLimits, timeOf, type Route } f
 import { subscriptionId, subscriptionIdFilter, uuidOr404 } from './ids';
 
 /** Field by field: what the domain adds to a row later does not leave by itself. */
-function subscriptionOf(subscription: SubscriptionView): z.output<typeof Subscription> {
+export function subscriptionOf(subscription: SubscriptionView): z.output<typeof Subscription> {
   const { id, url, eventTypes, description, filter, headerNames, rateLimitPerSecond } = subscription;
   const { ordered, uid, labels, metadata, state, stateReason, stateChangedAt, version } = subscription;
   const { createdAt, updatedAt } = subscription;
@@ -74,17 +76,10 @@ export function deliveryOf(delivery: DeliveryView): z.output<typeof Delivery> {
   };
 }
 
-function attemptOf({ attempt, startedAt, durationMs, result, statusCode, error, responseBody }: AttemptView) {
-  return {
-    attempt,
-    startedAt: startedAt.toISOString(),
-    durationMs,
-    result,
-    statusCode,
-    error,
-    responseBody,
-  };
-}
+const startedOf = <T extends { startedAt: Date }>({ startedAt, ...attempt }: T) => ({
+  ...attempt,
+  startedAt: startedAt.toISOString(),
+});
 
 const VERSION = 'its version, for If-Match';
 
@@ -351,7 +346,28 @@ const deliveries: Route[] = [
         ...{ tenantId: caller.tenantId, id: uuidOr404(params.id, 'delivery') },
         ...pageLimits(query, deps.config, 'attempt'),
       });
-      return { status: 200, body: { items: page.items.map(attemptOf), nextCursor: page.nextCursor } };
+      return { status: 200, body: { items: page.items.map(startedOf), nextCursor: page.nextCursor } };
+    },
+  }),
+  defineRoute({
+    method: 'get',
+    path: '/api/v1/attempts',
+    operationId: 'findAttempts',
+    tag: 'Deliveries',
+    summary: 'List attempts of all deliveries, newest first',
+    description: 'Headers and bodies are in the attempts of one delivery.',
+    access: 'token',
+    query: AttemptsQuery,
+    responses: { 200: { description: 'A page of attempts', schema: FoundAttempts } },
+    async handle({ deps, caller, query }) {
+      const { eventType, outcome, result } = query;
+      const page = await findAttempts(deps.database, {
+        ...{ tenantId: caller.tenantId, eventType, outcome, result },
+        subscriptionId: await subscriptionIdFilter(deps, caller, query.subscriptionId),
+        ...timeOf(query),
+        ...pageLimits(query, deps.config, 'attempt of a delivery'),
+      });
+      return { status: 200, body: { items: page.items.map(startedOf), nextCursor: page.nextCursor } };
     },
   }),
 ];

@@ -52,7 +52,12 @@ describe('an operator', () => {
       .click();
     const drawer = tab.page.getByRole('dialog');
     await drawer.getByText('the warehouse is closed').first().waitFor();
-    await drawer.getByText(/webhook-id: /).waitFor();
+    const request = await drawer.getByRole('region', { name: 'Request of attempt 1' }).textContent();
+    expect(request).toContain(`POST ${world.broken.url}`);
+    expect(request).toMatch(/webhook-id: evt_\w+/);
+    expect(request).toMatch(/webhook-signature: v1,.{8}\*\*\*$/m);
+    const headers = drawer.getByRole('region', { name: 'Headers of the answer to attempt 1' });
+    expect(await headers.textContent()).toContain('content-type: application/json');
     const id = new URL(tab.page.url()).searchParams.get('open')!;
     expect(await tab.barriers()).toEqual([]);
     await tab.picture('delivery');

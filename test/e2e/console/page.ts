@@ -1,6 +1,6 @@
 import { readFileSync } from 'node:fs';
 import path from 'node:path';
-import type { Browser, BrowserContext, Page } from 'playwright-core';
+import type { Browser, BrowserContext, Frame, Page } from 'playwright-core';
 import { PROJECT_ROOT } from '../../../src/platform/project';
 
 const AXE = readFileSync(require.resolve('axe-core/axe.min.js'), 'utf8');
@@ -17,6 +17,8 @@ export class Tab {
     readonly page: Page,
     readonly context: BrowserContext,
     readonly base: string,
+    /** Where requests may go. */
+    origins: readonly string[],
   ) {
     page.setDefaultTimeout(PATIENCE_MS);
     page.on('console', (message) => {
@@ -26,19 +28,24 @@ export class Tab {
     page.on('pageerror', (error) => this.faults.push(`page error: ${error.message}`));
     page.on('request', (request) => {
       const url = new URL(request.url());
-      if (!['data:', 'blob:'].includes(url.protocol) && url.origin !== base)
+      if (!['data:', 'blob:'].includes(url.protocol) && !origins.includes(url.origin))
         this.faults.push(`request to another host: ${request.url()}`);
     });
   }
 
-  static async open(browser: Browser, base: string, options: { phone?: boolean } = {}): Promise<Tab> {
+  /** @param options.origins further ones than `base` that it may ask. */
+  static async open(
+    browser: Browser,
+    base: string,
+    options: { phone?: boolean; origins?: readonly string[] } = {},
+  ): Promise<Tab> {
     const context = await browser.newContext({
       viewport: options.phone ? PHONE : DESKTOP,
       colorScheme: 'light',
       reducedMotion: 'reduce',
       locale: 'en-GB',
     });
-    return new Tab(await context.newPage(), context, base);
+    return new Tab(await context.newPage(), context, base, [base, ...(options.origins ?? [])]);
   }
 
   async login(link: string): Promise<void> {
@@ -46,9 +53,9 @@ export class Tab {
     await this.page.getByRole('heading', { name: 'Now', exact: true }).waitFor();
   }
 
-  /** Opens a page of the console and waits until what it shows is there. */
-  async visit(where: string): Promise<void> {
-    await this.page.goto(`${this.base}/console${where}`);
+  /** Opens a page of the console, or of the portal, and waits until what it shows is there. */
+  async visit(where: string, of: 'console' | 'portal' = 'console'): Promise<void> {
+    await this.page.goto(`${this.base}/${of}${where}`);
     await this.settled();
   }
 
@@ -62,11 +69,11 @@ export class Tab {
     });
   }
 
-  /** What axe-core finds on the page as it is, a line each. */
-  async barriers(): Promise<string[]> {
+  /** What axe-core finds on the page as it is, or in a frame of it, a line each. */
+  async barriers(where: Page | Frame = this.page): Promise<string[]> {
     // As a string: the policy of the page forbids what a script element would need.
-    await this.page.evaluate(AXE);
-    return this.page.evaluate<string[]>(`axe
+    await where.evaluate(AXE);
+    return where.evaluate<string[]>(`axe
       .run(document, { runOnly: { type: 'tag', values: ${JSON.stringify(RULES)} } })
       .then(({ violations }) => violations.flatMap(({ id, nodes }) =>
         nodes.slice(0, 3).map(({ html, failureSummary }) => id + ': ' + html.slice(0, 160) + ' ' + failureSummary)))`);
@@ -92,13 +99,13 @@ export class Tab {
   }
 
   /** The same page, light and dark, in docs/images, when REMIT_WRITE_SCREENSHOTS=1. */
-  async picture(name: string): Promise<void> {
+  async picture(name: string, of: 'console' | 'portal' = 'console'): Promise<void> {
     if (process.env['REMIT_WRITE_SCREENSHOTS'] !== '1') return;
     for (const theme of ['light', 'dark'] as const) {
       await this.page.evaluate(`document.documentElement.dataset.theme = '${theme}'`);
       await this.page.waitForTimeout(250);
       await this.page.screenshot({
-        path: path.join(PROJECT_ROOT, 'docs/images', `console-${name}-${theme}.jpg`),
+        path: path.join(PROJECT_ROOT, 'docs/images', `${of}-${name}-${theme}.jpg`),
         type: 'jpeg',
         quality: 78,
       });

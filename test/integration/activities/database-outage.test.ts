@@ -78,10 +78,10 @@ beforeAll(async () => {
   });
   subscriptionId = subscription.id;
   await eventTypes.create(
-    db,
-    schemas,
+    { prisma: db.prisma, schemas },
     by,
-    { ...{ name: 'made.thing', description: '' }, schema: null, example: null },
+    'made.thing',
+    { description: '', schema: null, example: null },
     10,
   );
 });

@@ -5,15 +5,20 @@ import { DeliveryPage } from '../../../src/contracts/subscriptions';
 import { ReplayPage } from '../../../src/contracts/replays';
 import { loadConfig } from '../../../src/platform/config';
 import { mintToken } from '../../../src/operations/token';
+import { nameInMidWindow } from '../../support/limits';
 import { withDatabase } from '../../support/shared-stack';
 import { expectProblem, newUser, TestApi, type Reply } from './support';
 import { deliver, tenantOf, type Tenant } from './tenant';
 
 const RATE = 400;
+const WINDOW_MS = 3_600_000;
 
 let api: TestApi;
 beforeAll(async () => {
-  api = await TestApi.start({ API_RATE_LIMIT_REQUESTS: String(RATE), API_RATE_LIMIT_WINDOW_MS: '3600000' });
+  api = await TestApi.start({
+    API_RATE_LIMIT_REQUESTS: String(RATE),
+    API_RATE_LIMIT_WINDOW_MS: String(WINDOW_MS),
+  });
 });
 afterAll(() => api?.stop());
 
@@ -178,7 +183,10 @@ describe('who may put money into an account', () => {
 
 describe('a tenant over its rate', () => {
   it('gets 429 with the rest of the window as Retry-After, and nobody else does', async () => {
-    const greedy = newTenant();
+    const greedy = tenantOf(
+      api,
+      nameInMidWindow(() => `greedy-${randomUUID()}`, WINDOW_MS),
+    );
     let limited: Reply | undefined;
     for (let sent = 0; sent <= RATE && !limited; sent += 20) {
       const replies = await Promise.all(Array.from({ length: 20 }, () => greedy.get('/event-types/none')));

@@ -90,7 +90,8 @@ describe('the console’s pages', () => {
     const sizes = await Promise.all(
       [...new Set([...first, ...now])].map(async (file) => {
         const response = await fetch(api.url + file, { headers: { 'accept-encoding': 'gzip' } });
-        return Number(response.headers.get('content-length') ?? (await response.arrayBuffer()).byteLength);
+        const { byteLength } = await response.arrayBuffer();
+        return Number(response.headers.get('content-length') ?? byteLength);
       }),
     );
     expect(first.length).toBeGreaterThan(0);

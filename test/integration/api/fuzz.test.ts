@@ -26,6 +26,9 @@ beforeAll(async () => {
     JSON.stringify({ name: 'fuzz.known' }),
   );
   expect(made.status).toBe(201);
+  const labelled = { url: 'https://example.com/hook', eventTypes: ['*'], labels: ['fuzz'] };
+  const subscribed = await send('POST', '/api/v1/subscriptions', JSON_AS_ADMIN(), JSON.stringify(labelled));
+  expect(subscribed.status).toBe(201);
 });
 afterAll(() => api?.stop());
 
@@ -84,6 +87,7 @@ const ACCEPTED: Record<string, Record<string, unknown>> = {
   '/api/v1/payments': transaction,
   '/api/v1/payouts': { ...transaction, reserve: true },
   '/api/v1/subscriptions': { url: 'https://example.com/hook', eventTypes: ['*'], description: '' },
+  '/api/v1/portal-links': { label: 'fuzz', brand: { name: 'x', color: '#0b6e4f' } },
   '/api/v1/event-types': { name: 'fuzz.made', description: '' },
   '/api/v1/event-types/:name': { description: 'x' },
   '/api/v1/event-configs': { eventType: 'fuzz.known', enabled: true },
@@ -91,6 +95,8 @@ const ACCEPTED: Record<string, Record<string, unknown>> = {
   '/api/v1/events': { type: 'fuzz.known', data: { a: 1 } },
   '/api/v1/events/batch': { events: [{ type: 'fuzz.known', data: {} }] },
   '/api/v1/replays': { subscriptionId: 'sub_nobody', kind: 'all', since: '2026-01-01T00:00:00Z' },
+  '/api/v1/deliveries/retry': { dryRun: true },
+  '/api/v1/deliveries/cancel': { dryRun: true },
   '/api/v1/subscriptions/:id': { description: 'x' },
   '/api/v1/orders/:id/refunds': { reason: 'x' },
   '/api/v1/corrections': {

@@ -3,12 +3,15 @@ import {
   Delivery,
   DeliveryAttempts,
   DeliveryPage,
+  FoundAttempts,
   Subscription,
   SubscriptionCreated,
   SubscriptionPage,
 } from '../../../src/contracts/subscriptions';
-import { recordAttempt } from '../../../src/domain/deliveries';
-import { RULES } from '../../support/deliveries';
+import { AttemptStatistics } from '../../../src/contracts/statistics';
+import type { AttemptOutcome } from '../../../src/contracts/webhooks';
+import { recordAttempts, type AttemptRecord } from '../../../src/domain/deliveries';
+import { recordAttempt, RULES } from '../../support/deliveries';
 import { withDatabase } from '../../support/shared-stack';
 import { expectProblem, TestApi } from './support';
 
@@ -135,17 +138,12 @@ describe('deliveries', () => {
     await deliver(tenant.tenant, subscription, 'remit.order.finished');
     await deliver(tenant.tenant, other, 'remit.order.finished');
     for (const attempt of [1, 2])
-      await recordAttempt(
-        api.running.context.database(),
-        {
-          ...{ deliveryId: failed, attempt, startedAt: new Date(), durationMs: 12, result: 'http_error' },
-          ...{ statusCode: 503, error: 'HTTP 503', responseBody: 'later' },
-          ...{ status: attempt === 2 ? 'exhausted' : 'pending', gone: false, slowDown: false },
-          ...{ retryAfterMs: null, nextAttemptAt: null, correlationId: 'correlation' },
-        },
-        RULES,
-        new Date(),
-      );
+      await recordAttempt(api.running.context.database(), {
+        ...{ deliveryId: failed, attempt, startedAt: new Date(), durationMs: 12, result: 'http_error' },
+        ...{ statusCode: 503, error: 'HTTP 503', responseBody: 'later' },
+        ...{ status: attempt === 2 ? 'exhausted' : 'pending', gone: false, slowDown: false },
+        ...{ retryAfterMs: null, nextAttemptAt: null, correlationId: 'correlation' },
+      });
 
     const list = async (query: string) =>
       DeliveryPage.parse((await api.withToken(tenant, 'GET', `/api/v1/deliveries?${query}`)).body).items;
@@ -178,5 +176,126 @@ describe('deliveries', () => {
     for (const path of ['x', randomUUID(), '%00', 'x/attempts'])
       expectProblem(await api.withToken(owner, 'GET', `/api/v1/deliveries/${path}`), 404, 'not_found');
     expect((await api.withToken(stranger, 'GET', '/api/v1/deliveries')).body).toMatchObject({ items: [] });
+  });
+});
+
+describe('attempts of all deliveries', () => {
+  const HOUR = 3_600_000;
+  /** Attempts that began so long after the hour, took so long and had such results, each of a delivery of its own. */
+  async function attempted(
+    tenantId: string,
+    subscriptionId: string,
+    hour: Date,
+    attempts: readonly { durationMs: number; result?: AttemptOutcome }[],
+    eventType = 'remit.order.finished',
+  ): Promise<void> {
+    const database = api.running.context.database();
+    const { rows } = await database.pool.query<{ id: string }>(
+      `INSERT INTO deliveries (tenant_id, event_id, subscription_id, event_type)
+       SELECT $1, new_event_id(), $2, $3 FROM generate_series(1, $4) RETURNING id`,
+      [tenantId, subscriptionId, eventType, attempts.length],
+    );
+    const records = attempts.map(({ durationMs, result = 'delivered' }, n) => {
+      const startedAt = new Date(hour.getTime() + n * 1_000);
+      const delivered = result === 'delivered';
+      const record: AttemptRecord = {
+        ...{ deliveryId: rows[n]!.id, attempt: 1, startedAt, durationMs, result },
+        ...{ statusCode: delivered ? 204 : 500, error: delivered ? null : 'HTTP 500', responseBody: '' },
+        ...{ status: delivered ? 'delivered' : 'exhausted', gone: false, slowDown: false },
+        ...{ retryAfterMs: null, nextAttemptAt: null, correlationId: 'correlation' },
+      };
+      return { record, at: startedAt };
+    });
+    await recordAttempts(database, records, RULES);
+  }
+  const hourAgo = (n: number) => new Date((Math.floor(Date.now() / HOUR) - n) * HOUR);
+  const figures = async (tenant: { tenant: string }, query: string) =>
+    AttemptStatistics.parse(
+      (await api.withToken(tenant, 'GET', `/api/v1/statistics/attempts?bucket=hour&${query}`)).body,
+    ).items;
+
+  it('make the figures of a subscription by hour: delivered, failed, p50 and p99', async () => {
+    const tenant = newTenant();
+    const one = await create(tenant, { uid: 'one' });
+    const { id: other } = await create(tenant);
+    // 1 to 100 ms, out of order, every tenth of which failed in one way or the other.
+    await attempted(
+      tenant.tenant,
+      one.id,
+      hourAgo(3),
+      Array.from({ length: 100 }, (_, n) => ({
+        durationMs: ((n * 37) % 100) + 1,
+        ...(n % 20 === 0
+          ? { result: 'timeout' as const }
+          : n % 20 === 10
+            ? { result: 'http_error' as const }
+            : {}),
+      })),
+    );
+    await attempted(tenant.tenant, one.id, hourAgo(1), [
+      { durationMs: 30_000, result: 'timeout' },
+      { durationMs: 10 },
+      { durationMs: 20 },
+    ]);
+    await attempted(tenant.tenant, other, hourAgo(3), [{ durationMs: 77_777 }]);
+    await attempted(newTenant().tenant, one.id, hourAgo(3), [{ durationMs: 88_888 }]);
+    const since = `since=${hourAgo(5).toISOString()}`;
+    const expected = [
+      {
+        ...{ at: hourAgo(3).toISOString(), attempts: 100, delivered: 90, failed: 10, p50Ms: 50, p99Ms: 99 },
+        results: { delivered: 90, timeout: 5, http_error: 5 },
+      },
+      {
+        ...{ at: hourAgo(1).toISOString(), attempts: 3, delivered: 2, failed: 1, p50Ms: 20, p99Ms: 30_000 },
+        results: { delivered: 2, timeout: 1 },
+      },
+    ];
+    expect(await figures(tenant, `subscriptionId=${one.id}&${since}`)).toEqual(expected);
+    expect(await figures(tenant, `subscriptionId=one&${since}`)).toEqual(expected);
+    expect(await figures(tenant, since)).toMatchObject([{ attempts: 101, p99Ms: 100 }, { attempts: 3 }]);
+    expect(await figures(newTenant(), `subscriptionId=${one.id}&${since}`)).toEqual([]);
+  });
+
+  it('are found by subscription, type, outcome, result and time, page by page, and never by another tenant', async () => {
+    const tenant = newTenant();
+    const one = await create(tenant, { uid: 'one' });
+    const { id: other } = await create(tenant);
+    await attempted(tenant.tenant, one.id, hourAgo(2), [
+      { durationMs: 1 },
+      { durationMs: 2, result: 'timeout' },
+      { durationMs: 3, result: 'http_error' },
+      { durationMs: 4 },
+    ]);
+    await attempted(tenant.tenant, other, hourAgo(1), [{ durationMs: 5 }], 'remit.payment.succeeded');
+    const find = async (query: string) =>
+      FoundAttempts.parse((await api.withToken(tenant, 'GET', `/api/v1/attempts?${query}`)).body);
+    const took = async (query: string) => (await find(query)).items.map(({ durationMs }) => durationMs);
+    expect(await took('')).toEqual([5, 4, 3, 2, 1]);
+    expect(await took('subscriptionId=one')).toEqual([4, 3, 2, 1]);
+    expect(await took(`subscriptionId=${one.id}&outcome=delivered`)).toEqual([4, 1]);
+    expect(await took('outcome=failed')).toEqual([3, 2]);
+    expect(await took('result=timeout')).toEqual([2]);
+    expect(await took('outcome=delivered&result=timeout')).toEqual([]);
+    expect(await took('eventType=remit.payment.succeeded')).toEqual([5]);
+    expect(await took(`since=${hourAgo(1).toISOString()}`)).toEqual([5]);
+    expect(await took(`until=${hourAgo(1).toISOString()}&outcome=failed`)).toEqual([3, 2]);
+    const pages: number[] = [];
+    let cursor: string | null = '';
+    while (cursor !== null) {
+      const page = await find(`limit=2${cursor && `&cursor=${cursor}`}`);
+      pages.push(...page.items.map(({ durationMs }) => durationMs));
+      cursor = page.nextCursor;
+    }
+    expect(pages).toEqual([5, 4, 3, 2, 1]);
+    const { items } = await find('result=timeout');
+    expect(items).toMatchObject([
+      { attempt: 1, subscriptionId: one.id, eventType: 'remit.order.finished', statusCode: 500 },
+    ]);
+    const read = await api.withToken(tenant, 'GET', `/api/v1/deliveries/${items[0]!.deliveryId}`);
+    expect(Delivery.parse(read.body)).toMatchObject({ eventId: items[0]!.eventId });
+    const stranger = await api.withToken(newTenant(), 'GET', `/api/v1/attempts?subscriptionId=${one.id}`);
+    expect(stranger.body).toEqual({ items: [], nextCursor: null });
+    for (const query of ['cursor=x', 'result=none', 'outcome=maybe', 'since=yesterday'])
+      expectProblem(await api.withToken(tenant, 'GET', `/api/v1/attempts?${query}`), 400, 'invalid_request');
   });
 });

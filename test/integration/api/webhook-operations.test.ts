@@ -243,6 +243,35 @@ describe('a subscriber that comes back', () => {
     await replayWith(tenant, replay!.id, { status: 'done', replayed: 3, subscriptionId: null });
   });
 
+  it('is spared what is cancelled in bulk after a count: their workflows end, and whoever asked is in the audit log', async () => {
+    const tenant = await publisher([0, HOUR, HOUR]);
+    const played = await playedSubscriber(500);
+    const { id } = await subscribe(tenant, played);
+    const events = [await publish(tenant, 0), await publish(tenant, 1)];
+    for (const event of events) await delivery(tenant, event.id, { status: 'pending', attempts: 1 });
+    const cancel = async (status: number, body: object) =>
+      DeliveriesRetried.parse(await post(tenant, '/deliveries/cancel', status, body));
+    expect(await cancel(200, { subscriptionId: id, dryRun: true })).toEqual({ matched: 2, replay: null });
+    await delivery(tenant, events[0]!.id, { status: 'pending' });
+    expect(await cancel(200, { eventId: events[1]!.id, dryRun: true })).toMatchObject({ matched: 1 });
+    expect(await cancel(200, { eventTypes: ['none'], dryRun: true })).toMatchObject({ matched: 0 });
+    const { replay } = await cancel(202, { subscriptionId: id });
+    await replayWith(tenant, replay!.id, { status: 'done', replayed: 2, kind: 'cancel', subscriptionId: id });
+    for (const event of events) {
+      await delivery(tenant, event.id, { status: 'cancelled', attempts: 1 });
+      const workflow = (await api.running.context.temporal()).workflow.getHandle(
+        `delivery/${event.id}/${id}`,
+      );
+      await eventually(
+        async () => expect((await workflow.describe()).status.name).toBe('COMPLETED'),
+        PATIENCE_MS,
+      );
+    }
+    const { body } = await tenant.get(`/audit?cause=subscription:${id}&action=replay.created`);
+    expect(body).toMatchObject({ items: [{ details: { after: { kind: 'cancel' } } }] });
+    expect(played.received).toHaveLength(2);
+  });
+
   it('after it said that it was gone gets that too, when it is enabled again', async () => {
     const tenant = await publisher([0, HOUR]);
     const played = await playedSubscriber(410);

@@ -9,14 +9,14 @@ import {
   WEBHOOK_EVENT_TYPES,
   WebhookBody,
 } from '../../../src/contracts/webhooks';
-import { recordAttempt, type AttemptRecord } from '../../../src/domain/deliveries';
+import type { AttemptRecord } from '../../../src/domain/deliveries';
 import { expireDispute } from '../../../src/domain/disputes';
 import { operateSubscription } from '../../../src/domain/subscription-health';
 import { createSubscription } from '../../../src/domain/subscriptions';
 import type { Database } from '../../../src/platform/postgres';
 import { PROJECT_ROOT } from '../../../src/platform/project';
 import { createKeyring } from '../../../src/platform/secrets';
-import { pendingOf, RULES } from '../../support/deliveries';
+import { pendingOf, recordAttempt } from '../../support/deliveries';
 import {
   chargeback,
   paidOrder,
@@ -87,16 +87,11 @@ async function subscriptionHealth(): Promise<void> {
     });
     const [delivery] = await pendingOf(db, webhookEventId!);
     const status = result === 'delivered' ? 'delivered' : 'exhausted';
-    await recordAttempt(
-      db,
-      {
-        ...{ deliveryId: delivery!.deliveryId, attempt: 1, startedAt: new Date(), durationMs: 1 },
-        ...{ result, statusCode: 500, error: null, responseBody: null, status, gone, slowDown: false },
-        ...{ retryAfterMs: null, nextAttemptAt: null, correlationId: 'test' },
-      },
-      RULES,
-      new Date(),
-    );
+    await recordAttempt(db, {
+      ...{ deliveryId: delivery!.deliveryId, attempt: 1, startedAt: new Date(), durationMs: 1 },
+      ...{ result, statusCode: 500, error: null, responseBody: null, status, gone, slowDown: false },
+      ...{ retryAfterMs: null, nextAttemptAt: null, correlationId: 'test' },
+    });
   };
   const by = { tenantId: TENANT, actor: 'test', correlationId: 'test' };
   await attempt('http_error');

@@ -2,7 +2,6 @@ import { randomUUID } from 'node:crypto';
 import { readFileSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { topUp } from '../../../src/domain/accounts';
-import { recordAttempt } from '../../../src/domain/deliveries';
 import { createSubscription } from '../../../src/domain/subscriptions';
 import { VERSION } from '../../../src/platform/project';
 import { migratePostgres } from '../../../src/platform/postgres-migrations';
@@ -17,7 +16,7 @@ import {
   type CatalogFunction,
   type CatalogTables,
 } from '../../support/database-catalog';
-import { pendingOf, RULES } from '../../support/deliveries';
+import { pendingOf, recordAttempt } from '../../support/deliveries';
 import { payFromBalance, placeOrder, refund } from '../../support/disputes';
 import { createTestSpace, openTestDatabase, type TestSpace } from '../../support/harness';
 import {
@@ -120,23 +119,18 @@ async function live(db: Database, userId: string): Promise<void> {
     where: { orderId: order.id },
   });
   for (const { deliveryId } of await pendingOf(db, webhookEventId!))
-    await recordAttempt(
-      db,
-      {
-        ...{
-          deliveryId,
-          attempt: 1,
-          startedAt: new Date(),
-          durationMs: 1,
-          result: 'delivered',
-          statusCode: 200,
-        },
-        ...{ error: null, responseBody: null, status: 'delivered', gone: false, slowDown: false },
-        ...{ retryAfterMs: null, nextAttemptAt: null, correlationId: 'test' },
+    await recordAttempt(db, {
+      ...{
+        deliveryId,
+        attempt: 1,
+        startedAt: new Date(),
+        durationMs: 1,
+        result: 'delivered',
+        statusCode: 200,
       },
-      RULES,
-      new Date(),
-    );
+      ...{ error: null, responseBody: null, status: 'delivered', gone: false, slowDown: false },
+      ...{ retryAfterMs: null, nextAttemptAt: null, correlationId: 'test' },
+    });
 }
 
 describe('migrating to the next version while the former one works', () => {

@@ -197,8 +197,9 @@ describe('the Helm chart', () => {
         egress: { ports?: { port: number }[]; to?: unknown[] }[];
       }
       const policies = of(set).filter(({ kind }) => kind === 'NetworkPolicy');
-      const { networkPolicy: given = {} } = readYaml<{
+      const { networkPolicy: given = {}, config = {} } = readYaml<{
         networkPolicy?: Record<string, { ports?: number[] }>;
+        config?: Record<string, unknown>;
       }>(`deploy/helm/values/${set}.yaml`);
       const ports = {
         DATABASE_URL: given['postgres']?.ports?.[0] ?? 5432,
@@ -221,6 +222,9 @@ describe('the Helm chart', () => {
         const others = Object.values(ports).filter((port) => !needed.includes(port));
         expect(open).toEqual(expect.arrayContaining([53, ...needed]));
         expect([component, open.filter((port) => others.includes(port))]).toEqual([component, []]);
+        // Those that make spans reach the collector, where there is one.
+        const traced = 'OTEL_EXPORTER_OTLP_ENDPOINT' in config && !/ingest|migrate|backup/.test(component);
+        expect([component, open.includes(4318)]).toEqual([component, traced]);
       }
     });
   });

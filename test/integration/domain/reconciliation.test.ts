@@ -9,6 +9,7 @@ import { createOrder, getOrder, payOrder } from '../../../src/domain/orders';
 import { DataRefusedError } from '../../../src/domain/conflicts';
 import { expiryEvent, expireOverduePayments } from '../../../src/domain/payment-expiry';
 import { createPayment, getPayment } from '../../../src/domain/payments';
+import { unfinishedWork } from '../../../src/domain/unfinished-work';
 import { reconcile } from '../../../src/domain/reconciliation';
 import { saveExpiryPosition } from '../../../src/domain/expiry';
 import { listEntries } from '../../../src/domain/statements';
@@ -33,6 +34,7 @@ import {
   refund,
   settleOrder,
 } from '../../support/disputes';
+import { announce } from '../../support/deliveries';
 import { CURRENCY, newTransaction, settle, TENANT, userWith } from '../../support/money';
 
 const OPTIONS = { maxFindings: 5, days: 7, timeoutMs: 30_000 };
@@ -508,5 +510,27 @@ describe('a payment of which its provider never says anything', () => {
       await database.close();
       await (temporal.connection as Connection).close();
     }
+  });
+});
+
+describe('the first attempts of a state change', () => {
+  it('are unfinished work once their message has left the outbox, and not before', async () => {
+    const own = openOwnerDatabase(await createTestSpace());
+    await own.prisma.subscription.create({
+      data: {
+        ...{ id: 'sub_told', tenantId: TENANT, url: 'https://subscriber.example/hook' },
+        ...{ eventTypes: ['remit.payment.*'], secretCiphertext: Buffer.from('x') },
+      },
+    });
+    const { eventId, deliveries } = await announce(own, { tenantId: TENANT });
+    const unfinished = async () => {
+      const ids: string[] = [];
+      for await (const page of unfinishedWork(own, 'delivery')) ids.push(...page.map(({ id }) => id));
+      return ids;
+    };
+    expect(await unfinished()).toEqual([]);
+    await own.pool.query(`DELETE FROM outbox WHERE topic = 'events' AND key = $1`, [eventId]);
+    expect(await unfinished()).toEqual(deliveries.map(({ deliveryId }) => deliveryId));
+    await own.close();
   });
 });

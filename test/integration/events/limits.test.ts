@@ -20,10 +20,10 @@ describe('a tenant that creates many at once', () => {
       'event types',
       (i: number) =>
         eventTypes.create(
-          db,
-          schemas,
+          { prisma: db.prisma, schemas },
           ACTOR,
-          { name: `parcel.n${i}`, description: '', schema: null, example: null },
+          `parcel.n${i}`,
+          { description: '', schema: null, example: null },
           MAX,
         ),
     ],

@@ -37,7 +37,7 @@ beforeAll(async () => {
   folder = await mkdtemp(path.join(os.tmpdir(), 'remit-rollout-'));
   const code = require.resolve('../../support/workflows-of-version-2');
   versions.one.path = await buildWorkflowBundle(path.join(folder, 'one.js'));
-  versions.two.path = await buildWorkflowBundle(path.join(folder, 'two.js'), code);
+  versions.two.path = await buildWorkflowBundle(path.join(folder, 'two.js'), { workflowsPath: code });
   for (const version of Object.values(versions)) version.id = await buildIdOf(version.path);
   space = await createTestSpace({
     topics: true,

@@ -9,13 +9,30 @@ import {
   type DeliveryDeps,
 } from '../../../src/activities/deliveries';
 import { DeliveryDeadLetter } from '../../../src/contracts/webhooks';
-import { getDelivery, listAttempts, listDeliveries, recordAttempt } from '../../../src/domain/deliveries';
-import { createSubscription, deleteSubscription, getSubscription } from '../../../src/domain/subscriptions';
+import {
+  getDelivery,
+  listAttempts,
+  listDeliveries,
+  recordAttempts,
+  type AttemptRecord,
+} from '../../../src/domain/deliveries';
+import {
+  createSubscription,
+  deleteSubscription,
+  getSubscription,
+  updateSubscription,
+} from '../../../src/domain/subscriptions';
 import type { OutgoingMessage } from '../../../src/platform/kafka';
 import type { Database } from '../../../src/platform/postgres';
 import { createKeyring, Keyring } from '../../../src/platform/secrets';
 import { createWebhookClient, type WebhookClient } from '../../../src/webhooks/client';
-import { announce as announceEvent, NOTHING_STARTED, playedPolicy, RULES } from '../../support/deliveries';
+import {
+  announce as announceEvent,
+  NOTHING_STARTED,
+  playedPolicy,
+  recordAttempt,
+  RULES,
+} from '../../support/deliveries';
 import { createTestSpace, eventually, openTestDatabase, type TestSpace } from '../../support/harness';
 import { subscriber, type Subscriber } from '../../unit/webhooks/subscriber';
 
@@ -277,36 +294,110 @@ describe('an attempt', () => {
 });
 
 describe('what is stored of attempts', () => {
-  const record = (deliveryId: string, changes = {}) =>
-    recordAttempt(
-      db,
-      {
-        deliveryId,
-        attempt: 1,
-        startedAt: new Date(),
-        durationMs: 5,
-        result: 'http_error',
-        statusCode: 500,
-        error: 'HTTP 500',
-        responseBody: '',
-        status: 'pending',
-        gone: false,
-        slowDown: false,
-        retryAfterMs: null,
-        nextAttemptAt: null,
-        correlationId: 'correlation',
-        ...changes,
+  it('are the headers of both sides, and nothing with which a reader could act as either', async () => {
+    const server = await answering((response, request) => {
+      response.setHeader('set-cookie', ['session=opensesame; HttpOnly', 'b=opensesame']);
+      response.setHeader('x-session-token', 'opensesame');
+      response.setHeader('x-echo', `you said ${String(request.headers['authorization'])}`);
+      response.setHeader('x-request-id', 'req-17');
+      response.writeHead(503).end();
+    });
+    const { deliveryId, eventId, tenantId, subscription } = await announce(server.url);
+    const by = { tenantId, actor: 'test', correlationId: 'test' };
+    await updateSubscription(db, createKeyring(space.config), by, {
+      ...{ id: subscription.id, expected: '*', allowedPrivateCidrs: [] },
+      changes: { headers: { authorization: 'Bearer opensesame', 'x-team': 'accounting' } },
+    });
+    await attempt(deliveryId);
+    const { items } = await listAttempts(db, { tenantId, id: deliveryId, limit: 10 });
+    const { headers: sent } = server.received[0]!;
+    const signature = String(sent['webhook-signature']);
+    expect(items[0]).toMatchObject({
+      url: subscription.url,
+      requestHeaders: {
+        'content-type': 'application/json',
+        'user-agent': sent['user-agent'],
+        'webhook-id': eventId,
+        'webhook-timestamp': sent['webhook-timestamp'],
+        'webhook-signature': `${signature.slice(0, 11)}***`,
+        authorization: '***',
+        'x-team': '***',
       },
-      RULES,
-      new Date(),
+      responseHeaders: {
+        'set-cookie': '***',
+        'x-session-token': '***',
+        'x-echo': 'you said ***',
+        'x-request-id': 'req-17',
+      },
+    });
+    const { rows } = await db.pool.query<{ row: string }>(
+      'SELECT to_jsonb(a)::text AS row FROM delivery_attempts a WHERE delivery_id = $1',
+      [deliveryId],
     );
+    for (const secret of ['opensesame', 'accounting', signature]) expect(rows[0]!.row).not.toContain(secret);
+  });
+
+  it('are no headers of an answer that never came', async () => {
+    const { deliveryId, tenantId } = await announce('http://127.0.0.1:1/');
+    await attempt(deliveryId);
+    const { items } = await listAttempts(db, { tenantId, id: deliveryId, limit: 10 });
+    expect(items[0]).toMatchObject({
+      result: 'network_error',
+      url: 'http://127.0.0.1:1/',
+      requestHeaders: { 'webhook-signature': expect.stringMatching(/^v1,.{8}\*\*\*$/) as string },
+      responseHeaders: null,
+    });
+  });
+
+  const recordOf = (deliveryId: string, changes: Partial<AttemptRecord> = {}): AttemptRecord => ({
+    deliveryId,
+    attempt: 1,
+    startedAt: new Date(),
+    durationMs: 5,
+    result: 'http_error',
+    statusCode: 500,
+    error: 'HTTP 500',
+    responseBody: '',
+    status: 'pending',
+    gone: false,
+    slowDown: false,
+    retryAfterMs: null,
+    nextAttemptAt: null,
+    correlationId: 'correlation',
+    ...changes,
+  });
+  const record = (deliveryId: string, changes: Partial<AttemptRecord> = {}) =>
+    recordAttempt(db, recordOf(deliveryId, changes));
+  const DELIVERED = { status: 'delivered', result: 'delivered', statusCode: 200 } as const;
+
+  it('is what was stored first, and whoever comes second is told so, also among others', async () => {
+    const [failed, delivered, fresh] = await Promise.all(
+      [1, 2, 3].map(() => announce('http://127.0.0.1:9/')),
+    );
+    await record(failed!.deliveryId);
+    await record(delivered!.deliveryId, DELIVERED);
+    const after = await recordAttempts(
+      db,
+      [failed!, delivered!, fresh!].map(({ deliveryId }) => ({
+        record: recordOf(deliveryId, DELIVERED),
+        at: new Date(),
+      })),
+      RULES,
+    );
+    expect(after.map(({ repeated }) => repeated)).toEqual([true, true, false]);
+    const statusOf = async ({ tenantId, deliveryId }: { tenantId: string; deliveryId: string }) =>
+      (await getDelivery(db, { tenantId, id: deliveryId })).status;
+    expect(await Promise.all([failed!, delivered!, fresh!].map(statusOf))).toEqual([
+      'pending',
+      'delivered',
+      'delivered',
+    ]);
+  });
 
   it('is written once, however many workers report the same attempt at the same time', async () => {
     const { deliveryId, tenantId } = await announce('http://127.0.0.1:9/');
     await Promise.all(
-      Array.from({ length: 10 }, (_, index) =>
-        record(deliveryId, index === 0 ? {} : { status: 'delivered', result: 'delivered', statusCode: 200 }),
-      ),
+      Array.from({ length: 10 }, (_, index) => record(deliveryId, index === 0 ? {} : DELIVERED)),
     );
     const [attempts, delivery] = [
       (await listAttempts(db, { tenantId, id: deliveryId, limit: 50 })).items,
@@ -324,7 +415,7 @@ describe('what is stored of attempts', () => {
       'cancelled',
     );
     const before = await getDelivery(db, { tenantId, id: deliveryId });
-    await record(deliveryId, { status: 'delivered', result: 'delivered', statusCode: 200 });
+    await record(deliveryId, DELIVERED);
     expect(await delivery.finishDelivery({ deliveryId, status: 'exhausted', reason: 'later' })).toBe(
       'cancelled',
     );

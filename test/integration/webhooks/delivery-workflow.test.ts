@@ -153,7 +153,7 @@ describe('a delivery through Temporal, PostgreSQL and HTTP', () => {
 
   it('is posted once although the database is away when the answer is to be stored', async () => {
     const server = await answering((response) => response.end());
-    outage.add('record_delivery_attempt');
+    outage.add('record_delivery_attempts');
     const { ref, handle } = await deliver(server.url, [0, 60_000]);
     await eventually(() => expect(server.received).toHaveLength(1));
     // Long enough for the activity to be tried again while the database is still away.
@@ -170,7 +170,7 @@ describe('a delivery through Temporal, PostgreSQL and HTTP', () => {
   it('is posted once although its slow answer is to be stored right after a heartbeat', async () => {
     // Heartbeats are held back for a while after one, and the one with the answer must get through all the same.
     const server = await answering((response) => void setTimeout(() => response.end(), 6_000));
-    outage.add('record_delivery_attempt');
+    outage.add('record_delivery_attempts');
     const { ref, handle } = await deliver(server.url, [0, 60_000], 30_000);
     await eventually(async () => {
       const { pendingActivities } = (await handle.describe()).raw;
@@ -194,7 +194,7 @@ describe('a delivery through Temporal, PostgreSQL and HTTP', () => {
 
   it('that is cancelled in the Temporal UI during an attempt that fails is cancelled', async () => {
     const server = await answering((response) => void setTimeout(() => response.end(), 2_000));
-    outage.add('record_delivery_attempt');
+    outage.add('record_delivery_attempts');
     const { ref, handle } = await deliver(server.url, [0, 60_000], 30_000);
     await eventually(() => expect(server.received).toHaveLength(1));
     await handle.cancel();

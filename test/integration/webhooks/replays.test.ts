@@ -1,13 +1,14 @@
 import { randomUUID } from 'node:crypto';
-import { createReplayActivities } from '../../../src/activities/replays';
+import { createReplayActivities, type ReplayDeps } from '../../../src/activities/replays';
+import type { DeliveryStatus } from '../../../src/contracts/webhooks';
 import type { ReplayProgress } from '../../../src/contracts/workflows';
+import { listAudit } from '../../../src/domain/audit';
 import {
   countRetried,
   createReplay,
   getReplay,
   reopenDelivery,
   type ReplayKind,
-  type RetriedStatus,
 } from '../../../src/domain/replays';
 import { createSubscription } from '../../../src/domain/subscriptions';
 import type { Database } from '../../../src/platform/postgres';
@@ -78,12 +79,14 @@ async function begin(
 }
 
 const woken = new Set<string>();
-const activities = () =>
+const activities = (changes: Partial<ReplayDeps> = {}) =>
   createReplayActivities({
     db,
     config: space.config,
     deliveryPolicy: playedPolicy,
     wakeLanes: (ids) => Promise.resolve(ids.forEach((id) => woken.add(id))),
+    cancelDeliveries: () => Promise.resolve(),
+    ...changes,
   });
 
 /** Carries a replay out as its workflow does; `twice` repeats every slice, as after a crash. @returns what it opened. */
@@ -219,8 +222,8 @@ describe('recovering what was missed', () => {
 });
 
 describe('a retry in bulk', () => {
-  const retry = (tenantId: string, subscriptionId: string | null, statuses: RetriedStatus[]) => ({
-    ...{ tenantId, subscriptionId, statuses, eventTypes: [], since: new Date(0) },
+  const retry = (tenantId: string, subscriptionId: string | null, statuses: DeliveryStatus[]) => ({
+    ...{ kind: 'retry' as const, tenantId, subscriptionId, statuses, eventTypes: [], since: new Date(0) },
   });
 
   it('tries what waits of all of a tenant, and only counts when asked to; a rest is over', async () => {
@@ -241,7 +244,7 @@ describe('a retry in bulk', () => {
     expect(await db.prisma.delivery.count({ where: { tenantId, inLane: true } })).toBe(0);
     const replay = await createReplay(db, {
       ...retry(tenantId, null, ['pending', 'exhausted']),
-      ...{ id: randomUUID(), kind: 'retry', ratePerSecond: 1_000, actor: 'token:test', maxRunning: 10 },
+      ...{ id: randomUUID(), ratePerSecond: 1_000, actor: 'token:test', maxRunning: 10 },
     });
     for (let progress: ReplayProgress | null = null, done = false; !done;) {
       const input = { replayId: replay.id, correlationId: 'c', progress, sliceMs: 20 };
@@ -256,6 +259,94 @@ describe('a retry in bulk', () => {
     expect(await db.prisma.subscription.findUniqueOrThrow({ where: { id: two.id } })).toMatchObject({
       throttleLevel: 0,
     });
+  });
+});
+
+describe('a cancellation in bulk', () => {
+  const cancelled: string[] = [];
+  const carryOutCancellation = async (replayId: string, twice: boolean) => {
+    const cancelDeliveries = (ids: readonly string[]) => Promise.resolve(void cancelled.push(...ids));
+    const replay = activities({ cancelDeliveries });
+    for (let progress: ReplayProgress | null = null, done = false; !done;) {
+      const input = { replayId, correlationId: 'c', progress, sliceMs: 20 };
+      const first = await replay.stepReplay(input);
+      if (twice)
+        expect((await replay.stepReplay(input)).progress).toMatchObject({
+          replayed: first.progress.replayed,
+        });
+      ({ progress, done } = first);
+    }
+  };
+  const which = (tenantId: string, subscriptionId: string | null, changes = {}) => ({
+    ...{ kind: 'cancel' as const, tenantId, subscriptionId, statuses: ['pending' as const] },
+    ...{ eventTypes: [] as string[], since: new Date(0), ...changes },
+  });
+  const begun = (what: ReturnType<typeof which>) =>
+    createReplay(db, {
+      ...what,
+      ...{ id: randomUUID(), ratePerSecond: 1_000, actor: 'token:test', maxRunning: 10 },
+    });
+  const statuses = async (subscriptionId: string) =>
+    Object.fromEntries(
+      (await db.prisma.delivery.groupBy({ by: ['status'], where: { subscriptionId }, _count: true })).map(
+        ({ status, _count }) => [status, _count],
+      ),
+    );
+
+  test.each([
+    ['once', false],
+    ['with every step repeated', true],
+  ])('ends what waits of the subscription and type, and nothing else (%s)', async (_how, twice) => {
+    const one = await subscribed();
+    const other = await subscribed(one.tenantId);
+    await events(one, 60, since(), 'pending', 'invoice.paid');
+    await events(one, 7, since(), 'pending', 'invoice.sent');
+    await events(one, 5, since(), 'delivered', 'invoice.paid');
+    await events(one, 3, since(), 'exhausted', 'invoice.paid');
+    await events(other, 4, since(), 'pending', 'invoice.paid');
+    await db.pool.query(
+      `UPDATE deliveries SET in_lane = true, next_attempt_at = now() WHERE subscription_id = $1 AND event_type = 'invoice.paid'
+          AND status = 'pending' AND created_at < $2::timestamptz + interval '20.5 seconds'`,
+      [one.id, new Date(Date.now() - 10 * HOUR - 1_000)],
+    );
+    const what = which(one.tenantId, one.id, { eventTypes: ['invoice.paid'] });
+    expect(await countRetried(db, what, 100)).toBe(60);
+    expect(await countRetried(db, { ...what, tenantId: 'other', subscriptionId: null }, 100)).toBe(0);
+    const replay = await begun(what);
+    cancelled.length = 0;
+    await carryOutCancellation(replay.id, twice);
+    expect(await statuses(one.id)).toEqual({ cancelled: 60, pending: 7, delivered: 5, exhausted: 3 });
+    expect(await statuses(other.id)).toEqual({ pending: 4 });
+    expect(await getReplay(db, { tenantId: one.tenantId, id: replay.id })).toMatchObject({ replayed: 60 });
+    const ended = await db.prisma.delivery.findMany({
+      where: { subscriptionId: one.id, status: 'cancelled' },
+    });
+    for (const each of ended)
+      expect(each).toMatchObject({
+        inLane: false,
+        nextAttemptAt: null,
+        lastError: 'cancelled by an operator',
+      });
+    expect(woken).toContain(one.id);
+    // Those that no lane had may wait in workflows of their own.
+    expect(new Set(cancelled).size).toBeGreaterThanOrEqual(39);
+    expect(cancelled.every((id) => id.startsWith('delivery/evt_'))).toBe(true);
+    const { items } = await listAudit(db, { tenantId: one.tenantId, action: 'replay.created', limit: 10 });
+    expect(items).toMatchObject([
+      { actor: 'token:test', details: { after: { kind: 'cancel', replayId: replay.id } } },
+    ]);
+  });
+
+  it('is for one event alone, where that was asked for, and also for a subscription that is paused', async () => {
+    const subscription = await subscribed();
+    await events(subscription, 3, since(), 'pending');
+    const { tenantId, id } = subscription;
+    await db.prisma.subscription.update({ where: { id }, data: { state: 'paused' } });
+    const { eventId } = await db.prisma.delivery.findFirstOrThrow({ where: { subscriptionId: id } });
+    const what = which(tenantId, id, { eventId });
+    expect(await countRetried(db, what, 100)).toBe(1);
+    await carryOutCancellation((await begun(what)).id, false);
+    expect(await statuses(id)).toEqual({ cancelled: 1, pending: 2 });
   });
 });
 

@@ -16,7 +16,8 @@ describe('what npm run generate writes', () => {
 
   it('leaves operators few things to decide, and says which ten matter first, and which metric tells', () => {
     const variables = configSections().flatMap((section) => section.variables);
-    expect(variables.length).toBeLessThan(115);
+    // Those of OpenTelemetry are the standard's, and the same everywhere.
+    expect(variables.filter(({ name }) => !name.startsWith('OTEL_')).length).toBeLessThan(115);
     expect(FIRST).toHaveLength(10);
     for (const { name, metric } of FIRST) {
       expect(variables.map((each) => each.name)).toContain(name);

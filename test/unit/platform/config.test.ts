@@ -113,6 +113,26 @@ describe('the configuration', () => {
     ],
     ['a signing key of one character', { AUTH_JWT_SECRET: '0'.repeat(64) }, 'placeholder'],
     ['a signing key to be changed', { AUTH_JWT_SECRET: 'please-change-me-please-change-me' }, 'placeholder'],
+    [
+      'an origin with a path',
+      { CONSOLE_URL: 'https://remit.example.com', PORTAL_FRAME_ORIGINS: 'https://app.example.com/' },
+      'PORTAL_FRAME_ORIGINS.0',
+    ],
+    [
+      'every origin',
+      { CONSOLE_URL: 'https://remit.example.com', PORTAL_FRAME_ORIGINS: '*' },
+      'PORTAL_FRAME_ORIGINS.0',
+    ],
+    [
+      'an origin without TLS',
+      { CONSOLE_URL: 'https://remit.example.com', PORTAL_FRAME_ORIGINS: 'http://app.example.com' },
+      'PORTAL_FRAME_ORIGINS.0',
+    ],
+    [
+      'a portal in a frame whose cookies no browser would take',
+      { CONSOLE_URL: 'http://remit.example.com', PORTAL_FRAME_ORIGINS: 'https://app.example.com' },
+      'CONSOLE_URL must be an https address',
+    ],
     ['a misspelt variable', { DATABSE_URL: 'postgresql://x/y' }, 'is DATABASE_URL meant?'],
     ['a variable without its unit', { WEBHOOK_TIMEOUT: '5000' }, 'is WEBHOOK_TIMEOUT_MS meant?'],
     ['another plural', { KAFKA_BROKERS_: 'a:1' }, 'is KAFKA_BROKERS meant?'],
@@ -181,7 +201,10 @@ describe('the configuration', () => {
       expect(example).toMatch(new RegExp(`^#? ?${name}=`, 'm'));
       expect(description).not.toBe('');
     }
-    const numbers = CONFIG_FIELDS.filter(({ fallback }) => typeof fallback === 'number');
+    // Names of OpenTelemetry are the standard's.
+    const numbers = CONFIG_FIELDS.filter(
+      ({ name, fallback }) => typeof fallback === 'number' && !name.startsWith('OTEL_'),
+    );
     // Milliseconds, bytes, a plural that says what is counted, or what needs no unit.
     const named = /(_MS|_S|_MB|_[A-Z]+S|_PORT|_FACTOR|_AHEAD|_ATTEMPT|_RUNNING|_PER_[A-Z]+(_[A-Z]+)?|_MAX)$/;
     expect(numbers.map(({ name }) => name).filter((name) => !named.test(name))).toEqual([]);

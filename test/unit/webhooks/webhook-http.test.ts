@@ -4,12 +4,8 @@ import net from 'node:net';
 import path from 'node:path';
 import fc from 'fast-check';
 import type { ResolveAll } from '../../../src/webhooks/dns';
-import {
-  createWebhookClient,
-  parseRetryAfter,
-  storableText,
-  type WebhookClient,
-} from '../../../src/webhooks/client';
+import { createWebhookClient, parseRetryAfter, type WebhookClient } from '../../../src/webhooks/client';
+import { storableText } from '../../../src/webhooks/storable-text';
 import { clientSettings, listen, LOOPBACK, subscriber } from './subscriber';
 
 const open: { close(): Promise<void> }[] = [];
@@ -36,6 +32,7 @@ describe('a webhook request', () => {
       durationMs: expect.any(Number) as number,
       error: null,
       responseBody: 'thanks',
+      responseHeaders: expect.objectContaining({ connection: ['keep-alive'] }) as object,
       retryAfterMs: null,
     });
     const [received] = server.received;

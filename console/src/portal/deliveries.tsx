@@ -1,0 +1,286 @@
+import { useQuery } from '@tanstack/react-query';
+import { Link } from '@tanstack/react-router';
+import { FastForward, RotateCcw } from 'lucide-react';
+import { useMemo } from 'react';
+import { api, ok, type Schemas } from '../lib/api';
+import { duration, pretty } from '../lib/format';
+import { Code, Empty, Facts, Failure, Head, Id, Loading, Panel, Status, Time } from '../ui/basics';
+import { Drawer, useAct } from '../ui/dialogs';
+import { Filters, sinceOf, useFilters, type FilterSpec } from '../ui/filters';
+import { column, List, usePages } from '../ui/table';
+import { usePortal } from './session';
+import { useSubscriptions } from './subscriptions';
+
+type Delivery = Schemas['Delivery'];
+
+const answer = ({ lastStatusCode, lastError, attempts }: Delivery) =>
+  lastStatusCode !== null
+    ? `HTTP ${lastStatusCode}`
+    : (lastError ?? (attempts === 0 ? 'not attempted yet' : '–'));
+
+export function Deliveries() {
+  const [search, set] = useFilters();
+  const { open: opened, ...filter } = search;
+  const since = sinceOf(search['since']);
+  const all = useSubscriptions().data?.items ?? [];
+  const urls = useMemo(() => Object.fromEntries(all.map(({ id, url }) => [id, url])), [all]);
+  const pages = usePages<Delivery>(
+    ['deliveries', filter, since],
+    (cursor) =>
+      ok(
+        api.GET('/api/v1/deliveries', {
+          params: {
+            query: {
+              ...{ limit: 100, cursor, since },
+              status: search['status'] as Delivery['status'] | undefined,
+              subscriptionId: search['subscriptionId'] || undefined,
+              eventType: search['eventType'] || undefined,
+            },
+          },
+        }),
+      ),
+    5_000,
+  );
+  const columns = useMemo(
+    () => [
+      column<Delivery>('status', 'Status', ({ status }) => <Status value={status} />, { width: '112px' }),
+      column<Delivery>(
+        'type',
+        'Event',
+        ({ id, eventType }) => (
+          <a
+            href={`?${new URLSearchParams({ ...filter, open: id }).toString()}`}
+            className="open"
+            aria-label={`${eventType}, delivery ${id}`}
+            onClick={(event) => {
+              event.preventDefault();
+              set({ open: id });
+            }}
+          >
+            {eventType}
+          </a>
+        ),
+        { width: 'minmax(120px, 1.2fr)' },
+      ),
+      ...(all.length > 1
+        ? [
+            column<Delivery>('sub', 'Subscription', ({ subscriptionId }) => urls[subscriptionId] ?? '–', {
+              wide: true,
+              width: 'minmax(150px, 1fr)',
+            }),
+          ]
+        : []),
+      column<Delivery>('tries', 'Attempts', ({ attempts }) => attempts, {
+        ...{ width: '76px', right: true, wide: true },
+      }),
+      column<Delivery>(
+        'answer',
+        'Last answer',
+        (row) => (
+          <span className={row.lastError !== null || (row.lastStatusCode ?? 200) >= 300 ? 'bad-text' : ''}>
+            {answer(row)}
+          </span>
+        ),
+        { width: 'minmax(90px, 1fr)' },
+      ),
+      column<Delivery>('created', 'Created', ({ createdAt }) => <Time at={createdAt} />, {
+        ...{ width: '96px', right: true, wide: true },
+      }),
+    ],
+    [urls, JSON.stringify(filter)],
+  );
+  const specs: FilterSpec[] = [
+    {
+      name: 'status',
+      label: 'Status',
+      kind: 'choice',
+      options: ['pending', 'delivered', 'exhausted', 'cancelled', 'held'],
+    },
+    ...(all.length > 1
+      ? [
+          {
+            name: 'subscriptionId',
+            label: 'Subscription',
+            kind: 'choice',
+            options: all.map(({ id }) => id),
+            names: urls,
+          } as const,
+        ]
+      : []),
+    { name: 'eventType', label: 'Type', kind: 'text', placeholder: 'invoice.paid' },
+    { name: 'since', label: 'Created', kind: 'time' },
+  ];
+  return (
+    <div className="page fill">
+      <Head title="Deliveries" />
+      <Filters specs={specs} />
+      <List
+        label="deliveries"
+        pages={pages}
+        columns={columns}
+        keyOf={({ id }) => id}
+        empty={
+          <Empty title="No delivery fits">
+            {Object.keys(filter).length > 0
+              ? 'Change or clear the filters.'
+              : 'There will be one for each event of the subscription’s types.'}
+          </Empty>
+        }
+      />
+      {opened && <DeliveryDrawer id={opened} onClose={() => set({ open: undefined })} />}
+    </div>
+  );
+}
+
+function DeliveryDrawer({ id, onClose }: { id: string; onClose: () => void }) {
+  const query = useQuery({
+    queryKey: ['delivery', id],
+    queryFn: () => ok(api.GET('/api/v1/deliveries/{id}', { params: { path: { id } } })),
+    refetchInterval: 4_000,
+  });
+  return (
+    <Drawer open onClose={onClose} title={query.data?.eventType ?? 'Delivery'}>
+      {query.data ? (
+        <Details delivery={query.data} />
+      ) : query.error ? (
+        <Failure error={query.error} />
+      ) : (
+        <Loading />
+      )}
+    </Drawer>
+  );
+}
+
+/** What was sent, what was answered, and when it is tried again. */
+function Details({ delivery }: { delivery: Delivery }) {
+  const { id, status, eventId } = delivery;
+  const { act, busy } = useAct();
+  const { readOnly } = usePortal();
+  const path = { path: { id } };
+  const attempts = useQuery({
+    queryKey: ['attempts', id, delivery.attempts],
+    queryFn: () =>
+      ok(api.GET('/api/v1/deliveries/{id}/attempts', { params: { ...path, query: { limit: 100 } } })),
+  });
+  const event = useQuery({
+    queryKey: ['events', eventId],
+    queryFn: () => ok(api.GET('/api/v1/events/{id}', { params: { path: { id: eventId } } })),
+  });
+  return (
+    <>
+      <div className="filters">
+        <Status value={status} />
+        <span className="grow" />
+        {readOnly ? null : status === 'pending' ? (
+          <button
+            type="button"
+            className="btn"
+            disabled={busy}
+            onClick={() =>
+              void act(
+                async () => {
+                  await ok(api.POST('/api/v1/deliveries/{id}/try-now', { params: path }));
+                  return 'The delivery is attempted now.';
+                },
+                {
+                  title: 'Try this delivery now?',
+                  body: 'It is attempted now instead of at its next time. It uses one attempt of its schedule.',
+                  action: 'Try now',
+                },
+              )
+            }
+          >
+            <FastForward size={14} aria-hidden /> Try now
+          </button>
+        ) : (
+          <button
+            type="button"
+            className="btn"
+            disabled={busy}
+            onClick={() =>
+              void act(
+                async () => {
+                  await ok(
+                    api.POST('/api/v1/deliveries/{id}/resend', { params: path, body: { onlyIf: status } }),
+                  );
+                  return 'The delivery will be sent again.';
+                },
+                {
+                  title: 'Resend this delivery?',
+                  body: 'It is sent again under the same webhook-id, with a whole schedule of attempts before it.',
+                  action: 'Resend',
+                },
+              )
+            }
+          >
+            <RotateCcw size={14} aria-hidden /> Resend
+          </button>
+        )}
+      </div>
+      <Facts
+        facts={[
+          ['Delivery', <Id value={id} />],
+          [
+            'Event',
+            <Link to="/events/$id" params={{ id: eventId }} className="mono">
+              {eventId}
+            </Link>,
+          ],
+          [
+            'Next attempt',
+            delivery.nextAttemptAt ? (
+              <Time at={delivery.nextAttemptAt} />
+            ) : (
+              <span className="muted">none is planned</span>
+            ),
+          ],
+          ['Created', <Time at={delivery.createdAt} />],
+          ['Finished', <Time at={delivery.finishedAt} />],
+        ]}
+      />
+      <Panel title="Body">
+        <Code label="Body">
+          {event.data
+            ? JSON.stringify(
+                { type: event.data.type, timestamp: event.data.timestamp, data: event.data.data },
+                null,
+                2,
+              )
+            : '…'}
+        </Code>
+      </Panel>
+      <h2>Attempts</h2>
+      {attempts.isPending ? (
+        <Loading rows={3} />
+      ) : !attempts.data ? (
+        <Failure error={attempts.error} />
+      ) : attempts.data.items.length === 0 ? (
+        <p className="muted">Not attempted yet.</p>
+      ) : (
+        attempts.data.items.map((attempt) => (
+          <Panel
+            key={attempt.attempt}
+            title={
+              <>
+                Attempt {attempt.attempt}{' '}
+                <span className="muted">
+                  · <Time at={attempt.startedAt} /> · {duration(attempt.durationMs)}
+                </span>
+              </>
+            }
+            actions={<Status value={attempt.result === 'delivered' ? 'delivered' : 'failed'} />}
+          >
+            <p>
+              {attempt.statusCode === null ? 'No answer' : `Answered HTTP ${attempt.statusCode}`}{' '}
+              <span className="tag">{attempt.result}</span>
+            </p>
+            {attempt.error && <p className="bad-text">{attempt.error}</p>}
+            {attempt.responseBody && (
+              <Code label={`Answer to attempt ${attempt.attempt}`}>{pretty(attempt.responseBody)}</Code>
+            )}
+          </Panel>
+        ))
+      )}
+    </>
+  );
+}

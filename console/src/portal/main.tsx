@@ -1,0 +1,109 @@
+import '@fontsource-variable/inter/wght.css';
+import '@fontsource-variable/jetbrains-mono/wght.css';
+import '../styles.css';
+import { MutationCache, QueryCache, QueryClient, QueryClientProvider } from '@tanstack/react-query';
+import { RouterProvider } from '@tanstack/react-router';
+import { StrictMode, useEffect, useRef, useState, type ReactNode } from 'react';
+import { createRoot } from 'react-dom/client';
+import { ApiError, portalCall } from '../lib/api';
+import { applyTheme } from '../lib/theme';
+import { Failure, Loading } from '../ui/basics';
+import { OverlayProvider } from '../ui/dialogs';
+import { router } from './router';
+import { PORTAL_SESSION_KEY, PortalProvider, usePortalState, type PortalSession } from './session';
+
+// Libraries that add style elements of their own give them this answer's nonce.
+(globalThis as { __webpack_nonce__?: string }).__webpack_nonce__ =
+  document.querySelector<HTMLMetaElement>('meta[name="csp-nonce"]')?.content ?? '';
+applyTheme();
+
+/** A session that ended is told, wherever that is noticed. */
+function onError(error: unknown): void {
+  if (error instanceof ApiError && error.status === 401)
+    void client.invalidateQueries({ queryKey: PORTAL_SESSION_KEY });
+}
+const client: QueryClient = new QueryClient({
+  queryCache: new QueryCache({ onError }),
+  mutationCache: new MutationCache({ onError }),
+  defaultOptions: {
+    queries: {
+      staleTime: 2_000,
+      retry: (failures, error) =>
+        failures < 2 && !(error instanceof ApiError && error.status >= 400 && error.status < 500),
+    },
+  },
+});
+
+function App() {
+  const { problem, opening } = useLink();
+  const { data, error, refetch } = usePortalState(!opening && problem === undefined);
+  if (problem !== undefined) return <Closed title="This link can’t be opened">{problem}</Closed>;
+  if (!data) return error ? <Failure error={error} retry={() => void refetch()} /> : <Loading rows={3} />;
+  if (!data.session)
+    return <Closed title="Nothing is open here">Ask whoever sent you here for a new link.</Closed>;
+  return <Open session={data.session} />;
+}
+
+/**
+ * Opens the link that the address holds, whose code is in the fragment so that no server and no log sees it. A link that
+ * can't be opened shows nothing, not even what another link has opened in this browser.
+ */
+function useLink(): { opening: boolean; problem: string | undefined } {
+  const [problem, setProblem] = useState<string | undefined>();
+  const [opening, setOpening] = useState(location.hash.length > 1);
+  const begun = useRef(false);
+  useEffect(() => {
+    const code = location.hash.slice(1);
+    if (!code || begun.current) return;
+    begun.current = true;
+    portalCall('POST', 'login', { code })
+      .then(() => history.replaceState(null, '', location.pathname + location.search))
+      .catch((error: unknown) =>
+        setProblem(error instanceof Error ? error.message : 'The link did not work.'),
+      )
+      .finally(() => setOpening(false));
+  }, []);
+  return { opening, problem };
+}
+
+function Open({ session }: { session: PortalSession }) {
+  const { name, colors } = session.brand;
+  useEffect(() => {
+    const { style, dataset } = document.documentElement;
+    dataset['brand'] = name ?? 'Webhooks';
+    if (!colors) return;
+    style.setProperty('--accent-fill', colors.fill);
+    style.setProperty('--on-accent', colors.text);
+    style.setProperty('--accent', `light-dark(${colors.onLight}, ${colors.onDark})`);
+    style.setProperty('--accent-soft', 'var(--off-soft)');
+  }, [name, colors]);
+  return (
+    <PortalProvider value={session}>
+      <OverlayProvider>
+        <RouterProvider router={router as never} />
+      </OverlayProvider>
+    </PortalProvider>
+  );
+}
+
+function Closed({ title, children }: { title: string; children: ReactNode }) {
+  useEffect(() => {
+    document.title = title;
+  });
+  return (
+    <main className="login">
+      <div className="panel">
+        <h1>{title}</h1>
+        <p>{children}</p>
+      </div>
+    </main>
+  );
+}
+
+createRoot(document.getElementById('root')!).render(
+  <StrictMode>
+    <QueryClientProvider client={client}>
+      <App />
+    </QueryClientProvider>
+  </StrictMode>,
+);

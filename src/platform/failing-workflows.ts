@@ -5,6 +5,8 @@ import { failureText, msOf, openerOf } from './workflow-history';
 
 /** Workflows that are asked about before the next are listed. */
 const PAGE_SIZE = 500;
+/** At most so many are asked about in one look, the newest first: one that has been failing for long was found when it was new. */
+const LOOKED_AT_MAX = 20_000;
 /** The newest events of a history: those since a workflow was last carried on are among them, or very many wait. */
 const EVENTS_READ = 200;
 
@@ -29,10 +31,12 @@ export interface FailingWorkflow {
 async function* failingWorkflows(client: Client, failingForMs: number): AsyncGenerator<FailingWorkflow> {
   const before = new Date(Date.now() - failingForMs);
   let page: Execution[] = [];
+  let left = LOOKED_AT_MAX;
   for await (const { workflowId, runId, type } of client.workflow.list({
     query: `ExecutionStatus = 'Running' AND StartTime <= '${before.toISOString()}'`,
     pageSize: PAGE_SIZE,
   })) {
+    if (left-- === 0) break;
     page.push({ workflowId, runId, type });
     if (page.length < PAGE_SIZE) continue;
     yield* await failingOf(client, page, before);

@@ -3,7 +3,7 @@ import { Link } from '@tanstack/react-router';
 import { FastForward, RotateCcw } from 'lucide-react';
 import { useMemo } from 'react';
 import { api, ok, type Schemas } from '../lib/api';
-import { duration, pretty } from '../lib/format';
+import { AttemptPanel } from '../ui/attempt';
 import { Code, Empty, Facts, Failure, Head, Id, Loading, Panel, Status, Time } from '../ui/basics';
 import { Drawer, useAct } from '../ui/dialogs';
 import { Filters, sinceOf, useFilters, type FilterSpec } from '../ui/filters';
@@ -257,29 +257,7 @@ function Details({ delivery }: { delivery: Delivery }) {
       ) : attempts.data.items.length === 0 ? (
         <p className="muted">Not attempted yet.</p>
       ) : (
-        attempts.data.items.map((attempt) => (
-          <Panel
-            key={attempt.attempt}
-            title={
-              <>
-                Attempt {attempt.attempt}{' '}
-                <span className="muted">
-                  · <Time at={attempt.startedAt} /> · {duration(attempt.durationMs)}
-                </span>
-              </>
-            }
-            actions={<Status value={attempt.result === 'delivered' ? 'delivered' : 'failed'} />}
-          >
-            <p>
-              {attempt.statusCode === null ? 'No answer' : `Answered HTTP ${attempt.statusCode}`}{' '}
-              <span className="tag">{attempt.result}</span>
-            </p>
-            {attempt.error && <p className="bad-text">{attempt.error}</p>}
-            {attempt.responseBody && (
-              <Code label={`Answer to attempt ${attempt.attempt}`}>{pretty(attempt.responseBody)}</Code>
-            )}
-          </Panel>
-        ))
+        attempts.data.items.map((attempt) => <AttemptPanel key={attempt.attempt} attempt={attempt} />)
       )}
     </>
   );

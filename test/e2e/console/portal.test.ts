@@ -205,7 +205,10 @@ describe('a subscriber with its link', () => {
     );
     expect(received()).toHaveLength(2);
     await drawer.getByText('Attempt 2').waitFor();
-    await drawer.getByText(/webhook-signature: v1,.{8}\*\*\*/).first().waitFor();
+    await drawer
+      .getByText(/webhook-signature: v1,.{8}\*\*\*/)
+      .first()
+      .waitFor();
 
     await drawer.getByRole('button', { name: 'Resend' }).click();
     await tab.confirm('Resend');

@@ -94,6 +94,22 @@ async function livedOn(paymentId: string): Promise<{ builds: string[]; failedTas
   return { builds: [...builds], failedTasks };
 }
 
+/** Task queues learn a moment later where new workflows go. @returns the payments that were made until one did. */
+async function untilLivedOn(build: string, userId: string): Promise<string[]> {
+  const ids: string[] = [];
+  await eventually(
+    async () => {
+      const id = await pay(userId);
+      ids.push(id);
+      await settled([id]);
+      expect((await livedOn(id)).builds).toEqual([build]);
+    },
+    PATIENCE_MS,
+    1_000,
+  );
+  return ids;
+}
+
 const settled = (ids: readonly string[]) =>
   eventually(
     async () => {
@@ -138,8 +154,10 @@ it(
     await rolloutPromote(temporal, { build }, say);
     expect((await readDeployment(temporal))?.current).toBe(build);
     await share(0.8);
+    ids.push(...(await untilLivedOn(versions.two.id, userId)));
     await rolloutRollback(temporal, {}, say);
     await producing;
+    ids.push(...(await untilLivedOn(versions.one.id, userId)));
     const later = await Promise.all(Array.from({ length: TOGETHER }, () => pay(userId)));
     await settled([...ids, ...later]);
 

@@ -296,7 +296,9 @@ async function drained(): Promise<string> {
     events: string;
     orders: string;
   }>(
-    `SELECT (SELECT count(*) FROM deliveries WHERE status = 'pending') AS pending, (SELECT count(*) FROM outbox) AS outbox,
+    // What waits for a subscriber that rests may wait for days: its lane tries one at a time, and reconciliation looks for the lane.
+    `SELECT (SELECT count(*) FROM deliveries d JOIN subscriptions s ON s.id = d.subscription_id
+              WHERE d.status = 'pending' AND NOT (d.in_lane AND s.throttle_level > 0)) AS pending, (SELECT count(*) FROM outbox) AS outbox,
             (SELECT count(*) FROM webhook_events WHERE fanned_out_at IS NULL) AS events,
             (SELECT count(*) FROM orders WHERE status = 'NEW' AND payment_method = 'balance') AS orders`,
   );

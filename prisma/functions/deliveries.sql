@@ -296,7 +296,8 @@ BEGIN
   UPDATE subscription_lanes
      SET looks_at = CASE WHEN v_todo THEN clock_timestamp()
                          ELSE coalesce(clock_timestamp() + (v_look->>'nextMs')::double precision * interval '1 millisecond', 'infinity') END,
-         heeds_work = v_todo OR (v_look->>'heedsWork')::boolean
+         -- Who waits for nothing is woken by anything: while its subscriber rests, too, or nobody would ever wake it.
+         heeds_work = v_todo OR v_look->>'nextMs' IS NULL OR (v_look->>'heedsWork')::boolean
    WHERE subscription_id = p_subscription;
   RETURN v_look || jsonb_build_object('todo', v_todo);
 END $$;
@@ -330,7 +331,8 @@ END $$;
 CREATE OR REPLACE FUNCTION forgotten_lanes(p_after text, p_limit integer) RETURNS SETOF text LANGUAGE sql STABLE AS $$
   SELECT l.subscription_id FROM subscription_lanes l
    WHERE l.subscription_id > p_after
-     AND (l.looks_at < now() - interval '1 minute' OR l.looks_at > now() + interval '1 second' AND l.heeds_work
+     AND (l.looks_at < now() - interval '1 minute'
+          OR l.looks_at > now() + interval '1 second' AND (l.heeds_work OR l.looks_at = 'infinity')
           AND EXISTS (SELECT FROM deliveries d WHERE d.subscription_id = l.subscription_id AND d.in_lane
                          AND d.status = 'pending' AND d.next_attempt_at < now() - interval '1 minute'))
      AND EXISTS (SELECT FROM deliveries d WHERE d.subscription_id = l.subscription_id AND d.in_lane)

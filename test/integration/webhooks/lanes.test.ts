@@ -6,7 +6,7 @@ import { getDelivery, loadPendingOfEvents } from '../../../src/domain/deliveries
 import { EventPublisher } from '../../../src/domain/event-publisher';
 import { EventSchemas } from '../../../src/domain/event-schemas';
 import { fanOutEvents } from '../../../src/domain/events';
-import { hurryInLane, lanesToWake } from '../../../src/domain/lanes';
+import { forgottenLanes, hurryInLane, lanesToWake } from '../../../src/domain/lanes';
 import { operateSubscription } from '../../../src/domain/subscription-health';
 import { createSubscription, getSubscription, updateSubscription } from '../../../src/domain/subscriptions';
 import type { Database } from '../../../src/platform/postgres';
@@ -341,4 +341,45 @@ describe('tenants that share a host', () => {
     for (const each of open.splice(0)) await each.close();
     await hanging;
   }, 60_000);
+});
+
+describe('a lane that ran empty while its subscriber rests', () => {
+  it('is woken by what comes next, and sends it when the rest is over', async () => {
+    const { url, numbers } = await receiver((n) => (n === 1 ? 503 : 200));
+    const tenant = await publisher();
+    const id = await tenant.subscribe(url);
+    expect(await tenant.handOut(...(await tenant.publish(1)))).toHaveLength(1);
+    await db.pool.query(
+      `UPDATE subscriptions SET throttled_until = clock_timestamp() + interval '2 seconds' WHERE id = $1`,
+      [id],
+    );
+    expect(await tenant.send(id)).toMatchObject({ waitMs: null, delivered: 0 });
+    await tenant.handOut(...(await tenant.publish(2)));
+    expect(tenant.woken).toEqual([id]);
+    const rests = await tenant.send(id);
+    expect(rests).toMatchObject({ waitsFor: 'rest', delivered: 0 });
+    await sleep(rests.waitMs! + 100);
+    expect(await tenant.send(id)).toMatchObject({ delivered: 1 });
+    expect(numbers()).toEqual([1, 2]);
+  });
+
+  it('is found by the recovery job, should nobody have woken it', async () => {
+    const tenant = await publisher();
+    const id = await tenant.subscribe('http://127.0.0.1:9/', { ordered: true });
+    await tenant.handOut(...(await tenant.publish(1)));
+    const asleep = (at: string, heeds: boolean) =>
+      db.pool.query(
+        `UPDATE subscription_lanes SET looks_at = $2, heeds_work = $3 WHERE subscription_id = $1`,
+        [...[id, at, heeds]],
+      );
+    await db.pool.query(
+      `UPDATE deliveries SET next_attempt_at = now() - interval '2 minutes' WHERE subscription_id = $1`,
+      [id],
+    );
+    const found = async () => (await forgottenLanes(db, '', 1_000)).includes(id);
+    await asleep('infinity', false);
+    expect(await found()).toBe(true);
+    await asleep(new Date(Date.now() + 3_600_000).toISOString(), false);
+    expect(await found()).toBe(false);
+  });
 });

@@ -79,7 +79,8 @@ RETURNS SETOF deliveries LANGUAGE sql STABLE AS $$
   SELECT found.* FROM subscriptions s CROSS JOIN LATERAL (
     -- Two ways, as all but what is delivered has an index by status.
     SELECT by_status.*
-      FROM unnest(CASE r.kind WHEN 'cancel' THEN ARRAY['pending', 'cancelled'] ELSE r.statuses END) AS wanted (status)
+      FROM (SELECT DISTINCT unnest(CASE r.kind WHEN 'cancel' THEN ARRAY['pending', 'cancelled'] ELSE r.statuses || 'pending'::text END))
+             AS wanted (status)
      CROSS JOIN LATERAL (
         SELECT d.* FROM deliveries d
          WHERE d.subscription_id = s.id AND d.status = wanted.status AND d.status <> 'delivered'
@@ -87,11 +88,15 @@ RETURNS SETOF deliveries LANGUAGE sql STABLE AS $$
            AND (p_after = '' OR (d.created_at, d.id) > (p_at, nullif(p_after, '')::uuid))
            AND (r.event_types = '{}' OR event_type_wanted(r.event_types, d.event_type))
            AND (r.event_id IS NULL OR d.event_id = r.event_id)
-           AND (r.kind <> 'cancel' OR d.status = 'pending' OR d.replay_id = r.id)
+           -- What a slice has opened or ended is found by its repetition, and by nothing later: it may have ended again.
+           AND CASE WHEN r.kind = 'cancel' THEN d.status = 'pending' OR d.replay_id = r.id
+                    WHEN d.status = 'pending' THEN 'pending' = ANY(r.statuses) OR d.replay_id = r.id
+                    ELSE d.replay_id IS DISTINCT FROM r.id END
          ORDER BY d.created_at, d.id LIMIT p_limit) AS by_status
     UNION ALL
     (SELECT d.* FROM deliveries d
       WHERE 'delivered' = ANY(r.statuses) AND d.subscription_id = s.id AND d.status = 'delivered'
+        AND d.replay_id IS DISTINCT FROM r.id
         AND d.created_at >= r.since AND d.created_at <= r.until
         AND (p_after = '' OR (d.created_at, d.id) > (p_at, nullif(p_after, '')::uuid))
         AND (r.event_types = '{}' OR event_type_wanted(r.event_types, d.event_type))

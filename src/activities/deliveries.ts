@@ -1,7 +1,7 @@
 import { Context } from '@temporalio/activity';
 import type { DeliveryStatus } from '../contracts/webhooks';
 import type { DeliveryRef, LaneStep } from '../contracts/workflows';
-import type { DeliveryRow, EndStatus } from '../domain/deliveries';
+import type { DeliveryEnd, DeliveryRow } from '../domain/deliveries';
 import type { Config } from '../platform/config';
 import type { OutgoingMessage } from '../platform/kafka';
 import type { Logger } from '../platform/logging';
@@ -84,11 +84,7 @@ export function createDeliveryActivities(deps: DeliveryDeps) {
       }),
 
     /** Ends a delivery without another attempt. Idempotent. */
-    async finishDelivery(input: {
-      deliveryId: string;
-      status: EndStatus;
-      reason: string;
-    }): Promise<DeliveryStatus | null> {
+    async finishDelivery(input: DeliveryEnd): Promise<DeliveryStatus | null> {
       return finish(deps, input);
     },
 

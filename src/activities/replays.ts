@@ -7,7 +7,7 @@ import {
   replaySlice,
   type StrandedReplay,
 } from '../domain/replays';
-import { forgottenLanes, lanesToWake } from '../domain/lanes';
+import { forgottenLanes, wakeSleepingLanes } from '../domain/lanes';
 import type { DeliveryRow } from '../domain/deliveries';
 import type { Config } from '../platform/config';
 import type { Database } from '../platform/postgres';
@@ -76,7 +76,7 @@ export function createReplayActivities({
         sliceMs,
         rows: config.WEBHOOK_REPLAY_BATCH_ROWS,
       });
-      if (slice.subscriptions.length > 0) await wakeLanes(await lanesToWake(db, slice.subscriptions, true));
+      if (slice.subscriptions.length > 0) await wakeSleepingLanes(db, wakeLanes, slice.subscriptions, true);
       if (slice.waiting && slice.waiting.length > 0)
         await cancelDeliveries(
           slice.waiting.map(({ eventId, subscriptionId, generation }) =>

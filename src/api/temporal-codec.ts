@@ -108,8 +108,8 @@ export function temporalCodecRouter(
       requireJson(request);
       const parsed = Payloads.safeParse(readAnyJson(request.body as Buffer));
       if (!parsed.success) throw invalidRequest(parsed.error);
+      const given = payloadsOf(parsed.data.payloads);
       try {
-        const given = parsed.data.payloads.map((payload) => JSONToPayload(payload as never));
         const payloads = await encryption[direction](given);
         response.json({ payloads: payloads.map((payload) => payloadToJSON(payload as never)) });
       } catch (error) {
@@ -119,4 +119,13 @@ export function temporalCodecRouter(
       }
     });
   return router;
+}
+
+/** @throws RemitError invalid_request when one is no payload after all. */
+function payloadsOf(given: readonly unknown[]) {
+  try {
+    return given.map((payload) => JSONToPayload(payload as never));
+  } catch (error) {
+    throw new RemitError('invalid_request', `A payload can’t be read: ${String(error)}.`);
+  }
 }

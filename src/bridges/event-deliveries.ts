@@ -52,7 +52,7 @@ function parseMessage({ value }: IncomingMessage): EventMessage | PublishMessage
 
 /**
  * Events whose deliveries were written before (with a state change, or by an earlier try) may have more pending ones than were
- * read, in the order of subscriptions: then all go on behind the last subscription that is there for each of them.
+ * read, in the order of subscriptions: then they go on behind the last subscription that is there for each of them.
  */
 function wholeSubscriptions(
   read: PendingDelivery[],
@@ -97,9 +97,13 @@ export function eventDeliveryHandler({
         const { eventId } = each.delivery;
         byEvent.set(eventId, [...(byEvent.get(eventId) ?? []), each]);
       }
-      return ids.map((id) =>
-        next.has(id) ? { next: reached ?? next.get(id) ?? null, pending: byEvent.get(id) ?? [] } : undefined,
-      );
+      return ids.map((id) => {
+        const own = next.get(id);
+        if (own === undefined) return undefined;
+        // What is not all written yet begins again: behind what was read, it may have subscriptions without a row.
+        const behind = reached === undefined ? own : own === null ? reached : '';
+        return { next: behind, pending: byEvent.get(id) ?? [] };
+      });
     },
   });
   const nextStep = async (eventId: string, after: string): Promise<Step | undefined> => {

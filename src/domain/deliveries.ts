@@ -272,17 +272,25 @@ export async function recordAttempts(
 /** How a delivery can end without an attempt. */
 export type EndStatus = 'exhausted' | 'cancelled' | 'held';
 
+export interface DeliveryEnd {
+  deliveryId: string;
+  status: EndStatus;
+  reason: string;
+  /** Of whoever ends it; one that was sent again since is left alone. Any, when left out. */
+  generation?: number;
+}
+
 /**
  * Ends a pending delivery without another attempt. Idempotent: a finished one stays as it is. None is held whose
  * subscription gets events again: nobody would bring it back.
- * @returns the state that the delivery is in afterwards; undefined when it does not exist.
+ * @returns the state that the delivery is in afterwards; undefined when it does not exist, or not in this generation.
  */
 export async function finishDelivery(
   db: Pick<Database, 'pool'>,
-  { deliveryId, status, reason }: { deliveryId: string; status: EndStatus; reason: string },
+  { deliveryId, status, reason, generation }: DeliveryEnd,
 ): Promise<DeliveryStatus | undefined> {
   const { rows } = await db.pool.query<{ status: DeliveryStatus }>({
-    name: 'finish_delivery',
+    name: 'finish_delivery_of_generation',
     // The lock waits for a resume that is under way, and sees what it has done.
     text: `WITH resumed AS MATERIALIZED (
              SELECT s.state IN ('active', 'failing') AS it FROM subscriptions s
@@ -294,8 +302,8 @@ export async function finishDelivery(
                   in_lane = d.in_lane AND NOT (d.status = 'pending' AND ends.it),
                   next_attempt_at = CASE WHEN NOT (d.status = 'pending' AND ends.it) THEN d.next_attempt_at END,
                   status = CASE WHEN d.status = 'pending' AND ends.it THEN $2 ELSE d.status END
-             FROM ends WHERE id = $1 RETURNING status`,
-    values: [deliveryId, status, reason],
+             FROM ends WHERE id = $1 AND d.generation = coalesce($4::integer, d.generation) RETURNING status`,
+    values: [deliveryId, status, reason, generation ?? null],
   });
   return rows[0]?.status;
 }

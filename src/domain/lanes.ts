@@ -78,6 +78,32 @@ export async function laneIsAwake(db: Db, subscriptionId: string): Promise<void>
   await db.pool.query({ name: 'lane_is_awake', text: 'SELECT lane_is_awake($1)', values: [subscriptionId] });
 }
 
+/**
+ * Wakes those lanes that have to be woken after something was put into them. When they can't be, they count as asleep again, so that
+ * whoever repeats this finds them.
+ * @throws what `wake` throws.
+ */
+export async function wakeSleepingLanes(
+  db: Db,
+  wake: (subscriptionIds: readonly string[]) => Promise<void>,
+  subscriptionIds: readonly string[],
+  any = false,
+): Promise<void> {
+  const asleep = await lanesToWake(db, subscriptionIds, any);
+  try {
+    await wake(asleep);
+  } catch (error) {
+    await db.pool
+      .query(
+        `UPDATE subscription_lanes SET looks_at = 'infinity', heeds_work = true WHERE subscription_id = ANY($1)`,
+        [asleep],
+      )
+      // Then the recovery job finds them.
+      .catch(() => undefined);
+    throw error;
+  }
+}
+
 /** The last look before the lane's workflow sleeps: what is put in later wakes it. */
 export async function sleepLane(db: Db, subscriptionId: string): Promise<LaneLook & { todo: boolean }> {
   const { rows } = await db.pool.query<{ look: LaneLook & { todo: boolean } }>({

@@ -44,6 +44,7 @@ async function newest(
            AND (NOT $9 OR NOT EXISTS (
              SELECT FROM deliveries later
               WHERE later.event_id = d.event_id AND later.subscription_id = ANY($1)
+                AND ($6::timestamptz IS NULL OR later.created_at < $6)
                 AND (later.created_at, later.id) > (d.created_at, d.id)))
          ORDER BY d.created_at DESC, d.id DESC LIMIT $10) AS f
       ORDER BY f.created_at DESC, f.id DESC LIMIT $10`,

@@ -288,7 +288,7 @@ const shape = {
   TEMPORAL_TLS_CERT_FILE: text().optional().describe('PEM file of the client certificate (mTLS)'),
   TEMPORAL_TLS_KEY_FILE: text().optional().describe('PEM file of the client key (mTLS)'),
   TEMPORAL_UI_URL: z
-    .url()
+    .url({ protocol: /^https?$/ })
     .optional()
     .describe(
       'base of the links to workflows that the CLI prints; pages of its origin may have payloads decrypted by the API (/temporal-codec)',

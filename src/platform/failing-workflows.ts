@@ -1,12 +1,13 @@
 import { WorkflowNotFoundError, type Client } from '@temporalio/client';
-import { CARRYING_WORKFLOWS } from '../contracts/workflows';
+import { CARRYING_WORKFLOWS, WORKFLOWS } from '../contracts/workflows';
 import { openWorkflows, together } from './open-workflows';
 import { failureText, msOf, openerOf } from './workflow-history';
 
 /** Workflows that are asked about before the next are listed. */
 const PAGE_SIZE = 500;
-/** At most so many are asked about in one look, the newest first: one that has been failing for long was found when it was new. */
+/** At most so many deliveries are asked about in one look, the newest first, and as many workflows of other types, which may live for weeks. */
 const LOOKED_AT_MAX = 20_000;
+const KINDS = [`WorkflowType != '${WORKFLOWS.delivery}'`, `WorkflowType = '${WORKFLOWS.delivery}'`];
 /** The newest events of a history: those since a workflow was last carried on are among them, or very many wait. */
 const EVENTS_READ = 200;
 
@@ -30,19 +31,21 @@ export interface FailingWorkflow {
  */
 async function* failingWorkflows(client: Client, failingForMs: number): AsyncGenerator<FailingWorkflow> {
   const before = new Date(Date.now() - failingForMs);
-  let page: Execution[] = [];
-  let left = LOOKED_AT_MAX;
-  for await (const { workflowId, runId, type } of client.workflow.list({
-    query: `ExecutionStatus = 'Running' AND StartTime <= '${before.toISOString()}'`,
-    pageSize: PAGE_SIZE,
-  })) {
-    if (left-- === 0) break;
-    page.push({ workflowId, runId, type });
-    if (page.length < PAGE_SIZE) continue;
+  for (const kind of KINDS) {
+    let page: Execution[] = [];
+    let left = LOOKED_AT_MAX;
+    for await (const { workflowId, runId, type } of client.workflow.list({
+      query: `ExecutionStatus = 'Running' AND StartTime <= '${before.toISOString()}' AND ${kind}`,
+      pageSize: PAGE_SIZE,
+    })) {
+      if (left-- === 0) break;
+      page.push({ workflowId, runId, type });
+      if (page.length < PAGE_SIZE) continue;
+      yield* await failingOf(client, page, before);
+      page = [];
+    }
     yield* await failingOf(client, page, before);
-    page = [];
   }
-  yield* await failingOf(client, page, before);
 }
 
 interface Execution {

@@ -27,8 +27,13 @@ function withTrace(headers: Headers, workflowType = ''): Headers {
 function traceparentOf(headers: Headers): unknown {
   const payload = headers[TEMPORAL_TRACE_HEADER];
   if (!payload) return undefined;
-  const carrier: unknown = defaultPayloadConverter.fromPayload(payload);
-  return (carrier as Record<string, unknown> | null)?.[TRACEPARENT];
+  try {
+    const carrier: unknown = defaultPayloadConverter.fromPayload(payload);
+    return (carrier as Record<string, unknown> | null)?.[TRACEPARENT];
+  } catch {
+    // In an encoding of somebody else's.
+    return undefined;
+  }
 }
 
 /** What clients are made with; nothing while tracing is off. */

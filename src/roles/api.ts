@@ -58,6 +58,8 @@ export async function startApi(context: RoleContext): Promise<{ url: string }> {
     },
     app,
   );
+  // Whoever does not take an answer holds a place among the requests at work; the heartbeats of a stream are taken in time.
+  server.setTimeout(2 * config.API_REQUEST_TIMEOUT_MS);
   server.on('clientError', answerUnreadable);
   await new Promise<void>((resolve, reject) => {
     server.once('error', reject);

@@ -1,7 +1,7 @@
 import type { AttemptRecord, HealthRules, LoadedDelivery } from '../domain/deliveries';
 import { idsOf, readTraceparent, TRACEPARENT } from '../contracts/tracing';
 import type { DeliveryStatus } from '../contracts/webhooks';
-import { shownRequestHeaders, shownResponseHeaders } from './shown-headers';
+import { shownBody, shownRequestHeaders, shownResponseHeaders } from './shown-headers';
 import { signWebhook } from './signature';
 import type { Config } from '../platform/config';
 import type { Logger } from '../platform/logging';
@@ -141,7 +141,7 @@ async function attemptOnce(
     result,
     statusCode,
     error,
-    responseBody,
+    responseBody: responseBody === null ? null : shownBody(responseBody, own, signed),
     url,
     requestHeaders: shownRequestHeaders(own, signed),
     responseHeaders: response.responseHeaders && shownResponseHeaders(response.responseHeaders, own),

@@ -1,5 +1,11 @@
 import type { AttemptOutcome, DeliveryStatus } from '../contracts/webhooks';
-import { finishDelivery, loadDelivery, type EndStatus, type LoadedDelivery } from '../domain/deliveries';
+import {
+  finishDelivery,
+  loadDelivery,
+  type DeliveryEnd,
+  type EndStatus,
+  type LoadedDelivery,
+} from '../domain/deliveries';
 import { AT_ONCE, lanesToWake, parkDeliveries } from '../domain/lanes';
 import { metrics } from '../platform/metrics';
 import type { Database } from '../platform/postgres';
@@ -73,12 +79,15 @@ export async function prepare(
   if (delivery.status !== 'pending') return answer(delivery.status);
 
   const end = async (status: EndStatus, reason: string) => {
-    const now = await finish(deps, { deliveryId, status, reason });
+    const now = await finish(deps, { deliveryId, status, reason, generation });
     return answer(now === null || now === 'pending' ? status : now);
   };
   const { subscriptionState: state, body, nextAttemptAt } = delivery;
   if (state === 'paused' || state === 'disabled') {
-    const status = await finish(deps, { deliveryId, status: 'held', reason: `the subscription is ${state}` });
+    const status = await finish(deps, {
+      ...{ deliveryId, generation, status: 'held' as const },
+      reason: `the subscription is ${state}`,
+    });
     // Resumed since it was read.
     return status === 'pending' ? answer('later') : answer(status ?? 'held');
   }
@@ -159,7 +168,7 @@ async function stored(deps: DeliveryAttemptDeps, input: AttemptInput): Promise<A
 /** Ends a delivery without another attempt. Idempotent. @returns what it is then; null when there is none. */
 export async function finish(
   { db }: Pick<DeliveryAttemptDeps, 'db'>,
-  input: { deliveryId: string; status: EndStatus; reason: string },
+  input: DeliveryEnd,
 ): Promise<DeliveryStatus | null> {
   const status = await finishDelivery(db, input);
   if (status === input.status) metrics.deliveriesFinished.inc({ status });

@@ -75,7 +75,7 @@ export function exchange(url: URL, input: ExchangeInput): Promise<Answer | NoAns
       const statusCode = response?.statusCode ?? statusLine.status;
       if (statusCode !== undefined) {
         const body = Buffer.concat(chunks);
-        resolve({ statusCode, headers: response?.headersDistinct, body });
+        resolve({ statusCode, headers: response && headersOf(response), body });
       } else resolve({ error: error ?? new Error('no answer'), reusedConnection: request.reusedSocket });
     };
     const outOfTime = () => end(new Error('out of time'));
@@ -100,6 +100,14 @@ export function exchange(url: URL, input: ExchangeInput): Promise<Answer | NoAns
     request.end(body);
     if (deadline.aborted) outOfTime();
   });
+}
+
+/** By lower-case name. From what came: Node's own headersDistinct throws at a header named `__proto__` before 22.22.2 (CVE-2026-21710). */
+function headersOf({ rawHeaders }: http.IncomingMessage): NodeJS.Dict<string[]> {
+  const headers = Object.create(null) as NodeJS.Dict<string[]>;
+  for (let i = 0; i + 1 < rawHeaders.length; i += 2)
+    (headers[rawHeaders[i]!.toLowerCase()] ??= []).push(rawHeaders[i + 1]!);
+  return headers;
 }
 
 /** Longest status line that is looked at; what Node takes for one is far shorter. */

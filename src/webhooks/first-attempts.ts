@@ -1,6 +1,6 @@
 import type { DeliveryRef } from '../contracts/workflows';
 import type { PendingDelivery } from '../domain/deliveries';
-import { lanesToWake, parkDeliveries } from '../domain/lanes';
+import { parkDeliveries, wakeSleepingLanes } from '../domain/lanes';
 import type { DeliveryRow } from '../domain/deliveries';
 import { Coalescer } from '../platform/coalescer';
 import type { Logger } from '../platform/logging';
@@ -65,8 +65,14 @@ export class FirstAttempts {
     pending: readonly PendingDelivery[],
     correlationOf: (deliveryId: string) => string,
   ): Promise<DeliveryRef[]> {
-    const left = await Promise.all(pending.map((each) => this.one(each, correlationOf(each.delivery.id))));
-    return left.flat();
+    // All to their ends, also when one fails: whoever tries again must not find others still under way.
+    const left = await Promise.allSettled(
+      pending.map((each) => this.one(each, correlationOf(each.delivery.id))),
+    );
+    return left.flatMap((each) => {
+      if (each.status === 'rejected') throw each.reason;
+      return each.value;
+    });
   }
 
   private async one(pending: PendingDelivery, correlationId: string): Promise<DeliveryRef[]> {
@@ -125,11 +131,10 @@ export class FirstAttempts {
     const { db, wakeLanes } = this.deps;
     const fresh = parked.flatMap(({ deliveryId, at }) => (at === null ? [] : [{ deliveryId, at }]));
     if (fresh.length > 0) await parkDeliveries(db, fresh);
-    await wakeLanes(
-      await lanesToWake(
-        db,
-        parked.map(({ subscriptionId }) => subscriptionId),
-      ),
+    await wakeSleepingLanes(
+      db,
+      wakeLanes,
+      parked.map(({ subscriptionId }) => subscriptionId),
     );
     return parked.map(() => undefined);
   }

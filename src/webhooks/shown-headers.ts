@@ -15,7 +15,9 @@ const ECHO_MIN_CHARS = 6;
 
 /** Headers of answers that hold, or by their names may hold, what opens something. `www-authenticate` only asks for it. */
 const SECRET_NAME =
-  /cookie|authori[sz]ation|authentication-info|token|secret|passw|credential|session|signature|api-?key|jwt|[cx]srf/;
+  /cookie|authori[sz]ation|authentication-info|token|secret|passw|credential|session|signature|(api|access|private|auth)[-_]?key|^x-auth$|jwt|[cx]srf/;
+/** Headers of answers that are addresses, whose queries may hold what opens something. */
+const ADDRESS_NAME = /^(location|content-location|link|refresh)$/;
 
 /**
  * The request's headers that can't be told from its delivery and time. Values of the subscription's own headers are never
@@ -38,18 +40,38 @@ export function shownResponseHeaders(
   headers: Readonly<NodeJS.Dict<string[]>>,
   own: Readonly<Record<string, string>>,
 ): Record<string, string> {
-  const echoes = Object.values(own).filter(({ length }) => length >= ECHO_MIN_CHARS);
+  const echoes = echoesOf(own);
   const shown: [string, string][] = [];
   let left = RESPONSE_HEADERS_MAX_BYTES;
   for (const [name, values = []] of Object.entries(headers)) {
     left -= name.length;
     if (left <= 0) break;
-    const value = SECRET_NAME.test(name) ? MASK : masked(values.join(', '), echoes);
+    const joined = values.join(', ');
+    const said = ADDRESS_NAME.test(name) ? joined.replace(/\?[^\s>"',;]*/g, `?${MASK}`) : joined;
+    const value = SECRET_NAME.test(name) ? MASK : masked(said, echoes);
     const text = storableText(Buffer.from(value), left);
     left -= Buffer.byteLength(text);
     shown.push([name, text]);
   }
   return Object.fromEntries(shown);
+}
+
+/** The answer's body without what it repeats of the request's secrets. */
+export function shownBody(
+  body: string,
+  own: Readonly<Record<string, string>>,
+  signed: Pick<SignatureHeaders, 'webhook-signature'>,
+): string {
+  const signatures = signed['webhook-signature'].split(' ').map((each) => each.slice(each.indexOf(',') + 1));
+  return masked(body, [...echoesOf(own), ...signatures]);
+}
+
+/** What of the subscription's own headers must not be repeated, the longest first: one may begin with another. */
+function echoesOf(own: Readonly<Record<string, string>>): string[] {
+  return Object.values(own)
+    .flatMap((value) => [value, value.slice(value.indexOf(' ') + 1)])
+    .filter(({ length }) => length >= ECHO_MIN_CHARS)
+    .sort((a, b) => b.length - a.length);
 }
 
 const masked = (text: string, echoes: readonly string[]): string =>

@@ -144,6 +144,7 @@ async function cancel(ref: DeliveryRef, state: DeliveryState): Promise<DeliveryO
     deliveryId: ref.deliveryId,
     status: 'cancelled',
     reason: 'cancelled by an operator',
+    generation: ref.generation ?? 0,
   });
   return conclude(status === null || status === 'pending' ? 'cancelled' : status, state);
 }

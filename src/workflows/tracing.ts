@@ -202,7 +202,12 @@ function payloadOf(traceparent: string): Payload {
 
 function valueOf(headers: Headers, name: string): unknown {
   const payload = headers[name];
-  return payload ? defaultPayloadConverter.fromPayload(payload) : undefined;
+  try {
+    return payload ? defaultPayloadConverter.fromPayload(payload) : undefined;
+  } catch {
+    // In an encoding of somebody else's.
+    return undefined;
+  }
 }
 
 /** Undefined when there is none that can be read: anybody may start workflows. */
@@ -213,9 +218,8 @@ function traceparentOf(headers: Headers): string | undefined {
 }
 
 function carriedOf(headers: Headers): (Pick<MessageTrace, 'name' | 'parent'> | null)[] {
-  return (
-    (valueOf(headers, CARRIED_TRACES_HEADER) as Pick<MessageTrace, 'name' | 'parent'>[] | undefined) ?? []
-  );
+  const carried = valueOf(headers, CARRIED_TRACES_HEADER);
+  return Array.isArray(carried) ? (carried as Pick<MessageTrace, 'name' | 'parent'>[]) : [];
 }
 
 /** The messages that a run which continues another is given, of whatever workflow (CarriedMessages). */

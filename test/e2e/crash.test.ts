@@ -190,7 +190,7 @@ describe('when worker and bridge are killed with SIGKILL in the middle of a flow
   it('makes an attempt of a killed worker again: the first by its message, a later one when its heartbeats stay away', async () => {
     const patient = await subscriber((response) => {
       // In the middle of the first and the third attempt the worker is killed; the second fails, which begins the workflow.
-      if (patient.received.length === 2) response.writeHead(503).end();
+      if (patient.received.length === 2) response.writeHead(500).end();
       else if (patient.received.length > 3) response.writeHead(204).end();
     });
     const killed = async (attempts: number) => {

@@ -44,17 +44,28 @@ function App() {
   return <Open session={data.session} />;
 }
 
+/** The code of a link; other fragments are places in the page. */
+const codeOf = (hash: string): string | undefined => /^#([A-Za-z0-9_-]{43})$/.exec(hash)?.[1];
+
 /**
  * Opens the link that the address holds, whose code is in the fragment so that no server and no log sees it. A link that
  * can't be opened shows nothing, not even what another link has opened in this browser.
  */
 function useLink(): { opening: boolean; problem: string | undefined } {
   const [problem, setProblem] = useState<string | undefined>();
-  const [opening, setOpening] = useState(location.hash.length > 1);
+  const [opening, setOpening] = useState(codeOf(location.hash) !== undefined);
   const begun = useRef(false);
   useEffect(() => {
-    const code = location.hash.slice(1);
-    if (!code || begun.current) return;
+    // Another link in a page that is open already is another login.
+    const another = () => {
+      if (codeOf(location.hash) !== undefined) location.reload();
+    };
+    window.addEventListener('hashchange', another);
+    return () => window.removeEventListener('hashchange', another);
+  }, []);
+  useEffect(() => {
+    const code = codeOf(location.hash);
+    if (code === undefined || begun.current) return;
     begun.current = true;
     portalCall('POST', 'login', { code })
       .then(() => history.replaceState(null, '', location.pathname + location.search))

@@ -5,11 +5,11 @@ import {
   lazyRouteComponent,
   type RouteComponent,
 } from '@tanstack/react-router';
-import { Empty, Failure, Loading } from './ui/basics';
+import { Empty, Failure } from './ui/basics';
 import type { Search } from './ui/filters';
+import { ROUTER_OPTIONS } from './ui/router-options';
 import { Shell } from './ui/shell';
 
-/** Everything in the address is text: filters are what they say, `?status=failed`. */
 const root = createRootRoute({
   component: Shell,
   validateSearch: (search): Search => search as Search,
@@ -80,14 +80,7 @@ const tree = root.addChildren([
 export const router = createRouter({
   routeTree: tree,
   basepath: '/console',
-  defaultPreload: 'intent',
-  defaultPendingComponent: () => <Loading />,
-  scrollRestoration: true,
-  parseSearch: (text): Search => Object.fromEntries(new URLSearchParams(text)),
-  stringifySearch: (search) => {
-    const text = new URLSearchParams(search as Search).toString();
-    return text ? `?${text}` : '';
-  },
+  ...ROUTER_OPTIONS,
 });
 
 declare module '@tanstack/react-router' {

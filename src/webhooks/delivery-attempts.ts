@@ -6,7 +6,7 @@ import {
   type EndStatus,
   type LoadedDelivery,
 } from '../domain/deliveries';
-import { AT_ONCE, lanesToWake, parkDeliveries } from '../domain/lanes';
+import { AT_ONCE, parkDeliveries, wakeSleepingLanes } from '../domain/lanes';
 import { metrics } from '../platform/metrics';
 import type { Database } from '../platform/postgres';
 import type { Keyring } from '../platform/secrets';
@@ -116,8 +116,7 @@ async function queue(
   const { id: deliveryId, subscriptionId, inLane } = delivery;
   metrics.deliveriesPutOff.inc({ reason });
   if (!inLane || urgent) await parkDeliveries(db, [{ deliveryId, at: urgent ? AT_ONCE : new Date() }]);
-  const asleep = await lanesToWake(db, [subscriptionId]);
-  await wakeLanes(urgent ? [subscriptionId] : asleep);
+  await wakeSleepingLanes(db, (asleep) => wakeLanes(urgent ? [subscriptionId] : asleep), [subscriptionId]);
   return answerOf(delivery, 'in_lane');
 }
 

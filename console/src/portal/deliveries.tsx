@@ -3,8 +3,8 @@ import { Link } from '@tanstack/react-router';
 import { FastForward, RotateCcw } from 'lucide-react';
 import { useMemo } from 'react';
 import { api, ok, type Schemas } from '../lib/api';
-import { AttemptPanel } from '../ui/attempt';
-import { Code, Empty, Facts, Failure, Head, Id, Loading, Panel, Status, Time } from '../ui/basics';
+import { BodyAndAttempts, lastAnswer } from '../ui/attempt';
+import { Empty, Facts, Failure, Head, Id, Loading, Status, Time } from '../ui/basics';
 import { Drawer, useAct } from '../ui/dialogs';
 import { Filters, sinceOf, useFilters, type FilterSpec } from '../ui/filters';
 import { column, List, usePages } from '../ui/table';
@@ -12,11 +12,6 @@ import { usePortal } from './session';
 import { useSubscriptions } from './subscriptions';
 
 type Delivery = Schemas['Delivery'];
-
-const answer = ({ lastStatusCode, lastError, attempts }: Delivery) =>
-  lastStatusCode !== null
-    ? `HTTP ${lastStatusCode}`
-    : (lastError ?? (attempts === 0 ? 'not attempted yet' : '–'));
 
 export function Deliveries() {
   const [search, set] = useFilters();
@@ -78,7 +73,7 @@ export function Deliveries() {
         'Last answer',
         (row) => (
           <span className={row.lastError !== null || (row.lastStatusCode ?? 200) >= 300 ? 'bad-text' : ''}>
-            {answer(row)}
+            {lastAnswer(row)}
           </span>
         ),
         { width: 'minmax(90px, 1fr)' },
@@ -157,15 +152,6 @@ function Details({ delivery }: { delivery: Delivery }) {
   const { act, busy } = useAct();
   const { readOnly } = usePortal();
   const path = { path: { id } };
-  const attempts = useQuery({
-    queryKey: ['attempts', id, delivery.attempts],
-    queryFn: () =>
-      ok(api.GET('/api/v1/deliveries/{id}/attempts', { params: { ...path, query: { limit: 100 } } })),
-  });
-  const event = useQuery({
-    queryKey: ['events', eventId],
-    queryFn: () => ok(api.GET('/api/v1/events/{id}', { params: { path: { id: eventId } } })),
-  });
   return (
     <>
       <div className="filters">
@@ -238,27 +224,7 @@ function Details({ delivery }: { delivery: Delivery }) {
           ['Finished', <Time at={delivery.finishedAt} />],
         ]}
       />
-      <Panel title="Body">
-        <Code label="Body">
-          {event.data
-            ? JSON.stringify(
-                { type: event.data.type, timestamp: event.data.timestamp, data: event.data.data },
-                null,
-                2,
-              )
-            : '…'}
-        </Code>
-      </Panel>
-      <h2>Attempts</h2>
-      {attempts.isPending ? (
-        <Loading rows={3} />
-      ) : !attempts.data ? (
-        <Failure error={attempts.error} />
-      ) : attempts.data.items.length === 0 ? (
-        <p className="muted">Not attempted yet.</p>
-      ) : (
-        attempts.data.items.map((attempt) => <AttemptPanel key={attempt.attempt} attempt={attempt} />)
-      )}
+      <BodyAndAttempts delivery={delivery} />
     </>
   );
 }

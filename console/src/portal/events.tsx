@@ -3,23 +3,15 @@ import { Link } from '@tanstack/react-router';
 import { api, ok, type Schemas } from '../lib/api';
 import { Code, Empty, Facts, Head, Id, Panel, Status, Time, Unready } from '../ui/basics';
 import { Filters, sinceOf, useFilters } from '../ui/filters';
+import { PlainTable } from '../ui/plain-table';
 import { useRouteParam } from '../ui/route-param';
-import { column, List, usePages } from '../ui/table';
+import { column, idColumn, List, usePages } from '../ui/table';
 import { useSubscriptions } from './subscriptions';
 
 type Event = Schemas['Event'];
 
 const COLUMNS = [
-  column<Event>(
-    'id',
-    'Id',
-    ({ id }) => (
-      <Link to="/events/$id" params={{ id }} className="open mono">
-        {id}
-      </Link>
-    ),
-    { width: 'minmax(110px, 1.2fr)' },
-  ),
+  idColumn<Event>('/events/$id', 'minmax(110px, 1.2fr)'),
   column<Event>('type', 'Type', ({ type }) => type, { width: 'minmax(110px, 1fr)' }),
   column<Event>('created', 'Created', ({ createdAt }) => <Time at={createdAt} />, {
     ...{ width: '92px', right: true },
@@ -81,33 +73,22 @@ export function Event() {
             <Code label="Data of the event">{JSON.stringify(event.data, null, 2)}</Code>
           </Panel>
           <Panel title="Deliveries" flush>
-            <div className="tablewrap">
-              <table className="plain">
-                <thead>
-                  <tr>
-                    <th>Status</th>
-                    <th>Subscription</th>
-                    <th className="right">Attempts</th>
-                  </tr>
-                </thead>
-                <tbody>
-                  {event.deliveries.map((delivery) => (
-                    <tr key={delivery.id}>
-                      <td>
-                        <Status value={delivery.status} />
-                      </td>
-                      <td>
-                        <Link to="/deliveries" search={{ open: delivery.id }}>
-                          {all.find((each) => each.id === delivery.subscriptionId)?.url ??
-                            delivery.subscriptionId}
-                        </Link>
-                      </td>
-                      <td className="right">{delivery.attempts}</td>
-                    </tr>
-                  ))}
-                </tbody>
-              </table>
-            </div>
+            <PlainTable
+              rows={event.deliveries}
+              keyOf={({ id }) => id}
+              columns={[
+                ['Status', ({ status }) => <Status value={status} />],
+                [
+                  'Subscription',
+                  (delivery) => (
+                    <Link to="/deliveries" search={{ open: delivery.id }}>
+                      {all.find(({ id }) => id === delivery.subscriptionId)?.url ?? delivery.subscriptionId}
+                    </Link>
+                  ),
+                ],
+                ['Attempts', ({ attempts }) => attempts, 'right'],
+              ]}
+            />
           </Panel>
         </div>
         <div>

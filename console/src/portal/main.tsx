@@ -1,38 +1,11 @@
-import '@fontsource-variable/inter/wght.css';
-import '@fontsource-variable/jetbrains-mono/wght.css';
-import '../styles.css';
-import { MutationCache, QueryCache, QueryClient, QueryClientProvider } from '@tanstack/react-query';
 import { RouterProvider } from '@tanstack/react-router';
-import { StrictMode, useEffect, useRef, useState, type ReactNode } from 'react';
-import { createRoot } from 'react-dom/client';
-import { ApiError, portalCall } from '../lib/api';
-import { applyTheme } from '../lib/theme';
+import { useEffect, useRef, useState, type ReactNode } from 'react';
+import { portalCall } from '../lib/api';
+import { startPage } from '../lib/start-page';
 import { Failure, Loading } from '../ui/basics';
 import { OverlayProvider } from '../ui/dialogs';
 import { router } from './router';
 import { PORTAL_SESSION_KEY, PortalProvider, usePortalState, type PortalSession } from './session';
-
-// Libraries that add style elements of their own give them this answer's nonce.
-(globalThis as { __webpack_nonce__?: string }).__webpack_nonce__ =
-  document.querySelector<HTMLMetaElement>('meta[name="csp-nonce"]')?.content ?? '';
-applyTheme();
-
-/** A session that ended is told, wherever that is noticed. */
-function onError(error: unknown): void {
-  if (error instanceof ApiError && error.status === 401)
-    void client.invalidateQueries({ queryKey: PORTAL_SESSION_KEY });
-}
-const client: QueryClient = new QueryClient({
-  queryCache: new QueryCache({ onError }),
-  mutationCache: new MutationCache({ onError }),
-  defaultOptions: {
-    queries: {
-      staleTime: 2_000,
-      retry: (failures, error) =>
-        failures < 2 && !(error instanceof ApiError && error.status >= 400 && error.status < 500),
-    },
-  },
-});
 
 function App() {
   const { problem, opening } = useLink();
@@ -111,10 +84,4 @@ function Closed({ title, children }: { title: string; children: ReactNode }) {
   );
 }
 
-createRoot(document.getElementById('root')!).render(
-  <StrictMode>
-    <QueryClientProvider client={client}>
-      <App />
-    </QueryClientProvider>
-  </StrictMode>,
-);
+startPage(App, PORTAL_SESSION_KEY);

@@ -5,8 +5,9 @@ import {
   lazyRouteComponent,
   type RouteComponent,
 } from '@tanstack/react-router';
-import { Empty, Failure, Loading } from '../ui/basics';
+import { Empty, Failure } from '../ui/basics';
 import type { Search } from '../ui/filters';
+import { ROUTER_OPTIONS } from '../ui/router-options';
 import { Shell } from './shell';
 
 const root = createRootRoute({
@@ -31,12 +32,5 @@ export const router = createRouter({
     screen('/events/$id', lazyRouteComponent(events, 'Event')),
   ]),
   basepath: '/portal',
-  defaultPreload: 'intent',
-  defaultPendingComponent: () => <Loading />,
-  scrollRestoration: true,
-  parseSearch: (text): Search => Object.fromEntries(new URLSearchParams(text)),
-  stringifySearch: (search) => {
-    const text = new URLSearchParams(search as Search).toString();
-    return text ? `?${text}` : '';
-  },
+  ...ROUTER_OPTIONS,
 });

@@ -19,6 +19,7 @@ import {
 } from '../ui/basics';
 import { Modal, useAct } from '../ui/dialogs';
 import { AttemptHealth } from '../ui/health';
+import { PlainTable } from '../ui/plain-table';
 import { useRouteParam } from '../ui/route-param';
 import { usePortal } from './session';
 
@@ -44,32 +45,23 @@ export function Subscriptions() {
         <Empty title="There is nothing left">The subscriptions of this link have been deleted.</Empty>
       ) : (
         <Panel flush>
-          <div className="tablewrap">
-            <table className="plain stack">
-              <thead>
-                <tr>
-                  <th>URL</th>
-                  <th>State</th>
-                  <th>Types</th>
-                </tr>
-              </thead>
-              <tbody>
-                {items.map(({ id, url, state, eventTypes }) => (
-                  <tr key={id}>
-                    <td>
-                      <Link to="/subscriptions/$id" params={{ id }}>
-                        {url}
-                      </Link>
-                    </td>
-                    <td>
-                      <Status value={state} />
-                    </td>
-                    <td>{eventTypes.join(', ')}</td>
-                  </tr>
-                ))}
-              </tbody>
-            </table>
-          </div>
+          <PlainTable
+            stack
+            rows={items}
+            keyOf={({ id }) => id}
+            columns={[
+              [
+                'URL',
+                ({ id, url }) => (
+                  <Link to="/subscriptions/$id" params={{ id }}>
+                    {url}
+                  </Link>
+                ),
+              ],
+              ['State', ({ state }) => <Status value={state} />],
+              ['Types', ({ eventTypes }) => eventTypes.join(', ')],
+            ]}
+          />
         </Panel>
       )}
     </div>
@@ -269,40 +261,23 @@ function Latest({ id }: { id: string }) {
       ) : query.data.items.length === 0 ? (
         <Empty title="Nothing yet">A test event shows whether your URL can be reached.</Empty>
       ) : (
-        <div className="tablewrap">
-          <table className="plain">
-            <thead>
-              <tr>
-                <th>Status</th>
-                <th>Event</th>
-                <th className="right">Attempts</th>
-                <th className="right">Created</th>
-              </tr>
-            </thead>
-            <tbody>
-              {query.data.items.map((delivery) => (
-                <tr key={delivery.id}>
-                  <td>
-                    <Status value={delivery.status} />
-                  </td>
-                  <td>
-                    <Link
-                      to="/deliveries"
-                      search={{ open: delivery.id }}
-                      aria-label={`${delivery.eventType}, delivery ${delivery.id}`}
-                    >
-                      {delivery.eventType}
-                    </Link>
-                  </td>
-                  <td className="right">{delivery.attempts}</td>
-                  <td className="right">
-                    <Time at={delivery.createdAt} />
-                  </td>
-                </tr>
-              ))}
-            </tbody>
-          </table>
-        </div>
+        <PlainTable
+          rows={query.data.items}
+          keyOf={({ id }) => id}
+          columns={[
+            ['Status', ({ status }) => <Status value={status} />],
+            [
+              'Event',
+              ({ id, eventType }) => (
+                <Link to="/deliveries" search={{ open: id }} aria-label={`${eventType}, delivery ${id}`}>
+                  {eventType}
+                </Link>
+              ),
+            ],
+            ['Attempts', ({ attempts }) => attempts, 'right'],
+            ['Created', ({ createdAt }) => <Time at={createdAt} />, 'right'],
+          ]}
+        />
       )}
     </Panel>
   );

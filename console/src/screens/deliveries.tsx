@@ -7,7 +7,6 @@ import { api, ok, type Schemas } from '../lib/api';
 import { count } from '../lib/format';
 import { useSession } from '../lib/session';
 import {
-  Code,
   Empty,
   Facts,
   Failure,
@@ -20,7 +19,7 @@ import {
   Unready,
   Workflow,
 } from '../ui/basics';
-import { AttemptPanel } from '../ui/attempt';
+import { BodyAndAttempts, lastAnswer } from '../ui/attempt';
 import { Drawer, Modal, useAct } from '../ui/dialogs';
 import { Filters, sinceOf, useFilters, type FilterSpec } from '../ui/filters';
 import { column, List, usePages } from '../ui/table';
@@ -90,11 +89,6 @@ export const operate = (verb: Verb, id: string, onlyIf?: Delivery['status']) =>
           ? api.POST('/api/v1/deliveries/{id}/cancel', { params: { path: { id } } })
           : api.POST('/api/v1/deliveries/{id}/try-now', { params: { path: { id } } }),
       );
-
-const answer = ({ lastStatusCode, lastError, attempts }: Delivery) =>
-  lastStatusCode !== null
-    ? `HTTP ${lastStatusCode}`
-    : (lastError ?? (attempts === 0 ? 'not attempted yet' : '–'));
 
 function useDeliveryFilter() {
   const [search] = useFilters();
@@ -181,7 +175,7 @@ export function Deliveries() {
         'Last answer',
         (row) => (
           <span className={row.lastError !== null || (row.lastStatusCode ?? 200) >= 300 ? 'bad-text' : ''}>
-            {answer(row)}
+            {lastAnswer(row)}
           </span>
         ),
         { width: 'minmax(90px, 1fr)' },
@@ -473,15 +467,6 @@ function DeliveryDrawer({ id, onClose }: { id: string; onClose: () => void }) {
 /** Everything of a delivery: what was sent, what was answered, and when it is tried again. */
 function Attempts({ delivery }: { delivery: Delivery }) {
   const { id } = delivery;
-  const attempts = useQuery({
-    queryKey: ['attempts', id, delivery.attempts],
-    queryFn: () =>
-      ok(api.GET('/api/v1/deliveries/{id}/attempts', { params: { path: { id }, query: { limit: 100 } } })),
-  });
-  const event = useQuery({
-    queryKey: ['events', delivery.eventId],
-    queryFn: () => ok(api.GET('/api/v1/events/{id}', { params: { path: { id: delivery.eventId } } })),
-  });
   const timeline = useTimeline(id);
   const next = timeline.data?.willHappen.find(({ at }) => at !== null);
   return (
@@ -527,27 +512,7 @@ function Attempts({ delivery }: { delivery: Delivery }) {
           ['Created', <Time at={delivery.createdAt} />],
         ]}
       />
-      <Panel title="Body">
-        <Code label="Body">
-          {event.data
-            ? JSON.stringify(
-                { type: event.data.type, timestamp: event.data.timestamp, data: event.data.data },
-                null,
-                2,
-              )
-            : '…'}
-        </Code>
-      </Panel>
-      <h2>Attempts</h2>
-      {attempts.isPending ? (
-        <Loading rows={3} />
-      ) : !attempts.data ? (
-        <Failure error={attempts.error} />
-      ) : attempts.data.items.length === 0 ? (
-        <p className="muted">Not attempted yet.</p>
-      ) : (
-        attempts.data.items.map((attempt) => <AttemptPanel key={attempt.attempt} attempt={attempt} />)
-      )}
+      <BodyAndAttempts delivery={delivery} />
     </>
   );
 }
@@ -597,7 +562,7 @@ export function Delivery() {
                   </Link>,
                 ],
                 ['Attempts', delivery.attempts],
-                ['Last answer', answer(delivery)],
+                ['Last answer', lastAnswer(delivery)],
                 ['Created', <Time at={delivery.createdAt} />],
                 ['Finished', <Time at={delivery.finishedAt} />],
               ]}

@@ -130,7 +130,9 @@ class LaneSender {
   private async tidy(look: LaneLook): Promise<void> {
     const { db } = this.deps;
     if (look.state !== 'active' && look.state !== 'failing') {
-      while ((await holdLane(db, this.subscriptionId, HELD_AT_A_TIME)) === HELD_AT_A_TIME);
+      const held = () =>
+        holdLane(db, this.subscriptionId, { skip: [...this.underWay], limit: HELD_AT_A_TIME });
+      while ((await held()) === HELD_AT_A_TIME);
       look.due = [];
     }
     if (look.over.length > 0) {

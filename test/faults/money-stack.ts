@@ -14,7 +14,8 @@ import { startRole, type Child } from '../support/processes';
 const ROLES = ['api', 'bridge', 'worker', 'relay'] as const;
 /** How long a role may take to come back on a loaded machine whose servers are being killed. */
 const RESTART_MS = 300_000;
-export type RoleName = (typeof ROLES)[number] | 'ingest';
+/** A second worker can be killed while the first one starts again. */
+export type RoleName = (typeof ROLES)[number] | 'ingest' | 'worker 2';
 
 /**
  * A remit of a test's own whose servers and roles can be killed: nothing that other tests use is touched. Roles are
@@ -73,7 +74,8 @@ export class FaultStack {
 
   private async run(role: RoleName): Promise<void> {
     // What a killed server makes them say is as expected as it is long.
-    const child = await startRole([role], this.stack.env, await freePort(), 'fatal');
+    const [command] = role.split(' ') as [string];
+    const child = await startRole([command], this.stack.env, await freePort(), 'fatal');
     this.running.set(role, child);
     child.process.once('exit', () => {
       if (this.stopping || this.running.get(role) !== child) return;

@@ -21,6 +21,8 @@ export function installQuietTimers(): void {
   if (installed) return;
   installed = true;
   const { prototype } = RequestQueue;
+  // Called with the queue that they are of, like the methods that they were.
+  // eslint-disable-next-line @typescript-eslint/unbound-method
   const { scheduleCheckPendingRequests, destroy } = prototype;
 
   prototype.scheduleCheckPendingRequests = function () {

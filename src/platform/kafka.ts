@@ -12,6 +12,7 @@ import {
 } from 'kafkajs';
 import type { Config } from './config';
 import { installFetchDecoder } from './kafka-fetch';
+import { installQuietTimers } from './kafkajs-timers';
 import type { Lifecycle, ReadinessCheck } from './lifecycle';
 import type { Logger } from './logging';
 import { TRACEPARENT } from '../contracts/tracing';
@@ -35,6 +36,7 @@ type KafkaSettings = Pick<
  */
 export function createKafka(config: KafkaSettings, log: Logger): Kafka {
   installFetchDecoder();
+  installQuietTimers();
   const username = config.KAFKA_SASL_USERNAME ?? '';
   const password = config.KAFKA_SASL_PASSWORD ?? '';
   const sasl: Pick<KafkaConfig, 'sasl'> = config.KAFKA_SASL_MECHANISM

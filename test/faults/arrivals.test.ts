@@ -7,6 +7,7 @@ import { createTable } from '../../src/platform/table';
 import { connectTemporal } from '../../src/platform/temporal';
 import { mintToken } from '../../src/operations/token';
 import { eventually } from '../support/harness';
+import { noteResult } from '../support/nightly';
 import { PlayedSubscribers, type Part } from './arrivals-stage';
 import { FaultStack, type RoleName } from './money-stack';
 
@@ -205,6 +206,9 @@ describe(`when ${EVENTS} events are published while every role and server is kil
     process.stderr.write(
       `${table.toString()}\n  ${EVENTS} events, ${KILLS} kills, due and not yet there at each: ${due.join(', ')}; ` +
         `published for ${loadSeconds} s, all there after ${allSeconds} s\n`,
+    );
+    noteResult(
+      `arrivals: ${EVENTS} events, ${SUBSCRIBERS.length} subscribers, ${KILLS} kills, all there after ${allSeconds} s`,
     );
     for (const { name } of SUBSCRIBERS) {
       const arrivals = subscribers.arrivals(name);

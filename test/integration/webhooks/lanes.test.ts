@@ -271,6 +271,22 @@ describe('what a lane has taken out of the rows', () => {
   });
 });
 
+describe('a delivery whose event is no longer kept', () => {
+  it('ends in its lane, and those behind it go on', async () => {
+    const tenant = await publisher();
+    const target = await receiver();
+    const id = await tenant.subscribe(target.url, { ordered: true });
+    const events = await tenant.publish(0, 1);
+    await tenant.handOut(...events);
+    await db.pool.query('DELETE FROM webhook_events WHERE id = $1', [events[0]]);
+    expect(await tenant.send(id)).toMatchObject({ waitMs: null, delivered: 1 });
+    expect(target.numbers()).toEqual([1]);
+    expect(await deliveryOf(tenant.tenantId, events[0]!)).toMatchObject({
+      ...{ status: 'cancelled', lastError: 'the event is no longer kept' },
+    });
+  });
+});
+
 describe('a first attempt that waits for a place', () => {
   it('is not made once its delivery is cancelled', async () => {
     const tenant = await publisher();

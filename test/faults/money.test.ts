@@ -196,7 +196,7 @@ describe('with worker, bridge, API, PostgreSQL and broker killed in turn under l
         REFUND * BigInt(accepted.refunds),
     );
     process.stderr.write(
-      `  accepted ${JSON.stringify(accepted)}, applied ${JSON.stringify(applied)}, roles restarted by themselves ${remit.restarts}\n`,
+      `  accepted ${JSON.stringify(accepted)}, applied ${JSON.stringify(applied)}, roles restarted by themselves ${remit.ended.length}\n`,
     );
   }, 600_000);
 });

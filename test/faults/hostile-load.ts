@@ -13,7 +13,11 @@ import { allTopics, deadLetterTopic } from '../../src/platform/topics';
 import { mintToken } from '../../src/operations/token';
 import { produceForeign } from '../support/foreign-producer';
 import { CURRENCY, inspectLedger, TENANT } from '../support/money';
+<<<<<<< HEAD
 import { family, signalAll } from '../support/processes';
+=======
+import { noteResult } from '../support/nightly';
+>>>>>>> main
 import { Load } from './hostile/load';
 import { appendUnreadable, Purchases } from './hostile/purchases';
 import { Random } from './hostile/random';
@@ -442,8 +446,9 @@ async function main(): Promise<number> {
   await untilQuiet();
   await check();
   say(`answers ${JSON.stringify(load.answers)}`);
-  say(
-    `faults ${JSON.stringify(faults)}, peaks ${JSON.stringify(peaks)} MB, slowest answer ${load.slowestMs.toFixed(0)} ms`,
+  say(`slowest answer ${load.slowestMs.toFixed(0)} ms`);
+  noteResult(
+    `${MINUTES} minutes, seed ${SEED}: ${load.violations.length} found; faults ${JSON.stringify(faults)}, peaks ${JSON.stringify(peaks)} MB`,
   );
   say(
     load.violations.length === 0

@@ -46,6 +46,10 @@ export const FAULTS: readonly Fault[] = [
   ),
 ];
 
+/** Those whose names have one of the texts in them; all without one. @param texts separated by commas. */
+export const chosenFaults = (texts = ''): Fault[] =>
+  FAULTS.filter(({ name }) => texts.split(',').some((text) => name.includes(text)));
+
 /** What one fault did. */
 export interface Outcome {
   fault: string;
@@ -132,7 +136,17 @@ export class Faults {
     );
   }
 
-  /** Markdown, a line a fault. @param lost, repeated what the checks found of the work of each fault. */
+  /** Of any kind of work, and what took it. */
+  slowest(): string {
+    const all = this.outcomes.flatMap(({ fault, seconds, secondsOnReturn }) => [
+      { fault, seconds: Math.max(...Object.values(seconds)) },
+      { fault: `the return after ${fault}`, seconds: secondsOnReturn },
+    ]);
+    const most = all.reduce((a, b) => (b.seconds > a.seconds ? b : a), { fault: 'none', seconds: 0 });
+    return `${most.seconds.toFixed(1)} s (${most.fault})`;
+  }
+
+  /** Markdown, a line a fault. */
   table(): string {
     const kinds = Object.values(this.load.flows).map(({ kind }) => kind);
     const head = ['fault', ...kinds, 'longest silence', 'on return', 'begun', 'lost', 'arrived again'];

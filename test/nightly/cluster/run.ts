@@ -1,7 +1,7 @@
 import { parseArgs } from 'node:util';
 import { arrivals } from './checks';
 import { Cluster } from './cluster';
-import { FAULTS, Faults, type Fault } from './faults';
+import { chosenFaults, FAULTS, Faults, type Fault } from './faults';
 import { Load, type Rates } from './load';
 import { Measure } from './measure';
 
@@ -30,7 +30,7 @@ export const say = (line: string): void =>
 export async function runFaults(
   faults: readonly Fault[],
   options: { rate?: number; keep?: boolean } = {},
-): Promise<{ violations: string[]; table: string; counts: Record<string, unknown> }> {
+): Promise<{ violations: string[]; table: string; counts: Record<string, unknown>; slowest: string }> {
   const cluster = await Cluster.start(say);
   const rate = options.rate ?? 1;
   const rates = Object.fromEntries(
@@ -58,7 +58,7 @@ export async function runFaults(
       ),
     );
     for (const line of cluster.pair.events) say(line);
-    return { violations, table: done.table(), counts: verdict.counts };
+    return { violations, table: done.table(), counts: verdict.counts, slowest: done.slowest() };
   } finally {
     await load.close();
     await cluster.stop(options.keep);
@@ -95,9 +95,7 @@ async function main(): Promise<number> {
   else if (options.list) process.stdout.write(`${FAULTS.map(({ name }) => name).join('\n')}\n`);
   else if (options.measure) await measure();
   else {
-    const texts = options.faults?.split(',') ?? [''];
-    const faults = FAULTS.filter(({ name }) => texts.some((text) => name.includes(text)));
-    const { violations, table, counts } = await runFaults(faults, {
+    const { violations, table, counts } = await runFaults(chosenFaults(options.faults), {
       rate: Number(options.rate),
       keep: options.keep ?? false,
     });

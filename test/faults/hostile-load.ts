@@ -13,11 +13,8 @@ import { allTopics, deadLetterTopic } from '../../src/platform/topics';
 import { mintToken } from '../../src/operations/token';
 import { produceForeign } from '../support/foreign-producer';
 import { CURRENCY, inspectLedger, TENANT } from '../support/money';
-<<<<<<< HEAD
-import { family, signalAll } from '../support/processes';
-=======
 import { noteResult } from '../support/nightly';
->>>>>>> main
+import { family, signalAll } from '../support/processes';
 import { Load } from './hostile/load';
 import { appendUnreadable, Purchases } from './hostile/purchases';
 import { Random } from './hostile/random';

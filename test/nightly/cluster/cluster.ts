@@ -87,7 +87,8 @@ export class Cluster {
     });
     const nodes = servers.map(({ server, folder }) => new PartProcess(server, folder, () => undefined));
     await primary.untilUp();
-    await Promise.all(nodes.map((node) => node.start()));
+    // One after the other: the first writes what the others find.
+    for (const node of nodes) await node.start();
     const frontend = await Balancer.open(() => servers.map(({ server }) => server.address), isFrontendUp);
     report('Temporal is there');
     const folder = path.join(dir, 'clickhouse-1');

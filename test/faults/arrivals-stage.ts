@@ -41,6 +41,8 @@ export class PlayedSubscribers {
   private readonly played = new Map<string, Played>();
   /** Requests whose signature was wrong, or that nobody had sent. */
   strangers = 0;
+  /** When a webhook was accepted that its subscriber had accepted before. */
+  readonly repeated: number[] = [];
   /** Pairs of subscriber and event that were accepted at least once. */
   arrived = 0;
   private readonly server = http.createServer((request, response) => {
@@ -115,6 +117,7 @@ export class PlayedSubscribers {
     }
     arrival.accepted += 1;
     if (arrival.accepted === 1) this.arrived += 1;
+    else this.repeated.push(Date.now());
     while (played.arrivals.get(played.next)?.accepted) played.next += 1;
     return answer;
   }

@@ -1,5 +1,5 @@
 import { execFileSync } from 'node:child_process';
-import { copyFileSync, cpSync, existsSync, mkdirSync, readFileSync, rmSync } from 'node:fs';
+import { copyFileSync, cpSync, existsSync, mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { findExecutable } from '../../../src/embedded/cache';
 import { containerTool, ensureKafkaTools, KAFKA_TOOLS } from '../../../src/embedded/container-tools';
@@ -21,6 +21,17 @@ const NPM_VERSION = '11.21.2';
 /** What npm's own files name `linux-x64`. */
 const NODE_PACKAGE = `node-linux-${process.arch}`;
 const FILES = path.join(PROJECT_ROOT, 'scripts', 'containers');
+/** As in Debian's own slim images: no caches, translations, manuals. */
+const APT_SETTINGS = `Dir::Cache::pkgcache "";
+Dir::Cache::srcpkgcache "";
+Acquire::Languages "none";
+APT::Update::Post-Invoke { "rm -f /var/cache/apt/archives/*.deb"; };
+DPkg::Post-Invoke { "rm -f /var/cache/apt/archives/*.deb"; };
+`;
+const DPKG_SETTINGS = `path-exclude /usr/share/doc/*
+path-exclude /usr/share/locale/*
+path-exclude /usr/share/man/*
+`;
 const REGISTRY = 'https://registry-1.docker.io/v2/';
 const base = (name: string) => `localhost/remit-base/${name}`;
 const DEBIAN_IMAGE = base(`debian:${DEBIAN}`);
@@ -135,8 +146,10 @@ async function makeDebian(engine: Engine, dir: string, report: (line: string) =>
       ['--variant=minbase', DEBIAN, root, 'http://deb.debian.org/debian'],
       { title: `Debian ${DEBIAN}`, status: (line) => line.slice(0, 80), report },
     );
-    for (const rest of ['var/cache/apt/archives', 'var/lib/apt/lists'])
+    for (const rest of ['var/cache/apt/archives', 'var/lib/apt/lists', 'usr/share/doc', 'usr/share/locale', 'usr/share/man'])
       rmSync(path.join(root, rest), { recursive: true, force: true });
+    writeFileSync(path.join(root, 'etc', 'apt', 'apt.conf.d', 'image'), APT_SETTINGS);
+    writeFileSync(path.join(root, 'etc', 'dpkg', 'dpkg.cfg.d', 'image'), DPKG_SETTINGS);
     await runWithProgress('tar', ['-C', root, '--numeric-owner', '-cf', archive, '.'], {
       title: 'tar',
       report,

@@ -2,10 +2,10 @@
 -- which they wait for their subscription. next_in_order, after_attempt's p_ordered and reserve_place are what 0.1 calls.
 
 -- What a delivery workflow needs to know of a delivery (DeliveryRef of src/contracts/workflows/delivery.ts). What the type's config
--- leaves open is left out, and the deployment's configuration holds.
+-- leaves open is left out, and the deployment's configuration holds. STABLE like what it calls, and so it is inlined.
 CREATE OR REPLACE FUNCTION delivery_ref(
   p_id uuid, p_event_id text, p_subscription text, p_type text, p_ordered boolean, p_config event_configs
-) RETURNS jsonb LANGUAGE sql IMMUTABLE AS $$
+) RETURNS jsonb LANGUAGE sql STABLE AS $$
   SELECT jsonb_strip_nulls(jsonb_build_object('deliveryId', p_id, 'eventId', p_event_id, 'subscriptionId', p_subscription,
     'eventType', p_type, 'scheduleMs', to_jsonb(nullif(p_config.schedule_ms, '{}')), 'timeoutMs', p_config.timeout_ms,
     'ordered', CASE WHEN p_ordered OR p_config.ordered THEN true END))
@@ -13,7 +13,7 @@ $$;
 
 -- The same of a delivery as it stands, also of one that is sent again, where its subscription and its type's config are at hand.
 CREATE OR REPLACE FUNCTION delivery_ref_with(p_delivery deliveries, p_ordered boolean, p_config event_configs)
-RETURNS jsonb LANGUAGE sql IMMUTABLE AS $$
+RETURNS jsonb LANGUAGE sql STABLE AS $$
   SELECT delivery_ref(p_delivery.id, p_delivery.event_id, p_delivery.subscription_id, p_delivery.event_type, p_ordered, p_config)
          || CASE p_delivery.generation WHEN 0 THEN '{}' ELSE jsonb_build_object(
               'generation', p_delivery.generation, 'attemptsBefore', p_delivery.attempts_before) END
@@ -113,7 +113,9 @@ $$;
 -- before, as if it came alone, by subscription, so that two calls lock subscriptions in one order. Returns what
 -- record_delivery_attempt returns for each of those; nothing for the others. Idempotent.
 CREATE OR REPLACE FUNCTION record_delivery_attempts(p jsonb)
-RETURNS TABLE (delivery_id uuid, after jsonb) LANGUAGE plpgsql AS $$
+RETURNS TABLE (delivery_id uuid, after jsonb) LANGUAGE plpgsql
+-- A connection keeps the plans that it made while the tables were small: they must be by key from the beginning.
+SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off AS $$
 DECLARE
   v_plain uuid[];
   v_written uuid[];

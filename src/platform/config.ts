@@ -345,7 +345,7 @@ const shape = {
     .pipe(z.array(z.string().refine(isCidr, { error: 'must be CIDRs such as 127.0.0.1/32 or fd00::/8' })))
     .default([])
     .describe('private targets that webhooks may reach, e.g. 127.0.0.1/32; none by default'),
-  WEBHOOK_CONCURRENT_ATTEMPTS: int(64, 1, 10_000).describe('delivery attempts in flight in one worker'),
+  WEBHOOK_CONCURRENT_ATTEMPTS: int(256, 1, 10_000).describe('delivery attempts in flight in one worker'),
   WEBHOOK_CONCURRENT_PER_SUBSCRIPTION: int(16, 1, 10_000).describe(
     'of these, for one subscription; an eighth for one that is slow',
   ),

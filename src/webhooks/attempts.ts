@@ -9,9 +9,9 @@ import { healthRules, makeAttempt, type AttemptPlan, type Deliverable, type Made
 import { AttemptGate, type AttemptGateSettings } from './attempt-gate';
 import type { WebhookClient } from './client';
 
-/** Attempts that one statement stores, and statements at a time. */
+/** Attempts that one statement stores. One at a time: few large ones cost the database less than many. */
 const RECORD_BATCH = 200;
-const RECORD_CALLS = 2;
+const RECORD_CALLS = 1;
 /** While the database is away an attempt that was made is kept in memory for so long; then it may be made again. */
 const RECORD_TRIES = 8;
 const RECORD_RETRY_BASE_MS = 250;

@@ -14,6 +14,7 @@ import { allTopics, deadLetterTopic } from '../../src/platform/topics';
 import { mintToken } from '../../src/operations/token';
 import { produceForeign } from '../support/foreign-producer';
 import { CURRENCY, inspectLedger, TENANT } from '../support/money';
+import { noteResult } from '../support/nightly';
 import { Load } from './hostile/load';
 import { appendUnreadable, Purchases } from './hostile/purchases';
 import { Random } from './hostile/random';
@@ -465,8 +466,9 @@ async function main(): Promise<number> {
   await untilQuiet();
   await check();
   say(`answers ${JSON.stringify(load.answers)}`);
-  say(
-    `faults ${JSON.stringify(faults)}, peaks ${JSON.stringify(peaks)} MB, slowest answer ${load.slowestMs.toFixed(0)} ms`,
+  say(`slowest answer ${load.slowestMs.toFixed(0)} ms`);
+  noteResult(
+    `${MINUTES} minutes, seed ${SEED}: ${load.violations.length} found; faults ${JSON.stringify(faults)}, peaks ${JSON.stringify(peaks)} MB`,
   );
   say(
     load.violations.length === 0

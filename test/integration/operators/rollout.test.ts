@@ -19,6 +19,7 @@ import {
   type RunningRoles,
   type TestSpace,
 } from '../../support/harness';
+import { noteResult } from '../../support/nightly';
 import { newUser, TestApi } from '../api/support';
 
 /** As many payments settle meanwhile; a rollout under load has 2,000. */
@@ -173,6 +174,9 @@ it(
     for (const id of later) expect(lives.get(id)?.builds).toEqual([versions.one.id]);
     const deployment = await readDeployment(temporal);
     expect(deployment).toMatchObject({ current: versions.one.id, ramping: null });
+    noteResult(
+      `${all.length} payments, ${on(versions.one.id)} on version 1 and ${on(versions.two.id)} on version 2; no workflow task failed, none lost`,
+    );
   },
   300_000 + PAYMENTS * 1_000,
 );

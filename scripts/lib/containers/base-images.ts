@@ -146,7 +146,13 @@ async function makeDebian(engine: Engine, dir: string, report: (line: string) =>
       ['--variant=minbase', DEBIAN, root, 'http://deb.debian.org/debian'],
       { title: `Debian ${DEBIAN}`, status: (line) => line.slice(0, 80), report },
     );
-    for (const rest of ['var/cache/apt/archives', 'var/lib/apt/lists', 'usr/share/doc', 'usr/share/locale', 'usr/share/man'])
+    for (const rest of [
+      'var/cache/apt/archives',
+      'var/lib/apt/lists',
+      'usr/share/doc',
+      'usr/share/locale',
+      'usr/share/man',
+    ])
       rmSync(path.join(root, rest), { recursive: true, force: true });
     writeFileSync(path.join(root, 'etc', 'apt', 'apt.conf.d', 'image'), APT_SETTINGS);
     writeFileSync(path.join(root, 'etc', 'dpkg', 'dpkg.cfg.d', 'image'), DPKG_SETTINGS);

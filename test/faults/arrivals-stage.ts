@@ -59,12 +59,15 @@ export class PlayedSubscribers {
     });
   });
 
+  /** @param host the address of this machine at which remit reaches them */
+  constructor(private readonly host = '127.0.0.1') {}
+
   async listen(): Promise<void> {
-    await new Promise<void>((resolve) => this.server.listen(0, '127.0.0.1', resolve));
+    await new Promise<void>((resolve) => this.server.listen(0, this.host, resolve));
   }
 
   url(name: string): string {
-    return `http://127.0.0.1:${(this.server.address() as AddressInfo).port}/${name}`;
+    return `http://${this.host}:${(this.server.address() as AddressInfo).port}/${name}`;
   }
 
   /** Begins to know a subscriber; every second one verifies with the other package that there is. */

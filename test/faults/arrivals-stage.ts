@@ -41,6 +41,8 @@ export class PlayedSubscribers {
   private readonly played = new Map<string, Played>();
   /** Requests whose signature was wrong, or that nobody had sent. */
   strangers = 0;
+  /** When a webhook was accepted that its subscriber had accepted before. */
+  readonly repeated: number[] = [];
   /** Pairs of subscriber and event that were accepted at least once. */
   arrived = 0;
   private readonly server = http.createServer((request, response) => {
@@ -57,12 +59,15 @@ export class PlayedSubscribers {
     });
   });
 
+  /** @param host the address of this machine at which remit reaches them */
+  constructor(private readonly host = '127.0.0.1') {}
+
   async listen(): Promise<void> {
-    await new Promise<void>((resolve) => this.server.listen(0, '127.0.0.1', resolve));
+    await new Promise<void>((resolve) => this.server.listen(0, this.host, resolve));
   }
 
   url(name: string): string {
-    return `http://127.0.0.1:${(this.server.address() as AddressInfo).port}/${name}`;
+    return `http://${this.host}:${(this.server.address() as AddressInfo).port}/${name}`;
   }
 
   /** Begins to know a subscriber; every second one verifies with the other package that there is. */
@@ -115,6 +120,7 @@ export class PlayedSubscribers {
     }
     arrival.accepted += 1;
     if (arrival.accepted === 1) this.arrived += 1;
+    else this.repeated.push(Date.now());
     while (played.arrivals.get(played.next)?.accepted) played.next += 1;
     return answer;
   }

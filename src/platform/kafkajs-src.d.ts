@@ -150,4 +150,30 @@ declare module 'kafkajs/src/errors' {
   export class KafkaJSOffsetOutOfRange extends Error {
     constructor(error: Error, place: { topic: string; partition: number });
   }
+  export class KafkaJSConnectionError extends Error {
+    constructor(message: string, where: { broker: string });
+  }
+  /** Of a connection that was there: kafkajs forgets the broker until it hears of it again. */
+  export class KafkaJSConnectionClosedError extends KafkaJSConnectionError {
+    constructor(message: string, where: { host: string; port: number });
+  }
+}
+
+declare module 'kafkajs/src/network/connection' {
+  import type { Socket } from 'node:net';
+
+  interface SentRequest {
+    request: { apiName: string };
+  }
+
+  /** One connection to a broker; the class from which the pools of all clients make theirs. */
+  export default class Connection {
+    readonly host: string;
+    readonly port: number;
+    readonly socket: Socket | undefined;
+    send(protocol: SentRequest): Promise<unknown>;
+    /** Fails what waits for an answer or to be sent. */
+    rejectRequests(error: Error): void;
+    disconnect(): Promise<boolean>;
+  }
 }

@@ -40,6 +40,7 @@ export async function startLocalRemit(
   try {
     options.report('migrating PostgreSQL, Kafka, Temporal and ClickHouse');
     await (await import('./migrate.js')).migrate(stack.config, log);
+    await (await import('../operations/restored.js')).recoverIfRestored(options.dataDir, stack.config, log, options.report);
     const context = createRoleContext(stack.config, log, lifecycle);
     options.report(`starting ${(options.roles ?? ROLES).join(', ')}`);
     await startOpsServer(stack.config, lifecycle);

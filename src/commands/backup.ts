@@ -24,14 +24,20 @@ export function register(program: Command): void {
     .argument('<folder>', 'of the backups of this server; made when it is not there')
     .option('--keep <count>', 'keep the newest base backups and what they need; all when left out', integer)
     .option('--follow', 'go on receiving the log until Ctrl-C', false)
-    .addOption(new Option('--every <hours>', 'with --follow: the next base backup after so long').argParser(integer))
+    .addOption(
+      new Option('--every <hours>', 'with --follow: the next base backup after so long').argParser(integer),
+    )
     .action(async (folder: string, options: { keep?: number; follow: boolean; every?: number }) => {
       const { runBackup } = await import('../operations/backup/backup.js');
       process.exit(await runBackup(dataDir(), { ...options, folder: callerPath(folder) }, say));
     });
   for (const [name, verify, what] of [
     ['ls', false, 'what is there, and which times can be restored; exits 1 when the log has a gap'],
-    ['verify', true, 'reads every file and every page of the log; exits 1 when something is missing or damaged'],
+    [
+      'verify',
+      true,
+      'reads every file and every page of the log; exits 1 when something is missing or damaged',
+    ],
   ] as const)
     backup
       .command(name)

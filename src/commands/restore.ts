@@ -19,23 +19,35 @@ export function register(program: Command): void {
     .addHelpText('after', HELP)
     .argument('<folder>', 'of backups, made by remit backup')
     .addOption(
-      new Option('--to <time>', 'the state of this time (2026-11-26T05:00:00Z); the newest when left out').argParser(moment),
+      new Option(
+        '--to <time>',
+        'the state of this time (2026-11-26T05:00:00Z); the newest when left out',
+      ).argParser(moment),
     )
-    .option('--into <folder>', 'build it here, for a PostgreSQL of the same major version; empty or not there')
+    .option(
+      '--into <folder>',
+      'build it here, for a PostgreSQL of the same major version; empty or not there',
+    )
     .option('--timeline <number>', 'follow this timeline; the newest when left out', integer)
     .option('--yes', 'do not ask', false)
     .option('--json', 'one JSON document', false)
     .action(
       async (
         folder: string,
-        { yes, into, ...options }: { to?: Date; into?: string; timeline?: number; yes: boolean; json: boolean },
+        {
+          yes,
+          into,
+          ...options
+        }: { to?: Date; into?: string; timeline?: number; yes: boolean; json: boolean },
       ) => {
         const { runRestore } = await import('../operations/backup/run-restore.js');
+        const embedded = into === undefined ? await embeddedServer() : undefined;
         process.exit(
           await runRestore(
             dataDir(),
             {
               ...options,
+              embedded,
               folder: callerPath(folder),
               ...(into !== undefined && { into: callerPath(into) }),
               confirm: confirmUnless(yes),
@@ -45,4 +57,18 @@ export function register(program: Command): void {
         );
       },
     );
+}
+
+/** The image has no embedded servers. */
+async function embeddedServer() {
+  try {
+    const [{ runRecovery, LogEndedEarly }, { stopOrphans }] = await Promise.all([
+      import('../embedded/postgres-recovery.js'),
+      import('../embedded/part-process.js'),
+    ]);
+    return { runRecovery, LogEndedEarly, stopOrphans };
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === 'MODULE_NOT_FOUND') return undefined;
+    throw error;
+  }
 }

@@ -29,7 +29,9 @@ export const ReconciliationRunDetail = z
  */
 export const ReconciliationEventData = z
   .object({
-    runId: z.string().meta({ description: 'has the findings: GET /api/v1/reconciliation-runs/:id, scope platform' }),
+    runId: z
+      .string()
+      .meta({ description: 'has the findings: GET /api/v1/reconciliation-runs/:id, scope platform' }),
     at: Instant,
     found: z.int(),
     checks: z.array(z.object({ name: z.string(), rule: z.string(), found: z.int() })),

@@ -33,7 +33,11 @@ const COLUMNS = `id, tenant_id AS tenant, at, duration_ms AS "durationMs", clean
 export async function keepRun(
   { pool }: Pick<Database, 'pool'>,
   result: Reconciliation,
-  { id = randomUUID(), startedBy, operatorTenant }: { id?: string; startedBy: string; operatorTenant?: string },
+  {
+    id = randomUUID(),
+    startedBy,
+    operatorTenant,
+  }: { id?: string; startedBy: string; operatorTenant?: string },
 ): Promise<string> {
   const report = reconciliationReport(result);
   const run = {

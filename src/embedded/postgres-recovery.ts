@@ -27,7 +27,9 @@ export class LogEndedEarly extends EmbeddedError {}
 export async function runRecovery(folder: string, signal?: AbortSignal): Promise<Recovered> {
   const version = readFileSync(path.join(folder, 'PG_VERSION'), 'utf8').trim();
   if (version !== MAJOR)
-    throw new EmbeddedError(`the backup is of PostgreSQL ${version}, the embedded one is ${MAJOR}: name a folder with --into and start a PostgreSQL ${version} on it`);
+    throw new EmbeddedError(
+      `the backup is of PostgreSQL ${version}, the embedded one is ${MAJOR}: name a folder with --into and start a PostgreSQL ${version} on it`,
+    );
   const sockets = mkdtempSync(path.join(os.tmpdir(), 'remit-pg-'));
   const log = path.join(sockets, 'log');
   await giveTo(postgresOwner(), folder, sockets);
@@ -65,7 +67,9 @@ export async function runRecovery(folder: string, signal?: AbortSignal): Promise
     while (ended === undefined) await sleep(20);
   };
   try {
-    while (!(said().includes('ready to accept connections') && !existsSync(path.join(folder, 'recovery.signal')))) {
+    while (!(
+      said().includes('ready to accept connections') && !existsSync(path.join(folder, 'recovery.signal'))
+    )) {
       if (ended !== undefined) throw failure(said(), ended);
       if (signal?.aborted) {
         await stop();
@@ -85,8 +89,12 @@ function failure(log: string, ended: string): EmbeddedError {
   if (log.includes('recovery ended before configured recovery target was reached'))
     return new LogEndedEarly('there is no transaction after that time in the log that was received');
   if (log.includes('before consistent recovery point'))
-    return new EmbeddedError('that time lies before the end of the base backup: no state of it is consistent');
-  return new EmbeddedError(`PostgreSQL did not recover (${ended}):\n${lastLines(log, 15).replace(/^/gm, '  | ')}`);
+    return new EmbeddedError(
+      'that time lies before the end of the base backup: no state of it is consistent',
+    );
+  return new EmbeddedError(
+    `PostgreSQL did not recover (${ended}):\n${lastLines(log, 15).replace(/^/gm, '  | ')}`,
+  );
 }
 
 function outcome(log: string): Recovered {

@@ -227,7 +227,11 @@ export interface PostgresProgram {
  * How one of PostgreSQL's programs is started by this user.
  * @param native as postgresNativeDir() says.
  */
-export function postgresProgram(native: string, binary: 'initdb' | 'postgres', args: string[]): PostgresProgram {
+export function postgresProgram(
+  native: string,
+  binary: 'initdb' | 'postgres',
+  args: string[],
+): PostgresProgram {
   const file = path.join(native, 'bin', binary);
   const rest = Object.fromEntries(Object.entries(process.env).filter(([name]) => !name.startsWith('PG')));
   const env = { ...rest, LC_ALL: 'C', TZ: 'UTC' };

@@ -41,7 +41,12 @@ export async function recoverIfRestored(
       try {
         const report = await recover(
           { config, db, temporal },
-          { dryRun: false, restoredTo: new Date(restoredTo), json: false, confirm: () => Promise.resolve(true) },
+          {
+            dryRun: false,
+            restoredTo: new Date(restoredTo),
+            json: false,
+            confirm: () => Promise.resolve(true),
+          },
           say,
         );
         rmSync(file);

@@ -26,7 +26,6 @@ interface Told {
 if (isMissing(prometheus) || isMissing(tools)) {
   const why = [prometheus, tools].filter(isMissing).map(({ missing }) => missing);
   process.stderr.write(`  SKIPPED: alerts that arrive: ${why.join('; ')}\n`);
-  // eslint-disable-next-line jest/no-disabled-tests -- what it needs is not on this machine, and the line above says so
   it.skip(`an alert arrives: ${why.join('; ')}`, () => undefined);
 } else {
   const [alertmanager, amtool] = tools as [string, string];
@@ -82,14 +81,16 @@ if (isMissing(prometheus) || isMissing(tools)) {
         ),
     );
     const run = (command: string, args: string[]) =>
-      children.push(spawn(command, args, { stdio: ['ignore', 'ignore', process.env['DEBUG'] ? 'inherit' : 'ignore'] }));
+      children.push(
+        spawn(command, args, { stdio: ['ignore', 'ignore', process.env['DEBUG'] ? 'inherit' : 'ignore'] }),
+      );
     run(alertmanager, [
       `--config.file=${config}`,
       `--storage.path=${path.join(top, 'alertmanager')}`,
       `--web.listen-address=127.0.0.1:${alertsPort}`,
       '--cluster.listen-address=',
     ]);
-    run(prometheus as string, [
+    run(prometheus, [
       `--config.file=${scraping}`,
       `--storage.tsdb.path=${path.join(top, 'prometheus')}`,
       `--web.listen-address=127.0.0.1:${prometheusPort}`,
@@ -97,7 +98,9 @@ if (isMissing(prometheus) || isMissing(tools)) {
     for (const port of [alertsPort, prometheusPort])
       await eventually(async () => expect((await fetch(`http://127.0.0.1:${port}/-/ready`)).ok).toBe(true));
     await eventually(async () => {
-      const answer = await fetch(`http://127.0.0.1:${prometheusPort}/api/v1/query?query=up%7Bjob%3D%22remit%22%7D`);
+      const answer = await fetch(
+        `http://127.0.0.1:${prometheusPort}/api/v1/query?query=up%7Bjob%3D%22remit%22%7D`,
+      );
       expect(await answer.text()).toContain('"1"');
     });
   }, 60_000);
@@ -115,7 +118,9 @@ if (isMissing(prometheus) || isMissing(tools)) {
     const config = path.join(PROJECT_ROOT, 'deploy/prometheus/alertmanager.yml');
     expect(execFileSync(amtool, ['check-config', config], { encoding: 'utf8' })).toContain('SUCCESS');
     const routed = (...labels: string[]) =>
-      execFileSync(amtool, ['config', 'routes', 'test', `--config.file=${config}`, ...labels], { encoding: 'utf8' }).trim();
+      execFileSync(amtool, ['config', 'routes', 'test', `--config.file=${config}`, ...labels], {
+        encoding: 'utf8',
+      }).trim();
     expect(routed('severity=page', 'alertname=OutboxOld')).toBe('pages');
     expect(routed('severity=ticket', 'alertname=RemitRestarting')).toBe('tickets');
     expect(routed('alertname=OfSomebodyElse')).toBe('tickets');
@@ -127,14 +132,19 @@ if (isMissing(prometheus) || isMissing(tools)) {
     const { port } = role.address() as AddressInfo;
     role.close();
     const of = (name: string, status: string) =>
-      told.filter((each) => each.status === status && each.alerts.some(({ labels }) => labels['alertname'] === name));
+      told.filter(
+        (each) => each.status === status && each.alerts.some(({ labels }) => labels['alertname'] === name),
+      );
     await eventually(() => expect(of('RemitRoleDown', 'firing')).toHaveLength(1), 60_000);
     const arrivedInMs = Date.now() - stoppedAt;
     const [message] = of('RemitRoleDown', 'firing');
     expect(message).toMatchObject({ receiver: 'pages', at: '/page' });
     expect(message?.alerts[0]).toMatchObject({
       labels: { severity: 'page', role: 'bridge' },
-      annotations: { runbook: 'docs/operations.md#remitroledown', summary: expect.stringContaining('bridge') as string },
+      annotations: {
+        runbook: 'docs/operations.md#remitroledown',
+        summary: expect.stringContaining('bridge') as string,
+      },
     });
     role.listen(port, '127.0.0.1');
     await eventually(() => expect(of('RemitRoleDown', 'resolved')).toHaveLength(1), 60_000);

@@ -24,7 +24,10 @@ import { LocalRemit } from './local-remit';
 /** Of each kind of work, in each of the three phases. */
 const N = 40;
 const SETTLED_MS = 120_000;
-const remit = new LocalRemit({ UNKNOWN_TRANSACTION_WAIT_MS: '5000', WEBHOOK_SCHEDULE_MS: '0,500,1000,2000,4000,8000' });
+const remit = new LocalRemit({
+  UNKNOWN_TRANSACTION_WAIT_MS: '5000',
+  WEBHOOK_SCHEDULE_MS: '0,500,1000,2000,4000,8000',
+});
 const backups = path.join(remit.top, 'backups');
 
 const heard = new Map<string, number>();
@@ -84,13 +87,23 @@ const newEvent = (number: number) => call('/api/v1/events', { type: 'parcel.sent
 const disputed = async ({ id }: { id: string }): Promise<void> => {
   const [webhookId, at] = [`msg_${randomUUID()}`, new Date()];
   const body = {
-    ...{ provider_event_id: `opened-${id}`, order_id: id, status: 'opened', amount: '1.00', currency: CURRENCY },
+    ...{
+      provider_event_id: `opened-${id}`,
+      order_id: id,
+      status: 'opened',
+      amount: '1.00',
+      currency: CURRENCY,
+    },
     evidence_due_by: new Date(Date.now() + 3_600_000).toISOString(),
   };
   await call('/webhooks/payments/chargebacks', body, {
     'webhook-id': webhookId,
     'webhook-timestamp': String(Math.floor(at.getTime() / 1_000)),
-    'webhook-signature': new Webhook(remit.config.ORDER_WEBHOOK_SECRET!).sign(webhookId, at, JSON.stringify(body)),
+    'webhook-signature': new Webhook(remit.config.ORDER_WEBHOOK_SECRET!).sign(
+      webhookId,
+      at,
+      JSON.stringify(body),
+    ),
   });
 };
 
@@ -127,7 +140,8 @@ async function decisions(db: Database) {
   };
 }
 type Decisions = Awaited<ReturnType<typeof decisions>>;
-const counted = (of: Decisions) => Object.fromEntries(Object.entries(of).map(([name, rows]) => [name, rows.length]));
+const counted = (of: Decisions) =>
+  Object.fromEntries(Object.entries(of).map(([name, rows]) => [name, rows.length]));
 
 /** The restored database alone, before anything else of remit runs. */
 async function restored(): Promise<Decisions> {
@@ -152,7 +166,11 @@ function report(what: string, counts: Record<string, unknown>): void {
 
 it('a destroyed PostgreSQL is restored to a time, and Kafka, Temporal and providers bring back what they know of', async () => {
   // Before the backup.
-  await Promise.all([times(newPayment).then((made) => Promise.all(made.map(reported))), times(newOrder), times(newEvent)]);
+  await Promise.all([
+    times(newPayment).then((made) => Promise.all(made.map(reported))),
+    times(newOrder),
+    times(newEvent),
+  ]);
   await settled(0);
   const follower = remit.spawn('backup', backups, '--follow');
   await eventually(() => expect(follower.output()).toContain('each was read again'), 60_000, 200);
@@ -185,7 +203,9 @@ it('a destroyed PostgreSQL is restored to a time, and Kafka, Temporal and provid
   const before = await decisions(remit.db);
   const lostAt = new Date();
   await eventually(async () =>
-    expect(new Date((await (await Archive.open(backups)).received())!.at).getTime()).toBeGreaterThan(at.getTime()),
+    expect(new Date((await (await Archive.open(backups)).received())!.at).getTime()).toBeGreaterThan(
+      at.getTime(),
+    ),
   );
 
   // The disaster.
@@ -205,8 +225,12 @@ it('a destroyed PostgreSQL is restored to a time, and Kafka, Temporal and provid
   const backInMs = Date.now() - restoring;
   const after = await decisions(remit.db);
   // Each payment, order and dispute that was there at T is decided as it was before the disaster.
-  const kept = <T extends Record<string, unknown>>(all: T[], known: Set<unknown>) => all.filter(({ id }) => known.has(id));
-  const atT = { payments: new Set(then.payments.map(({ id }) => id)), orders: new Set(then.orders.map(({ id }) => id)) };
+  const kept = <T extends Record<string, unknown>>(all: T[], known: Set<unknown>) =>
+    all.filter(({ id }) => known.has(id));
+  const atT = {
+    payments: new Set(then.payments.map(({ id }) => id)),
+    orders: new Set(then.orders.map(({ id }) => id)),
+  };
   await eventually(async () => {
     const now = await decisions(remit.db);
     expect(now.payments).toEqual(kept(before.payments, atT.payments));
@@ -225,21 +249,30 @@ it('a destroyed PostgreSQL is restored to a time, and Kafka, Temporal and provid
   // What only the database knew of is named.
   await eventually(async () => {
     const letters = await remit.run('dlq', 'ls');
-    for (const code of ['unknown_transaction', 'unknown_order', 'unknown_event']) expect(letters.output).toContain(code);
+    for (const code of ['unknown_transaction', 'unknown_order', 'unknown_event'])
+      expect(letters.output).toContain(code);
   }, 60_000);
   const named = async (topic: string): Promise<string> =>
     (await remit.run('dlq', 'show', topic, '--values', '--limit', '1000')).output;
   const [unknownPayments, unknownOrders] = await Promise.all([
-    eventually(async () => {
-      const text = await named('payment.webhook.decard');
-      for (const { id } of late) expect(text).toContain(id);
-      return late.length;
-    }, 90_000, 1_000),
-    eventually(async () => {
-      const text = await named('payment-request');
-      for (const { id } of lateOrders) expect(text).toContain(id);
-      return lateOrders.length;
-    }, 90_000, 1_000),
+    eventually(
+      async () => {
+        const text = await named('payment.webhook.decard');
+        for (const { id } of late) expect(text).toContain(id);
+        return late.length;
+      },
+      90_000,
+      1_000,
+    ),
+    eventually(
+      async () => {
+        const text = await named('payment-request');
+        for (const { id } of lateOrders) expect(text).toContain(id);
+        return lateOrders.length;
+      },
+      90_000,
+      1_000,
+    ),
   ]);
   const reconciled = await remit.run('reconcile', '--json', '--margin', '0');
   const { checks } = JSON.parse(reconciled.output.split('\n').find((line) => line.startsWith('{'))!) as {
@@ -267,7 +300,10 @@ it('a destroyed PostgreSQL is restored to a time, and Kafka, Temporal and provid
     orders: unknownOrders,
     events: N,
   });
-  report('twice', { movements: 0, webhooksRepeatedUnderTheirId: [...heard.values()].filter((n) => n > 1).length });
+  report('twice', {
+    movements: 0,
+    webhooksRepeatedUnderTheirId: [...heard.values()].filter((n) => n > 1).length,
+  });
   report('how long', {
     sinceT: `${((lostAt.getTime() - at.getTime()) / 1_000).toFixed(1)} s of work`,
     restoredInS: restoredInMs / 1_000,

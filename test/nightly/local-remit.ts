@@ -42,7 +42,13 @@ export class LocalRemit {
   }
 
   private get env(): NodeJS.ProcessEnv {
-    return { ...process.env, NODE_ENV: 'production', LOG_LEVEL: 'info', ...this.extra, REMIT_DATA_DIR: this.dataDir };
+    return {
+      ...process.env,
+      NODE_ENV: 'production',
+      LOG_LEVEL: 'info',
+      ...this.extra,
+      REMIT_DATA_DIR: this.dataDir,
+    };
   }
 
   /** Resolves when it is ready. @throws with the last of its log when it ends before. */
@@ -110,7 +116,8 @@ export class LocalRemit {
       stdio: ['ignore', 'pipe', 'pipe'],
     });
     let text = '';
-    for (const stream of [child.stdout, child.stderr]) stream.on('data', (chunk: Buffer) => (text += chunk.toString()));
+    for (const stream of [child.stdout, child.stderr])
+      stream.on('data', (chunk: Buffer) => (text += chunk.toString()));
     return { child, output: () => text };
   }
 

@@ -23,7 +23,11 @@ function buildCollector(): string | Missing {
   const builder = goCommands('go.opentelemetry.io/collector/cmd/builder', 'v0.165.0', ['.']);
   if (isMissing(builder)) return builder;
   const recipe = path.join(__dirname, 'otel-collector', 'builder.yaml');
-  const folder = path.join(embeddedCacheDir(process.env), 'nightly', `otelcol-${contentKey(readFileSync(recipe))}`);
+  const folder = path.join(
+    embeddedCacheDir(process.env),
+    'nightly',
+    `otelcol-${contentKey(readFileSync(recipe))}`,
+  );
   const file = path.join(folder, 'build', 'otelcol-logs');
   if (!existsSync(file)) {
     mkdirSync(folder, { recursive: true });
@@ -52,13 +56,15 @@ interface LogRecord {
   spanId?: string;
 }
 interface Logs {
-  resourceLogs: { resource: { attributes?: { key: string; value: Value }[] }; scopeLogs: { logRecords: LogRecord[] }[] }[];
+  resourceLogs: {
+    resource: { attributes?: { key: string; value: Value }[] };
+    scopeLogs: { logRecords: LogRecord[] }[];
+  }[];
 }
 type Received = LogRecord & { service: string | undefined; of: Record<string, string | undefined> };
 
 if (isMissing(collector)) {
   process.stderr.write(`  SKIPPED: logs that are shipped: ${collector.missing}\n`);
-  // eslint-disable-next-line jest/no-disabled-tests -- what it needs is not on this machine, and the line above says so
   it.skip(`logs are shipped: ${collector.missing}`, () => undefined);
 } else {
   const received: Received[] = [];
@@ -77,7 +83,9 @@ if (isMissing(collector)) {
           received.push({
             ...record,
             service: resource.attributes?.find(({ key }) => key === 'service.name')?.value.stringValue,
-            of: Object.fromEntries((record.attributes ?? []).map(({ key, value }) => [key, value.stringValue])),
+            of: Object.fromEntries(
+              (record.attributes ?? []).map(({ key, value }) => [key, value.stringValue]),
+            ),
           });
     });
   });
@@ -132,8 +140,13 @@ if (isMissing(collector)) {
   }, 60_000);
 
   it('every line arrives once, with its time, level, trace and ids, in whatever a container runtime wraps it', async () => {
-    const lines = remit.printed().split('\n').filter((line) => line.trim() !== '');
-    const ours = lines.filter((line) => line.startsWith('{')).map((line) => JSON.parse(line) as Record<string, unknown>);
+    const lines = remit
+      .printed()
+      .split('\n')
+      .filter((line) => line.trim() !== '');
+    const ours = lines
+      .filter((line) => line.startsWith('{'))
+      .map((line) => JSON.parse(line) as Record<string, unknown>);
     expect(ours.length).toBeGreaterThan(20);
     const at = '2026-11-26T12:00:00.123456789Z';
     mkdirSync(logs());
@@ -182,7 +195,12 @@ if (isMissing(collector)) {
   it('a collector that is started again goes on where it was', async () => {
     await killCollector();
     const before = received.length;
-    const line = { level: 'info', time: new Date().toISOString(), role: 'api', msg: 'written while nobody read' };
+    const line = {
+      level: 'info',
+      time: new Date().toISOString(),
+      role: 'api',
+      msg: 'written while nobody read',
+    };
     appendFileSync(path.join(logs(), 'role.log'), `${JSON.stringify(line)}\n`);
     startCollector();
     await eventually(() => expect(received.length).toBeGreaterThan(before), 60_000, 200);

@@ -24,7 +24,13 @@ export function goCommands(module: string, version: string, packages: readonly s
     process.stderr.write(`  building ${module} ${version} with Go, once (some minutes)\n`);
     for (const each of packages)
       execFileSync(go, ['install', `${path.posix.join(module, each)}@${version}`], {
-        env: { ...process.env, GOBIN: folder, CGO_ENABLED: '0', GOWORK: 'off', GOFLAGS: '-mod=mod -buildvcs=false' },
+        env: {
+          ...process.env,
+          GOBIN: folder,
+          CGO_ENABLED: '0',
+          GOWORK: 'off',
+          GOFLAGS: '-mod=mod -buildvcs=false',
+        },
         stdio: ['ignore', 'ignore', 'inherit'],
       });
   }

@@ -1,4 +1,12 @@
-import { closeSync, fsyncSync, openSync, readdirSync, readFileSync, renameSync, writeFileSync } from 'node:fs';
+import {
+  closeSync,
+  fsyncSync,
+  openSync,
+  readdirSync,
+  readFileSync,
+  renameSync,
+  writeFileSync,
+} from 'node:fs';
 import { mkdir, readdir, readFile, rm, stat } from 'node:fs/promises';
 import path from 'node:path';
 import { z } from 'zod';
@@ -88,18 +96,26 @@ export class Archive {
       // What a volume's file system brings with it is nobody's.
       const content = (await readdir(folder)).filter((name) => name !== 'lost+found');
       if (content.length > 0)
-        throw new Error(`${folder} has content, but no backups (${content.slice(0, 3).join(', ')}): name an empty folder`);
+        throw new Error(
+          `${folder} has content, but no backups (${content.slice(0, 3).join(', ')}): name an empty folder`,
+        );
     }
     const identity = found ?? { format: 1 as const, ...server };
-    await Promise.all(['base', 'wal'].map((name) => mkdir(path.join(folder, name), { recursive: true, mode: 0o700 })));
+    await Promise.all(
+      ['base', 'wal'].map((name) => mkdir(path.join(folder, name), { recursive: true, mode: 0o700 })),
+    );
     if (!found) writeDurably(file, JSON.stringify(identity));
     return new Archive(folder, identity);
   }
 
   /** Complete base backups, oldest first. */
   async bases(): Promise<BaseBackup[]> {
-    const names = (await readdir(path.join(this.folder, 'base'))).filter((name) => name.endsWith('.json')).sort();
-    const found = await Promise.all(names.map((name) => readJson(path.join(this.folder, 'base', name), BaseBackup)));
+    const names = (await readdir(path.join(this.folder, 'base')))
+      .filter((name) => name.endsWith('.json'))
+      .sort();
+    const found = await Promise.all(
+      names.map((name) => readJson(path.join(this.folder, 'base', name), BaseBackup)),
+    );
     return found.filter((base) => base !== undefined);
   }
 
@@ -111,10 +127,15 @@ export class Archive {
   segments(): ArchivedSegment[] {
     const found = readdirSync(this.walFolder).flatMap((name) => {
       const partial = name.endsWith(PARTIAL);
-      const segment = parseSegmentName(partial ? name.slice(0, -PARTIAL.length) : name, this.identity.segmentBytes);
+      const segment = parseSegmentName(
+        partial ? name.slice(0, -PARTIAL.length) : name,
+        this.identity.segmentBytes,
+      );
       return segment ? [{ ...segment, file: path.join(this.walFolder, name), partial }] : [];
     });
-    return found.sort((a, b) => a.timeline - b.timeline || (a.number < b.number ? -1 : a.number > b.number ? 1 : 0));
+    return found.sort(
+      (a, b) => a.timeline - b.timeline || (a.number < b.number ? -1 : a.number > b.number ? 1 : 0),
+    );
   }
 
   /** Files that say where timelines begin. */
@@ -165,7 +186,12 @@ export class Archive {
     const sizes = entries
       .filter((entry) => entry.isFile())
       // A file may be renamed meanwhile. Blocks: a partial segment is mostly a hole.
-      .map((entry) => stat(path.join(entry.parentPath, entry.name)).then(({ blocks }) => blocks * 512, () => 0));
+      .map((entry) =>
+        stat(path.join(entry.parentPath, entry.name)).then(
+          ({ blocks }) => blocks * 512,
+          () => 0,
+        ),
+      );
     return (await Promise.all(sizes)).reduce((sum, size) => sum + size, 0);
   }
 }

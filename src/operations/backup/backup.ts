@@ -86,7 +86,9 @@ async function makeBase(url: string, { folder, keep }: BackupCommand, say: Say):
     return { archive, base: await takeBaseBackup(connection, server, archive, teller(say)) };
   });
   const files = await readBase(archive, base);
-  say(`${base.name}: ${files} files, ${megabytes(base.bytes)}; each was read again and is as the server sent it`);
+  say(
+    `${base.name}: ${files} files, ${megabytes(base.bytes)}; each was read again and is as the server sent it`,
+  );
   if (keep !== undefined)
     for (const old of await archive.keepNewest(Math.max(1, keep))) say(`${old}: removed, ${keep} are kept`);
   return base;
@@ -130,7 +132,12 @@ async function receivedByOther(folder: string, until: Lsn): Promise<void> {
 }
 
 /** Receives until the signal, connecting again whenever the connection ends; makes base backups in between. */
-export async function follow(url: string, command: BackupCommand, say: Say, signal: AbortSignal): Promise<void> {
+export async function follow(
+  url: string,
+  command: BackupCommand,
+  say: Say,
+  signal: AbortSignal,
+): Promise<void> {
   const everyMs = command.every === undefined ? undefined : command.every * HOUR_MS;
   // The folder is made once, whoever comes first.
   await withServer(url, command.folder, () => Promise.resolve()).catch((error: unknown) =>
@@ -189,7 +196,15 @@ async function dueIn(folder: string, everyMs: number | undefined): Promise<numbe
 export interface BackupReport {
   folder: string;
   bytes: number;
-  backups: { name: string; finishedAt: string; until: string | null; gap: string | null; timeline: number; bytes: number; segments: number }[];
+  backups: {
+    name: string;
+    finishedAt: string;
+    until: string | null;
+    gap: string | null;
+    timeline: number;
+    bytes: number;
+    segments: number;
+  }[];
   /** Files that were read and compared; undefined when only listed. */
   verified?: { files: number; segments: number };
 }
@@ -224,7 +239,11 @@ export async function inspectArchive(folder: string, verify: boolean): Promise<B
 }
 
 /** `remit backup ls` and `verify`. @returns the exit code: 1 when the log has a gap. */
-export async function runInspect(folder: string, options: { verify: boolean; json: boolean }, say: Say): Promise<number> {
+export async function runInspect(
+  folder: string,
+  options: { verify: boolean; json: boolean },
+  say: Say,
+): Promise<number> {
   const report = await inspectArchive(folder, options.verify);
   if (options.json) say(JSON.stringify(report));
   else for (const line of describe(report)) say(line);
@@ -234,7 +253,13 @@ export async function runInspect(folder: string, options: { verify: boolean; jso
 function* describe({ folder, bytes, backups, verified }: BackupReport): Iterable<string> {
   const table = createTable(['base backup', 'restorable from', 'to', 'timeline', 'size']);
   for (const { name, finishedAt, until, gap, timeline, bytes: size } of backups)
-    table.push([name, finishedAt, gap === null ? (until ?? 'its end') : `gap: ${gap} is missing`, timeline, megabytes(size)]);
+    table.push([
+      name,
+      finishedAt,
+      gap === null ? (until ?? 'its end') : `gap: ${gap} is missing`,
+      timeline,
+      megabytes(size),
+    ]);
   yield table.toString();
   yield `${folder}: ${megabytes(bytes)} on disk`;
   if (verified)

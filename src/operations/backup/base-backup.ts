@@ -12,7 +12,9 @@ import type { ReplicationConnection, Server } from './replication';
 export type Progress = (done: number, total: number) => void;
 
 /** The kinds of messages of a base backup: each is followed by the text or bytes that it is about. */
-const [NEW_ARCHIVE, DATA, MANIFEST_BEGINS, PROGRESS] = ['n', 'd', 'm', 'p'].map((letter) => letter.charCodeAt(0));
+const [NEW_ARCHIVE, DATA, MANIFEST_BEGINS, PROGRESS] = ['n', 'd', 'm', 'p'].map((letter) =>
+  letter.charCodeAt(0),
+);
 
 /**
  * Copies the server's files while it works, with the write-ahead log that makes them whole, into an archive. The server
@@ -48,7 +50,9 @@ export async function takeBaseBackup(
         switch (message[0]) {
           case NEW_ARCHIVE:
             if (into !== undefined)
-              throw new Error('this server has tablespaces of its own, which remit does not copy: use pg_basebackup');
+              throw new Error(
+                'this server has tablespaces of its own, which remit does not copy: use pg_basebackup',
+              );
             into = 'tar';
             return;
           case MANIFEST_BEGINS:
@@ -72,7 +76,7 @@ export async function takeBaseBackup(
       },
       (row) => {
         // The size of the only tablespace, in kilobytes.
-        if (row['size'] != null) total = Number(row['size']) * 1_024;
+        if (typeof row['size'] === 'string') total = Number(row['size']) * 1_024;
       },
     );
     gzip.end();

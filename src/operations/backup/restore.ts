@@ -1,6 +1,6 @@
 import { appendFile, chmod, copyFile, mkdir, open, readdir, readFile, rm, writeFile } from 'node:fs/promises';
 import path from 'node:path';
-import { Archive, type BaseBackup } from './archive';
+import type { Archive, BaseBackup } from './archive';
 import { readBase, reachOf, checkSegments, type Reach } from './verify';
 import { parseLsn, segmentName } from './wal-names';
 
@@ -37,7 +37,9 @@ export async function chooseBase(archive: Archive, { to, timeline }: RestoreOpti
   const at = to?.toISOString();
   const base = bases.findLast(({ finishedAt }) => at === undefined || finishedAt <= at);
   if (!base)
-    throw new Error(`the oldest base backup is of ${bases[0]?.finishedAt}: no time before it can be restored`);
+    throw new Error(
+      `the oldest base backup is of ${bases[0]?.finishedAt}: no time before it can be restored`,
+    );
   const reach = reachOf(archive, base, received, timeline);
   if (reach.gap !== undefined)
     throw new Error(
@@ -48,8 +50,14 @@ export async function chooseBase(archive: Archive, { to, timeline }: RestoreOpti
   return reach;
 }
 
-function describeReach(archive: Archive, bases: readonly BaseBackup[], received: Parameters<typeof reachOf>[2]): string {
-  const reaches = bases.map((base) => reachOf(archive, base, received)).filter(({ gap }) => gap === undefined);
+function describeReach(
+  archive: Archive,
+  bases: readonly BaseBackup[],
+  received: Parameters<typeof reachOf>[2],
+): string {
+  const reaches = bases
+    .map((base) => reachOf(archive, base, received))
+    .filter(({ gap }) => gap === undefined);
   return reaches.length === 0
     ? 'No base backup reaches further than its own end.'
     : `What can be restored: ${reaches.map(({ base, until }) => `${base.finishedAt} to ${until ?? base.finishedAt}`).join(', ')}.`;
@@ -86,7 +94,8 @@ export async function prepareDataFolder(
     await chmod(folder, 0o700);
     return { reach, files, settings };
   } catch (error) {
-    for (const name of await readdir(folder)) await rm(path.join(folder, name), { recursive: true, force: true });
+    for (const name of await readdir(folder))
+      await rm(path.join(folder, name), { recursive: true, force: true });
     throw error;
   }
 }
@@ -96,7 +105,8 @@ function unpack(archive: Archive, base: BaseBackup, folder: string): Promise<num
   return readBase(archive, base, async ({ name, type, mode }) => {
     const target = path.join(folder, name);
     // As the server sent it; but an archive that was tampered with must not write elsewhere.
-    if (target !== folder && !target.startsWith(folder + path.sep)) throw new Error(`${name} leads out of the folder`);
+    if (target !== folder && !target.startsWith(folder + path.sep))
+      throw new Error(`${name} leads out of the folder`);
     if (type === 'directory') {
       await mkdir(target, { recursive: true, mode: 0o700 });
       return undefined;

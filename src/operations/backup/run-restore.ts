@@ -3,7 +3,15 @@ import { mkdir, rename, rm } from 'node:fs/promises';
 import path from 'node:path';
 import { claimDataDir, lockDataDir } from '../../platform/data-dir';
 import { Archive, writeDurably } from './archive';
-import { chooseBase, prepareDataFolder, putSettings, settingsOf, writeSettings, type Prepared, type RestoreOptions } from './restore';
+import {
+  chooseBase,
+  prepareDataFolder,
+  putSettings,
+  settingsOf,
+  writeSettings,
+  type Prepared,
+  type RestoreOptions,
+} from './restore';
 import { RESTORED_FILE } from '../restored';
 
 type Say = (line: string) => void;
@@ -16,6 +24,17 @@ export interface RestoreCommand extends RestoreOptions {
   json: boolean;
   /** Asked before a data folder is replaced. */
   confirm: (question: string) => Promise<boolean>;
+  /** Undefined where there are no embedded servers, as in the image. */
+  embedded?: EmbeddedServer | undefined;
+}
+
+/** What the embedded PostgreSQL does of a restore. */
+export interface EmbeddedServer {
+  /** Starts it on a folder until it has applied its log. @throws LogEndedEarly when there is no transaction after the time. */
+  runRecovery(folder: string): Promise<{ lastCommit?: string }>;
+  LogEndedEarly: new (message: string) => Error;
+  /** Ends servers that a killed start has left behind. */
+  stopOrphans(dataDir: string, report: (line: string) => void): Promise<void>;
 }
 
 /**
@@ -77,13 +96,12 @@ async function restoreInto(
 async function restoreEmbedded(
   dataDir: string,
   archive: Archive,
-  { to, timeline, confirm }: RestoreCommand,
+  { to, timeline, confirm, embedded }: RestoreCommand,
   reach: Prepared['reach'],
   tell: Say,
 ): Promise<Restored | undefined> {
-  // The image has no embedded servers.
-  const embedded = await loadEmbedded();
-  if (!embedded) throw new Error('there is no embedded PostgreSQL here: name the folder that is to be built with --into');
+  if (!embedded)
+    throw new Error('there is no embedded PostgreSQL here: name the folder that is to be built with --into');
   const root = claimDataDir(dataDir);
   const lock = lockDataDir(root);
   try {
@@ -91,8 +109,13 @@ async function restoreEmbedded(
     await embedded.stopOrphans(root, tell);
     const folder = path.join(root, 'postgres');
     const there = existsSync(folder) && readdirSync(folder).length > 0;
-    const former = path.join(root, 'postgres.replaced', new Date().toISOString().replaceAll(/[-:]|\.\d+/g, ''));
-    if (there && !(await confirm(`Replace ${folder}? What is there now is moved to ${former}.`))) return undefined;
+    const former = path.join(
+      root,
+      'postgres.replaced',
+      new Date().toISOString().replaceAll(/[-:]|\.\d+/g, ''),
+    );
+    if (there && !(await confirm(`Replace ${folder}? What is there now is moved to ${former}.`)))
+      return undefined;
     const aside = path.join(root, 'postgres.restore');
     await rm(aside, { recursive: true, force: true });
     const { files, settings } = await prepareDataFolder(archive, reach, aside, {
@@ -111,13 +134,14 @@ async function restoreEmbedded(
       return embedded.runRecovery(aside);
     });
     await putSettings(aside, before);
+    const at = to?.toISOString() ?? reach.until ?? recovered.lastCommit;
+    // Before it is there: done once too often is harmless, forgotten is not.
+    if (at !== undefined) writeDurably(path.join(root, RESTORED_FILE), JSON.stringify({ restoredTo: at }));
     if (there) {
       await mkdir(path.dirname(former), { recursive: true, mode: 0o700 });
       await rename(folder, former);
     } else await rm(folder, { recursive: true, force: true });
     await rename(aside, folder);
-    const at = to?.toISOString() ?? reach.until ?? recovered.lastCommit;
-    if (at !== undefined) writeDurably(path.join(root, RESTORED_FILE), JSON.stringify({ restoredTo: at }));
     tell(`${folder} is as it was at ${at ?? reach.base.finishedAt}`);
     tell(`the last transaction in it is of ${recovered.lastCommit ?? 'before the base backup’s end'}`);
     if (there) tell(`what was there before is in ${former}`);
@@ -127,20 +151,6 @@ async function restoreEmbedded(
     return summary(folder, reach, files, to, recovered.lastCommit, there ? former : undefined);
   } finally {
     lock.release();
-  }
-}
-
-/** Undefined where there are no embedded servers, as in the image. */
-async function loadEmbedded() {
-  try {
-    const [{ runRecovery, LogEndedEarly }, { stopOrphans }] = await Promise.all([
-      import('../../embedded/postgres-recovery.js'),
-      import('../../embedded/part-process.js'),
-    ]);
-    return { runRecovery, LogEndedEarly, stopOrphans };
-  } catch (error) {
-    if ((error as NodeJS.ErrnoException).code === 'MODULE_NOT_FOUND') return undefined;
-    throw error;
   }
 }
 

@@ -4,8 +4,16 @@ import { open, readFile } from 'node:fs/promises';
 import path from 'node:path';
 import { pipeline } from 'node:stream/promises';
 import { createGunzip } from 'node:zlib';
-import { extract, type Headers } from 'tar-stream';
-import { BASE_TAR, MANIFEST, readHistory, type Archive, type ArchivedSegment, type BaseBackup, type Received } from './archive';
+import { extract, type Header } from 'tar-stream';
+import {
+  BASE_TAR,
+  MANIFEST,
+  readHistory,
+  type Archive,
+  type ArchivedSegment,
+  type BaseBackup,
+  type Received,
+} from './archive';
 import { checkManifest } from './base-backup';
 import { branchPoint, formatLsn, historyName, parseLsn, segmentName, segmentOf } from './wal-names';
 
@@ -30,7 +38,7 @@ export interface Sink {
 export async function readBase(
   archive: Archive,
   base: BaseBackup,
-  open?: (header: Headers) => Promise<Sink | undefined>,
+  open?: (header: Header) => Promise<Sink | undefined>,
 ): Promise<number> {
   const folder = archive.baseFolder(base.name);
   const damaged = (what: string, cause?: unknown): Error =>
@@ -51,7 +59,7 @@ export async function readBase(
       const { name, type, size } = entry.header;
       const hash = createHash('sha256');
       const sink = await open?.(entry.header);
-      for await (const chunk of entry) {
+      for await (const chunk of entry as AsyncIterable<Buffer>) {
         hash.update(chunk);
         await sink?.write(chunk);
       }
@@ -59,7 +67,8 @@ export async function readBase(
       if (type !== 'file' || name.startsWith(LOG_FOLDER)) continue;
       const promised = expected.get(name);
       if (!promised) wrong.push(`${name} is not in the manifest`);
-      else if (promised.bytes !== size || promised.sha256 !== hash.digest('hex')) wrong.push(`${name} has changed`);
+      else if (promised.bytes !== size || promised.sha256 !== hash.digest('hex'))
+        wrong.push(`${name} has changed`);
       expected.delete(name);
     }
     await reading;
@@ -86,7 +95,12 @@ export interface Reach {
 }
 
 /** Follows the log from a base backup on, over the timelines that lead to the newest one, or to the given one. */
-export function reachOf(archive: Archive, base: BaseBackup, received: Received | undefined, timeline?: number): Reach {
+export function reachOf(
+  archive: Archive,
+  base: BaseBackup,
+  received: Received | undefined,
+  timeline?: number,
+): Reach {
   const { segmentBytes } = archive.identity;
   const line = lineage(archive, base.timeline, timeline);
   const all = new Map(
@@ -108,7 +122,9 @@ export function reachOf(archive: Archive, base: BaseBackup, received: Received |
     number += 1n;
   }
   const last = line.at(-1);
-  const later = [...all.values()].some((segment) => segment.timeline === last?.timeline && segment.number > number);
+  const later = [...all.values()].some(
+    (segment) => segment.timeline === last?.timeline && segment.number > number,
+  );
   const missing = last && segmentName({ timeline: last.timeline, number }, segmentBytes);
   const whole = !later && received?.timeline === last?.timeline;
   const end = segments.at(-1);
@@ -125,7 +141,9 @@ export function reachOf(archive: Archive, base: BaseBackup, received: Received |
 /** The timelines from the base backup's to the newest (or given) one, with where each begins. */
 function lineage(archive: Archive, base: number, wanted?: number): { timeline: number; from: bigint }[] {
   const histories = new Map(archive.histories().map((file) => [path.basename(file), readHistory(file)]));
-  const newest = [...histories.keys()].map((name) => Number.parseInt(name.slice(0, 8), 16)).sort((a, b) => b - a)[0];
+  const newest = [...histories.keys()]
+    .map((name) => Number.parseInt(name.slice(0, 8), 16))
+    .sort((a, b) => b - a)[0];
   const line: { timeline: number; from: bigint }[] = [];
   for (let timeline = wanted ?? Math.max(base, newest ?? base); timeline > base;) {
     const history = histories.get(historyName(timeline));

@@ -60,7 +60,7 @@ async function slotStart(connection: ReplicationConnection): Promise<Lsn> {
   const { lsn, status } = await connection.row(
     `SELECT restart_lsn::text AS lsn, wal_status AS status FROM pg_replication_slots WHERE slot_name = '${BACKUP_SLOT}'`,
   );
-  if (lsn == null || status === 'lost') {
+  if (typeof lsn !== 'string' || status === 'lost') {
     // More was written than max_slot_wal_keep_size while nobody received.
     await connection.row(`DROP_REPLICATION_SLOT ${BACKUP_SLOT}`);
     await ensureSlot(connection);
@@ -87,11 +87,15 @@ function starts({ timeline, segmentBytes }: Server, archive: Archive, kept: Lsn)
   return [firstOf(kept), firstOf(kept)];
 }
 
-async function keepHistory(connection: ReplicationConnection, timeline: number, archive: Archive): Promise<void> {
+async function keepHistory(
+  connection: ReplicationConnection,
+  timeline: number,
+  archive: Archive,
+): Promise<void> {
   const file = path.join(archive.walFolder, historyName(timeline));
   if (existsSync(file)) return;
   const { content } = await connection.row(`TIMELINE_HISTORY ${timeline}`);
-  if (content == null) throw new Error(`the server has no history of its timeline ${timeline}`);
+  if (typeof content !== 'string') throw new Error(`the server has no history of its timeline ${timeline}`);
   writeDurably(file, content.trimEnd());
 }
 
@@ -158,7 +162,8 @@ async function receiveFrom(
     if (failed) throw failed;
     if (ending) return;
     // object_in_use
-    if ((error as { code?: string }).code === '55006') throw new SlotInUse((error as Error).message, { cause: error });
+    if ((error as { code?: string }).code === '55006')
+      throw new SlotInUse((error as Error).message, { cause: error });
     throw error;
   } finally {
     clearInterval(timer);
@@ -209,7 +214,9 @@ class SegmentWriter {
 
   write(at: Lsn, data: Buffer): void {
     if (at !== this.#at)
-      throw new Error(`the server sent its log from ${formatLsn(at)} on, and ${formatLsn(this.#at)} comes next`);
+      throw new Error(
+        `the server sent its log from ${formatLsn(at)} on, and ${formatLsn(this.#at)} comes next`,
+      );
     let left = data;
     while (left.length > 0) {
       const offset = Number(this.#at % this.#size);
@@ -225,7 +232,10 @@ class SegmentWriter {
 
   #open(): number {
     const { segmentBytes } = this.archive.identity;
-    const name = segmentName({ timeline: this.timeline, number: segmentOf(this.#at, segmentBytes) }, segmentBytes);
+    const name = segmentName(
+      { timeline: this.timeline, number: segmentOf(this.#at, segmentBytes) },
+      segmentBytes,
+    );
     this.#file = path.join(this.archive.walFolder, name);
     const partial = `${this.#file}.partial`;
     // What is there already is written again with the same bytes, so it is never shorter than what was acknowledged.

@@ -170,7 +170,11 @@ describe('the event types of remit itself', () => {
     const count = async () =>
       (await db.pool.query(`SELECT FROM webhook_events WHERE type LIKE 'remit.reconciliation.%'`)).rowCount;
     const before = await count();
-    await keepRun(db, { ...runWith(['a']), tenantId: TENANT }, { startedBy: 'schedule', operatorTenant: TENANT });
+    await keepRun(
+      db,
+      { ...runWith(['a']), tenantId: TENANT },
+      { startedBy: 'schedule', operatorTenant: TENANT },
+    );
     await keepRun(db, runWith(['a']), { startedBy: 'somebody' });
     expect(await count()).toBe(before);
   });

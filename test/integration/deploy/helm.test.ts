@@ -343,9 +343,11 @@ describe('the Helm chart', () => {
     const manifests = renderManifests('production', sets);
     expect(manifestMistakes(manifests)).toEqual([]);
     expect(manifests.filter(({ kind }) => kind === 'CronJob')).toEqual([]);
-    const { spec } = find<
-      Manifest & { spec: { replicas: number; strategy: unknown; template: Template } }
-    >(manifests, 'Deployment', '-backup');
+    const { spec } = find<Manifest & { spec: { replicas: number; strategy: unknown; template: Template } }>(
+      manifests,
+      'Deployment',
+      '-backup',
+    );
     expect(spec).toMatchObject({ replicas: 1, strategy: { type: 'Recreate' } });
     expect(spec.template.spec.containers[0]).toMatchObject({
       args: ['backup', '/backup', '--follow', '--every', '24', '--keep', '3'],
@@ -354,7 +356,11 @@ describe('the Helm chart', () => {
     // One folder has one writer, which can't be spread; its liveness is that of its process.
     const ignored = [
       ...Object.keys(NOT_ASKED),
-      ...['deployment-has-poddisruptionbudget', 'pod-probes', 'deployment-pod-selector-labels-match-template-metadata-labels'],
+      ...[
+        'deployment-has-poddisruptionbudget',
+        'pod-probes',
+        'deployment-pod-selector-labels-match-template-metadata-labels',
+      ],
     ];
     expect(kubeScore(renderText('production', sets), ignored)).toEqual([]);
     expect(() => renderText('production', { 'backup.method': 'follow' })).toThrow(/REPLICATION/);

@@ -1,8 +1,19 @@
-import { existsSync, mkdtempSync, readdirSync, readFileSync, realpathSync, rmSync, truncateSync, writeFileSync } from 'node:fs';
+import {
+  existsSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  realpathSync,
+  rmSync,
+  truncateSync,
+  writeFileSync,
+} from 'node:fs';
 import os from 'node:os';
 import path from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { Client } from 'pg';
+import { stopOrphans } from '../../../src/embedded/part-process';
+import { LogEndedEarly, runRecovery } from '../../../src/embedded/postgres-recovery';
 import { startEmbeddedStack, type EmbeddedStack } from '../../../src/embedded/stack';
 import { Archive } from '../../../src/operations/backup/archive';
 import { backUpOnce, follow, inspectArchive } from '../../../src/operations/backup/backup';
@@ -10,6 +21,7 @@ import { runRestore, type RestoreCommand } from '../../../src/operations/backup/
 import { claimDataDir } from '../../../src/platform/data-dir';
 import { eventually } from '../../support/harness';
 
+const embedded = { runRecovery, LogEndedEarly, stopOrphans };
 /** A PostgreSQL of this test's own, whose data folder is destroyed and restored. */
 const top = realpathSync(mkdtempSync(path.join(os.tmpdir(), 'remit-backup-')));
 const dataDir = claimDataDir(path.join(top, 'data'));
@@ -57,7 +69,7 @@ async function restore(options: Partial<RestoreCommand> = {}): Promise<void> {
   rmSync(path.join(dataDir, 'postgres'), { recursive: true });
   await runRestore(
     dataDir,
-    { folder: backups, json: false, confirm: () => Promise.resolve(true), ...options },
+    { folder: backups, json: false, confirm: () => Promise.resolve(true), embedded, ...options },
     say,
   );
   await start();
@@ -136,7 +148,18 @@ describe('a backup of PostgreSQL', () => {
     const newest = listed.at(-1)!;
     expect(newest.until! > newest.finishedAt).toBe(true);
     const restoring = (options: Partial<RestoreCommand>) =>
-      runRestore(dataDir, { folder: backups, json: true, confirm: () => Promise.resolve(true), into: anyFolder('never'), ...options }, say);
+      runRestore(
+        dataDir,
+        {
+          folder: backups,
+          json: true,
+          confirm: () => Promise.resolve(true),
+          embedded,
+          into: anyFolder('never'),
+          ...options,
+        },
+        say,
+      );
     await expect(restoring({ to: new Date(0) })).rejects.toThrow('no time before it can be restored');
     await expect(restoring({ to: new Date(Date.parse(newest.until!) + 60_000) })).rejects.toThrow(
       `reaches to ${newest.until}`,
@@ -144,7 +167,11 @@ describe('a backup of PostgreSQL', () => {
     expect(existsSync(anyFolder('never'))).toBe(false);
     // While the server runs on it, its folder is not replaced.
     await expect(
-      runRestore(dataDir, { folder: backups, json: true, confirm: () => Promise.resolve(true) }, say),
+      runRestore(
+        dataDir,
+        { folder: backups, json: true, confirm: () => Promise.resolve(true), embedded },
+        say,
+      ),
     ).rejects.toThrow('in use');
   });
 
@@ -207,7 +234,13 @@ describe('a backup of PostgreSQL', () => {
     await expect(
       runRestore(
         dataDir,
-        { folder: backups, json: true, confirm: () => Promise.resolve(true), into: anyFolder('half') },
+        {
+          folder: backups,
+          json: true,
+          confirm: () => Promise.resolve(true),
+          embedded,
+          into: anyFolder('half'),
+        },
         say,
       ),
     ).rejects.toThrow('is damaged');

@@ -71,7 +71,9 @@ describe('Alertmanager', () => {
   const all = [...rules, ...purchases.groups.flatMap((group) => group.rules)];
 
   it('has a way for every severity that an alert may have, and a receiver at its end', () => {
-    const ways = new Map((config.route.routes ?? []).map(({ matchers, receiver }) => [matchers?.join(), receiver]));
+    const ways = new Map(
+      (config.route.routes ?? []).map(({ matchers, receiver }) => [matchers?.join(), receiver]),
+    );
     for (const severity of new Set(all.map(({ labels }) => labels.severity)))
       expect(ways.get(`severity="${severity}"`)).toBeDefined();
     const receivers = config.receivers.map(({ name }) => name);
@@ -90,14 +92,18 @@ describe('Alertmanager', () => {
   it('has no secret, and reads what may be one from files', () => {
     for (const { webhook_configs } of config.receivers)
       for (const hook of webhook_configs) expect(Object.keys(hook)).toContain('url_file');
-    expect(readText('deploy/prometheus/alertmanager.yml')).not.toMatch(/^\s*[^#\s].*(url|key|token|password): /m);
+    expect(readText('deploy/prometheus/alertmanager.yml')).not.toMatch(
+      /^\s*[^#\s].*(url|key|token|password): /m,
+    );
   });
 
   it('is where Prometheus sends its alerts', () => {
     const { alerting } = readYaml<{
       alerting: { alertmanagers: { static_configs: { targets: string[] }[] }[] };
     }>('deploy/prometheus/prometheus.yml');
-    const targets = alerting.alertmanagers.flatMap(({ static_configs }) => static_configs.flatMap(({ targets }) => targets));
+    const targets = alerting.alertmanagers.flatMap(({ static_configs }) =>
+      static_configs.flatMap(({ targets }) => targets),
+    );
     expect(targets).toEqual(['alertmanager:9093']);
     expect(Object.keys(readCompose().services)).toContain('alertmanager');
   });

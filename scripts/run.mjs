@@ -6,6 +6,7 @@ import { createRequire } from 'node:module';
 import path from 'node:path';
 import { foreground, quiet, root } from './lib/child.mjs';
 import { elapsed, say, step, StepError } from './lib/output.mjs';
+import { chosenParts, listOfParts, nightly } from './lib/nightly.mjs';
 import { build, checkNode, generate, install } from './lib/prepare.mjs';
 
 const HELP = `remit: payments and orders on Temporal
@@ -14,9 +15,11 @@ const HELP = `remit: payments and orders on Temporal
   npm run demo                     plays the samples through a throw-away stack and shows what came of them
   npm test [-- ARGS]               checks (types, lint, format), then the tests; ARGS go to jest
   npm run test:fast                the unit and workflow tests alone, without the checks: under two minutes
+  npm run test:nightly [-- PART …] what is too long for npm test, hours of it; --list names the parts (docs/nightly.md)
   npm run bench -- NAME [--json]   a benchmark; without NAME it lists them
   npm run dev                      like start; the roles restart when a source changes
   npm run build                    compiles to dist/
+  npm run containers [-- STEP …]   builds the image and runs docker-compose.yml, with podman or Docker; see --help
   npm run remit -- COMMAND         any command of the CLI; try: npm run remit -- --help
 
 Each of them first installs npm packages, generates the database client, compiles and builds the console, but
@@ -50,12 +53,18 @@ const COMMANDS = {
       throw new StepError('There are no benchmarks here (bench/run.ts).');
     return foreground(tsx([path.join(root, 'bench/run.ts'), ...args]), { ordered: true });
   },
+  containers: (args) =>
+    foreground(tsx([path.join(root, 'scripts/containers.ts'), ...args]), { ordered: true }),
   dev: () => foreground(tsx([path.join(root, 'scripts/dev.ts')]), { ordered: true }),
   test: async (args) => {
     if (process.env.REMIT_TEST_SKIP_CHECK !== '1') await step('Checking types, lint and format', check);
     return test(args, ['postgres', 'kafka', 'temporal', 'clickhouse', 'kubernetes-tools']);
   },
   'test:fast': (args) => test(['--selectProjects', 'unit', 'workflows', ...args], []),
+  'test:nightly': async (args) => {
+    await downloads(['postgres', 'kafka', 'temporal', 'clickhouse']);
+    return nightly(chosenParts(args));
+  },
 };
 
 /** Far above what the whole suite takes: only a run that hangs outside of any test's own limit meets it. */
@@ -120,6 +129,12 @@ async function main() {
   }
   const command = Object.hasOwn(COMMANDS, name) ? COMMANDS[name] : undefined;
   if (command === undefined) throw new StepError(`There is no command "${name}".\n\n${HELP}`, 64);
+  if (name === 'test:nightly' && args.some((arg) => ['--list', '--help', '-h'].includes(arg))) {
+    process.stdout.write(`npm run test:nightly [-- PART …]\n\n${listOfParts()}\n`);
+    return 0;
+  }
+  // A wrong name is told before anything is brought or compiled.
+  if (name === 'test:nightly') chosenParts(args);
   const startedAt = Date.now();
   await install();
   await generate();

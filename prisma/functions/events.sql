@@ -179,15 +179,19 @@ END $$;
 -- p_limit subscriptions. Returns for every event that exists where its next step begins (fan_out_event), NULL when all of
 -- its deliveries are written. Idempotent like fan_out_event, which is for what one step does not finish.
 CREATE OR REPLACE FUNCTION fan_out_events(p_event_ids text[], p_limit integer)
-RETURNS TABLE (event_id text, next text) LANGUAGE plpgsql AS $$
+RETURNS TABLE (event_id text, next text) LANGUAGE plpgsql
+-- A connection keeps the plans that it made while the tables were small: they must be by key from the beginning.
+SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off AS $$
 BEGIN
   -- In one order, so that two calls that share events wait for each other instead of locking each other out.
   PERFORM FROM webhook_events e WHERE e.id = ANY(p_event_ids) ORDER BY e.id FOR UPDATE;
   RETURN QUERY
   WITH waiting AS MATERIALIZED (
     SELECT e.id, e.tenant_id, e.type, e.body, e.only_subscription_id, coalesce(c.enabled, true) AS enabled, e.sequence, c AS config
-      FROM webhook_events e LEFT JOIN event_configs c ON c.tenant_id = e.tenant_id AND c.event_type = e.type
-     WHERE e.id = ANY(p_event_ids) AND e.fanned_out_at IS NULL),
+      -- By id alone (OFFSET 0): the index of waiting events is full of what waits no longer, until it is vacuumed.
+      FROM (SELECT * FROM webhook_events w WHERE w.id = ANY(p_event_ids) OFFSET 0) AS e
+      LEFT JOIN event_configs c ON c.tenant_id = e.tenant_id AND c.event_type = e.type
+     WHERE e.fanned_out_at IS NULL),
   chosen AS MATERIALIZED (
     SELECT w.id, w.tenant_id, w.type, w.sequence, w.config, m.subscription_id
       FROM waiting w CROSS JOIN LATERAL (

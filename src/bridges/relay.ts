@@ -18,9 +18,17 @@ export const RELAY_LOCK = 0x72_65_6d_69_74;
 const COUNT_LIMIT_ROWS = 100_000;
 /** A relay that stands by looks this much less often than one that publishes. */
 const STANDBY_FACTOR = 10;
-/** So does one that has found nothing for a while: a question costs as much as a row, and nobody waits for an answer. */
-const QUIET_AFTER_MS = 2_000;
-const QUIET_FACTOR = 4;
+/**
+ * One that has found nothing for a while looks less often: a question costs as much as a row. What comes after a silence waits for
+ * at most this share of it, and for 400 ms.
+ */
+const SILENCE_SHARE = 1 / 50;
+const SILENCE_MAX_MS = 400;
+
+/** @returns the pause, in milliseconds, of a relay that found nothing for `silenceMs`. */
+export function pauseAfterSilence(silenceMs: number, pollMs: number): number {
+  return Math.max(pollMs, Math.min(silenceMs * SILENCE_SHARE, SILENCE_MAX_MS));
+}
 
 /** `more`: the round was full. `standby`: another relay is publishing. */
 export type RoundResult = 'more' | 'done' | 'empty' | 'standby';
@@ -92,7 +100,7 @@ export class OutboxRelay {
         }
         if (result === 'standby') pauseMs = pollMs * STANDBY_FACTOR;
         if (result !== 'empty') busyAtMs = Date.now();
-        else if (Date.now() - busyAtMs >= QUIET_AFTER_MS) pauseMs = pollMs * QUIET_FACTOR;
+        else pauseMs = pauseAfterSilence(Date.now() - busyAtMs, pollMs);
       } catch (error) {
         pauseMs = this.noteFailure(error);
       }

@@ -82,9 +82,9 @@ interface Candidate {
   idPath: string;
 }
 
-/** Rows that one statement writes or looks up, and statements at a time: what comes meanwhile shares the next one. */
+/** Rows that one statement writes or looks up. One at a time: what comes meanwhile shares the next, and few large ones cost less. */
 const BATCH_ROWS = 200;
-const STATEMENTS = 2;
+const STATEMENTS = 1;
 
 /** Event types that are remembered, and characters of their schemas. */
 const MAX_TYPES = 10_000;

@@ -50,6 +50,8 @@ export class PostgresServer implements PartServer {
   constructor(
     private readonly dataDir: string,
     private readonly port: number,
+    /** Beside its own; for one that has a standby, or is one. */
+    private readonly settings: Readonly<Record<string, string>> = {},
   ) {
     this.#dir = path.join(dataDir, 'postgres');
     this.#passwordFile = path.join(dataDir, 'postgres.password');
@@ -160,6 +162,7 @@ export class PostgresServer implements PartServer {
       log_min_error_statement: 'panic',
       timezone: 'UTC',
       log_timezone: 'UTC',
+      ...this.settings,
     };
     const flags = Object.entries(settings).flatMap(([name, value]) => ['-c', `${name}=${value}`]);
     return {

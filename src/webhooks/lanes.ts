@@ -237,7 +237,7 @@ class LaneSender {
     }
   }
 
-  /** @returns undefined when it could not be made: no place, or the time is over. */
+  /** @returns undefined when it could not be made: no place, the time is over, or it has changed since it was taken. */
   private async attempt(item: PendingDelivery): Promise<MadeAttempt | undefined> {
     const { delivery } = item;
     const { gate } = this.deps.attempts;
@@ -249,8 +249,10 @@ class LaneSender {
       if (!place) {
         this.withoutPlace = true;
         metrics.deliveriesPutOff.inc({ reason: 'places' });
+        return undefined;
       }
-      return place;
+      // What was taken out of the rows has waited here: for those before it, for its turn in the rate, for a place.
+      return (await this.deps.attempts.claim(delivery, place)) ? place : undefined;
     };
     const turn = this.pacer
       ? await this.pacer.turn(enter, () => this.goesOn())
@@ -268,7 +270,8 @@ class LaneSender {
   }
 
   private planOf(item: PendingDelivery) {
-    const { delivery, attemptsBefore } = item;
+    const { delivery } = item;
+    const { attemptsBefore } = delivery;
     const { scheduleMs, timeoutMs, correlationId } = this.refOf(item);
     const made = delivery.attempts - attemptsBefore;
     return {
@@ -281,26 +284,23 @@ class LaneSender {
     };
   }
 
-  private refOf(
-    { delivery, row, correlationId, attemptsBefore }: PendingDelivery,
-    waitMs?: number,
-  ): DeliveryRef {
+  private refOf({ delivery, row, correlationId }: PendingDelivery, waitMs?: number): DeliveryRef {
     const ref = this.deps.deliveryPolicy(row, correlationId ?? delivery.id);
-    const attemptsMade = delivery.attempts - attemptsBefore;
+    const attemptsMade = delivery.attempts - delivery.attemptsBefore;
     return waitMs === undefined ? ref : { ...ref, attemptsMade, waitMs };
   }
 
   private async store(item: PendingDelivery, made: MadeAttempt): Promise<void> {
-    const { repeated } = await this.deps.attempts.store(made);
+    const recorded = await this.deps.attempts.store(made);
     if (made.status === 'delivered') this.delivered += 1;
     else this.failed += 1;
     const { deliveryId, correlationId } = made;
-    if (repeated) return;
+    if (recorded !== 'decides') return;
     if (made.status === 'exhausted') {
       await this.deps.deadLetter({ deliveryId, correlationId });
       await leaveLane(this.deps.db, [deliveryId]);
     } else if (made.status === 'pending' && !item.delivery.keepsLane) {
-      const attemptsMade = made.attempt - item.attemptsBefore;
+      const attemptsMade = made.attempt - item.delivery.attemptsBefore;
       await this.handOver([{ ...this.refOf(item), attemptsMade, waitMs: made.waitMs }]);
     }
   }

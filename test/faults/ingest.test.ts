@@ -11,6 +11,7 @@ import { createKafka, ensureTopics } from '../../src/platform/kafka';
 import { createLogger } from '../../src/platform/logging';
 import { startLocalStack, type LocalStack } from '../../src/roles/local-stack';
 import { purchaseGenerator } from '../../src/operations/purchase-generator';
+import { noteResult } from '../support/nightly';
 import { startScript, type Child } from '../support/processes';
 
 /** REMIT_FAULTS_MESSAGES and REMIT_FAULTS_RATE make it longer: 2,000,000 at 20,000 a second is a hundred seconds. */
@@ -226,6 +227,9 @@ it('loses nothing and stores nothing twice while ingest, ClickHouse and Kafka ar
     ['sum of ingest_lag', counts!['lag']!],
   );
   process.stderr.write(`${table.toString()}\n`);
+  noteResult(
+    `ingest: ${faults} faults, ${inTopic} messages, ${Number(counts!['places'])} stored and ${deadOnce.size} dead letters`,
+  );
 
   // What the producer repeated, if it had to restart, counts as it lies in the topic.
   const badPlaces = new Set<string>();

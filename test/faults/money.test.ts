@@ -6,6 +6,7 @@ import { sendProviderWebhook } from '../../src/operations/send';
 import { mintToken } from '../../src/operations/token';
 import { eventually } from '../support/harness';
 import { CURRENCY, inspectLedger, newTransaction, SOUND, TENANT, userWith } from '../support/money';
+import { noteResult } from '../support/nightly';
 import { FaultStack } from './money-stack';
 
 /** REMIT_FAULT_ROUNDS: how often each part is killed in turn. */
@@ -195,8 +196,8 @@ describe('with worker, bridge, API, PostgreSQL and broker killed in turn under l
         AMOUNT * BigInt(accepted.payments + accepted.topUps - accepted.orders) +
         REFUND * BigInt(accepted.refunds),
     );
-    process.stderr.write(
-      `  accepted ${JSON.stringify(accepted)}, applied ${JSON.stringify(applied)}, roles restarted by themselves ${remit.restarts}\n`,
+    noteResult(
+      `money: accepted ${JSON.stringify(accepted)}, applied ${JSON.stringify(applied)}, roles restarted by themselves ${remit.ended.length}`,
     );
   }, 600_000);
 });

@@ -1,3 +1,4 @@
+const { appendFileSync } = require('node:fs');
 const path = require('node:path');
 
 const SLOWEST_FILES = 10;
@@ -19,6 +20,9 @@ module.exports = class ClosingLinesReporter {
         );
     }
     const failed = numFailedTests + numRuntimeErrorTestSuites;
-    process.stdout.write(`\n${numPassedTests} passed, ${failed} failed, ${numPendingTests} skipped\n`);
+    const closing = `${numPassedTests} passed, ${failed} failed, ${numPendingTests} skipped`;
+    process.stdout.write(`\n${closing}\n`);
+    // For the table of a nightly run: see test/support/nightly.ts.
+    if (process.env.REMIT_NIGHTLY_RESULTS) appendFileSync(process.env.REMIT_NIGHTLY_RESULTS, `${closing}\n`);
   }
 };

@@ -3,7 +3,7 @@ import path from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Kafka, Producer } from 'kafkajs';
 import { rangesOf, withAdmin } from '../../../src/platform/topic-reader';
-import { purchaseGenerator } from '../../../src/operations/purchase-generator';
+import { purchaseGenerator, type GeneratedPurchase } from '../../../src/operations/purchase-generator';
 import { craftBatch, recordsOf } from '../../support/record-batches';
 
 const EACH_MS = 1_000;
@@ -19,13 +19,20 @@ export class Purchases {
   running = true;
   private busy = false;
   private producer: Producer | undefined;
+  private readonly next: () => GeneratedPurchase;
 
   constructor(
     private readonly kafka: Kafka,
     private readonly topic: string,
     private readonly perSecond: number,
-    private readonly next = purchaseGenerator({ seed: 7, badShare: 0.01 }),
-  ) {}
+    private readonly options: {
+      next?: () => GeneratedPurchase;
+      /** Told of the ids of good ones that are about to be sent together. */
+      begun?: (ids: string[]) => void;
+    } = {},
+  ) {
+    this.next = options.next ?? purchaseGenerator({ seed: 7, badShare: 0.01 });
+  }
 
   async run(): Promise<void> {
     while (this.running) {
@@ -45,6 +52,8 @@ export class Purchases {
   private async send(): Promise<void> {
     const made = Array.from({ length: this.perSecond }, this.next);
     const messages = made.map(({ key, value }) => ({ key, value }));
+    const good = made.flatMap(({ key, mistake }) => (mistake === undefined ? [key] : []));
+    if (good.length > 0) this.options.begun?.(good);
     for (;;) {
       try {
         this.producer ??= await this.connect();
@@ -56,7 +65,7 @@ export class Purchases {
         await sleep(500);
       }
     }
-    for (const { key, mistake } of made) if (mistake === undefined) this.good.add(key);
+    for (const key of good) this.good.add(key);
   }
 
   private async connect(): Promise<Producer> {

@@ -4,6 +4,7 @@ import type { Order } from '../../../src/generated/prisma/client';
 import type { Database } from '../../../src/platform/postgres';
 import { createTestSpace, openOwnerDatabase, openTestDatabase } from '../../support/harness';
 import { inspectLedger, SOUND } from '../../support/money';
+import { noteResult } from '../../support/nightly';
 import { plan } from './ledger-plans';
 import { newTally, World } from './ledger-world';
 
@@ -159,9 +160,10 @@ it(`the ledger holds whatever happens (seed ${SEED})`, async () => {
     { numRuns: RUNS, seed: SEED, endOnFailure: true },
   );
   const outcomes = [...tally.outcomes].sort().map(([outcome, times]) => `    ${outcome}: ${times}\n`);
-  process.stderr.write(
-    `  ${tally.operations} operations, ${tally.retries} repeated after a lost connection, ${tally.kills} connections killed, seed ${SEED}\n${outcomes.join('')}`,
+  noteResult(
+    `${tally.operations} operations, ${tally.retries} repeated after a lost connection, ${tally.kills} connections killed, seed ${SEED}`,
   );
+  process.stderr.write(outcomes.join(''));
   if (process.env['REMIT_PROPERTY_RUNS'] !== undefined) return;
   expect(tally.operations).toBeGreaterThanOrEqual(10_000);
   for (const operation of OPERATIONS) {

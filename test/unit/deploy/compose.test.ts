@@ -179,9 +179,11 @@ describe('docker-compose.yml', () => {
       }
   });
 
-  it('pins every image by a variable with a version', () => {
+  it('pins every image by a variable with a version, and by a digest where Renovate has set one', () => {
     for (const [, service] of Object.entries(compose.services))
-      expect(service.image).toMatch(/^\$\{[A-Z_]+_IMAGE:-[\w./-]+:(local|v?\d[\w.-]*)\}$/);
+      expect(service.image).toMatch(
+        /^\$\{[A-Z_]+_IMAGE:-[\w./-]+:(local|v?\d[\w.-]*)(@sha256:[0-9a-f]{64})?\}$/,
+      );
   });
 
   it('keeps data in named volumes and everything on one network', () => {

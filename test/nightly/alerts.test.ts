@@ -8,6 +8,7 @@ import path from 'node:path';
 import { eventually, freePort } from '../support/harness';
 import { PROJECT_ROOT } from '../../src/platform/project';
 import { readText } from '../unit/deploy/project-files';
+import { noteResult } from '../support/nightly';
 import { goCommands, installed, isMissing } from './tools';
 
 /**
@@ -25,7 +26,7 @@ interface Told {
 
 if (isMissing(prometheus) || isMissing(tools)) {
   const why = [prometheus, tools].filter(isMissing).map(({ missing }) => missing);
-  process.stderr.write(`  SKIPPED: alerts that arrive: ${why.join('; ')}\n`);
+  noteResult(`SKIPPED: ${why.join('; ')}`);
   it.skip(`an alert arrives: ${why.join('; ')}`, () => undefined);
 } else {
   const [alertmanager, amtool] = tools as [string, string];
@@ -148,8 +149,8 @@ if (isMissing(prometheus) || isMissing(tools)) {
     });
     role.listen(port, '127.0.0.1');
     await eventually(() => expect(of('RemitRoleDown', 'resolved')).toHaveLength(1), 60_000);
-    process.stderr.write(
-      `  alert: RemitRoleDown arrived ${(arrivedInMs / 1_000).toFixed(1)} s after the role stopped; ${told.length} messages in all\n`,
+    noteResult(
+      `RemitRoleDown arrived ${(arrivedInMs / 1_000).toFixed(1)} s after the role stopped; ${told.length} messages in all`,
     );
   }, 150_000);
 }

@@ -14,6 +14,7 @@ import { createLogger } from '../../src/platform/logging';
 import { openDatabase, type Database } from '../../src/platform/postgres';
 import { eventually } from '../support/harness';
 import { CURRENCY, inspectLedger, newTransaction, SOUND, userWith } from '../support/money';
+import { noteResult } from '../support/nightly';
 import { LocalRemit } from './local-remit';
 
 /**
@@ -161,7 +162,7 @@ async function restored(): Promise<Decisions> {
 }
 
 function report(what: string, counts: Record<string, unknown>): void {
-  process.stderr.write(`  ${what}: ${JSON.stringify(counts)}\n`);
+  noteResult(`${what}: ${JSON.stringify(counts)}`);
 }
 
 it('a destroyed PostgreSQL is restored to a time, and Kafka, Temporal and providers bring back what they know of', async () => {

@@ -11,6 +11,7 @@ import { PROJECT_ROOT } from '../../src/platform/project';
 import { eventually } from '../support/harness';
 import { CURRENCY, newTransaction, userWith } from '../support/money';
 import { LocalRemit } from './local-remit';
+import { noteResult } from '../support/nightly';
 import { goCommands, isMissing, type Missing } from './tools';
 
 /**
@@ -22,7 +23,7 @@ const collector = buildCollector();
 function buildCollector(): string | Missing {
   const builder = goCommands('go.opentelemetry.io/collector/cmd/builder', 'v0.165.0', ['.']);
   if (isMissing(builder)) return builder;
-  const recipe = path.join(__dirname, 'otel-collector', 'builder.yaml');
+  const recipe = path.join(PROJECT_ROOT, 'deploy/logs/otel-collector-builder.yaml');
   const folder = path.join(
     embeddedCacheDir(process.env),
     'nightly',
@@ -64,7 +65,7 @@ interface Logs {
 type Received = LogRecord & { service: string | undefined; of: Record<string, string | undefined> };
 
 if (isMissing(collector)) {
-  process.stderr.write(`  SKIPPED: logs that are shipped: ${collector.missing}\n`);
+  noteResult(`SKIPPED: ${collector.missing}`);
   it.skip(`logs are shipped: ${collector.missing}`, () => undefined);
 } else {
   const received: Received[] = [];
@@ -178,8 +179,8 @@ if (isMissing(collector)) {
       expect([traceId, spanId]).toEqual([of['trace_id'], of['span_id']]);
     }
     const traced = received.filter(({ traceId }) => traceId !== undefined && traceId !== '').length;
-    process.stderr.write(
-      `  logs: ${lines.length} lines in three wrappings, ${received.length} records received, ${traced} with a trace; ${traces} exports of traces\n`,
+    noteResult(
+      `${lines.length} lines in three wrappings, ${received.length} records received, ${traced} with a trace; ${traces} exports of traces`,
     );
   }, 120_000);
 

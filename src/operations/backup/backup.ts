@@ -103,31 +103,25 @@ function teller(say: Say): (done: number, total: number) => void {
   };
 }
 
+/** What another process has received meanwhile counts as well. */
 async function receiveUntil(url: string, folder: string, until: Lsn, say: Say): Promise<void> {
-  try {
-    await withServer(url, folder, (connection, server, archive) =>
-      receiveWal(connection, server, archive, { until, say }),
-    );
-  } catch (error) {
-    if (!(error instanceof SlotInUse)) throw error;
-    await receivedByOther(folder, until);
-  }
-  const received = await (await Archive.open(folder)).received();
-  say(`the log is received up to ${received?.lsn}, ${received?.at}`);
-}
-
-/** Another process follows: what it has received counts. */
-async function receivedByOther(folder: string, until: Lsn): Promise<void> {
   const deadline = Date.now() + OTHER_RECEIVES_MS;
-  const archive = await Archive.open(folder);
   for (;;) {
-    const received = await archive.received();
-    if (received && parseLsn(received.lsn) >= until) return;
+    try {
+      await withServer(url, folder, (connection, server, archive) =>
+        receiveWal(connection, server, archive, { until, say }),
+      );
+    } catch (error) {
+      if (!(error instanceof SlotInUse)) throw error;
+    }
+    const received = await (await Archive.open(folder)).received();
+    if (received && parseLsn(received.lsn) >= until)
+      return say(`the log is received up to ${received.lsn}, ${received.at}`);
     if (Date.now() > deadline)
       throw new Error(
         `another process receives this server's log (replication slot ${BACKUP_SLOT}), and not into ${folder}, or it does not get on`,
       );
-    await sleep(200);
+    await sleep(500);
   }
 }
 

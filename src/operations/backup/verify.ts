@@ -126,14 +126,20 @@ export function reachOf(
     (segment) => segment.timeline === last?.timeline && segment.number > number,
   );
   const missing = last && segmentName({ timeline: last.timeline, number }, segmentBytes);
-  const whole = !later && received?.timeline === last?.timeline;
   const end = segments.at(-1);
-  const until =
-    whole && received && end && parseLsn(received.lsn) >= parseLsn(base.endLsn) ? received.at : undefined;
+  const here = end === undefined ? 0n : (end.number + 1n) * BigInt(segmentBytes);
+  // What was received has to be here still, and past the files' own end.
+  const whole =
+    !later &&
+    received?.timeline === last?.timeline &&
+    received !== undefined &&
+    parseLsn(received.lsn) <= here &&
+    parseLsn(received.lsn) >= parseLsn(base.endLsn);
+  const until = whole ? received.at : undefined;
   return {
     base,
     segments,
-    ...(until !== undefined && { until: until }),
+    ...(until !== undefined && { until }),
     ...(later && missing !== undefined && { gap: missing }),
   };
 }

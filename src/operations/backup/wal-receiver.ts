@@ -7,6 +7,8 @@ import type { ReplicationConnection, Server } from './replication';
 
 /** How often what was received is put on disk, and the server told so. */
 const FLUSH_EVERY_MS = 500;
+/** It is asked each time; one that is silent for so long is away, also where no packet says so. */
+const SILENT_MS = 30_000;
 /** The server's clock counts from the year 2000, in microseconds. */
 const EPOCH_MS = Date.UTC(2000, 0, 1);
 
@@ -130,8 +132,11 @@ async function receiveFrom(
   };
   signal?.addEventListener('abort', end, { once: true });
   let failed: Error | undefined;
+  let heardAt = Date.now();
   const timer = setInterval(() => {
     try {
+      if (Date.now() - heardAt > SILENT_MS)
+        throw new Error(`the server has not answered for ${SILENT_MS / 1_000} s`);
       flush();
     } catch (error) {
       failed = error as Error;
@@ -143,6 +148,7 @@ async function receiveFrom(
     await connection.stream(
       `START_REPLICATION SLOT ${BACKUP_SLOT} PHYSICAL ${formatLsn(from)} TIMELINE ${timeline}`,
       (message) => {
+        heardAt = Date.now();
         const kind = String.fromCharCode(message[0] ?? 0);
         if (kind === 'w') {
           const at = message.readBigUInt64BE(1);

@@ -19,7 +19,7 @@ import { branchPoint, formatLsn, historyName, parseLsn, segmentName, segmentOf }
 
 /** Of a page of the write-ahead log: its size, and what its header has where. */
 const PAGE = { bytes: 8_192, magicAt: 0, addressAt: 8 } as const;
-/** The log that came with the files is in none of the manifest's lines: the log itself says whether it is whole. */
+/** Segments that came with the files are in none of the manifest's lines: the log itself says whether it is whole. */
 const LOG_FOLDER = 'pg_wal/';
 const DAMAGED_SHOWN = 5;
 
@@ -64,8 +64,9 @@ export async function readBase(
         await sink?.write(chunk);
       }
       await sink?.close();
-      if (type !== 'file' || name.startsWith(LOG_FOLDER)) continue;
+      if (type !== 'file') continue;
       const promised = expected.get(name);
+      if (!promised && name.startsWith(LOG_FOLDER)) continue;
       if (!promised) wrong.push(`${name} is not in the manifest`);
       else if (promised.bytes !== size || promised.sha256 !== hash.digest('hex'))
         wrong.push(`${name} has changed`);

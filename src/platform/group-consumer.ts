@@ -65,6 +65,11 @@ export interface GroupConsumerOptions {
 
 /** Without an acknowledged heartbeat for this many session timeouts the consumer is not ready. */
 const STALLED_SESSIONS = 2;
+/**
+ * How many session timeouts the others have to join again: all of them heartbeat, and none works on anything meanwhile. It is also
+ * how long a member waits for a coordinator that hangs while it joins.
+ */
+const REBALANCE_SESSIONS = 2;
 /** New partitions are found, and leaders that moved, at the latest after so long. */
 const METADATA_MAX_AGE_MS = 10_000;
 const RETRY_BASE_MS = 500;
@@ -108,6 +113,7 @@ export class GroupConsumer {
     this.consumer = kafka.consumer({
       groupId,
       sessionTimeout: sessionTimeoutMs,
+      rebalanceTimeout: REBALANCE_SESSIONS * sessionTimeoutMs,
       metadataMaxAge: METADATA_MAX_AGE_MS,
       minBytes: 1,
       allowAutoTopicCreation: false,

@@ -149,7 +149,9 @@ const shape = {
     'of these, requests of one user on the users’ routes; more do not count for the tenant. 0 for no limit',
   ),
   API_RATE_LIMIT_WINDOW_MS: int(MINUTE, 1_000, HOUR).describe('length of that window'),
-  DEFAULT_TENANT: TenantId.default('default').describe('tenant of users and tokens that name none'),
+  DEFAULT_TENANT: TenantId.default('default').describe(
+    'tenant of users and tokens that name none; what remit tells its operator goes to this one',
+  ),
   DEFAULT_CURRENCY: Currency.default('TRY').describe('currency of POST /accounts when it names none'),
   TRUST_USER_ID_HEADER: flag(false).describe(
     'believe X-User-Id; only behind a gateway that sets it. Otherwise the JWT subject',

@@ -223,6 +223,11 @@ export const metrics = {
     help: 'Age of the oldest outbox row',
     registers,
   }),
+  backupLogBehind: new Gauge({
+    name: 'remit_backup_log_behind_bytes',
+    help: 'What PostgreSQL keeps of its log as remit backup has not received it yet; 0 without such a backup, infinite when it was given up',
+    registers,
+  }),
   deliveryAttempts: new Counter({
     name: 'remit_delivery_attempts_total',
     help: 'Webhook delivery attempts by result (delivered, http_error, timeout, refused_address, network_error)',

@@ -342,9 +342,9 @@ CREATE OR REPLACE FUNCTION lane_is_awake(p_subscription text) RETURNS void LANGU
    WHERE l.looks_at NOT BETWEEN clock_timestamp() - interval '10 seconds' AND clock_timestamp() OR NOT l.heeds_work
 $$;
 
--- Ends what waits in the lane of a subscription that gets nothing: held, or cancelled when it is deleted; at most p_limit.
--- Returns how many; none when it gets events again. The lock waits for a resume that is under way.
-CREATE OR REPLACE FUNCTION hold_lane(p_subscription text, p_limit integer) RETURNS integer LANGUAGE plpgsql AS $$
+-- Ends what waits in the lane of a subscription that gets nothing: held, or cancelled when it is deleted; at most p_limit, without
+-- those that are under way (p_skip). Returns how many; none when it gets events again. The lock waits for a resume that is under way.
+CREATE OR REPLACE FUNCTION hold_lane(p_subscription text, p_skip uuid[], p_limit integer) RETURNS integer LANGUAGE plpgsql AS $$
 DECLARE
   v_state text;
   v_count integer;
@@ -354,7 +354,8 @@ BEGIN
   UPDATE deliveries
      SET status = CASE v_state WHEN 'deleted' THEN 'cancelled' ELSE 'held' END, finished_at = now(), in_lane = false,
          next_attempt_at = NULL, last_error = 'the subscription is ' || v_state
-   WHERE id IN (SELECT id FROM deliveries WHERE subscription_id = p_subscription AND in_lane AND status = 'pending' LIMIT p_limit)
+   WHERE id IN (SELECT id FROM deliveries WHERE subscription_id = p_subscription AND in_lane AND status = 'pending'
+                 AND id <> ALL(p_skip) LIMIT p_limit)
      AND status = 'pending';
   GET DIAGNOSTICS v_count = ROW_COUNT;
   RETURN v_count;

@@ -20,10 +20,10 @@ const COUNT_LIMIT_ROWS = 100_000;
 const STANDBY_FACTOR = 10;
 /**
  * One that has found nothing for a while looks less often: a question costs as much as a row. What comes after a silence waits for
- * at most this share of it, and for 400 ms.
+ * at most this share of it, and for 250 ms.
  */
 const SILENCE_SHARE = 1 / 50;
-const SILENCE_MAX_MS = 400;
+const SILENCE_MAX_MS = 250;
 
 /** @returns the pause, in milliseconds, of a relay that found nothing for `silenceMs`. */
 export function pauseAfterSilence(silenceMs: number, pollMs: number): number {

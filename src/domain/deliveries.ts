@@ -373,6 +373,19 @@ export async function finishDelivery(
   return rows[0]?.status;
 }
 
+/** Ends those of these deliveries that are pending and whose events are no longer kept. Idempotent. */
+export async function endWithoutEvents(db: Pick<Database, 'pool'>, ids: readonly string[]): Promise<void> {
+  await db.pool.query({
+    name: 'end_without_events',
+    text: `UPDATE deliveries d
+              SET status = 'cancelled', finished_at = now(), last_error = 'the event is no longer kept',
+                  in_lane = false, next_attempt_at = NULL
+            WHERE d.id = ANY($1::uuid[]) AND d.status = 'pending'
+              AND NOT EXISTS (SELECT FROM webhook_events e WHERE e.id = d.event_id)`,
+    values: [ids],
+  });
+}
+
 /** An exhausted delivery as its dead letter describes it; undefined when it or its event is no longer kept. */
 export async function loadDeadLetter(
   db: Pick<Database, 'prisma'>,

@@ -7,13 +7,13 @@ import {
   Kafka,
   type KafkaConfig,
   logLevel,
-  Partitioners,
   type Producer,
 } from 'kafkajs';
 import type { Config } from './config';
 import { installFetchDecoder } from './kafka-fetch';
-import { installQuietTimers } from './kafkajs-timers';
+import { createProducer, sendWhole } from './kafka-produce';
 import { installSilenceEnd } from './kafkajs-silence';
+import { installQuietTimers } from './kafkajs-timers';
 import type { Lifecycle, ReadinessCheck } from './lifecycle';
 import type { Logger } from './logging';
 import { TRACEPARENT } from '../contracts/tracing';
@@ -168,16 +168,16 @@ class TopicQueue {
       const batch = this.waiting.splice(0, this.batchLength());
       for (const { bytes } of batch) this.waitingBytes -= bytes;
       try {
-        await this.producer.send({
-          topic: this.topic,
-          acks: -1,
-          timeout: this.timeoutMs,
-          messages: batch.map(({ message }) => ({
-            key: message.key,
-            value: message.value,
-            ...(message.headers ? { headers: message.headers } : {}),
-          })),
-        });
+        const messages = batch.map(({ message }) => ({
+          key: message.key,
+          value: message.value,
+          ...(message.headers ? { headers: message.headers } : {}),
+        }));
+        await sendWhole(
+          this.producer,
+          { topicMessages: [{ topic: this.topic, messages }], acks: -1, timeout: this.timeoutMs },
+          this.timeoutMs,
+        );
         metrics.kafkaProduced.inc({ topic: this.topic }, batch.length);
         for (const each of batch) each.resolve();
       } catch (error) {
@@ -214,10 +214,7 @@ export class MessageProducer {
     kafka: Kafka,
     private readonly settings: ProducerSettings,
   ) {
-    this.producer = kafka.producer({
-      createPartitioner: Partitioners.DefaultPartitioner,
-      allowAutoTopicCreation: false,
-    });
+    this.producer = createProducer(kafka);
   }
 
   async connect(): Promise<void> {

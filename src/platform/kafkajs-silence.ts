@@ -17,22 +17,31 @@ let installed = false;
 export function installSilenceEnd(): void {
   if (installed) return;
   installed = true;
-  // eslint-disable-next-line @typescript-eslint/unbound-method -- called below on the connection that it belongs to
-  const { send } = Connection.prototype;
+  // eslint-disable-next-line @typescript-eslint/unbound-method -- called below on the connection that they belong to
+  const { connect, send } = Connection.prototype;
+  const connecting = new WeakMap<Connection, Promise<boolean>>();
+  // Whoever waited on the closed connection comes back at once; kafkajs would open a socket for each of them.
+  Connection.prototype.connect = function () {
+    const running = connecting.get(this) ?? connect.call(this).finally(() => connecting.delete(this));
+    connecting.set(this, running);
+    return running;
+  };
   Connection.prototype.send = async function (protocol) {
+    const { socket, host, port } = this;
     try {
       return await send.call(this, protocol);
     } catch (error) {
       if (!(error instanceof Error) || error.name !== 'KafkaJSRequestTimeoutError') throw error;
-      const { host, port } = this;
       const closed = new KafkaJSConnectionClosedError(`${error.message}, the connection is closed`, {
         host,
         port,
       });
-      // What else waits on it waits for the same broker.
-      this.rejectRequests(closed);
-      this.socket?.destroy();
-      await this.disconnect();
+      // What else waits on it waits for the same broker; unless another request has closed it, and it is a new one by now.
+      if (this.socket === socket) {
+        this.rejectRequests(closed);
+        socket?.destroy();
+        await this.disconnect();
+      }
       throw protocol.request.apiName === FIRST_REQUEST
         ? new KafkaJSConnectionError(closed.message, { broker: `${host}:${port}` })
         : closed;

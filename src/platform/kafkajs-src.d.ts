@@ -171,6 +171,7 @@ declare module 'kafkajs/src/network/connection' {
     readonly host: string;
     readonly port: number;
     readonly socket: Socket | undefined;
+    connect(): Promise<boolean>;
     send(protocol: SentRequest): Promise<unknown>;
     /** Fails what waits for an answer or to be sent. */
     rejectRequests(error: Error): void;

@@ -1,7 +1,7 @@
 import RequestQueue from 'kafkajs/src/network/requestQueue';
 import './kafkajs-internals';
 
-/** How often all connections are looked at for requests that got no answer: those are given 30 s. */
+/** How often all connections are looked at for requests that got no answer: those are given ten seconds and more. */
 const LOOK_MS = 1_000;
 
 /** The queues of connections that are open. */

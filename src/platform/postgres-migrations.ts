@@ -167,7 +167,7 @@ async function noteApplied(client: PgClient, { name, checksum }: Migration): Pro
 }
 
 /**
- * Without a transaction, so that it may take long and locks nobody out. Whatever ended it before, it begins anew: an index of
+ * Without a transaction, so that it may take long and locks nobody out. Whatever ended it before, it begins again: an index of
  * which a former run left a part is dropped first.
  */
 async function applyAlone(client: PgClient, migration: Migration): Promise<void> {
@@ -184,7 +184,7 @@ async function applyAlone(client: PgClient, migration: Migration): Promise<void>
     await client.query(sql);
     await noteApplied(client, migration);
   } catch (error) {
-    throw new Error(`migration ${name} failed; it will begin anew: ${String(error)}`, { cause: error });
+    throw new Error(`migration ${name} failed and can be repeated: ${String(error)}`, { cause: error });
   }
 }
 

@@ -1,6 +1,6 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { DeliveryRef, LaneStep } from '../contracts/workflows';
-import { finishDelivery, loadPending, type PendingDelivery } from '../domain/deliveries';
+import { endWithoutEvents, loadPending, type PendingDelivery } from '../domain/deliveries';
 import { holdLane, laneIsAwake, leaveLane, lookIntoLane, sleepLane, type LaneLook } from '../domain/lanes';
 import type { DeliveryRow } from '../domain/deliveries';
 import type { Logger } from '../platform/logging';
@@ -130,7 +130,9 @@ class LaneSender {
   private async tidy(look: LaneLook): Promise<void> {
     const { db } = this.deps;
     if (look.state !== 'active' && look.state !== 'failing') {
-      while ((await holdLane(db, this.subscriptionId, HELD_AT_A_TIME)) === HELD_AT_A_TIME);
+      const held = () =>
+        holdLane(db, this.subscriptionId, { skip: [...this.underWay], limit: HELD_AT_A_TIME });
+      while ((await held()) === HELD_AT_A_TIME);
       look.due = [];
     }
     if (look.over.length > 0) {
@@ -183,7 +185,12 @@ class LaneSender {
     const ids = [...queues.values()].flat();
     const loaded = await loadPending(this.deps.db, this.deps.keyring, ids);
     const byId = new Map(loaded.map((each) => [each.delivery.id, each]));
-    for (const id of ids) if (!byId.has(id)) await this.endLost(id);
+    // They ended meanwhile, or their events are no longer kept.
+    if (byId.size < ids.length)
+      await endWithoutEvents(
+        this.deps.db,
+        ids.filter((id) => !byId.has(id)),
+      );
     this.busyAt = performance.now();
     for (const [key, queue] of queues) {
       const items = queue.flatMap((id) => byId.get(id) ?? []);
@@ -199,12 +206,6 @@ class LaneSender {
       this.running.set(key, run);
     }
     return true;
-  }
-
-  /** It ended meanwhile, or its event is no longer kept. */
-  private async endLost(deliveryId: string): Promise<void> {
-    const reason = 'the event is no longer kept';
-    await finishDelivery(this.deps.db, { deliveryId, status: 'cancelled', reason });
   }
 
   /** Until half of what was begun is through, so that the next look finds room; not for long. */

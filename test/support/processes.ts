@@ -42,6 +42,8 @@ export async function startRole(
   env: NodeJS.ProcessEnv,
   metricsPort: number,
   logLevel = 'warn',
+  /** Where it writes to; by default to where this process does. */
+  output: number | 'inherit' = 'inherit',
 ): Promise<Child> {
   const spawned = spawn(process.execPath, [path.join(PROJECT_ROOT, 'dist', 'cli.js'), ...args], {
     env: {
@@ -51,7 +53,7 @@ export async function startRole(
       LOG_LEVEL: logLevel,
       METRICS_PORT: String(metricsPort),
     },
-    stdio: ['ignore', 'inherit', 'inherit'],
+    stdio: ['ignore', output, output],
   });
   const running = child(spawned);
   try {

@@ -1,8 +1,15 @@
+import { closeSync, openSync } from 'node:fs';
 import { eventually, freePort } from './harness';
 import { startRole, type Child } from './processes';
 
 /** How long a role may take to come back on a loaded machine whose servers are being killed. */
 const RESTART_MS = 300_000;
+
+/** When this process ends without having stopped them, they end with it. */
+const running = new Set<Child>();
+process.on('exit', () => {
+  for (const { process: role } of running) role.kill('SIGKILL');
+});
 
 /** A role in a process of its own that is started again when it ends, as every supervisor does. */
 export class SupervisedRole {
@@ -15,8 +22,8 @@ export class SupervisedRole {
     readonly name: string,
     private readonly args: string[],
     private readonly env: NodeJS.ProcessEnv,
-    /** What a killed server makes it say is as expected as it is long. */
-    private readonly logLevel = 'fatal',
+    /** Takes what it says; without one it says nothing, as what a killed server makes it say is as expected as it is long. */
+    private readonly logFile?: string,
   ) {}
 
   get pid(): number | undefined {
@@ -53,10 +60,16 @@ export class SupervisedRole {
   }
 
   private async run(): Promise<void> {
-    const child = await startRole(this.args, this.env, await freePort(), this.logLevel);
+    const output = this.logFile === undefined ? undefined : openSync(this.logFile, 'a');
+    const level = this.logFile === undefined ? 'fatal' : 'warn';
+    const child = await startRole(this.args, this.env, await freePort(), level, output).finally(() => {
+      if (output !== undefined) closeSync(output);
+    });
     if (!this.wanted) return child.kill();
     this.child = child;
+    running.add(child);
     child.process.once('exit', () => {
+      running.delete(child);
       if (this.child !== child) return;
       this.ended.push(`${this.name}: code ${child.process.exitCode}, signal ${child.process.signalCode}`);
       void this.restart().catch(() => undefined);

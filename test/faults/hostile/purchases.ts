@@ -2,6 +2,7 @@ import { appendFileSync, existsSync, readdirSync, readFileSync } from 'node:fs';
 import path from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Kafka, Producer } from 'kafkajs';
+import { createProducer } from '../../../src/platform/kafka-produce';
 import { rangesOf, withAdmin } from '../../../src/platform/topic-reader';
 import { purchaseGenerator, type GeneratedPurchase } from '../../../src/operations/purchase-generator';
 import { craftBatch, recordsOf } from '../../support/record-batches';
@@ -69,11 +70,7 @@ export class Purchases {
   }
 
   private async connect(): Promise<Producer> {
-    const producer = this.kafka.producer({
-      idempotent: true,
-      maxInFlightRequests: 1,
-      retry: { initialRetryTime: 100, maxRetryTime: 1_000, retries: 20 },
-    });
+    const producer = createProducer(this.kafka, { idempotent: true, maxInFlightRequests: 1 });
     await producer.connect();
     return producer;
   }

@@ -144,7 +144,7 @@ describe('a money transaction', () => {
     }
   });
 
-  it('on connections to a server that is a standby since a failover is refused once, and the next one gets through', async () => {
+  it('on connections to a server that is a standby since a failover is refused, and then gets through on new ones', async () => {
     const db = open({ DATABASE_POOL_CONNECTIONS: 2, DATABASE_MONEY_POOL_CONNECTIONS: 2 });
     const userId = await userWith(db, 10n);
     const key = { tenantId: TENANT, userId, currency: CURRENCY };
@@ -156,19 +156,20 @@ describe('a money transaction', () => {
         client.release();
       }
     }
-    await expect(book(db, userId)).rejects.toEqual(refused);
-    await book(db, userId);
+    const reference = randomUUID();
+    await expect(book(db, userId, reference)).rejects.toEqual(refused);
+    await eventually(() => book(db, userId, reference), 30_000);
     // In a transaction that takes its ROLLBACK, and in Prisma.
     const write = () => inTransaction(db.pool, (client) => client.query('DELETE FROM outbox WHERE false'));
     const touch = () =>
       db.prisma.subscription.updateMany({ where: { id: randomUUID() }, data: { description: '' } });
     await expect(touch()).rejects.toThrow(/read-only transaction/);
-    await touch();
+    await eventually(touch, 30_000);
     const client = await db.pool.connect();
     await client.query('SET default_transaction_read_only = on');
     client.release();
     await expect(write()).rejects.toEqual(refused);
-    await write();
+    await eventually(write, 30_000);
     expect((await getAccount(db, key)).balanceMinor).toBe(15n);
   });
 });

@@ -174,15 +174,10 @@ it(
     expect(on(versions.two.id)).toBeGreaterThan(0);
     expect(on(versions.one.id) + on(versions.two.id)).toBe(all.length);
     for (const id of later) expect(lives.get(id)?.builds).toEqual([versions.one.id]);
-    if (PAYMENTS >= 1_000)
-      process.stderr.write(
-        `  ${all.length} payments settled in ${seconds.toFixed(0)} s: ${on(versions.one.id)} on the first version, ` +
-          `${on(versions.two.id)} on the second; no workflow task failed\n`,
-      );
     const deployment = await readDeployment(temporal);
     expect(deployment).toMatchObject({ current: versions.one.id, ramping: null });
     noteResult(
-      `${all.length} payments, ${on(versions.one.id)} on version 1 and ${on(versions.two.id)} on version 2; no workflow task failed, none lost`,
+      `${all.length} payments in ${seconds.toFixed(0)} s, ${on(versions.one.id)} on version 1 and ${on(versions.two.id)} on version 2; no workflow task failed, none lost`,
     );
   },
   300_000 + PAYMENTS * 1_000,

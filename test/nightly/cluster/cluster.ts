@@ -100,7 +100,8 @@ export class Cluster {
     const apiPorts = await Promise.all(Array.from({ length: REPLICAS }, () => ports.free()));
     const apis = await Balancer.open(
       () => apiPorts.map((port) => `127.0.0.1:${port}`),
-      async (address) => (await fetch(`http://${address}/health`, { signal: AbortSignal.timeout(1_500) })).ok,
+      async (address) =>
+        (await fetch(`http://${address}/healthz`, { signal: AbortSignal.timeout(1_500) })).ok,
     );
     url.host = primary.address;
     const local = await startLocalStack({
@@ -129,7 +130,12 @@ export class Cluster {
     const roles = Object.entries(ROLES).flatMap(([name, args]) =>
       Array.from({ length: REPLICAS }, (_, index) => {
         const env = { ...local.env, ...(name === 'api' && { API_PORT: String(apiPorts[index]) }) };
-        return new SupervisedRole(`${name} ${index + 1}`, args, env);
+        return new SupervisedRole(
+          `${name} ${index + 1}`,
+          args,
+          env,
+          path.join(dir, `${name}-${index + 1}.log`),
+        );
       }),
     );
     await Promise.all(roles.map((role) => role.start()));

@@ -6,6 +6,7 @@ import type { Load } from './load';
 /** What a fault does may show late: when sessions, leases and retries run out. */
 const SEEN_AFTER_MS = 12_000;
 const LOOK_MS = 250;
+const TOLD_EACH = 80;
 /** Work that does not flow after this long does not come back. */
 const RECOVER_MAX_MS = 180_000;
 const COMPLETE_MAX_MS = 180_000;
@@ -22,29 +23,33 @@ export interface Fault {
   fenced?: boolean;
 }
 
-const both = (name: string, member: Fault['member'], more: Partial<Fault> = {}): Fault[] =>
-  (['kill -9', 'freeze'] as const).map((how) => ({ name: `${how} ${name}`, how, member, ...more }));
-
 const follower = (which: number) => (cluster: Cluster) => {
   const controller = cluster.kafka.controller();
   const others = cluster.kafka.nodeIds.filter((id) => id !== controller);
   return cluster.broker(others[which]!);
 };
 
-/** Each in turn, the other of its kind carrying on. */
-export const FAULTS: readonly Fault[] = [
-  ...both('PostgreSQL primary', (cluster) => cluster.postgres('primary'), { fenced: true }),
-  ...both('PostgreSQL standby', (cluster) => cluster.postgres('standby')),
-  ...both('broker, the controller', (cluster) => cluster.broker(cluster.kafka.controller())),
-  ...both('broker, a follower', follower(0)),
-  ...both('broker, the other follower', follower(1)),
-  ...both('Temporal node 1', (cluster) => cluster.temporal(1)),
-  ...both('Temporal node 2', (cluster) => cluster.temporal(2)),
-  ...both('ClickHouse', (cluster) => cluster.clickhouseServer(), { sole: true }),
-  ...['api', 'bridge', 'worker', 'deliveries', 'relay', 'ingest'].flatMap((role) =>
-    both(`one ${role} of two`, (cluster) => cluster.role(`${role} 1`)),
-  ),
+type Victim = Pick<Fault, 'member' | 'sole' | 'fenced'> & { victim: string };
+
+const VICTIMS: readonly Victim[] = [
+  { victim: 'PostgreSQL primary', member: (cluster) => cluster.postgres('primary'), fenced: true },
+  { victim: 'PostgreSQL standby', member: (cluster) => cluster.postgres('standby') },
+  { victim: 'broker: the controller', member: (cluster) => cluster.broker(cluster.kafka.controller()) },
+  { victim: 'broker: a follower', member: follower(0) },
+  { victim: 'broker: the other follower', member: follower(1) },
+  { victim: 'Temporal node 1', member: (cluster) => cluster.temporal(1) },
+  { victim: 'Temporal node 2', member: (cluster) => cluster.temporal(2) },
+  { victim: 'ClickHouse', member: (cluster) => cluster.clickhouseServer(), sole: true },
+  ...['api', 'bridge', 'worker', 'deliveries', 'relay', 'ingest'].map((role) => ({
+    victim: `one ${role} of two`,
+    member: (cluster: Cluster) => cluster.role(`${role} 1`),
+  })),
 ];
+
+/** Each in turn is killed, then each frozen, the other of its kind carrying on. */
+export const FAULTS: readonly Fault[] = (['kill -9', 'freeze'] as const).flatMap((how) =>
+  VICTIMS.map(({ victim, ...rest }) => ({ name: `${how} ${victim}`, how, ...rest })),
+);
 
 /** Those whose names have one of the texts in them; all without one. @param texts separated by commas. */
 export const chosenFaults = (texts = ''): Fault[] =>
@@ -77,7 +82,7 @@ export class Faults {
   async inject(fault: Fault): Promise<void> {
     await this.untilComplete();
     const member = fault.member(this.cluster);
-    this.say(`${fault.name} (${member.name}, processes ${member.pids().join(' ')})`);
+    this.say(`${fault.name} (${member.name}, process ${member.pids()[0]})`);
     const from = Date.now();
     if (fault.how === 'kill -9') await member.kill();
     else freeze(member);
@@ -115,9 +120,10 @@ export class Faults {
   private async untilFlowing(since: number): Promise<string[]> {
     const deadline = since + RECOVER_MAX_MS;
     const flows = Object.values(this.load.flows).filter(({ size }) => size > 0);
-    for (;;) {
+    for (let looks = 0; ;) {
       await sleep(LOOK_MS);
       const waiting = flows.filter((flow) => !flow.isFlowing(since)).map(({ kind }) => kind);
+      if (++looks % TOLD_EACH === 0 && waiting.length > 0) this.say(`  waiting for ${waiting.join(', ')}`);
       if (waiting.length === 0 && Date.now() - since > SEEN_AFTER_MS) return [];
       if (Date.now() > deadline) return waiting;
     }

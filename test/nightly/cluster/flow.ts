@@ -1,5 +1,7 @@
-/** What takes longer than this is late, whatever the reason: the machine is slow, but not that slow. */
-export const LATE_MS = 5_000;
+/** Nothing is late before this; on a machine that is slow, nothing that takes no longer than so many times the usual. */
+const LATE_MS = 5_000;
+const TIMES_USUAL = 3;
+const LATE_MAX_MS = 15_000;
 
 interface Item {
   begun: number;
@@ -21,7 +23,17 @@ export interface Passage {
 export class Flow {
   private readonly items = new Map<string, Item>();
 
+  /** What takes longer than this is late. */
+  lateMs = LATE_MS;
+
   constructor(readonly kind: string) {}
+
+  /** Takes what was begun since then, while nothing is wrong, as the usual. */
+  learnUsual(since: number): void {
+    const all = this.latencies(since);
+    const usual = all[Math.floor(all.length * 0.95)] ?? LATE_MS;
+    this.lateMs = Math.min(LATE_MAX_MS, Math.max(LATE_MS, TIMES_USUAL * usual));
+  }
 
   begin(id: string): void {
     this.items.set(id, { begun: Date.now() });
@@ -50,7 +62,7 @@ export class Flow {
     const now = Date.now();
     let finished = false;
     for (const { begun, ended } of this.items.values()) {
-      if (ended === undefined && now - begun > LATE_MS) return false;
+      if (ended === undefined && now - begun > this.lateMs) return false;
       if (begun > since && ended !== undefined) finished = true;
     }
     return finished;
@@ -60,7 +72,7 @@ export class Flow {
     const touched = [...this.items.values()].filter(
       ({ begun, ended }) => begun < to && (ended === undefined || ended > from),
     );
-    const late = touched.filter(({ begun, ended = to }) => ended - begun > LATE_MS);
+    const late = touched.filter(({ begun, ended = to }) => ended - begun > this.lateMs);
     const ends = touched
       .flatMap(({ ended }) => (ended === undefined || ended > to ? [] : [ended]))
       .sort((a, b) => a - b);
@@ -77,10 +89,10 @@ export class Flow {
     };
   }
 
-  /** Milliseconds from beginning to end, sorted. */
-  latencies(): number[] {
+  /** Milliseconds from beginning to end of what was begun since then, sorted. */
+  latencies(since = 0): number[] {
     return [...this.items.values()]
-      .flatMap(({ begun, ended }) => (ended === undefined ? [] : [ended - begun]))
+      .flatMap(({ begun, ended }) => (ended === undefined || begun < since ? [] : [ended - begun]))
       .sort((a, b) => a - b);
   }
 }

@@ -1,6 +1,7 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { createClickHouse } from '../../../src/platform/clickhouse';
 import { purchaseGenerator } from '../../../src/operations/purchase-generator';
+import { createProducer } from '../../../src/platform/kafka-produce';
 import { eventually } from '../../support/harness';
 import type { Cluster } from './cluster';
 import { cpuSeconds } from './cpu';
@@ -96,7 +97,7 @@ export class Measure {
     };
     const had = await stored();
     const next = purchaseGenerator({ seed: 11, badShare: 0 });
-    const producer = this.cluster.kafkaClient().producer();
+    const producer = createProducer(this.cluster.kafkaClient());
     await producer.connect();
     await this.phase('1,000 purchases', count / 1_000, async () => {
       for (let sent = 0; sent < count; sent += BATCH)

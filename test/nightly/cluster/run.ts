@@ -1,3 +1,4 @@
+import { setTimeout as sleep } from 'node:timers/promises';
 import { parseArgs } from 'node:util';
 import { arrivals } from './checks';
 import { Cluster } from './cluster';
@@ -13,15 +14,19 @@ lost, happened twice, or did not come back. Needs Go (once, to build Temporal's 
 \`npm start\` needs; takes about 40 seconds a fault.
 
   --faults <text,…>    only faults whose name has one of these texts in it
+  --minutes <n>        no further fault is injected after so long
   --list               names the faults
-  --rate <n>           times the usual load (2 payments, 1 order, 1 event, 40 purchases a second); default 1
+  --rate <n>           times the usual load (2 payments, 1 order, 1 event, 40 purchases a second), or
+                       with --measure the usual number of each; default 1
   --measure            no faults: CPU of each part by payment, order, event and purchase
   --keep               leaves data and logs of the servers behind
   --help
 `;
 
 const RATES: Rates = { payments: 2, orders: 1, events: 1, purchases: 40 };
-const SETTLE_MS = 10_000;
+/** Groups are joined, workers warm. */
+const SETTLE_MS = 20_000;
+const USUAL_MS = 20_000;
 
 export const say = (line: string): void =>
   void process.stderr.write(`${new Date().toISOString().slice(11, 19)} ${line}\n`);
@@ -29,7 +34,7 @@ export const say = (line: string): void =>
 /** Runs the faults on a new cluster. @returns what was found, and the table. */
 export async function runFaults(
   faults: readonly Fault[],
-  options: { rate?: number; keep?: boolean } = {},
+  options: { rate?: number; minutes?: number; keep?: boolean } = {},
 ): Promise<{ violations: string[]; table: string; counts: Record<string, unknown>; slowest: string }> {
   const cluster = await Cluster.start(say);
   const rate = options.rate ?? 1;
@@ -40,14 +45,23 @@ export async function runFaults(
   try {
     await load.prepare();
     load.start();
-    await new Promise((resolve) => setTimeout(resolve, SETTLE_MS));
+    await sleep(SETTLE_MS + USUAL_MS);
+    for (const flow of Object.values(load.flows)) flow.learnUsual(Date.now() - USUAL_MS);
+    say(
+      `late is what takes longer than ${Object.values(load.flows)
+        .map(({ kind, lateMs }) => `${kind} ${lateMs}`)
+        .join(', ')} ms`,
+    );
     const done = new Faults(cluster, load, say);
     const violations: string[] = [];
+    const until = Date.now() + (options.minutes ?? Infinity) * 60_000;
     for (const fault of faults)
-      await done.inject(fault).catch((error: unknown) => {
-        violations.push(`${fault.name}: ${String(error)}`);
-        say(`  ${String(error)}`);
-      });
+      if (Date.now() > until) say(`no time is left for ${fault.name}`);
+      else
+        await done.inject(fault).catch((error: unknown) => {
+          violations.push(`${fault.name}: ${String(error)}`);
+          say(`  ${String(error)}`);
+        });
     await load.stop();
     say('the load has ended');
     const verdict = await arrivals(cluster, load);
@@ -65,14 +79,20 @@ export async function runFaults(
   }
 }
 
-async function measure(): Promise<void> {
+async function measure(rate: number): Promise<void> {
   const cluster = await Cluster.start(say);
   const load = new Load(cluster, { payments: 0, orders: 0, events: 0, purchases: 0 });
   try {
     await load.prepare(false);
     void load.look();
     const measured = new Measure(cluster, load, say);
-    await measured.all({ payments: 900, orders: 450, events: 450, purchases: 200_000, perSecond: 6 });
+    await measured.all({
+      payments: 300 * rate,
+      orders: 150 * rate,
+      events: 150 * rate,
+      purchases: 100_000 * rate,
+      perSecond: 4,
+    });
     process.stdout.write(`${measured.lines.join('\n')}\n`);
   } finally {
     await load.close();
@@ -84,6 +104,7 @@ async function main(): Promise<number> {
   const { values: options } = parseArgs({
     options: {
       faults: { type: 'string' },
+      minutes: { type: 'string', default: '600' },
       list: { type: 'boolean' },
       rate: { type: 'string', default: '1' },
       measure: { type: 'boolean' },
@@ -93,9 +114,10 @@ async function main(): Promise<number> {
   });
   if (options.help) process.stdout.write(HELP);
   else if (options.list) process.stdout.write(`${FAULTS.map(({ name }) => name).join('\n')}\n`);
-  else if (options.measure) await measure();
+  else if (options.measure) await measure(Number(options.rate));
   else {
     const { violations, table, counts } = await runFaults(chosenFaults(options.faults), {
+      minutes: Number(options.minutes),
       rate: Number(options.rate),
       keep: options.keep ?? false,
     });
@@ -108,7 +130,9 @@ async function main(): Promise<number> {
   return 0;
 }
 
-if (require.main === module)
+if (require.main === module) {
+  // What runs then ends with this process.
+  for (const signal of ['SIGINT', 'SIGTERM'] as const) process.once(signal, () => process.exit(130));
   main().then(
     (code) => process.exit(code),
     (error: unknown) => {
@@ -116,3 +140,4 @@ if (require.main === module)
       process.exit(1);
     },
   );
+}

@@ -87,7 +87,8 @@ export async function prepareDataFolder(
       restore_command: 'false',
       recovery_target_timeline: timeline === undefined ? 'latest' : String(timeline),
       recovery_target_action: 'promote',
-      ...(to && { recovery_target_time: to.toISOString() }),
+      // With its offset as a number: abbreviations, `Z` too, are not known where this is read.
+      ...(to && { recovery_target_time: to.toISOString().replace('Z', '+00') }),
     };
     await writeFile(path.join(folder, 'recovery.signal'), '', { mode: 0o600 });
     // A server that is started on the folder works there: nobody else may look into it.

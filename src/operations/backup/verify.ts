@@ -123,25 +123,20 @@ export function reachOf(
     number += 1n;
   }
   const last = line.at(-1);
-  const later = [...all.values()].some(
-    (segment) => segment.timeline === last?.timeline && segment.number > number,
-  );
-  const missing = last && segmentName({ timeline: last.timeline, number }, segmentBytes);
   const end = segments.at(-1);
-  const here = end === undefined ? 0n : (end.number + 1n) * BigInt(segmentBytes);
-  // What was received has to be here still, and past the files' own end.
-  const whole =
-    !later &&
-    received?.timeline === last?.timeline &&
-    received !== undefined &&
-    parseLsn(received.lsn) <= here &&
-    parseLsn(received.lsn) >= parseLsn(base.endLsn);
-  const until = whole ? received.at : undefined;
+  const here = (end?.partial ? number + 1n : number) * BigInt(segmentBytes);
+  const ours = received?.timeline === last?.timeline ? received : undefined;
+  // Later ones are here, or were.
+  const gap =
+    [...all.values()].some((segment) => segment.timeline === last?.timeline && segment.number > number) ||
+    (ours !== undefined && parseLsn(ours.lsn) > here);
+  const missing = last && segmentName({ timeline: last.timeline, number }, segmentBytes);
+  const until = !gap && ours && parseLsn(ours.lsn) >= parseLsn(base.endLsn) ? ours.at : undefined;
   return {
     base,
     segments,
     ...(until !== undefined && { until }),
-    ...(later && missing !== undefined && { gap: missing }),
+    ...(gap && missing !== undefined && { gap: missing }),
   };
 }
 

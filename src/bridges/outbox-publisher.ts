@@ -1,7 +1,8 @@
-import { Partitioners, type Kafka, type Message, type Producer, type TopicMessages } from 'kafkajs';
+import type { Kafka, Message, Producer, TopicMessages } from 'kafkajs';
 import type { Config } from '../platform/config';
 import { TRACEPARENT } from '../contracts/tracing';
 import { messagingAttributes } from '../platform/kafka';
+import { createProducer } from '../platform/kafka-produce';
 import { metrics } from '../platform/metrics';
 import { tracing, type TraceSpan } from '../platform/tracing';
 
@@ -35,9 +36,9 @@ export function outboxTopics(config: Config): ReadonlyMap<string, string> {
 const LASTING = new Set(['MESSAGE_TOO_LARGE', 'RECORD_LIST_TOO_LARGE', 'INVALID_RECORD']);
 
 /**
- * Produces outbox rows in their order, with `acks=all`. The producer is idempotent: where the brokers stored a part of
- * a request (a partition's leader was moving), kafkajs sends all of it again, and the brokers drop what they have.
- * That holds within one call. After a failed call the producer is replaced: kafkajs would give the next rows the
+ * Produces outbox rows in their order, with `acks=all`. The producer is idempotent: the order of a partition's rows is that
+ * of their requests. A call is one try for all its rows (kafka-produce.ts says why): where a broker fails, those that others
+ * have stored are stored again with the next round. After a failed call the producer is replaced: kafkajs would give the next rows the
  * sequence numbers of the failed ones, and the brokers could take them for repetitions and drop them.
  */
 export class OutboxPublisher {
@@ -86,14 +87,8 @@ export class OutboxPublisher {
   }
 
   private async connect(): Promise<Producer> {
-    const producer = this.kafka.producer({
-      createPartitioner: Partitioners.DefaultPartitioner,
-      allowAutoTopicCreation: false,
-      idempotent: true,
-      maxInFlightRequests: 1,
-      // Few retries here: the relay's own loop goes on forever, says so in the log, and rolls back in between.
-      retry: { retries: 5 },
-    });
+    // Tried once: the relay's own loop goes on forever, says so in the log, and rolls back in between.
+    const producer = createProducer(this.kafka, { idempotent: true, maxInFlightRequests: 1 });
     await producer.connect();
     return producer;
   }

@@ -18,6 +18,17 @@ export interface KafkaPlace {
   dir: string;
   port: number;
   controllerPort: number;
+  /** Set for one of several brokers. */
+  member?: KafkaMember;
+}
+
+/** A broker's place in a cluster of brokers, each of which votes on the controller too. */
+export interface KafkaMember {
+  /** 22 characters, the same for all (`newClusterId`). */
+  clusterId: string;
+  nodeId: number;
+  /** `id@host:port` of every controller, comma separated. */
+  voters: string;
 }
 
 /** Fast to start: C1 only, the serial collector for small heaps, and shared class data when it is there. */
@@ -63,7 +74,7 @@ export async function prepareKafka(place: KafkaPlace, java: Java): Promise<strin
   rmSync(aside, { recursive: true, force: true });
   mkdirSync(aside, { recursive: true });
   writeFileSync(asideProperties, serverProperties({ ...place, dir: aside }));
-  const clusterId = newClusterId();
+  const clusterId = place.member?.clusterId ?? newClusterId();
   try {
     await run(
       java.executable,
@@ -85,7 +96,7 @@ export async function prepareKafka(place: KafkaPlace, java: Java): Promise<strin
 }
 
 /** A random UUID in Kafka's text form; one that begins with a dash would be read as an option. */
-function newClusterId(): string {
+export function newClusterId(): string {
   for (;;) {
     const id = randomBytes(16).toString('base64url');
     if (!id.startsWith('-')) return id;
@@ -97,7 +108,7 @@ export function kafkaEnv(): NodeJS.ProcessEnv {
   return { ...process.env, CLASSPATH: classPath(KAFKA_JARS) };
 }
 
-function serverProperties({ dir, port, controllerPort }: KafkaPlace): string {
+function serverProperties({ dir, port, controllerPort, member }: KafkaPlace): string {
   const settings: Record<string, string | number> = {
     'process.roles': 'broker,controller',
     'node.id': 1,
@@ -128,10 +139,28 @@ function serverProperties({ dir, port, controllerPort }: KafkaPlace): string {
     // A restarted broker is the same one: its former self, killed, must not be waited for.
     'broker.session.timeout.ms': 3_000,
     'broker.heartbeat.interval.ms': 500,
+    ...(member && memberSettings(member)),
   };
   return `${Object.entries(settings)
     .map(([name, value]) => `${name}=${value}`)
     .join('\n')}\n`;
+}
+
+/** One of three brokers or more: what is acknowledged is on two of them. A broker that is silent is given up after Kafka's default time. */
+function memberSettings({ nodeId, voters }: KafkaMember): Record<string, string | number> {
+  return {
+    'node.id': nodeId,
+    'controller.quorum.voters': voters,
+    'default.replication.factor': 3,
+    'min.insync.replicas': 2,
+    'offsets.topic.replication.factor': 3,
+    'transaction.state.log.replication.factor': 3,
+    'transaction.state.log.min.isr': 2,
+    'share.coordinator.state.topic.replication.factor': 3,
+    'share.coordinator.state.topic.min.isr': 2,
+    'broker.session.timeout.ms': 9_000,
+    'broker.heartbeat.interval.ms': 2_000,
+  };
 }
 
 /** An Apache Kafka broker, KRaft, broker and controller in one process. */
@@ -145,8 +174,9 @@ export class KafkaServer implements PartServer {
     private readonly dataDir: string,
     port: number,
     controllerPort: number,
+    member?: KafkaMember,
   ) {
-    this.#place = { dir: path.join(dataDir, 'kafka'), port, controllerPort };
+    this.#place = { dir: path.join(dataDir, 'kafka'), port, controllerPort, ...(member && { member }) };
   }
 
   async prepare(): Promise<void> {

@@ -1,9 +1,10 @@
 import path from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { SingleBar } from 'cli-progress';
-import { ConfigResourceTypes, Partitioners, type Kafka, type Message } from 'kafkajs';
+import { ConfigResourceTypes, type Kafka, type Message } from 'kafkajs';
 import { loadConfig, type Config } from '../platform/config';
 import { createKafka } from '../platform/kafka';
+import { createProducer, sendWhole } from '../platform/kafka-produce';
 import { createLogger, type Logger } from '../platform/logging';
 import { callerPath } from '../platform/project';
 import { withAdmin } from '../platform/topic-reader';
@@ -53,6 +54,8 @@ const MESSAGE_OVERHEAD_BYTES = 64;
 /** `max.message.bytes` where the brokers don't say theirs. */
 const KAFKA_DEFAULT_MAX_BYTES = 1_048_588;
 const NAMED_LINES = 10;
+/** How long brokers may be away. */
+const SEND_MAX_MS = 30_000;
 
 /**
  * Plays the producer of purchases: lines of files, or generated messages. At least once, as producers are: a request
@@ -69,10 +72,7 @@ export async function producePurchases(
     options.files.length > 0
       ? await fromFiles(options.files, await largestMessage(kafka, options.topic))
       : generated(options);
-  const producer = kafka.producer({
-    createPartitioner: Partitioners.DefaultPartitioner,
-    allowAutoTopicCreation: false,
-  });
+  const producer = createProducer(kafka);
   const bar = new SingleBar({
     format: '{bar} {percentage} % | {messages} messages | {speed}/s | {eta} s left',
     barsize: 30,
@@ -92,7 +92,8 @@ export async function producePurchases(
   try {
     if (options.progress) bar.start(source.total, 0, { messages: 0, speed: 0 });
     for await (const messages of source.requests(step)) {
-      await producer.send({ topic: options.topic, acks: -1, messages });
+      const batch = { acks: -1, topicMessages: [{ topic: options.topic, messages }] };
+      await sendWhole(producer, batch, SEND_MAX_MS);
       sent += messages.length;
       bar.update(source.done(), { messages: sent, speed: Math.round(sent / elapsed()) });
       if (ratePerSecond > 0) await sleep(Math.max(0, (sent / ratePerSecond - elapsed()) * 1_000));

@@ -6,10 +6,14 @@ export interface AskedFetch {
   topics: readonly { topic: string; partitions: readonly { partition: number }[] }[];
 }
 
-/** Nothing came for so long: it is quiet. */
-const QUIET_AFTER_MS = 2_000;
-/** How long a broker holds back an empty answer then. Also how much later an idle member stops, or learns of a rebalance. */
-const QUIET_WAIT_MS = 500;
+/**
+ * For how long a broker holds back an empty answer when nothing came for so long. Also how much later an idle member stops, or
+ * learns of a rebalance: it sends heartbeats between two fetches.
+ */
+const STEPS = [
+  { silenceMs: 20_000, waitMs: 1_000 },
+  { silenceMs: 2_000, waitMs: 500 },
+];
 const REMEMBERED_MAX = 1_000;
 
 /**
@@ -27,9 +31,9 @@ export class IdleFetches {
     const key = keyOf(asked);
     const since = this.quietSince.get(key);
     if (since === undefined) this.quietSince.set(key, nowMs);
-    else if (nowMs - since >= QUIET_AFTER_MS && asked.maxWaitTime !== undefined)
-      return Math.max(asked.maxWaitTime, QUIET_WAIT_MS);
-    return asked.maxWaitTime;
+    if (since === undefined || asked.maxWaitTime === undefined) return asked.maxWaitTime;
+    const step = STEPS.find(({ silenceMs }) => nowMs - since >= silenceMs);
+    return Math.max(asked.maxWaitTime, step?.waitMs ?? 0);
   }
 
   /** Something came of what was asked for. */

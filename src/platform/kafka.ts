@@ -7,11 +7,13 @@ import {
   Kafka,
   type KafkaConfig,
   logLevel,
-  Partitioners,
   type Producer,
 } from 'kafkajs';
 import type { Config } from './config';
 import { installFetchDecoder } from './kafka-fetch';
+import { createProducer, sendWhole } from './kafka-produce';
+import { installSilenceEnd } from './kafkajs-silence';
+import { installQuietTimers } from './kafkajs-timers';
 import type { Lifecycle, ReadinessCheck } from './lifecycle';
 import type { Logger } from './logging';
 import { TRACEPARENT } from '../contracts/tracing';
@@ -22,6 +24,7 @@ type KafkaSettings = Pick<
   Config,
   | 'KAFKA_BROKERS'
   | 'KAFKA_CLIENT_ID'
+  | 'KAFKA_REQUEST_TIMEOUT_MS'
   | 'KAFKA_TLS'
   | 'KAFKA_TLS_CA_FILE'
   | 'KAFKA_SASL_MECHANISM'
@@ -35,6 +38,8 @@ type KafkaSettings = Pick<
  */
 export function createKafka(config: KafkaSettings, log: Logger): Kafka {
   installFetchDecoder();
+  installQuietTimers();
+  installSilenceEnd();
   const username = config.KAFKA_SASL_USERNAME ?? '';
   const password = config.KAFKA_SASL_PASSWORD ?? '';
   const sasl: Pick<KafkaConfig, 'sasl'> = config.KAFKA_SASL_MECHANISM
@@ -51,7 +56,7 @@ export function createKafka(config: KafkaSettings, log: Logger): Kafka {
     ssl: config.KAFKA_TLS ? (ca ? { ca: [readFileSync(ca)] } : true) : false,
     ...sasl,
     connectionTimeout: 3_000,
-    requestTimeout: 30_000,
+    requestTimeout: config.KAFKA_REQUEST_TIMEOUT_MS,
     retry: { initialRetryTime: 100, maxRetryTime: 5_000, retries: 8 },
     logLevel: logLevel.WARN,
     // kafkajs reports every answer that it retries (rebalance, coordinator moving) as an error: those are routine.
@@ -100,10 +105,11 @@ class TopicQueue {
     private readonly batchBytes: number,
     private readonly queueMessages: number,
     private readonly queueBytes: number,
+    private readonly timeoutMs: number,
   ) {}
 
-  /** After `timeoutMs` a message that is still waiting is dropped, so that what was answered with an error is not sent. */
-  add(message: OutgoingMessage, timeoutMs: number): Promise<void> {
+  /** After the time-out a message that is still waiting is dropped, so that what was answered with an error is not sent. */
+  add(message: OutgoingMessage): Promise<void> {
     const bytes = (message.value?.length ?? 0) + (message.key?.length ?? 0) + RECORD_OVERHEAD_BYTES;
     if (this.waiting.length >= this.queueMessages || this.waitingBytes + bytes > this.queueBytes)
       return Promise.reject(
@@ -116,8 +122,8 @@ class TopicQueue {
           this.waiting.splice(index, 1);
           this.waitingBytes -= bytes;
         }
-        reject(new NotQueuedError(`Kafka did not acknowledge within ${timeoutMs} ms`));
-      }, timeoutMs);
+        reject(new NotQueuedError(`Kafka did not acknowledge within ${this.timeoutMs} ms`));
+      }, this.timeoutMs);
       const entry: Waiting = {
         message,
         bytes,
@@ -162,15 +168,16 @@ class TopicQueue {
       const batch = this.waiting.splice(0, this.batchLength());
       for (const { bytes } of batch) this.waitingBytes -= bytes;
       try {
-        await this.producer.send({
-          topic: this.topic,
-          acks: -1,
-          messages: batch.map(({ message }) => ({
-            key: message.key,
-            value: message.value,
-            ...(message.headers ? { headers: message.headers } : {}),
-          })),
-        });
+        const messages = batch.map(({ message }) => ({
+          key: message.key,
+          value: message.value,
+          ...(message.headers ? { headers: message.headers } : {}),
+        }));
+        await sendWhole(
+          this.producer,
+          { topicMessages: [{ topic: this.topic, messages }], acks: -1, timeout: this.timeoutMs },
+          this.timeoutMs,
+        );
         metrics.kafkaProduced.inc({ topic: this.topic }, batch.length);
         for (const each of batch) each.resolve();
       } catch (error) {
@@ -207,10 +214,7 @@ export class MessageProducer {
     kafka: Kafka,
     private readonly settings: ProducerSettings,
   ) {
-    this.producer = kafka.producer({
-      createPartitioner: Partitioners.DefaultPartitioner,
-      allowAutoTopicCreation: false,
-    });
+    this.producer = createProducer(kafka);
   }
 
   async connect(): Promise<void> {
@@ -228,8 +232,7 @@ export class MessageProducer {
     try {
       await inSpan(
         () => ({ name: `send ${topic}`, kind: 'producer', attributes: messagingAttributes(topic, key) }),
-        (span) =>
-          this.queue(topic).add(withTraceparent(message, span), this.settings.KAFKA_PRODUCE_TIMEOUT_MS),
+        (span) => this.queue(topic).add(withTraceparent(message, span)),
       );
     } finally {
       stop();
@@ -252,6 +255,7 @@ export class MessageProducer {
         this.settings.KAFKA_PRODUCER_BATCH_BYTES,
         this.settings.KAFKA_PRODUCER_QUEUE_MESSAGES,
         this.settings.KAFKA_PRODUCER_QUEUE_BYTES,
+        this.settings.KAFKA_PRODUCE_TIMEOUT_MS,
       );
       this.queues.set(topic, queue);
     }

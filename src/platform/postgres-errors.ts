@@ -48,3 +48,11 @@ export function isDatabaseUnavailable(error: unknown, depth = 0): boolean {
 export function isReadTimeout(error: unknown): boolean {
   return error instanceof Error && error.message === 'Query read timeout';
 }
+
+/**
+ * Whether the server refused to write because it is a standby, or was made read-only: it was the primary when the
+ * connection was made, and another one is now. (None of remit's own read-only transactions writes.)
+ */
+export function isReadOnlyServer(error: unknown): boolean {
+  return error instanceof Error && (error as { code?: unknown }).code === '25006';
+}

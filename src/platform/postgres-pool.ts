@@ -1,11 +1,13 @@
 import { Client, Pool, type PoolClient, type PoolConfig } from 'pg';
 import type { Logger } from './logging';
-import { isReadTimeout } from './postgres-errors';
+import { isReadOnlyServer, isReadTimeout } from './postgres-errors';
 import { tracing, type TraceSpan } from './tracing';
 
 /** A connection's socket, which `pg` has no public way to close at once. */
 const destroy = (client: object) =>
   (client as { connection?: { stream?: { destroy(): void } } }).connection?.stream?.destroy();
+
+const leadsNowhere = (error: unknown) => isReadTimeout(error) || isReadOnlyServer(error);
 
 /**
  * Opens a pool whose connections may break at any time, wherever they are: idle, checked out by us or by Prisma, between
@@ -14,7 +16,8 @@ const destroy = (client: object) =>
  *
  * A connection on which a statement got no answer in time (`query_timeout`) is closed, also when it is still checked
  * out, and with it those that lie idle: they most likely lead to the same silent server, and each would cost the next
- * caller as long again.
+ * caller as long again. The same holds for a connection whose server refuses to write: after a failover it leads to what
+ * is a standby now, and would refuse for as long as it is kept.
  */
 export function createPool(config: PoolConfig, log: Logger): Pool {
   const idle = new Set<object>();
@@ -35,7 +38,7 @@ export function createPool(config: PoolConfig, log: Logger): Pool {
       // With a callback, it is the pool's own query, which closes a connection after any error.
       if (result instanceof Promise) {
         result.catch((error: unknown) => {
-          if (isReadTimeout(error)) giveUp(this);
+          if (leadsNowhere(error)) giveUp(this);
         });
         if (span) endWith(span, result);
       }
@@ -58,7 +61,7 @@ export function createPool(config: PoolConfig, log: Logger): Pool {
   pool.on('acquire', (client) => idle.delete(client));
   pool.on('remove', (client) => idle.delete(client));
   pool.on('release', (error, client) => {
-    if (isReadTimeout(error)) giveUp(client);
+    if (leadsNowhere(error)) giveUp(client);
     else idle.add(client);
   });
   return pool;

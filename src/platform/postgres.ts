@@ -59,6 +59,9 @@ export function openDatabase(config: DatabaseConfig, log: Logger): Database {
     // The server can't end a statement when the way to it is gone without a word. A query that waits this long
     // rejects, and the pool closes its connection; the keepalive finds those on which nothing is waiting.
     query_timeout: config.DATABASE_ANSWER_TIMEOUT_MS,
+    // A process that hangs (not one that died) in a transaction would keep its locks for as long as it hangs. (The
+    // relay's turn has a time of its own.)
+    idle_in_transaction_session_timeout: config.DATABASE_ANSWER_TIMEOUT_MS,
     keepAlive: true,
     keepAliveInitialDelayMillis: config.DATABASE_KEEPALIVE_MS,
     application_name: 'remit',

@@ -134,6 +134,7 @@ export type Settings = typeof SETTINGS;
 interface Decided {
   DATABASE_STATEMENT_TIMEOUT_MS: number;
   KAFKA_PRODUCER_BATCH_BYTES: number;
+  KAFKA_PRODUCE_TIMEOUT_MS: number;
   WEBHOOK_CONCURRENT_ATTEMPTS: number;
   KAFKA_TOPIC_PREFIX: string;
   TOPIC_PURCHASES: string;
@@ -148,6 +149,11 @@ export function derivedSettings(decided: Decided) {
      * has a second to arrive.
      */
     DATABASE_ANSWER_TIMEOUT_MS: decided.DATABASE_STATEMENT_TIMEOUT_MS + 1_000,
+    /**
+     * A broker that has not answered for this long is given up, and another asked who took its place: after it has had its time
+     * to wait for its replicas, and after the others have had theirs to elect a leader.
+     */
+    KAFKA_REQUEST_TIMEOUT_MS: Math.max(10_000, decided.KAFKA_PRODUCE_TIMEOUT_MS) + 5_000,
     /** One round of the relay is one request to the brokers. */
     RELAY_BATCH_BYTES: decided.KAFKA_PRODUCER_BATCH_BYTES,
     /** As many as there are attempts, so that none waits for a connection: what one subscriber gets is bounded before. */

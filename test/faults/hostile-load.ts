@@ -1,4 +1,3 @@
-import { execFileSync } from 'node:child_process';
 import { createHash } from 'node:crypto';
 import { readFileSync } from 'node:fs';
 import path from 'node:path';
@@ -15,6 +14,7 @@ import { mintToken } from '../../src/operations/token';
 import { produceForeign } from '../support/foreign-producer';
 import { CURRENCY, inspectLedger, TENANT } from '../support/money';
 import { noteResult } from '../support/nightly';
+import { family, signalAll } from '../support/processes';
 import { Load } from './hostile/load';
 import { appendUnreadable, Purchases } from './hostile/purchases';
 import { Random } from './hostile/random';
@@ -69,35 +69,12 @@ async function terminateBackends(): Promise<void> {
   }
 }
 
-/** A process and all that it started. */
-function family(pid: number): number[] {
-  const children = (() => {
-    try {
-      return execFileSync('pgrep', ['-P', String(pid)], { encoding: 'utf8' })
-        .trim()
-        .split('\n')
-        .filter(Boolean);
-    } catch {
-      return [];
-    }
-  })();
-  return [pid, ...children.flatMap((child) => family(Number(child)))];
-}
-
 async function freeze(part: EmbeddedPart, ms: number): Promise<void> {
   const { pid } = remit.stack.embedded!.processes.find((each) => each.part === part)!;
   const frozen = family(pid);
-  const signal = (name: NodeJS.Signals) =>
-    frozen.forEach((each) => {
-      try {
-        process.kill(each, name);
-      } catch {
-        // It has ended meanwhile.
-      }
-    });
-  signal('SIGSTOP');
+  signalAll(frozen, 'SIGSTOP');
   await sleep(ms);
-  signal('SIGCONT');
+  signalAll(frozen, 'SIGCONT');
 }
 
 async function untilRead(group: string, topic: string): Promise<void> {
@@ -257,7 +234,7 @@ async function watch(): Promise<void> {
     if (i % 12 === 11)
       say(
         `accepted ${load.accepted.length}, purchases ${purchases.good.size}, received ${JSON.stringify(subscribers.received)}, ` +
-          `peaks ${JSON.stringify(peaks)}, ended by themselves ${remit.restarts}, violations ${load.violations.length}, slowest answer ${load.slowestMs.toFixed(0)} ms`,
+          `peaks ${JSON.stringify(peaks)}, ended by themselves ${remit.ended.length}, violations ${load.violations.length}, slowest answer ${load.slowestMs.toFixed(0)} ms`,
       );
   }
 }
@@ -421,7 +398,7 @@ async function check(): Promise<void> {
   say(`odd numbers: ${exact.length} of ${odd.length} arrived as they were written`);
   if (exact.length !== odd.length)
     load.violation(`odd numbers changed: ${odd.find((body) => !exact.includes(body))}`);
-  if (remit.restarts > 0) load.violation(`roles ended by themselves: ${remit.ended.join('; ')}`);
+  if (remit.ended.length > 0) load.violation(`roles ended by themselves: ${remit.ended.join('; ')}`);
   for (const [role, peak] of Object.entries(peaks))
     if (peak > MEMORY_MAX_MB) load.violation(`${role} took ${peak} MB`);
 }

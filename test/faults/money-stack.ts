@@ -1,4 +1,3 @@
-import { execFile } from 'node:child_process';
 import { cp, mkdtemp, rm } from 'node:fs/promises';
 import os from 'node:os';
 import path from 'node:path';
@@ -7,26 +6,19 @@ import { openDatabase, type Database } from '../../src/platform/postgres';
 import type { EmbeddedPart } from '../../src/embedded/stack';
 import { startLocalStack, type LocalStack } from '../../src/roles/local-stack';
 import { migrate } from '../../src/roles/migrate';
-import { PROJECT_ROOT } from '../../src/platform/project';
-import { eventually, freePort } from '../support/harness';
-import { startRole, type Child } from '../support/processes';
+import { runCommand } from '../support/processes';
+import { SupervisedRole } from '../support/supervised-role';
 
 const ROLES = ['api', 'bridge', 'worker', 'relay'] as const;
-/** How long a role may take to come back on a loaded machine whose servers are being killed. */
-const RESTART_MS = 300_000;
-export type RoleName = (typeof ROLES)[number] | 'ingest';
+/** A second worker can be killed while the first one starts again. */
+export type RoleName = (typeof ROLES)[number] | 'ingest' | 'worker 2';
 
 /**
  * A remit of a test's own whose servers and roles can be killed: nothing that other tests use is touched. Roles are
  * processes, restarted when they end, as every supervisor does.
  */
 export class FaultStack {
-  private readonly running = new Map<RoleName, Child>();
-  private stopping = false;
-  /** How often a role ended by itself and was started again. */
-  restarts = 0;
-  /** Which they were, and how they ended. */
-  readonly ended: string[] = [];
+  private readonly roles = new Map<RoleName, SupervisedRole>();
 
   private constructor(
     readonly stack: LocalStack,
@@ -51,44 +43,34 @@ export class FaultStack {
     const log = createLogger(stack.config, 'faults');
     await migrate(stack.config, log);
     const started = new FaultStack(stack, openDatabase(stack.config, log), dataDir);
-    await Promise.all(roles.map((role) => started.run(role)));
+    await started.startRoles(roles);
     return started;
   }
 
   /** What runs now: roles by name with their process ids. */
   get processes(): { role: RoleName; pid: number }[] {
-    return [...this.running].flatMap(
-      ([
-        role,
-        {
-          process: { pid },
-        },
-      ]) => (pid === undefined ? [] : [{ role, pid }]),
-    );
+    return [...this.roles].flatMap(([role, { pid }]) => (pid === undefined ? [] : [{ role, pid }]));
+  }
+
+  /** How roles ended by themselves, to be started again. */
+  get ended(): string[] {
+    return [...this.roles.values()].flatMap(({ ended }) => ended);
   }
 
   get api(): string {
     return this.stack.endpoints.api;
   }
 
-  private async run(role: RoleName): Promise<void> {
-    // What a killed server makes them say is as expected as it is long.
-    const child = await startRole([role], this.stack.env, await freePort(), 'fatal');
-    this.running.set(role, child);
-    child.process.once('exit', () => {
-      if (this.stopping || this.running.get(role) !== child) return;
-      this.restarts += 1;
-      this.ended.push(`${role}: code ${child.process.exitCode}, signal ${child.process.signalCode}`);
-      void eventually(() => this.run(role), RESTART_MS).catch(() => undefined);
-    });
+  private role(name: RoleName): SupervisedRole {
+    const role = this.roles.get(name) ?? new SupervisedRole(name, name.split(' ', 1), this.stack.env);
+    this.roles.set(name, role);
+    return role;
   }
 
   /** SIGKILL, and a new process. */
-  async killRole(role: RoleName): Promise<void> {
-    const child = this.running.get(role);
-    this.running.delete(role);
-    await child?.kill();
-    await eventually(() => this.run(role), RESTART_MS);
+  async killRole(name: RoleName): Promise<void> {
+    await this.role(name).kill();
+    await this.role(name).restart();
   }
 
   /** SIGKILL, some time without it, and back with its data. */
@@ -100,13 +82,11 @@ export class FaultStack {
 
   /** In order, as an operator does. */
   async stopRoles(roles: readonly RoleName[] = ROLES): Promise<void> {
-    const stopped = roles.map((role) => this.running.get(role));
-    for (const role of roles) this.running.delete(role);
-    await Promise.all(stopped.map(async (child) => child?.stop()));
+    await Promise.all(roles.map((name) => this.role(name).stop()));
   }
 
   async startRoles(roles: readonly RoleName[] = ROLES): Promise<void> {
-    await Promise.all(roles.map((role) => this.run(role)));
+    await Promise.all(roles.map((name) => this.role(name).start()));
   }
 
   private folderOf(part: EmbeddedPart): string {
@@ -132,19 +112,11 @@ export class FaultStack {
 
   /** A command of the CLI in a process of its own, on this stack. */
   remit(...args: string[]): Promise<{ code: number; output: string }> {
-    return new Promise((resolve) => {
-      execFile(
-        process.execPath,
-        [path.join(PROJECT_ROOT, 'dist', 'cli.js'), ...args],
-        { env: { ...this.stack.env, LOG_LEVEL: 'error', REMIT_DATA_DIR: this.dataDir } },
-        (error, stdout, stderr) => resolve({ code: Number(error?.code ?? 0), output: `${stdout}${stderr}` }),
-      );
-    });
+    return runCommand(args, { ...this.stack.env, REMIT_DATA_DIR: this.dataDir });
   }
 
   async stop(): Promise<void> {
-    this.stopping = true;
-    await Promise.all([...this.running.values()].map((child) => child.stop()));
+    await Promise.all([...this.roles.values()].map((role) => role.stop()));
     await this.db.close();
     await this.stack.stop();
     await rm(this.dataDir, { recursive: true, force: true });

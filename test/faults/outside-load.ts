@@ -79,7 +79,7 @@ export class OutsideLoad {
   private constructor(private readonly remit: OutsideRemit) {
     const topic = remit.config.TOPIC_PURCHASES;
     const of = (perSecond: number, seed: number) =>
-      new Purchases(remit.kafka, topic, perSecond, purchaseGenerator({ seed, badShare: 0 }));
+      new Purchases(remit.kafka, topic, perSecond, { next: purchaseGenerator({ seed, badShare: 0 }) });
     this.subscribers = new PlayedSubscribers(remit.subscriberHost);
     this.purchases = of(PURCHASES_PER_SECOND, 1 + Number.parseInt(this.run, 16));
     this.probes = of(1, 2 + Number.parseInt(this.run, 16));
@@ -92,7 +92,7 @@ export class OutsideLoad {
     const body = { url: load.subscribers.url('steady'), eventTypes: ['parcel.sent'] };
     await load.call('operator', ['admin'], '/api/v1/event-types', { name: 'parcel.sent' }, [200, 201, 409]);
     const subscription = await load.call('operator', ['admin'], '/api/v1/subscriptions', body, [201]);
-    load.subscribers.add('steady', SubscriptionCreated.parse(subscription).secret);
+    load.subscribers.add({ name: 'steady' }, SubscriptionCreated.parse(subscription).secret);
     for (const user of load.users) {
       await load.call(user, [], '/accounts', { currency: CURRENCY }, [200, 201]);
       await load.call(user, ['topup'], '/accounts/topup', { amount: OPENING }, [200]);

@@ -88,7 +88,8 @@ async function cloneTemplate(client: PgClient, name: string): Promise<void> {
   await client.query(`CREATE DATABASE ${name} TEMPLATE ${TEMPLATE_DATABASE}`);
 }
 
-async function createNamespace(config: Config): Promise<void> {
+/** Registers the namespace of a configuration, and waits until it can be used. */
+export async function createNamespace(config: Config): Promise<void> {
   const client = await connectTemporal(config);
   try {
     await client.workflowService.registerNamespace({

@@ -1,4 +1,4 @@
-import { spawn, type ChildProcess } from 'node:child_process';
+import { execFile, execFileSync, spawn, type ChildProcess } from 'node:child_process';
 import { once } from 'node:events';
 import path from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -42,6 +42,8 @@ export async function startRole(
   env: NodeJS.ProcessEnv,
   metricsPort: number,
   logLevel = 'warn',
+  /** Where it writes to; by default to where this process does. */
+  output: number | 'inherit' = 'inherit',
 ): Promise<Child> {
   const spawned = spawn(process.execPath, [path.join(PROJECT_ROOT, 'dist', 'cli.js'), ...args], {
     env: {
@@ -51,7 +53,7 @@ export async function startRole(
       LOG_LEVEL: logLevel,
       METRICS_PORT: String(metricsPort),
     },
-    stdio: ['ignore', 'inherit', 'inherit'],
+    stdio: ['ignore', output, output],
   });
   const running = child(spawned);
   try {
@@ -89,4 +91,44 @@ async function untilReady(url: string, spawned: ChildProcess): Promise<void> {
     await sleep(100);
   }
   throw new Error(`${url} was not ready within ${READY_MS} ms`);
+}
+
+/** A process and all that it started. */
+export function family(pid: number): number[] {
+  const children = (() => {
+    try {
+      return execFileSync('pgrep', ['-P', String(pid)], { encoding: 'utf8' })
+        .trim()
+        .split('\n')
+        .filter(Boolean);
+    } catch {
+      return [];
+    }
+  })();
+  return [pid, ...children.flatMap((child) => family(Number(child)))];
+}
+
+/** Freezes, wakes or kills processes; one that has ended meanwhile is none. */
+export function signalAll(pids: readonly number[], signal: NodeJS.Signals): void {
+  for (const pid of pids)
+    try {
+      process.kill(pid, signal);
+    } catch {
+      // It has ended meanwhile.
+    }
+}
+
+/** A command of the CLI in a process of its own. */
+export function runCommand(
+  args: readonly string[],
+  env: NodeJS.ProcessEnv,
+): Promise<{ code: number; output: string }> {
+  return new Promise((resolve) => {
+    execFile(
+      process.execPath,
+      [path.join(PROJECT_ROOT, 'dist', 'cli.js'), ...args],
+      { env: { ...env, LOG_LEVEL: 'error' } },
+      (error, stdout, stderr) => resolve({ code: Number(error?.code ?? 0), output: `${stdout}${stderr}` }),
+    );
+  });
 }

@@ -2,8 +2,9 @@ import { appendFileSync, existsSync, readdirSync, readFileSync } from 'node:fs';
 import path from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Kafka, Producer } from 'kafkajs';
+import { createProducer } from '../../../src/platform/kafka-produce';
 import { rangesOf, withAdmin } from '../../../src/platform/topic-reader';
-import { purchaseGenerator } from '../../../src/operations/purchase-generator';
+import { purchaseGenerator, type GeneratedPurchase } from '../../../src/operations/purchase-generator';
 import { craftBatch, recordsOf } from '../../support/record-batches';
 
 const EACH_MS = 1_000;
@@ -19,13 +20,20 @@ export class Purchases {
   running = true;
   private busy = false;
   private producer: Producer | undefined;
+  private readonly next: () => GeneratedPurchase;
 
   constructor(
     private readonly kafka: Kafka,
     private readonly topic: string,
     private readonly perSecond: number,
-    private readonly next = purchaseGenerator({ seed: 7, badShare: 0.01 }),
-  ) {}
+    private readonly options: {
+      next?: () => GeneratedPurchase;
+      /** Told of the ids of good ones that are about to be sent together. */
+      begun?: (ids: string[]) => void;
+    } = {},
+  ) {
+    this.next = options.next ?? purchaseGenerator({ seed: 7, badShare: 0.01 });
+  }
 
   async run(): Promise<void> {
     while (this.running) {
@@ -45,6 +53,8 @@ export class Purchases {
   private async send(): Promise<void> {
     const made = Array.from({ length: this.perSecond }, this.next);
     const messages = made.map(({ key, value }) => ({ key, value }));
+    const good = made.flatMap(({ key, mistake }) => (mistake === undefined ? [key] : []));
+    if (good.length > 0) this.options.begun?.(good);
     for (;;) {
       try {
         this.producer ??= await this.connect();
@@ -56,15 +66,11 @@ export class Purchases {
         await sleep(500);
       }
     }
-    for (const { key, mistake } of made) if (mistake === undefined) this.good.add(key);
+    for (const key of good) this.good.add(key);
   }
 
   private async connect(): Promise<Producer> {
-    const producer = this.kafka.producer({
-      idempotent: true,
-      maxInFlightRequests: 1,
-      retry: { initialRetryTime: 100, maxRetryTime: 1_000, retries: 20 },
-    });
+    const producer = createProducer(this.kafka, { idempotent: true, maxInFlightRequests: 1 });
     await producer.connect();
     return producer;
   }

@@ -4,6 +4,7 @@ import { FAILURES } from '../../../src/contracts/workflows';
 import { ConflictsExhaustedError, DataRefusedError } from '../../../src/domain/money-transaction';
 import { loadConfig, type Config } from '../../../src/platform/config';
 import { metrics } from '../../../src/platform/metrics';
+import { inTransaction } from '../../../src/platform/postgres-pool';
 import type { Database } from '../../../src/platform/postgres';
 import { createTestSpace, eventually, openTestDatabase, type TestSpace } from '../../support/harness';
 import { withDatabase } from '../../support/shared-stack';
@@ -141,6 +142,54 @@ describe('a money transaction', () => {
     } finally {
       way.close();
     }
+  });
+
+  it('on connections to a server that is a standby since a failover is refused, and then gets through on new ones', async () => {
+    const db = open({ DATABASE_POOL_CONNECTIONS: 2, DATABASE_MONEY_POOL_CONNECTIONS: 2 });
+    const userId = await userWith(db, 10n);
+    const key = { tenantId: TENANT, userId, currency: CURRENCY };
+    const refused = expect.objectContaining({ code: '25006' }) as Error;
+    for (const pool of [db.pool, db.moneyPool]) {
+      const clients = await Promise.all([pool.connect(), pool.connect()]);
+      for (const client of clients) {
+        await client.query('SET default_transaction_read_only = on');
+        client.release();
+      }
+    }
+    const reference = randomUUID();
+    await expect(book(db, userId, reference)).rejects.toEqual(refused);
+    await eventually(() => book(db, userId, reference), 30_000);
+    // In a transaction that takes its ROLLBACK, and in Prisma.
+    const write = () => inTransaction(db.pool, (client) => client.query('DELETE FROM outbox WHERE false'));
+    const touch = () =>
+      db.prisma.subscription.updateMany({ where: { id: randomUUID() }, data: { description: '' } });
+    await expect(touch()).rejects.toThrow(/read-only transaction/);
+    await eventually(touch, 30_000);
+    const client = await db.pool.connect();
+    await client.query('SET default_transaction_read_only = on');
+    client.release();
+    await expect(write()).rejects.toEqual(refused);
+    await eventually(write, 30_000);
+    expect((await getAccount(db, key)).balanceMinor).toBe(15n);
+  });
+});
+
+describe('a transaction of a process that hangs', () => {
+  it('is ended by the server, and what it had locked is free', async () => {
+    const hanging = open({ DATABASE_STATEMENT_TIMEOUT_MS: 400, DATABASE_ANSWER_TIMEOUT_MS: 500 });
+    const other = open();
+    const take = 'SELECT pg_try_advisory_xact_lock(4711) AS taken';
+    for (const pool of [hanging.pool, hanging.moneyPool]) {
+      const client = await pool.connect();
+      await client.query('BEGIN');
+      await client.query(take);
+      await eventually(async () => {
+        expect((await other.pool.query<{ taken: boolean }>(take)).rows).toEqual([{ taken: true }]);
+      }, 30_000);
+      await expect(client.query('COMMIT')).rejects.toThrow();
+      client.release(true);
+    }
+    await expect(hanging.check()).resolves.toBeUndefined();
   });
 });
 

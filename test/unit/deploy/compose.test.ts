@@ -50,6 +50,16 @@ describe('docker-compose.yml', () => {
     expect(script).toMatch(/^CREATE DATABASE remit OWNER remit;$/m);
   });
 
+  it('backs PostgreSQL up when asked to, by the command of remit, whole and in good time to be noticed', () => {
+    const backup = compose.services['backup'] as Service;
+    expect(backup.command?.slice(0, 3)).toEqual(['backup', '/backup', '--follow']);
+    expect(backup.volumes).toEqual(['backup-data:/backup']);
+    expect(new URL(String(backup.environment?.['DATABASE_URL'])).username).toBe('postgres');
+    expect(backup.healthcheck?.test?.slice(-3)).toEqual(['backup', 'ls', '/backup']);
+    // Bounds what a backup that is away keeps at the server.
+    expect(compose.services['postgres']?.command).toContain('max_slot_wal_keep_size=4GB');
+  });
+
   it('takes the brokers by either name', () => {
     const api = compose.services['api'] as Service;
     const brokers = (given: Record<string, string>) => environmentOf(api, given)['KAFKA_BROKERS'];

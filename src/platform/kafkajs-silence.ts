@@ -1,0 +1,50 @@
+import { KafkaJSConnectionClosedError, KafkaJSConnectionError } from 'kafkajs/src/errors';
+import Connection from 'kafkajs/src/network/connection';
+import './kafkajs-internals';
+
+/** The first request on a connection; its failure has to make kafkajs try another of the brokers that it knows by name. */
+const FIRST_REQUEST = 'ApiVersions';
+
+let installed = false;
+
+/**
+ * Lets kafkajs give up a connection on which a request got no answer in time, as other Kafka clients do, in every client of
+ * this process. Idempotent. kafkajs only fails the request: it keeps the connection, does not ask who leads the partition
+ * now, and sends the next attempt to the same broker, so that one that hangs (a host that is paused, a disk that does not
+ * answer) holds up whatever it led for minutes after another broker has taken over. Closed, the connection is what kafkajs
+ * knows how to deal with.
+ */
+export function installSilenceEnd(): void {
+  if (installed) return;
+  installed = true;
+  // eslint-disable-next-line @typescript-eslint/unbound-method -- called below on the connection that they belong to
+  const { connect, send } = Connection.prototype;
+  const connecting = new WeakMap<Connection, Promise<boolean>>();
+  // Whoever waited on the closed connection comes back at once; kafkajs would open a socket for each of them.
+  Connection.prototype.connect = function () {
+    const running = connecting.get(this) ?? connect.call(this).finally(() => connecting.delete(this));
+    connecting.set(this, running);
+    return running;
+  };
+  Connection.prototype.send = async function (protocol) {
+    const { socket, host, port } = this;
+    try {
+      return await send.call(this, protocol);
+    } catch (error) {
+      if (!(error instanceof Error) || error.name !== 'KafkaJSRequestTimeoutError') throw error;
+      const closed = new KafkaJSConnectionClosedError(`${error.message}, the connection is closed`, {
+        host,
+        port,
+      });
+      // What else waits on it waits for the same broker; unless another request has closed it, and it is a new one by now.
+      if (this.socket === socket) {
+        this.rejectRequests(closed);
+        socket?.destroy();
+        await this.disconnect();
+      }
+      throw protocol.request.apiName === FIRST_REQUEST
+        ? new KafkaJSConnectionError(closed.message, { broker: `${host}:${port}` })
+        : closed;
+    }
+  };
+}

@@ -78,7 +78,7 @@ describe('what the embedded stack brings', () => {
           expect([folder, version]).toEqual([folder, expect.stringMatching(/^\d+\.\d+(\.\d+)?$/)]);
         const lines = readText(`${folder}/jars.sha256`).trim().split('\n');
         expect(lines.filter((line) => !/^[0-9a-f]{64}\s+\S+\.jar$/.test(line))).toEqual([]);
-        expect(lines.length).toBeGreaterThan(10);
+        expect(lines.length).toBeGreaterThan(0);
       } else {
         const modules = [...readText(`${folder}/go.mod`).matchAll(/^\s*(?:require )?(\S+\.\S+) (v\S+)/gm)];
         const sums = readText(`${folder}/go.sum`);

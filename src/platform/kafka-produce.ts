@@ -15,6 +15,7 @@ const RETRY_CAP_MS = 2_000;
  * all were stored.
  */
 export function createProducer(kafka: Kafka, config: ProducerConfig = {}): Producer {
+  // eslint-disable-next-line no-restricted-syntax -- here it is
   return kafka.producer({
     createPartitioner: Partitioners.DefaultPartitioner,
     allowAutoTopicCreation: false,

@@ -112,7 +112,7 @@ export default tseslint.config(
       group(['**/activities/**'], 'workflows import activity types only', { allowTypeImports: true }),
     ]),
   },
-  // A connection that breaks while it is checked out must not end the process (platform/postgres-pool.ts).
+  // A connection that breaks while it is checked out must not end the process (platform/postgres-pool.ts); producers have one maker.
   {
     files: ['src/**/*.ts'],
     ignores: ['src/platform/postgres-pool.ts'],
@@ -129,6 +129,12 @@ export default tseslint.config(
           selector:
             'ImportDeclaration[source.value="pg"][importKind!="type"] ImportSpecifier[imported.name="Pool"]',
           message: 'pools are opened by createPool (platform/postgres-pool.ts) alone',
+        },
+        {
+          selector:
+            'CallExpression[callee.property.name="producer"]:matches([callee.object.name="kafka"], [callee.object.property.name="kafka"])',
+          message:
+            'kafkajs loses messages when it repeats a request by itself: createProducer and sendWhole (platform/kafka-produce.ts)',
         },
       ],
     },

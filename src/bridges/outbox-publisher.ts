@@ -36,10 +36,9 @@ export function outboxTopics(config: Config): ReadonlyMap<string, string> {
 const LASTING = new Set(['MESSAGE_TOO_LARGE', 'RECORD_LIST_TOO_LARGE', 'INVALID_RECORD']);
 
 /**
- * Produces outbox rows in their order, with `acks=all`. The producer is idempotent: the order of a partition's rows is that
- * of their requests. A call is one try for all its rows (kafka-produce.ts says why): where a broker fails, those that others
- * have stored are stored again with the next round. After a failed call the producer is replaced: kafkajs would give the next rows the
- * sequence numbers of the failed ones, and the brokers could take them for repetitions and drop them.
+ * Produces outbox rows in their order, with `acks=all` and one request to a broker at a time. A call is one try for all its
+ * rows (kafka-produce.ts says why): where a broker fails, those that others have stored are stored again with the next round. After
+ * a failed call the producer is replaced, and with it what it knows of brokers and leaders.
  */
 export class OutboxPublisher {
   private producer: Promise<Producer> | undefined;
@@ -88,7 +87,7 @@ export class OutboxPublisher {
 
   private async connect(): Promise<Producer> {
     // Tried once: the relay's own loop goes on forever, says so in the log, and rolls back in between.
-    const producer = createProducer(this.kafka, { idempotent: true, maxInFlightRequests: 1 });
+    const producer = createProducer(this.kafka, { maxInFlightRequests: 1 });
     await producer.connect();
     return producer;
   }

@@ -12,9 +12,13 @@ const RETRY_CAP_MS = 2_000;
  * kafkajs must not repeat by itself. Of messages that went to several brokers it sends again what went to those that failed,
  * by who leads each partition *then*, and passes over every broker that has answered. Where a partition's leadership has moved
  * to one of those, as it does whenever a broker is lost, its messages are not sent to anybody, and the call resolves as if
- * all were stored.
+ * all were stored. Nor may it be idempotent, for which kafkajs demands that it repeats.
  */
-export function createProducer(kafka: Kafka, config: ProducerConfig = {}): Producer {
+export function createProducer(
+  kafka: Kafka,
+  config: Pick<ProducerConfig, 'maxInFlightRequests'> = {},
+): Producer {
+  // eslint-disable-next-line no-restricted-syntax -- here it is
   return kafka.producer({
     createPartitioner: Partitioners.DefaultPartitioner,
     allowAutoTopicCreation: false,

@@ -70,7 +70,7 @@ export class Purchases {
   }
 
   private async connect(): Promise<Producer> {
-    const producer = createProducer(this.kafka, { idempotent: true, maxInFlightRequests: 1 });
+    const producer = createProducer(this.kafka, { maxInFlightRequests: 1 });
     await producer.connect();
     return producer;
   }

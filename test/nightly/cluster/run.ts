@@ -25,8 +25,8 @@ lost, happened twice, or did not come back. Needs Go (once, to build Temporal's 
 
 const RATES: Rates = { payments: 2, orders: 1, events: 1, purchases: 40 };
 /** Groups are joined, workers warm. */
-const SETTLE_MS = 20_000;
-const USUAL_MS = 20_000;
+const SETTLE_MS = 15_000;
+const USUAL_MS = 15_000;
 
 export const say = (line: string): void =>
   void process.stderr.write(`${new Date().toISOString().slice(11, 19)} ${line}\n`);

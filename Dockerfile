@@ -6,7 +6,8 @@
 ARG NODE_IMAGE=node:24.21.0-trixie-slim
 
 # ---- build: all packages, the database client, dist/ and the workflow bundle ----
-FROM ${NODE_IMAGE} AS build
+# Nothing of what it makes is for one architecture: it runs on the builder's, whichever the image is for.
+FROM --platform=${BUILDPLATFORM} ${NODE_IMAGE} AS build
 WORKDIR /app
 # Migrations have a runner of their own, so Prisma's schema engine is never needed: /bin/true spares its download.
 ENV PRISMA_SCHEMA_ENGINE_BINARY=/bin/true \
@@ -26,7 +27,7 @@ RUN npx --no-install tsc -p tsconfig.build.json \
  && rm -rf dist/embedded dist/.tsbuildinfo
 
 # ---- packages: what runs in production ----
-FROM ${NODE_IMAGE} AS packages
+FROM --platform=${BUILDPLATFORM} ${NODE_IMAGE} AS packages
 ARG TARGETARCH
 WORKDIR /app
 COPY package.json package-lock.json .npmrc ./

@@ -314,7 +314,7 @@ interface Tenant {
   token: string;
 }
 
-async function newTenant(stage: Stage, urls: readonly string[]): Promise<Tenant> {
+export async function newTenant(stage: Stage, urls: readonly string[]): Promise<Tenant> {
   const id = `bench-${randomUUID()}`;
   const { config, db } = stage;
   for (const url of urls)
@@ -339,7 +339,7 @@ async function newTenant(stage: Stage, urls: readonly string[]): Promise<Tenant>
 }
 
 /** Publishes events one by one, by 16 callers or at a pace. @returns events accepted per second. */
-async function publishAll(
+export async function publishAll(
   { origin, token }: Tenant,
   events: number,
   { perSecond = Infinity, sentAt }: { perSecond?: number; sentAt?: Map<string, number> } = {},

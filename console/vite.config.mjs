@@ -30,6 +30,8 @@ export default defineConfig({
     target: 'es2022',
     // Every file comes from the server under its own address: the policy allows no data: scripts or fonts.
     assetsInlineLimit: 0,
+    // The texts that the licences of what is bundled ask to keep; no route serves them.
+    license: { fileName: 'licenses.md' },
     modulePreload: { polyfill: false },
     rolldownOptions: {
       // Two pages of one build, which share what both need.

@@ -19,6 +19,7 @@ const HELP = `remit: payments and orders on Temporal
   npm run bench -- NAME [--json]   a benchmark; without NAME it lists them
   npm run dev                      like start; the roles restart when a source changes
   npm run build                    compiles to dist/
+  npm run containers [-- STEP …]   builds the image and runs docker-compose.yml, with podman or Docker; see --help
   npm run remit -- COMMAND         any command of the CLI; try: npm run remit -- --help
 
 Each of them first installs npm packages, generates the database client, compiles and builds the console, but
@@ -52,6 +53,8 @@ const COMMANDS = {
       throw new StepError('There are no benchmarks here (bench/run.ts).');
     return foreground(tsx([path.join(root, 'bench/run.ts'), ...args]), { ordered: true });
   },
+  containers: (args) =>
+    foreground(tsx([path.join(root, 'scripts/containers.ts'), ...args]), { ordered: true }),
   dev: () => foreground(tsx([path.join(root, 'scripts/dev.ts')]), { ordered: true }),
   test: async (args) => {
     if (process.env.REMIT_TEST_SKIP_CHECK !== '1') await step('Checking types, lint and format', check);

@@ -1,6 +1,7 @@
 #!/usr/bin/env node
 import { Command } from 'commander';
 import * as api from './commands/api';
+import * as backup from './commands/backup';
 import * as bridge from './commands/bridge';
 import * as consoleLink from './commands/console-link';
 import * as demo from './commands/demo';
@@ -16,6 +17,7 @@ import * as reencrypt from './commands/reencrypt';
 import * as relay from './commands/relay';
 import * as replay from './commands/replay';
 import * as reset from './commands/reset';
+import * as restore from './commands/restore';
 import * as rollout from './commands/rollout';
 import * as send from './commands/send';
 import * as start from './commands/start';
@@ -37,6 +39,8 @@ const COMMANDS: readonly { register(program: Command): void }[] = [
   ingest,
   migrate,
   reconcile,
+  backup,
+  restore,
   recover,
   token,
   consoleLink,

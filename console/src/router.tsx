@@ -57,6 +57,10 @@ const tree = root.addChildren([
   screen('/events/$id', lazyRouteComponent(events, 'Event')),
   screen('/deliveries', lazyRouteComponent(deliveries, 'Deliveries')),
   screen('/deliveries/$id', lazyRouteComponent(deliveries, 'Delivery')),
+  screen(
+    '/attempts',
+    lazyRouteComponent(() => import('./screens/attempts'), 'Attempts'),
+  ),
   screen('/subscriptions', lazyRouteComponent(subscriptions, 'Subscriptions')),
   screen('/subscriptions/$id', lazyRouteComponent(subscriptions, 'Subscription')),
   screen(

@@ -52,39 +52,57 @@ BEGIN
 END $$;
 
 -- Writes an attempt, and what it means for its delivery and its subscription. p is AttemptRecord of
--- src/domain/deliveries.ts. Returns {repeated} or NULL, and what after_attempt returns. Idempotent: two tries of one attempt can overlap, since a
--- worker that Temporal takes for dead goes on with its own while another repeats it. The first record stands; the
--- second changes nothing, is told so (repeated: true), and uses what is stored instead of its own result.
+-- src/domain/deliveries.ts. Idempotent: two tries of one attempt can overlap, since a worker that Temporal takes for dead goes on
+-- with its own while another repeats it. The first record stands; the second changes nothing, is told so (repeated: true), and
+-- uses what is stored instead of its own result.
+-- The delivery may have ended while the attempt was under way, or been sent again: then it was made and is a row, which counts
+-- among the delivery's attempts, but it decides nothing of the delivery any more, and is told so (overtaken: true). One of a former generation
+-- takes a number that the present one may have given to its own; that one gets the next. What it says of the subscriber still holds (judge_subscription).
+-- Returns {repeated} or {overtaken} or NULL, and what after_attempt returns. p without generation is of a role of the version before.
 CREATE OR REPLACE FUNCTION record_delivery_attempt(p jsonb) RETURNS jsonb LANGUAGE plpgsql AS $$
 DECLARE
   v_id uuid := (p->>'deliveryId')::uuid;
   v_attempt integer := (p->>'attempt')::integer;
+  v_generation integer := (p->>'generation')::integer;
+  v_nothing constant jsonb := '{"deliveries": [], "next": null}';
   v_delivery deliveries;
-  v_event_id text;
+  v_current boolean;
 BEGIN
+  SELECT * INTO v_delivery FROM deliveries WHERE id = v_id FOR UPDATE;
+  IF NOT FOUND THEN RETURN v_nothing || '{"repeated": true}'; END IF;
+  v_current := coalesce(v_generation, v_delivery.generation) = v_delivery.generation;
+  IF EXISTS (SELECT FROM delivery_attempts WHERE delivery_id = v_id AND attempt = v_attempt
+                AND coalesce(generation, v_generation, 0) = coalesce(v_generation, generation, 0))
+     -- Its number was another's, and it got a later one: as many of its generation are stored as it counts itself.
+     OR (SELECT count(*) FROM delivery_attempts WHERE delivery_id = v_id AND generation = v_generation)
+          >= v_attempt - (p->>'attemptsBefore')::integer THEN
+    RETURN coalesce(after_attempt(v_id, (p->>'ordered')::boolean), v_nothing) || '{"repeated": true}';
+  END IF;
+  IF EXISTS (SELECT FROM delivery_attempts WHERE delivery_id = v_id AND attempt = v_attempt) THEN
+    v_attempt := v_delivery.attempts + 1;
+  END IF;
   INSERT INTO delivery_attempts
-    (delivery_id, attempt, started_at, duration_ms, result, status_code, error, response_body,
+    (delivery_id, attempt, generation, started_at, duration_ms, result, status_code, error, response_body,
      tenant_id, subscription_id, event_type, url, request_headers, response_headers)
-  SELECT d.id, v_attempt, (p->>'startedAt')::timestamptz, (p->>'durationMs')::integer, p->>'result',
+  VALUES (v_id, v_attempt, v_generation, (p->>'startedAt')::timestamptz, (p->>'durationMs')::integer, p->>'result',
          (p->>'statusCode')::integer, p->>'error', p->>'responseBody',
-         d.tenant_id, d.subscription_id, d.event_type, p->>'url', nullif(p->'requestHeaders', 'null'), nullif(p->'responseHeaders', 'null')
-    FROM deliveries d WHERE d.id = v_id
-  ON CONFLICT DO NOTHING;
-  IF NOT FOUND THEN
-    RETURN coalesce(after_attempt(v_id, (p->>'ordered')::boolean), '{"deliveries": [], "next": null}') || '{"repeated": true}';
+         v_delivery.tenant_id, v_delivery.subscription_id, v_delivery.event_type, p->>'url', nullif(p->'requestHeaders', 'null'),
+         nullif(p->'responseHeaders', 'null'));
+  IF NOT v_current OR v_delivery.status <> 'pending' THEN
+    UPDATE deliveries
+       SET attempts = greatest(attempts, v_attempt), attempts_before = attempts_before + CASE WHEN v_current THEN 0 ELSE 1 END
+     WHERE id = v_id RETURNING * INTO v_delivery;
+    PERFORM judge_subscription(v_delivery, p || '{"overtaken": true}');
+    RETURN coalesce(after_attempt(v_id, (p->>'ordered')::boolean), v_nothing) || '{"overtaken": true}';
   END IF;
-  UPDATE deliveries d
-     SET attempts = greatest(d.attempts, v_attempt), last_status_code = (p->>'statusCode')::integer,
-         last_error = p->>'error',
-         status = CASE d.status WHEN 'pending' THEN p->>'status' ELSE d.status END,
-         in_lane = d.in_lane AND d.status = 'pending' AND p->>'status' IN ('pending', 'exhausted'),
-         next_attempt_at = CASE WHEN d.status = 'pending' AND p->>'status' = 'pending' THEN (p->>'nextAttemptAt')::timestamptz END,
-         finished_at = CASE WHEN d.status = 'pending' AND p->>'status' <> 'pending' THEN now() ELSE d.finished_at END
-   WHERE d.id = v_id RETURNING * INTO v_delivery;
-  v_event_id := judge_subscription(v_delivery, p);
-  IF v_event_id IS NOT NULL THEN
-    UPDATE delivery_attempts SET emitted_event_id = v_event_id WHERE delivery_id = v_id AND attempt = v_attempt;
-  END IF;
+  UPDATE deliveries
+     SET attempts = greatest(attempts, v_attempt), last_status_code = (p->>'statusCode')::integer, last_error = p->>'error',
+         status = p->>'status',
+         in_lane = in_lane AND p->>'status' IN ('pending', 'exhausted'),
+         next_attempt_at = CASE WHEN p->>'status' = 'pending' THEN (p->>'nextAttemptAt')::timestamptz END,
+         finished_at = CASE WHEN p->>'status' <> 'pending' THEN now() END
+   WHERE id = v_id RETURNING * INTO v_delivery;
+  PERFORM judge_subscription(v_delivery, p || jsonb_build_object('attempt', v_attempt));
   RETURN after_attempt(v_id, (p->>'ordered')::boolean);
 END $$;
 
@@ -109,9 +127,9 @@ CREATE OR REPLACE FUNCTION reopen_deliveries(p_ids uuid[], p_replay uuid) RETURN
 $$;
 
 -- Writes one attempt or several. p is a list of what record_delivery_attempt takes. Those that only say that all is well
--- (delivered, to a subscription that is healthy) are written together; every other one, and one that had been stored
--- before, as if it came alone, by subscription, so that two calls lock subscriptions in one order. Returns what
--- record_delivery_attempt returns for each of those; nothing for the others. Idempotent.
+-- (delivered, of a delivery that waits for it, to a subscription that is healthy) are written together; every other one, and
+-- one that had been stored before, as if it came alone, by subscription, so that two calls lock subscriptions in one order. Returns
+-- what record_delivery_attempt returns for each of those; of the others only those that were overtaken at the last moment. Idempotent.
 CREATE OR REPLACE FUNCTION record_delivery_attempts(p jsonb)
 RETURNS TABLE (delivery_id uuid, after jsonb) LANGUAGE plpgsql
 -- A connection keeps the plans that it made while the tables were small: they must be by key from the beginning.
@@ -119,6 +137,7 @@ SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off AS
 DECLARE
   v_plain uuid[];
   v_written uuid[];
+  v_overtaken uuid[];
   v_one record;
 BEGIN
   SELECT array_agg(d.id) INTO v_plain
@@ -126,29 +145,41 @@ BEGIN
     JOIN deliveries d ON d.id = (a->>'deliveryId')::uuid
     JOIN subscriptions s ON s.id = d.subscription_id
    WHERE a->>'result' = 'delivered' AND NOT coalesce((a->>'ordered')::boolean, false)
+     AND d.status = 'pending' AND d.generation = coalesce((a->>'generation')::integer, d.generation)
      AND s.state = 'active' AND s.exhausted_since IS NULL AND s.throttle_level = 0;
   WITH plain AS MATERIALIZED (
     SELECT (a->>'deliveryId')::uuid AS id, (a->>'attempt')::integer AS attempt, (a->>'startedAt')::timestamptz AS started_at,
-           (a->>'durationMs')::integer AS duration_ms, (a->>'statusCode')::integer AS status_code,
-           a->>'responseBody' AS response_body, a->>'url' AS url, nullif(a->'requestHeaders', 'null') AS request_headers,
-           nullif(a->'responseHeaders', 'null') AS response_headers
+           (a->>'generation')::integer AS generation, (a->>'durationMs')::integer AS duration_ms,
+           (a->>'statusCode')::integer AS status_code, a->>'responseBody' AS response_body, a->>'url' AS url,
+           nullif(a->'requestHeaders', 'null') AS request_headers, nullif(a->'responseHeaders', 'null') AS response_headers
       FROM jsonb_array_elements(p) AS a WHERE (a->>'deliveryId')::uuid = ANY(v_plain)),
   inserted AS (
-    INSERT INTO delivery_attempts (delivery_id, attempt, started_at, duration_ms, result, status_code, response_body,
+    INSERT INTO delivery_attempts (delivery_id, attempt, generation, started_at, duration_ms, result, status_code, response_body,
                                    tenant_id, subscription_id, event_type, url, request_headers, response_headers)
-    SELECT x.id, x.attempt, x.started_at, x.duration_ms, 'delivered', x.status_code, x.response_body,
+    SELECT x.id, x.attempt, x.generation, x.started_at, x.duration_ms, 'delivered', x.status_code, x.response_body,
            d.tenant_id, d.subscription_id, d.event_type, x.url, x.request_headers, x.response_headers
       FROM plain x JOIN deliveries d ON d.id = x.id
     ON CONFLICT DO NOTHING
     RETURNING delivery_attempts.delivery_id AS id, delivery_attempts.attempt AS attempt,
-              delivery_attempts.status_code AS status_code),
+              delivery_attempts.generation AS generation, delivery_attempts.status_code AS status_code),
   updated AS (
     UPDATE deliveries d
        SET attempts = greatest(d.attempts, i.attempt), last_status_code = i.status_code, last_error = NULL,
-           finished_at = CASE d.status WHEN 'pending' THEN now() ELSE d.finished_at END,
-           status = CASE d.status WHEN 'pending' THEN 'delivered' ELSE d.status END, in_lane = false, next_attempt_at = NULL
-      FROM inserted i WHERE d.id = i.id)
-  SELECT coalesce(array_agg(i.id), '{}') INTO v_written FROM inserted i;
+           finished_at = now(), status = 'delivered', in_lane = false, next_attempt_at = NULL
+      FROM inserted i
+     WHERE d.id = i.id AND d.status = 'pending' AND d.generation = coalesce(i.generation, d.generation) RETURNING d.id)
+  SELECT coalesce(array_agg(i.id), '{}'), array_agg(i.id) FILTER (WHERE i.id NOT IN (SELECT u.id FROM updated u))
+    INTO v_written, v_overtaken FROM inserted i;
+  -- Ended or sent again between these statements' snapshot and their locks.
+  FOREACH delivery_id IN ARRAY coalesce(v_overtaken, '{}') LOOP
+    UPDATE deliveries d
+       SET attempts = greatest(d.attempts, i.attempt), attempts_before = d.attempts_before + CASE WHEN d.generation = coalesce(i.generation, d.generation) THEN 0 ELSE 1 END
+      FROM (SELECT (a->>'attempt')::integer AS attempt, (a->>'generation')::integer AS generation
+              FROM jsonb_array_elements(p) AS a WHERE (a->>'deliveryId')::uuid = delivery_id) AS i
+     WHERE d.id = delivery_id;
+    after := '{"overtaken": true}';
+    RETURN NEXT;
+  END LOOP;
   FOR v_one IN
     SELECT d.id, a AS attempt FROM jsonb_array_elements(p) AS a JOIN deliveries d ON d.id = (a->>'deliveryId')::uuid
      WHERE a->>'result' <> 'delivered' OR d.id <> ALL(v_written)
@@ -311,9 +342,9 @@ CREATE OR REPLACE FUNCTION lane_is_awake(p_subscription text) RETURNS void LANGU
    WHERE l.looks_at NOT BETWEEN clock_timestamp() - interval '10 seconds' AND clock_timestamp() OR NOT l.heeds_work
 $$;
 
--- Ends what waits in the lane of a subscription that gets nothing: held, or cancelled when it is deleted; at most p_limit.
--- Returns how many; none when it gets events again. The lock waits for a resume that is under way.
-CREATE OR REPLACE FUNCTION hold_lane(p_subscription text, p_limit integer) RETURNS integer LANGUAGE plpgsql AS $$
+-- Ends what waits in the lane of a subscription that gets nothing: held, or cancelled when it is deleted; at most p_limit, without
+-- those that are under way (p_skip). Returns how many; none when it gets events again. The lock waits for a resume that is under way.
+CREATE OR REPLACE FUNCTION hold_lane(p_subscription text, p_skip uuid[], p_limit integer) RETURNS integer LANGUAGE plpgsql AS $$
 DECLARE
   v_state text;
   v_count integer;
@@ -323,7 +354,8 @@ BEGIN
   UPDATE deliveries
      SET status = CASE v_state WHEN 'deleted' THEN 'cancelled' ELSE 'held' END, finished_at = now(), in_lane = false,
          next_attempt_at = NULL, last_error = 'the subscription is ' || v_state
-   WHERE id IN (SELECT id FROM deliveries WHERE subscription_id = p_subscription AND in_lane AND status = 'pending' LIMIT p_limit)
+   WHERE id IN (SELECT id FROM deliveries WHERE subscription_id = p_subscription AND in_lane AND status = 'pending'
+                 AND id <> ALL(p_skip) LIMIT p_limit)
      AND status = 'pending';
   GET DIAGNOSTICS v_count = ROW_COUNT;
   RETURN v_count;

@@ -18,7 +18,8 @@ CREATE OR REPLACE FUNCTION own_event_types() RETURNS text[] LANGUAGE sql IMMUTAB
   SELECT ARRAY['payment.succeeded', 'payment.failed', 'payment.expired', 'payout.succeeded', 'payout.failed',
     'order.finished', 'order.cancelled', 'order.refunded', 'order.charged_back',
     'dispute.opened', 'dispute.won', 'dispute.lost', 'dispute.expired',
-    'subscription.failing', 'subscription.paused', 'subscription.disabled', 'subscription.recovered']
+    'subscription.failing', 'subscription.paused', 'subscription.disabled', 'subscription.recovered',
+    'reconciliation.differs', 'reconciliation.clean']
 $$;
 
 -- The types that only other systems are told of, on domain.events: INTERNAL_EVENT_TYPES of src/contracts/webhooks.ts.

@@ -72,15 +72,13 @@ BEGIN
     'stopped', NULL);
 END $$;
 
--- Deliveries that a retry or a cancellation is for, in the order of time: of one subscription or all of a tenant's, after
--- (p_at, p_after). Of a cancellation also those that it has ended already, so that repeating a slice is the same slice.
+-- Deliveries that a retry is for, in the order of time: of one subscription or all of a tenant's, after (p_at, p_after).
 CREATE OR REPLACE FUNCTION retried_deliveries(r replays, p_at timestamptz, p_after text, p_limit integer)
 RETURNS SETOF deliveries LANGUAGE sql STABLE AS $$
   SELECT found.* FROM subscriptions s CROSS JOIN LATERAL (
     -- Two ways, as all but what is delivered has an index by status.
     SELECT by_status.*
-      FROM (SELECT DISTINCT unnest(CASE r.kind WHEN 'cancel' THEN ARRAY['pending', 'cancelled'] ELSE r.statuses || 'pending'::text END))
-             AS wanted (status)
+      FROM (SELECT DISTINCT unnest(r.statuses || 'pending'::text)) AS wanted (status)
      CROSS JOIN LATERAL (
         SELECT d.* FROM deliveries d
          WHERE d.subscription_id = s.id AND d.status = wanted.status AND d.status <> 'delivered'
@@ -88,9 +86,8 @@ RETURNS SETOF deliveries LANGUAGE sql STABLE AS $$
            AND (p_after = '' OR (d.created_at, d.id) > (p_at, nullif(p_after, '')::uuid))
            AND (r.event_types = '{}' OR event_type_wanted(r.event_types, d.event_type))
            AND (r.event_id IS NULL OR d.event_id = r.event_id)
-           -- What a slice has opened or ended is found by its repetition, and by nothing later: it may have ended again.
-           AND CASE WHEN r.kind = 'cancel' THEN d.status = 'pending' OR d.replay_id = r.id
-                    WHEN d.status = 'pending' THEN 'pending' = ANY(r.statuses) OR d.replay_id = r.id
+           -- What a slice has opened is found by its repetition, and by nothing later: it may have ended again.
+           AND CASE WHEN d.status = 'pending' THEN 'pending' = ANY(r.statuses) OR d.replay_id = r.id
                     ELSE d.replay_id IS DISTINCT FROM r.id END
          ORDER BY d.created_at, d.id LIMIT p_limit) AS by_status
     UNION ALL
@@ -103,38 +100,79 @@ RETURNS SETOF deliveries LANGUAGE sql STABLE AS $$
         AND (r.event_id IS NULL OR d.event_id = r.event_id)
       ORDER BY d.created_at, d.id LIMIT p_limit)) AS found
    WHERE s.tenant_id = r.tenant_id AND (r.subscription_id IS NULL OR s.id = r.subscription_id)
-     AND (s.state IN ('active', 'failing') OR r.kind = 'cancel')
+     AND s.state IN ('active', 'failing')
    ORDER BY found.created_at, found.id LIMIT p_limit
 $$;
 
--- One slice of a cancellation in bulk, as replay_slice: ends no more than p_open pending deliveries after the position without
--- another attempt. Its answer also has `waiting`, [{eventId, subscriptionId, generation}]: those that no lane had, whose
--- workflows can be told not to wait any longer. Idempotent.
-CREATE OR REPLACE FUNCTION cancel_slice(r replays, p_at timestamptz, p_after text, p_open integer, p_from timestamptz) RETURNS jsonb
+-- Whether a delivery is one of those that a cancellation in bulk is for, whatever its status.
+CREATE OR REPLACE FUNCTION cancellation_wants(r replays, d deliveries) RETURNS boolean LANGUAGE sql IMMUTABLE AS $$
+  SELECT (r.event_types = '{}' OR event_type_wanted(r.event_types, d.event_type)) AND (r.event_id IS NULL OR d.event_id = r.event_id)
+$$;
+
+-- The next pending deliveries that a cancellation in bulk is for, in the order of time: of one subscription, or all of the tenant's.
+CREATE OR REPLACE FUNCTION cancellable_deliveries(r replays, p_at timestamptz, p_after text, p_limit integer)
+RETURNS SETOF deliveries LANGUAGE sql STABLE AS $$
+  SELECT * FROM (
+    (SELECT d.* FROM deliveries d
+      WHERE d.subscription_id = r.subscription_id AND d.status = 'pending' AND d.status <> 'delivered'
+        AND d.created_at >= greatest(r.since, p_at) AND d.created_at <= r.until
+        AND (p_after = '' OR (d.created_at, d.id) > (p_at, nullif(p_after, '')::uuid)) AND cancellation_wants(r, d)
+      ORDER BY d.created_at, d.id LIMIT p_limit)
+    UNION ALL
+    (SELECT d.* FROM deliveries d
+      WHERE r.subscription_id IS NULL AND d.tenant_id = r.tenant_id AND d.status = 'pending' AND d.status <> 'delivered'
+        AND d.created_at >= greatest(r.since, p_at) AND d.created_at <= r.until
+        AND (p_after = '' OR (d.created_at, d.id) > (p_at, nullif(p_after, '')::uuid)) AND cancellation_wants(r, d)
+      ORDER BY d.created_at, d.id LIMIT p_limit)) AS page
+   ORDER BY created_at, id
+$$;
+
+-- One page of a cancellation in bulk, as replay_slice: ends p_limit pending deliveries after the position without another attempt.
+-- Nothing is sent for it, so that it keeps to no rate. Of those that no lane had, a workflow may wait for the next attempt: that
+-- one is told later (cancelled_workflows), and finds them by a next_attempt_at that stays. Repeated, it counts what it ended before and goes on.
+CREATE OR REPLACE FUNCTION cancel_slice(r replays, p_at timestamptz, p_after text, p_limit integer) RETURNS jsonb
 LANGUAGE plpgsql AS $$
 DECLARE
-  v_from timestamptz := greatest(p_from, clock_timestamp());
   v_slice jsonb;
 BEGIN
-  WITH found AS MATERIALIZED (SELECT * FROM retried_deliveries(r, p_at, p_after, p_open)),
+  WITH page AS MATERIALIZED (SELECT * FROM cancellable_deliveries(r, p_at, p_after, p_limit)),
   ended AS (
     UPDATE deliveries d
-       SET status = 'cancelled', finished_at = now(), last_error = 'cancelled by an operator', replay_id = r.id,
-           in_lane = false, next_attempt_at = NULL
-      FROM found f WHERE d.id = f.id AND d.status = 'pending' RETURNING d.id),
-  reached AS (SELECT created_at, id FROM found ORDER BY created_at DESC, id DESC LIMIT 1)
+       SET status = 'cancelled', finished_at = now(), last_error = 'cancelled by an operator', replay_id = r.id, in_lane = false,
+           next_attempt_at = CASE WHEN NOT d.in_lane THEN coalesce(d.next_attempt_at, 'epoch') END
+      FROM page WHERE d.id = page.id AND d.status = 'pending' RETURNING d.id),
+  last AS (SELECT created_at, id FROM page ORDER BY created_at DESC, id DESC LIMIT 1),
+  -- Behind it there may be more.
+  reached AS (SELECT * FROM last WHERE (SELECT count(*) FROM page) = p_limit),
+  before AS (
+    SELECT count(*) AS n FROM deliveries d
+     WHERE d.tenant_id = r.tenant_id AND d.status = 'cancelled' AND d.status <> 'delivered' AND d.replay_id = r.id
+       AND (r.subscription_id IS NULL OR d.subscription_id = r.subscription_id)
+       AND d.created_at >= greatest(r.since, p_at) AND d.created_at <= coalesce((SELECT created_at FROM reached), r.until)
+       AND (p_after = '' OR (d.created_at, d.id) > (p_at, nullif(p_after, '')::uuid))
+       AND (NOT EXISTS (SELECT FROM reached) OR (d.created_at, d.id) <= (SELECT created_at, id FROM reached)))
   SELECT jsonb_build_object(
-    'subscriptions', coalesce((SELECT jsonb_agg(DISTINCT subscription_id) FROM found WHERE in_lane OR status <> 'pending'), '[]'),
-    'waiting', coalesce((SELECT jsonb_agg(jsonb_build_object('eventId', event_id, 'subscriptionId', subscription_id,
-                           'generation', generation)) FROM found WHERE NOT in_lane), '[]'),
-    'at', coalesce((SELECT created_at FROM reached), p_at), 'after', coalesce((SELECT id::text FROM reached), p_after),
-    'examined', (SELECT count(*) FROM found),
+    'subscriptions', coalesce((SELECT jsonb_agg(DISTINCT subscription_id) FROM page WHERE in_lane), '[]'),
+    'at', coalesce((SELECT created_at FROM last), p_at), 'after', coalesce((SELECT id::text FROM last), p_after),
+    'examined', (SELECT count(*) FROM page) + (SELECT n FROM before),
     -- What ended by itself meanwhile was not cancelled.
-    'opened', (SELECT count(*) FROM ended) + (SELECT count(*) FROM found WHERE status = 'cancelled'),
-    'done', (SELECT count(*) FROM found) < p_open, 'stopped', NULL,
-    'until', v_from + (SELECT count(*) FROM found) * interval '1 second' / r.rate_per_second) INTO v_slice;
+    'opened', (SELECT count(*) FROM ended) + (SELECT n FROM before),
+    'done', NOT EXISTS (SELECT FROM reached), 'stopped', NULL, 'cancels', true, 'until', clock_timestamp()) INTO v_slice;
   RETURN v_slice;
 END $$;
+
+-- Deliveries that a cancellation in bulk has ended and that no lane had, after a position in the order of time: their
+-- workflows, where there are any, need not wait any longer.
+CREATE OR REPLACE FUNCTION cancelled_workflows(p_replay uuid, p_at timestamptz, p_after text, p_limit integer)
+RETURNS TABLE (id uuid, created_at timestamptz, event_id text, subscription_id text, generation integer) LANGUAGE sql STABLE AS $$
+  SELECT d.id, d.created_at, d.event_id, d.subscription_id, d.generation
+    FROM replays r
+    JOIN deliveries d ON d.tenant_id = r.tenant_id AND d.status = 'cancelled' AND d.status <> 'delivered' AND d.replay_id = r.id
+     AND d.next_attempt_at IS NOT NULL AND d.created_at >= greatest(r.since, p_at) AND d.created_at <= r.until
+     AND (p_after = '' OR (d.created_at, d.id) > (p_at, nullif(p_after, '')::uuid))
+   WHERE r.id = p_replay
+   ORDER BY d.created_at, d.id LIMIT p_limit
+$$;
 
 -- One slice of a replay: looks at no more than p_limit rows after the position (p_at, p_after), in order of time, and puts
 -- no more than p_open deliveries into their lanes, evenly from p_from on. Returns {subscriptions, at, after, examined,
@@ -156,7 +194,7 @@ DECLARE
   v_done boolean;
 BEGIN
   SELECT * INTO STRICT r FROM replays WHERE id = p_replay;
-  IF r.kind = 'cancel' THEN RETURN cancel_slice(r, p_at, p_after, p_open, p_from); END IF;
+  IF r.kind = 'cancel' THEN RETURN cancel_slice(r, p_at, p_after, p_limit); END IF;
   SELECT state INTO v_state FROM subscriptions WHERE id = r.subscription_id;
   IF v_state NOT IN ('active', 'failing') THEN
     RETURN jsonb_build_object('subscriptions', '[]'::jsonb, 'at', p_at, 'after', p_after, 'examined', 0, 'opened', 0,

@@ -37,14 +37,18 @@ END $$;
 -- full rate, a healthy one is not written to. Returns the id of the event that this caused, or NULL.
 -- p: as in record_delivery_attempt. A success ends all; failingAttempt failures of one delivery make it failing; after
 -- pauseAfterMs of nothing but exhausted deliveries it is paused; 410 disables it; what asks to wait slows it down.
+-- An attempt that its delivery did not wait for (p.overtaken: it was cancelled, or is being sent again) tells of the subscriber what an
+-- answer tells whatever it was asked: that it is well, overloaded or gone. What is counted over the course of one delivery, failures
+-- and exhaustion, it is no part of. An answer from an address that is not the subscription's any more tells nothing.
 -- Not idempotent: record_delivery_attempt calls it once per attempt.
 CREATE OR REPLACE FUNCTION judge_subscription(p_delivery deliveries, p jsonb) RETURNS text LANGUAGE plpgsql AS $$
 DECLARE
   v_at timestamptz := (p->>'at')::timestamptz;
   v_ok boolean := p->>'result' = 'delivered';
   v_slow boolean := coalesce((p->>'slowDown')::boolean, false);
-  v_exhausted boolean := p->>'status' = 'exhausted';
-  v_many boolean := (p->>'attempt')::integer - p_delivery.attempts_before >= (p->>'failingAttempt')::integer;
+  v_counts boolean := NOT coalesce((p->>'overtaken')::boolean, false);
+  v_exhausted boolean := v_counts AND p->>'status' = 'exhausted';
+  v_many boolean := v_counts AND (p->>'attempt')::integer - p_delivery.attempts_before >= (p->>'failingAttempt')::integer;
   v_pause interval := (p->>'pauseAfterMs')::bigint * interval '1 millisecond';
   s subscriptions;
   v_wait double precision;
@@ -56,7 +60,7 @@ BEGIN
     RETURN NULL;
   END IF;
   SELECT * INTO s FROM subscriptions WHERE id = p_delivery.subscription_id FOR UPDATE;
-  IF s.state NOT IN ('active', 'failing') THEN RETURN NULL; END IF;
+  IF s.state NOT IN ('active', 'failing') OR p->>'url' <> s.url THEN RETURN NULL; END IF;
 
   IF v_ok THEN
     UPDATE subscriptions SET exhausted_since = NULL, exhausted_at = NULL, throttled_until = NULL, throttle_level = 0

@@ -51,6 +51,7 @@ export const COMPOSE_FIELDS: readonly { name: string; description: string }[] = 
   { name: 'POSTGRES_PUBLISHED_PORT', description: 'port of PostgreSQL' },
   { name: 'CLICKHOUSE_PUBLISHED_PORT', description: 'HTTP port of ClickHouse' },
   { name: 'PROMETHEUS_PUBLISHED_PORT', description: 'port of Prometheus' },
+  { name: 'ALERTMANAGER_PUBLISHED_PORT', description: 'port of Alertmanager' },
   { name: 'GRAFANA_PUBLISHED_PORT', description: 'port of Grafana' },
   { name: 'REMIT_IMAGE', description: 'remit’s image; built when it is not there' },
   { name: 'NODE_IMAGE', description: 'base of remit’s image: Debian (glibc) with a Node.js LTS' },
@@ -65,6 +66,7 @@ export const COMPOSE_FIELDS: readonly { name: string; description: string }[] = 
   { name: 'TEMPORAL_UI_IMAGE', description: 'image of the Temporal UI' },
   { name: 'CLICKHOUSE_IMAGE', description: 'image of ClickHouse' },
   { name: 'PROMETHEUS_IMAGE', description: 'image of Prometheus' },
+  { name: 'ALERTMANAGER_IMAGE', description: 'image of Alertmanager, 0.26 or later' },
   { name: 'GRAFANA_IMAGE', description: 'image of Grafana' },
   {
     name: 'POSTGRES_MAX_CONNECTIONS',

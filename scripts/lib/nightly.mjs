@@ -18,7 +18,7 @@ const PARTS = [
     name: 'faults',
     about: 'servers and roles killed under load, with more of it; the longer arrival check',
     args: jest('--selectProjects', 'faults'),
-    env: { REMIT_FAULTS_MESSAGES: '300000', REMIT_ARRIVALS_EVENTS: '5000', REMIT_ARRIVALS_SUBSCRIBERS: '1' },
+    env: { REMIT_FAULTS_MESSAGES: '300000', REMIT_ARRIVALS_EVENTS: '5000' },
     maxMinutes: 120,
   },
   {

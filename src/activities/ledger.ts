@@ -17,6 +17,7 @@ export type LedgerDeps = Pick<ActivityDeps, 'db'> & {
   lookAtWorkflows?: () => Promise<Workflows>;
   config: Pick<
     Config,
+    | 'DEFAULT_TENANT'
     | 'RECONCILIATION_FINDINGS_MAX'
     | 'RECONCILIATION_DAYS'
     | 'RECONCILIATION_TIMEOUT_MS'
@@ -49,7 +50,7 @@ export function createLedgerActivities({ db, log, config, lookAtWorkflows }: Led
         if (found > 0) log.error({ check: name, found, findings }, 'reconciliation found a difference');
       }
       // For whoever looks later. A run that can't be kept is made again, as one that can't be read.
-      await keepRun(db, result, { startedBy: 'schedule' });
+      await keepRun(db, result, { startedBy: 'schedule', operatorTenant: config.DEFAULT_TENANT });
       metrics.reconciliationLastRun.set(Date.now() / 1_000);
       return {
         clean: result.clean,

@@ -1,5 +1,6 @@
 import { workflowId, type ReplayProgress, type ReplayState, type DeliveryRef } from '../contracts/workflows';
 import {
+  cancelledInWorkflows,
   deliveriesStarted,
   listStrandedDeliveries,
   listStrandedReplays,
@@ -41,6 +42,22 @@ export interface StepResult {
   stopped: string | null;
 }
 
+export interface TellInput {
+  replayId: string;
+  /** As far as it has come. */
+  told: { at: string; after: string };
+  /** Workflows that are told in a second, at most. */
+  perSecond: number;
+  sliceMs: number;
+}
+
+export interface TellResult {
+  told: { at: string; after: string };
+  done: boolean;
+  /** Until the rate allows more, in milliseconds. */
+  waitMs: number;
+}
+
 export interface StrandedReplayPage {
   replays: StrandedReplay[];
   /** Where the next page begins; null on the last one. */
@@ -57,6 +74,8 @@ const START: ReplayProgress = {
 
 /** A slice is put into the lanes before the one before it is through, so that the rate is even. */
 const LEAD_MS = 200;
+/** Rows that a cancellation ends in one statement. */
+const CANCELLED_AT_ONCE = 1_000;
 /** Lanes that are woken in one step of the recovery job. */
 const LANES_A_STEP = 500;
 
@@ -69,33 +88,56 @@ export function createReplayActivities({
   cancelDeliveries,
 }: ReplayDeps) {
   return {
-    /** Puts the deliveries of the next rows into their lanes, or cancels them, and stores the progress. Idempotent by position. */
+    /**
+     * Puts the deliveries of the next rows into their lanes and stores the progress; or cancels them, as many as it gets to in
+     * the time of the slice. Idempotent by position.
+     */
     async stepReplay({ replayId, progress, sliceMs }: StepInput): Promise<StepResult> {
-      const from = progress ?? START;
-      const slice = await replaySlice(db, replayId, from, {
-        sliceMs,
-        rows: config.WEBHOOK_REPLAY_BATCH_ROWS,
-      });
-      if (slice.subscriptions.length > 0) await wakeSleepingLanes(db, wakeLanes, slice.subscriptions, true);
-      if (slice.waiting && slice.waiting.length > 0)
-        await cancelDeliveries(
-          slice.waiting.map(({ eventId, subscriptionId, generation }) =>
-            workflowId.delivery(eventId, subscriptionId, generation),
-          ),
-        );
-      const next = {
-        ...from,
-        at: slice.at,
-        after: slice.after,
-        examined: from.examined + slice.examined,
-        replayed: from.replayed + slice.opened,
-        nextAt: slice.until,
+      const until = performance.now() + sliceMs;
+      let next = progress ?? START;
+      for (;;) {
+        const slice = await replaySlice(db, replayId, next, {
+          sliceMs,
+          rows: next.cancels ? CANCELLED_AT_ONCE : config.WEBHOOK_REPLAY_BATCH_ROWS,
+        });
+        if (slice.subscriptions.length > 0) await wakeSleepingLanes(db, wakeLanes, slice.subscriptions, true);
+        next = {
+          ...next,
+          at: slice.at,
+          after: slice.after,
+          examined: next.examined + slice.examined,
+          replayed: next.replayed + slice.opened,
+          nextAt: slice.until,
+          ...(slice.cancels && { cancels: true }),
+        };
+        const { done, stopped } = slice;
+        if (slice.cancels && !done && performance.now() < until) continue;
+        await recordReplay(db, replayId, { status: 'running', reason: null, ...next });
+        // A little before it: its own step takes time too.
+        const waitMs = Math.max(0, Date.parse(slice.until) - Date.now() - LEAD_MS);
+        return { progress: next, waitMs, done, stopped };
+      }
+    },
+
+    /**
+     * Tells workflows of deliveries that were cancelled in bulk not to wait any longer, as many as the rate allows in the time of
+     * a slice: what they would do next is find that out, so that nothing depends on it. Idempotent.
+     */
+    async tellCancelled({ replayId, told, perSecond, sliceMs }: TellInput): Promise<TellResult> {
+      const limit = Math.max(1, Math.floor((perSecond * sliceMs) / 1_000));
+      const startedAt = performance.now();
+      const found = await cancelledInWorkflows(db, replayId, told, limit);
+      await cancelDeliveries(
+        found.map(({ eventId, subscriptionId, generation }) =>
+          workflowId.delivery(eventId, subscriptionId, generation),
+        ),
+      );
+      const last = found.at(-1);
+      return {
+        told: last === undefined ? told : { at: last.createdAt.toISOString(), after: last.id },
+        done: found.length < limit,
+        waitMs: Math.max(0, Math.ceil(sliceMs - (performance.now() - startedAt))),
       };
-      await recordReplay(db, replayId, { status: 'running', reason: null, ...next });
-      const { done, stopped } = slice;
-      // A little before it: its own step takes time too.
-      const waitMs = Math.max(0, Date.parse(slice.until) - Date.now() - LEAD_MS);
-      return { progress: next, waitMs, done, stopped };
     },
 
     /** Replays that no workflow may have begun yet, a page at a time. Reads only. */

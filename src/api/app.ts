@@ -107,6 +107,8 @@ export function createApp(deps: ApiDeps): Express {
   app.disable('x-powered-by');
   app.disable('etag');
   app.set('query parser', 'simple');
+  // Whose X-Forwarded-For and X-Forwarded-Proto are believed; nobody's by default.
+  app.set('trust proxy', deps.config.API_TRUSTED_PROXIES);
   app.use(beginRequest(deps.config, deps.log), shedLoad(deps), refuseRepeatedHeaders);
 
   const secure = helmet();
@@ -191,9 +193,9 @@ function uniform(
     const lastEventId = request.get('last-event-id');
     const origin = originOf(deps.config, request);
     const expected = readIfMatch(route, request.headers['if-match']);
-    const answer = await once(deps, { route, header, caller, input }, (operationId) =>
+    const answer = await once(deps, { route, header, caller, input }, (operationId, repeats) =>
       route.handle({
-        ...{ deps, caller, correlationId, operationId, expected, origin, lastEventId },
+        ...{ deps, caller, correlationId, operationId, repeats, expected, origin, lastEventId },
         ...input,
       } as Call<never, never, never>),
     );

@@ -51,6 +51,13 @@ export async function tellLane(deps: Deps, subscriptionId: string): Promise<void
   );
 }
 
+/** Has a delivery's workflow end, if there is one, whose delivery is cancelled; otherwise it finds that out at its next attempt. */
+export async function tellDelivery(deps: Deps, id: string): Promise<void> {
+  await signalWorkflow(deps, id, SIGNALS.cancel).catch((error: unknown) =>
+    deps.log.warn({ err: error, workflowId: id }, 'a delivery workflow was not told that it is cancelled'),
+  );
+}
+
 /**
  * Starts the workflow of a replay; one that was started before is left alone. When Temporal can't be reached, the
  * schedule starts it: the replay is written already.

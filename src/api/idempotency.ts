@@ -38,7 +38,7 @@ export function readIdempotencyKey(header: string | string[] | undefined): strin
 }
 
 export interface OnceRequest {
-  route: Pick<RouteDoc, 'method' | 'path' | 'access'>;
+  route: Pick<RouteDoc, 'method' | 'path' | 'access' | 'answersSecret'>;
   header: string | string[] | undefined;
   caller: Caller;
   /** All that the request asks for, as it was checked. */
@@ -47,6 +47,8 @@ export interface OnceRequest {
 
 type Stored =
   | { answer: Answer }
+  /** Its answer was of a kind that is not kept. */
+  | { executed: true }
   | { problem: { code: RemitError['code']; detail: string; errors: RemitError['fields'] } };
 
 /**
@@ -56,16 +58,19 @@ type Stored =
  * request is simply executed. Every request of a known caller passes here; every POST among them takes a key.
  *
  * Requests that are refused before they are executed (not authenticated, not valid) leave their key unused.
+ *
+ * An answer with a secret is not kept: a repetition is executed again as one that makes nothing new (`repeats`), so that whoever
+ * asks is authenticated for it, finds what is true now, and is in the audit log where seeing it is noted.
  * @throws RemitError idempotency_key_reused for another request under the same key, idempotency_in_progress while
  *   another request with it is being executed; whatever `execute` throws.
  */
 export async function once(
   { database, config, keyring, log }: Pick<ApiDeps, 'database' | 'config' | 'keyring' | 'log'>,
   { route, header, caller, input }: OnceRequest,
-  execute: (operationId: string) => Promise<Answer>,
+  execute: (operationId: string, repeats: boolean) => Promise<Answer>,
 ): Promise<Answer> {
   const key = takesIdempotencyKey(route) ? readIdempotencyKey(header) : undefined;
-  if (key === undefined) return execute(randomUUID());
+  if (key === undefined) return execute(randomUUID(), false);
 
   const scope: KeyScope = {
     tenantId: caller.tenantId,
@@ -95,7 +100,8 @@ export async function once(
   const context = answerContext(claim.operationId);
   if (claim.state === 'replay') {
     count('replayed');
-    return replay(JSON.parse(keyring.decrypt(claim.answer, context)) as Stored);
+    const stored = JSON.parse(keyring.decrypt(claim.answer, context)) as Stored;
+    return 'executed' in stored ? replayed(await execute(claim.operationId, true)) : replay(stored);
   }
 
   count(claim.takenOver ? 'taken_over' : 'executed');
@@ -105,8 +111,8 @@ export async function once(
       (error: unknown) => log.warn({ err: error, route: scope.route }, 'an idempotent answer was not stored'),
     );
   try {
-    const answer = await execute(claim.operationId);
-    await keep({ answer });
+    const answer = await execute(claim.operationId, false);
+    await keep(route.answersSecret ? { executed: true } : { answer });
     return answer;
   } catch (error) {
     const { code, detail, errors, unexpected } = toFault(error);
@@ -121,12 +127,16 @@ export async function once(
   }
 }
 
-function replay(stored: Stored): Answer {
-  const headers = { 'Idempotency-Replayed': 'true' };
-  if ('answer' in stored) return { ...stored.answer, headers: { ...stored.answer.headers, ...headers } };
+function replay(stored: Exclude<Stored, { executed: true }>): Answer {
+  if ('answer' in stored) return replayed(stored.answer);
   const { code, detail, errors } = stored.problem;
   throw new ReplayedRefusal(code, detail, errors);
 }
+
+const replayed = (answer: Answer): Answer => ({
+  ...answer,
+  headers: { ...answer.headers, 'Idempotency-Replayed': 'true' },
+});
 
 /** A refusal that was stored: sent with the header that says so. */
 export class ReplayedRefusal extends RemitError {}

@@ -58,7 +58,7 @@ function headersOf(route: RouteDoc): { headers?: z.ZodObject } {
 const IDEMPOTENCY_HEADERS = z.object({
   'Idempotency-Key': z.string().min(1).max(255).optional().meta({
     description:
-      'A repetition with the same key and the same request gets the first answer, with Idempotency-Replayed: true. Kept for 24 hours (IDEMPOTENCY_KEY_TTL_MS); scoped to the caller and the route',
+      'A repetition with the same key and the same request gets the first answer, with Idempotency-Replayed: true; where that held a secret, it is not kept, and the repetition gets what was made then while that is true still. Kept for 24 hours (IDEMPOTENCY_KEY_TTL_MS); scoped to the caller and the route',
     example: '8e03978e-40d5-43e8-bc93-6894a57f9324',
   }),
 });

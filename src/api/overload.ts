@@ -8,7 +8,8 @@ import { metrics } from '../platform/metrics';
 import { pathOf } from './context';
 
 const SAMPLE_MS = 1_000;
-const RESOLUTION_MS = 20;
+/** Each look is a wake-up of an idle process; what counts as late is twenty times this. */
+const RESOLUTION_MS = 100;
 /** Samples in a row: a single stall, however long, is over when it is seen. */
 const LATE_SAMPLES = 2;
 

@@ -1,5 +1,6 @@
 import type { Kafka } from 'kafkajs';
 import type { Pool, PoolClient, QueryResult } from 'pg';
+import { BACKUP_SLOT } from '../platform/backup-slot';
 import { backoffMs } from '../platform/backoff';
 import type { Config } from '../platform/config';
 import type { Logger } from '../platform/logging';
@@ -17,9 +18,17 @@ export const RELAY_LOCK = 0x72_65_6d_69_74;
 const COUNT_LIMIT_ROWS = 100_000;
 /** A relay that stands by looks this much less often than one that publishes. */
 const STANDBY_FACTOR = 10;
-/** So does one that has found nothing for a while: a question costs as much as a row, and nobody waits for an answer. */
-const QUIET_AFTER_MS = 2_000;
-const QUIET_FACTOR = 4;
+/**
+ * One that has found nothing for a while looks less often: a question costs as much as a row. What comes after a silence waits for
+ * at most this share of it, and for 250 ms.
+ */
+const SILENCE_SHARE = 1 / 50;
+const SILENCE_MAX_MS = 250;
+
+/** @returns the pause, in milliseconds, of a relay that found nothing for `silenceMs`. */
+export function pauseAfterSilence(silenceMs: number, pollMs: number): number {
+  return Math.max(pollMs, Math.min(silenceMs * SILENCE_SHARE, SILENCE_MAX_MS));
+}
 
 /** `more`: the round was full. `standby`: another relay is publishing. */
 export type RoundResult = 'more' | 'done' | 'empty' | 'standby';
@@ -91,7 +100,7 @@ export class OutboxRelay {
         }
         if (result === 'standby') pauseMs = pollMs * STANDBY_FACTOR;
         if (result !== 'empty') busyAtMs = Date.now();
-        else if (Date.now() - busyAtMs >= QUIET_AFTER_MS) pauseMs = pollMs * QUIET_FACTOR;
+        else pauseMs = pauseAfterSilence(Date.now() - busyAtMs, pollMs);
       } catch (error) {
         pauseMs = this.noteFailure(error);
       }
@@ -181,17 +190,26 @@ export class OutboxRelay {
     return { rows, read: rows[0]?.read ?? 0 };
   }
 
-  /** Sets the outbox gauges. */
+  /** Sets the gauges of the outbox, and of the log that waits to be backed up. */
   async measure(): Promise<void> {
-    const { rows } = await this.options.pool.query<{ pending: number; refused: number; oldest: number }>(
+    const { rows } = await this.options.pool.query<{
+      pending: number;
+      refused: number;
+      oldest: number;
+      behind: number | null;
+    }>(
       `SELECT (SELECT count(*)::int FROM (SELECT 1 FROM outbox LIMIT ${COUNT_LIMIT_ROWS}) AS counted) AS pending,
               (SELECT count(*)::int FROM (SELECT 1 FROM outbox_refused LIMIT ${COUNT_LIMIT_ROWS}) AS aside) AS refused,
               coalesce((SELECT extract(epoch FROM now() - created_at)::float8 FROM outbox ORDER BY id LIMIT 1), 0)
-                AS oldest`,
+                AS oldest,
+              -- Nothing is kept for a backup where there is none; all of it, where it was given up.
+              (SELECT coalesce(pg_wal_lsn_diff(pg_current_wal_lsn(), restart_lsn), 'Infinity')::float8
+                 FROM pg_replication_slots WHERE slot_name = '${BACKUP_SLOT}') AS behind`,
     );
     metrics.outboxPending.set(rows[0]?.pending ?? 0);
     metrics.outboxRefused.set(rows[0]?.refused ?? 0);
     metrics.outboxOldestSeconds.set(Math.max(0, rows[0]?.oldest ?? 0));
+    metrics.backupLogBehind.set(rows[0]?.behind ?? 0);
   }
 }
 

@@ -30,11 +30,16 @@ async function runStart(dataDir: string, say: Say): Promise<void> {
     process.once('SIGINT', stopEarly);
     process.once('SIGTERM', stopEarly);
   });
+  const report = (line: string) => say(`  ${line}`);
   const starting = startLocalRemit({
     env: { NODE_ENV: 'development', LOG_LEVEL: 'info', ...process.env },
     dataDir,
     ports: 'standard',
-    report: (line) => say(`  ${line}`),
+    report,
+    beforeRoles: async (config, log) => {
+      const { recoverIfRestored } = await import('../operations/restored.js');
+      return recoverIfRestored(dataDir, config, log, report);
+    },
   });
   const remit = await Promise.race([starting, early]);
   if (stopEarly) {

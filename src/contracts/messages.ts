@@ -215,7 +215,7 @@ export const DomainEvent = z
   .object({
     id: z.string(),
     type: z.string(),
-    aggregate: z.enum(['payment', 'payout', 'order', 'dispute', 'account', 'subscription']),
+    aggregate: z.enum(['payment', 'payout', 'order', 'dispute', 'account', 'subscription', 'reconciliation']),
     aggregateId: z.string(),
     tenantId: z.string(),
     occurredAt: Timestamp,

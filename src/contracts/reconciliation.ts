@@ -23,6 +23,21 @@ export const ReconciliationRunDetail = z
   .object({ ...runFields, report: Reconciliation })
   .meta({ id: 'ReconciliationRunDetail' });
 
+/**
+ * What `remit.reconciliation.differs` and `remit.reconciliation.clean` tell the operator's tenant (DEFAULT_TENANT): names and
+ * counts over all tenants, and nothing of whose accounts they are.
+ */
+export const ReconciliationEventData = z
+  .object({
+    runId: z
+      .string()
+      .meta({ description: 'has the findings: GET /api/v1/reconciliation-runs/:id, scope platform' }),
+    at: Instant,
+    found: z.int(),
+    checks: z.array(z.object({ name: z.string(), rule: z.string(), found: z.int() })),
+  })
+  .meta({ id: 'ReconciliationEventData' });
+
 const CorrectionStatus = z.enum(['proposed', 'posted', 'rejected']);
 export const CorrectionsQuery = PageQuery.extend({ status: CorrectionStatus.optional() });
 export const ProposeCorrectionBody = z

@@ -22,6 +22,8 @@ export const OWN_EVENT_TYPES = [
   'subscription.paused',
   'subscription.disabled',
   'subscription.recovered',
+  'reconciliation.differs',
+  'reconciliation.clean',
 ] as const;
 export type OwnEventType = (typeof OWN_EVENT_TYPES)[number];
 

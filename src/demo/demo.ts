@@ -25,7 +25,7 @@ interface Target {
  * @returns the exit code: 0 when every row is as its sample expects.
  */
 export async function runDemo(
-  options: { endpoints?: string; keep?: boolean },
+  options: { endpoints?: string; receiverHost: string; keep?: boolean },
   say: (line: string) => void,
 ): Promise<number> {
   // Exit handlers stop the parts; a signal's default would not run them.
@@ -34,7 +34,7 @@ export async function runDemo(
     ? await runningTarget(callerPath(options.endpoints))
     : await throwAwayTarget(say);
   try {
-    const rows = await playAll(target, say);
+    const rows = await playAll(target, options.receiverHost, say);
     say(table(rows, target));
     const wrong = rows.filter(({ mistakes }) => mistakes.length > 0);
     for (const { title, mistakes } of wrong) say(`WRONG  ${title}\n  ${mistakes.join('\n  ')}`);
@@ -85,7 +85,11 @@ function pickSecrets({ AUTH_JWT_SECRET, PROVIDER_SECRET_DECARD }: Config): NodeJ
   return { AUTH_JWT_SECRET, PROVIDER_SECRET_DECARD };
 }
 
-async function playAll({ endpoints, config }: Target, say: (line: string) => void): Promise<Row[]> {
+async function playAll(
+  { endpoints, config }: Target,
+  receiverHost: string,
+  say: (line: string) => void,
+): Promise<Row[]> {
   const samples = await readSamples(path.join(PROJECT_ROOT, 'samples'));
   const log = createLogger(config, 'demo');
   const lifecycle = new Lifecycle(log, config.SHUTDOWN_TIMEOUT_MS);
@@ -93,7 +97,7 @@ async function playAll({ endpoints, config }: Target, say: (line: string) => voi
   const receiver = new WebhookReceiver();
   lifecycle.onStop('intake', 'receiver', () => receiver.close());
   try {
-    const url = await receiver.listen();
+    const url = await receiver.listen(receiverHost);
     const run = randomBytes(3).toString('hex');
     const stage = {
       api: endpoints.api,

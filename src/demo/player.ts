@@ -156,8 +156,12 @@ export class Player {
     user: string,
     body?: unknown,
   ): Promise<{ status: number; body: unknown }> {
-    // Users' tokens have no scopes; those of clients, for /api/v1, do.
-    const scopes = path.startsWith('/api/v1/') ? ['read', 'write'] : [];
+    // Users' tokens have no scopes, but to put money into an account takes one; those of clients, for /api/v1, do.
+    const scopes = path.startsWith('/api/v1/')
+      ? ['read', 'write']
+      : path === '/accounts/topup'
+        ? ['topup']
+        : [];
     const token = await mintToken(this.stage.config, { subject: user, scopes, expiresInS: 600 });
     const response = await fetch(this.stage.api + path, {
       method,

@@ -30,10 +30,10 @@ export class WebhookReceiver {
     });
   });
 
-  /** Starts listening. @returns the URL to subscribe with. */
-  async listen(): Promise<string> {
-    await new Promise<void>((resolve) => this.server.listen(0, '127.0.0.1', resolve));
-    return `http://127.0.0.1:${(this.server.address() as AddressInfo).port}/hooks`;
+  /** Starts listening at an address of this machine. @returns the URL to subscribe with. */
+  async listen(host = '127.0.0.1'): Promise<string> {
+    await new Promise<void>((resolve) => this.server.listen(0, host, resolve));
+    return `http://${host}:${(this.server.address() as AddressInfo).port}/hooks`;
   }
 
   /** The secret that the subscription came with. */

@@ -45,6 +45,10 @@ export interface LoadedDelivery {
   attempts: number;
   /** How often it was sent again after it had ended. */
   generation: number;
+  /** Attempts before the present generation. */
+  attemptsBefore: number;
+  /** Another one when anything of the subscription has changed. */
+  subscriptionVersion: number;
   /** What the last recorded attempt met; null before the first. */
   lastResult: AttemptOutcome | null;
   lastStatusCode: number | null;
@@ -78,6 +82,7 @@ interface LoadedRow extends Omit<LoadedDelivery, 'secrets' | 'headers'> {
 const LOADED_COLUMNS = `d.id, d.tenant_id AS "tenantId", d.event_id AS "eventId", d.event_type AS "eventType",
        d.subscription_id AS "subscriptionId", s.state AS "subscriptionState", s.url,
        s.secret_ciphertext AS "secretCiphertext", d.status, d.attempts, d.generation,
+       d.attempts_before AS "attemptsBefore", s.version AS "subscriptionVersion",
        s.previous_secret_ciphertext AS "previousSecretCiphertext",
        s.previous_secret_valid_until AS "previousSecretValidUntil",
        s.older_secret_ciphertexts AS "olderSecretCiphertexts",
@@ -156,8 +161,6 @@ export async function loadDelivery(
 export interface PendingDelivery {
   delivery: LoadedDelivery & { body: string };
   row: DeliveryRow;
-  /** Attempts before the present generation. */
-  attemptsBefore: number;
   /** Of the request or message that gave rise to its event. */
   correlationId: string | null;
 }
@@ -205,10 +208,10 @@ async function queryPending(
     values,
   }: { name: string; deliveries?: string; where: string; values: unknown[] },
 ): Promise<PendingDelivery[]> {
-  type Row = LoadedRow & { policy: DeliveryRow; attemptsBefore: number; correlationId: string | null };
+  type Row = LoadedRow & { policy: DeliveryRow; correlationId: string | null };
   const { rows } = await db.pool.query<Row>({
     name,
-    text: `SELECT ${LOADED_COLUMNS}, d.attempts_before AS "attemptsBefore", e.correlation_id AS "correlationId", e.traceparent,
+    text: `SELECT ${LOADED_COLUMNS}, e.correlation_id AS "correlationId", e.traceparent,
                   NULL AS "lastResult", d.last_status_code AS "lastStatusCode",
                   CASE WHEN row_number() OVER (PARTITION BY d.event_id) = 1 THEN e.body END AS body,
                   delivery_ref_with(d, s.ordered, c) AS policy
@@ -222,12 +225,39 @@ async function queryPending(
   // A secret is decrypted once, however many events go to its subscription; a body travels once, however many subscriptions get it.
   const once = decryptingOnce(keyring);
   const bodies = new Map(rows.flatMap(({ eventId, body }) => (body === null ? [] : [[eventId, body]])));
-  return rows.map(({ policy: row, attemptsBefore, correlationId, ...each }) => ({
+  return rows.map(({ policy: row, correlationId, ...each }) => ({
     delivery: { ...loaded(each, once), body: bodies.get(each.eventId)! },
     row,
-    attemptsBefore,
     correlationId,
   }));
+}
+
+/** A delivery as it was when it was read. */
+export type AsRead = Pick<LoadedDelivery, 'id' | 'generation' | 'subscriptionVersion'>;
+
+/**
+ * Which of these deliveries may be attempted now: they are still pending, were not sent again since they were read, and
+ * their subscriptions are what they were then (their state, address and secrets). An attempt counts as begun with this.
+ * @returns of each, in the order given.
+ * @throws what the database throws in an outage.
+ */
+export async function claimAttempts(
+  db: Pick<Database, 'pool'>,
+  deliveries: readonly AsRead[],
+): Promise<boolean[]> {
+  const { rows } = await db.pool.query<{ id: string }>({
+    name: 'claim_attempts',
+    text: `SELECT d.id FROM unnest($1::uuid[], $2::integer[], $3::integer[]) AS c (id, generation, version)
+             JOIN deliveries d ON d.id = c.id AND d.generation = c.generation AND d.status = 'pending'
+             JOIN subscriptions s ON s.id = d.subscription_id AND s.version = c.version`,
+    values: [
+      deliveries.map(({ id }) => id),
+      deliveries.map(({ generation }) => generation),
+      deliveries.map(({ subscriptionVersion }) => subscriptionVersion),
+    ],
+  });
+  const claimed = new Set(rows.map(({ id }) => id));
+  return deliveries.map(({ id }) => claimed.has(id));
 }
 
 /** One HTTP request to a subscriber and what came of it. */
@@ -235,6 +265,9 @@ export interface AttemptRecord {
   deliveryId: string;
   /** 1 for the first. */
   attempt: number;
+  /** The delivery's, and the attempts before it, when the attempt was begun. */
+  generation?: number;
+  attemptsBefore?: number;
   startedAt: Date;
   durationMs: number;
   result: AttemptOutcome;
@@ -269,26 +302,36 @@ export interface HealthRules {
 }
 
 /**
+ * What a recorded attempt means: what it met `decides` what follows for the delivery; it is `repeated`: it had been stored
+ * before, perhaps with another result, and what is stored is what holds; or it was `overtaken`: the delivery ended or was
+ * sent again while it was under way, and whoever did that has seen to what follows.
+ */
+export type Recorded = 'decides' | 'repeated' | 'overtaken';
+
+/**
  * Writes attempts, and what each means for its delivery and for the health of its subscription, in one statement.
  * Idempotent by (delivery, attempt): a second record of an attempt changes nothing and says so. A delivery
- * that was finished meanwhile keeps its state; the attempt is kept too.
+ * that was finished or sent again meanwhile keeps its state; the attempt is kept too.
  * @param attempts each of another delivery; `at` is when it ended.
- * @returns of each, in the order given, whether it had been stored before, perhaps with another result: what is stored is
- *   what holds.
+ * @returns of each, in the order given, what came of it.
  * @throws what the database throws in an outage.
  */
 export async function recordAttempts(
   db: Pick<Database, 'pool'>,
   attempts: readonly { record: AttemptRecord; at: Date }[],
   rules: HealthRules,
-): Promise<{ repeated: boolean }[]> {
-  const { rows } = await db.pool.query<{ deliveryId: string }>({
+): Promise<Recorded[]> {
+  const { rows } = await db.pool.query<{ deliveryId: string; repeated: boolean }>({
     name: 'record_delivery_attempts',
-    text: `SELECT delivery_id AS "deliveryId" FROM record_delivery_attempts($1::jsonb) WHERE (after->>'repeated')::boolean`,
+    text: `SELECT delivery_id AS "deliveryId", after ? 'repeated' AS repeated
+             FROM record_delivery_attempts($1::jsonb) WHERE after ?| '{repeated,overtaken}'`,
     values: [JSON.stringify(attempts.map(({ record, at }) => ({ ...record, ...rules, at })))],
   });
-  const repeated = new Set(rows.map(({ deliveryId }) => deliveryId));
-  return attempts.map(({ record }) => ({ repeated: repeated.has(record.deliveryId) }));
+  const undecided = new Map(rows.map(({ deliveryId, repeated }) => [deliveryId, repeated]));
+  return attempts.map(({ record }) => {
+    const repeated = undecided.get(record.deliveryId);
+    return repeated === undefined ? 'decides' : repeated ? 'repeated' : 'overtaken';
+  });
 }
 
 /** How a delivery can end without an attempt. */
@@ -328,6 +371,19 @@ export async function finishDelivery(
     values: [deliveryId, status, reason, generation ?? null],
   });
   return rows[0]?.status;
+}
+
+/** Ends those of these deliveries that are pending and whose events are no longer kept. Idempotent. */
+export async function endWithoutEvents(db: Pick<Database, 'pool'>, ids: readonly string[]): Promise<void> {
+  await db.pool.query({
+    name: 'end_without_events',
+    text: `UPDATE deliveries d
+              SET status = 'cancelled', finished_at = now(), last_error = 'the event is no longer kept',
+                  in_lane = false, next_attempt_at = NULL
+            WHERE d.id = ANY($1::uuid[]) AND d.status = 'pending'
+              AND NOT EXISTS (SELECT FROM webhook_events e WHERE e.id = d.event_id)`,
+    values: [ids],
+  });
 }
 
 /** An exhausted delivery as its dead letter describes it; undefined when it or its event is no longer kept. */

@@ -150,12 +150,20 @@ export async function countWaiting(db: Db, subscriptionId: string): Promise<numb
   return rows[0]?.count ?? 0;
 }
 
-/** Ends what waits in the lane of a subscription that gets nothing: held, or cancelled. @returns how many, at most `limit`. */
-export async function holdLane(db: Db, subscriptionId: string, limit: number): Promise<number> {
+/**
+ * Ends what waits in the lane of a subscription that gets nothing: held, or cancelled.
+ * @param skip deliveries that are under way: what they come to is recorded.
+ * @returns how many, at most `limit`.
+ */
+export async function holdLane(
+  db: Db,
+  subscriptionId: string,
+  { skip, limit }: { skip: readonly string[]; limit: number },
+): Promise<number> {
   const { rows } = await db.pool.query<{ count: number }>({
     name: 'hold_lane',
-    text: 'SELECT hold_lane($1, $2) AS count',
-    values: [subscriptionId, limit],
+    text: 'SELECT hold_lane($1, $2::uuid[], $3) AS count',
+    values: [subscriptionId, skip, limit],
   });
   return rows[0]?.count ?? 0;
 }

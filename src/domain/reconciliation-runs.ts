@@ -24,23 +24,30 @@ type Report = ReturnType<typeof reconciliationReport>;
 const COLUMNS = `id, tenant_id AS tenant, at, duration_ms AS "durationMs", clean, found::int AS found,
                  started_by AS "startedBy", created_at AS "createdAt"`;
 
-/** Keeps a run, and forgets those that are older than 90 days. Idempotent by id. @returns its id. */
+/**
+ * Keeps a run, and forgets those that are older than 90 days. Idempotent by id.
+ * @param operatorTenant is told, by `remit.reconciliation.differs` and `remit.reconciliation.clean`, when a run over all tenants
+ *   finds what the one before it did not, or is clean again; nobody is when it is left out.
+ * @returns its id.
+ */
 export async function keepRun(
   { pool }: Pick<Database, 'pool'>,
   result: Reconciliation,
-  { id = randomUUID(), startedBy }: { id?: string; startedBy: string },
+  {
+    id = randomUUID(),
+    startedBy,
+    operatorTenant,
+  }: { id?: string; startedBy: string; operatorTenant?: string },
 ): Promise<string> {
   const report = reconciliationReport(result);
-  await pool.query(
-    `WITH old AS (DELETE FROM reconciliation_runs WHERE created_at < now() - interval '${KEPT_DAYS} days')
-     INSERT INTO reconciliation_runs (id, tenant_id, at, duration_ms, clean, found, started_by, report)
-     VALUES ($1, $2, $3, $4, $5, $6, $7, $8) ON CONFLICT (id) DO NOTHING`,
-    [
-      ...[id, result.tenantId, result.at, result.checks.reduce((sum, { durationMs }) => sum + durationMs, 0)],
-      ...[result.clean, result.checks.reduce((sum, { found }) => sum + found, 0), startedBy],
-      JSON.stringify(report),
-    ],
-  );
+  const run = {
+    ...{ id, tenant: result.tenantId, at: report.at, clean: result.clean, startedBy, report },
+    durationMs: result.checks.reduce((sum, { durationMs }) => sum + durationMs, 0),
+    found: result.checks.reduce((sum, { found }) => sum + found, 0),
+  };
+  await pool.query('SELECT keep_reconciliation_run($1, $2, $3)', [
+    ...[JSON.stringify(run), KEPT_DAYS, operatorTenant ?? null],
+  ]);
   return id;
 }
 

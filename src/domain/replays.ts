@@ -210,8 +210,8 @@ export async function getReplay(
 export interface ReplaySlice {
   /** In whose lanes something has changed. */
   subscriptions: string[];
-  /** Deliveries that it has cancelled and whose workflows may wait for their next attempts. */
-  waiting?: { eventId: string; subscriptionId: string; generation: number }[];
+  /** It has cancelled deliveries, whose workflows may wait for their next attempts. */
+  cancels?: true;
   at: string;
   after: string;
   examined: number;
@@ -225,7 +225,7 @@ export interface ReplaySlice {
 
 /**
  * One slice of a replay: puts what the rate allows in `sliceMs` into the lanes, evenly from where the slice before ended
- * on, from among at most `rows` rows after a position. Repeating it opens nothing twice.
+ * on, from among at most `rows` rows after a position. A cancellation ends as many as that. Repeating it opens nothing twice.
  * @throws what the database throws in an outage, and when the replay is no longer kept.
  */
 export async function replaySlice(
@@ -244,6 +244,31 @@ export async function replaySlice(
   const slice = rows[0]?.slice;
   if (!slice) throw new Error(`replay ${replayId} is no longer kept`);
   return slice;
+}
+
+/** A delivery that a cancellation in bulk has ended while a workflow may have waited for its next attempt. */
+export interface CancelledInWorkflow {
+  id: string;
+  createdAt: Date;
+  eventId: string;
+  subscriptionId: string;
+  generation: number;
+}
+
+/** Those of a replay after a position, in the order of time. Reads only. */
+export async function cancelledInWorkflows(
+  db: Pick<Database, 'pool'>,
+  replayId: string,
+  { at, after }: Pick<ReplayProgress, 'at' | 'after'>,
+  limit: number,
+): Promise<CancelledInWorkflow[]> {
+  const { rows } = await db.pool.query<CancelledInWorkflow>({
+    name: 'cancelled_workflows',
+    text: `SELECT id, created_at AS "createdAt", event_id AS "eventId", subscription_id AS "subscriptionId", generation
+             FROM cancelled_workflows($1, $2, $3, $4)`,
+    values: [replayId, at, after, limit],
+  });
+  return rows;
 }
 
 /** A replay that no workflow may have begun yet. */

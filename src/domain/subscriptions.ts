@@ -135,8 +135,8 @@ export interface NewSubscription extends SubscriptionOptions {
  * Saves a subscription with a new secret, which is returned here and never again. Idempotent when it is
  * given an operationId: the subscription made under it is returned as it is, with its secret.
  * @throws RemitError invalid_request when the URL is none that webhooks may go to; unprocessable when the tenant has
- *   as many subscriptions as it may have; conflict when the one made under the operationId has been deleted, or when
- *   another has its uid.
+ *   as many subscriptions as it may have; conflict when the one made under the operationId has been deleted or given
+ *   another secret, or when another has its uid.
  */
 export async function createSubscription(
   db: Database,
@@ -183,6 +183,11 @@ export async function createSubscription(
     const made = await tx.subscription.findFirst({ where: { id, tenantId } });
     if (made?.state === 'deleted')
       throw new RemitError('conflict', 'it was created by this request and has been deleted since');
+    if (made && made.secretOperationId !== null)
+      throw new RemitError(
+        'conflict',
+        'it was created by this request and its secret has been rotated since',
+      );
     if (made) return made;
     const existing = await tx.subscription.count({ where: { tenantId, state: { not: 'deleted' } } });
     requireRoom('subscriptions', existing, maxPerTenant);
@@ -382,12 +387,15 @@ export async function rotateSecret(
     expected,
     overlapMs,
     operationId = randomUUID(),
+    repeats = false,
     secret: ownSecret,
   }: {
     id: string;
     expected: ExpectedVersions;
     overlapMs: number;
     operationId?: string;
+    /** It was carried out before under this operationId: nothing is rotated once more. */
+    repeats?: boolean;
     secret?: string | undefined;
   },
 ): Promise<{ secret: string; previousSecretValidUntil: Date | null; version: number }> {
@@ -402,6 +410,7 @@ export async function rotateSecret(
       previousSecretValidUntil: before.previousSecretValidUntil,
       version: before.version,
     };
+  if (repeats) throw new RemitError('conflict', 'the secret that this request made has been rotated since');
   requireVersion(expected, before.version);
   if (ownSecret !== undefined && keyring.decrypt(before.secretCiphertext, secretContext(id)) === ownSecret)
     throw new RemitError('unprocessable', 'this is its present secret');

@@ -6,7 +6,7 @@ import { ClickHouseHttp } from './clickhouse-http';
 import { Spool } from './clickhouse-spool';
 
 /**
- * The process of the embedded ClickHouse engine: `clickhouse-server <folder> <port>`. One process owns the
+ * The process of the embedded ClickHouse engine: `clickhouse-server <folder> <port> [<address>]`. One process owns the
  * folder. CLICKHOUSE_USER and CLICKHOUSE_PASSWORD, with which remit's clients connect, are what it accepts.
  */
 const MIB = 1_048_576;
@@ -14,10 +14,10 @@ const STOP_LIMIT_MS = 12_000;
 const CONCURRENCY = 8;
 
 async function main(): Promise<void> {
-  const [dir, portText] = process.argv.slice(2);
+  const [dir, portText, host = '127.0.0.1'] = process.argv.slice(2);
   const port = Number(portText);
   if (dir === undefined || !Number.isInteger(port))
-    throw new Error('usage: clickhouse-server <folder> <port>');
+    throw new Error('usage: clickhouse-server <folder> <port> [<address>]');
   const engine = await ClickHouseEngine.open(dir, CONCURRENCY);
   const spool = new Spool(loadConfig(process.env, []).REMIT_EMBEDDED_CLICKHOUSE_MAX_BODY_MB * MIB);
   const http = new ClickHouseHttp({
@@ -44,9 +44,9 @@ async function main(): Promise<void> {
   process.on('SIGINT', () => void stop());
   await new Promise<void>((resolve, reject) => {
     server.once('error', reject);
-    server.listen(port, '127.0.0.1', resolve);
+    server.listen(port, host, resolve);
   });
-  log(`ClickHouse engine ${engine.version} on http://127.0.0.1:${port}, data in ${dir}`);
+  log(`ClickHouse engine ${engine.version} on http://${host}:${port}, data in ${dir}`);
 }
 
 function log(line: string): void {

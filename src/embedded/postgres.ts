@@ -20,7 +20,8 @@ import { processCommand, processIdentity, stopProcess } from '../platform/proces
 import { refuseUnknownContent, type PartCommand, type PartServer } from './part-process';
 import { EmbeddedError } from './types';
 
-const MAJOR = '18';
+/** The major version of the server that is embedded. */
+export const MAJOR = '18';
 const USER = 'remit';
 const DATABASE = 'remit';
 const PACKAGES: Record<string, string> = {
@@ -106,12 +107,12 @@ export class PostgresServer implements PartServer {
       chownSync(aside, this.#runner.uid, this.#runner.gid);
       chownSync(pwfile, this.#runner.uid, this.#runner.gid);
     }
-    const { command, args, uid, gid } = this.#wrap('initdb', [
+    const { command, args, uid, gid, env } = postgresProgram(this.#native, 'initdb', [
       '-D', aside, '-U', USER, `--pwfile=${pwfile}`, '--auth=scram-sha-256', '--encoding=UTF8',
       '--locale-provider=builtin', '--builtin-locale=C.UTF-8', '--locale=C', '--no-sync', '--no-instructions',
     ]); // prettier-ignore
     try {
-      await run(command, args, { cwd: '/', env: this.#env(), ...(uid === undefined ? {} : { uid, gid }) });
+      await run(command, args, { cwd: '/', env, ...(uid === undefined ? {} : { uid, gid }) });
     } catch (error) {
       const output = (error as { stderr?: string }).stderr ?? String(error);
       throw new EmbeddedError(`PostgreSQL could not create its data folder ${aside}:\n${output.trim()}`, {
@@ -150,6 +151,8 @@ export class PostgresServer implements PartServer {
       fsync: 'on',
       synchronous_commit: 'on',
       max_wal_size: '2GB',
+      // A `remit backup` that is never called again must not fill the disk.
+      max_slot_wal_keep_size: '4GB',
       checkpoint_timeout: '15min',
       random_page_cost: '1.1',
       jit: 'off',
@@ -163,9 +166,8 @@ export class PostgresServer implements PartServer {
     };
     const flags = Object.entries(settings).flatMap(([name, value]) => ['-c', `${name}=${value}`]);
     return {
-      ...this.#wrap('postgres', ['-D', this.#dir, ...flags]),
+      ...postgresProgram(this.#native, 'postgres', ['-D', this.#dir, ...flags]),
       cwd: this.#dir,
-      env: this.#env(),
       stopSignal: 'SIGINT',
       stopGraceMs: 10_000,
     };
@@ -213,27 +215,48 @@ export class PostgresServer implements PartServer {
     if (/No space left/.test(log)) return 'free some disk space.';
     return 'if the data is not worth keeping, `remit reset` starts from scratch; or set DATABASE_URL to a PostgreSQL of yours; or use `docker compose up`.';
   }
+}
 
-  #wrap(binary: string, args: string[]): { command: string; args: string[]; uid?: number; gid?: number } {
-    const file = path.join(this.#native, 'bin', binary);
-    switch (this.#runner.kind) {
-      case 'user-namespace':
-        return {
-          command: this.#runner.unshare,
-          args: ['--user', '--map-user=1000', '--map-group=1000', file, ...args],
-        };
-      case 'postgres-user':
-        return { command: file, args, uid: this.#runner.uid, gid: this.#runner.gid };
-      case 'direct':
-        return { command: file, args };
-    }
-  }
-
+export interface PostgresProgram {
+  command: string;
+  args: string[];
   /** Without the PG* variables of the caller, which would point the server's tools elsewhere. */
-  #env(): NodeJS.ProcessEnv {
-    const env = Object.fromEntries(Object.entries(process.env).filter(([name]) => !name.startsWith('PG')));
-    return { ...env, LC_ALL: 'C', TZ: 'UTC' };
+  env: NodeJS.ProcessEnv;
+  uid?: number;
+  gid?: number;
+}
+
+/**
+ * How one of PostgreSQL's programs is started by this user.
+ * @param native as postgresNativeDir() says.
+ */
+export function postgresProgram(
+  native: string,
+  binary: 'initdb' | 'postgres',
+  args: string[],
+): PostgresProgram {
+  const file = path.join(native, 'bin', binary);
+  const rest = Object.fromEntries(Object.entries(process.env).filter(([name]) => !name.startsWith('PG')));
+  const env = { ...rest, LC_ALL: 'C', TZ: 'UTC' };
+  const runner = findRunner();
+  switch (runner.kind) {
+    case 'user-namespace':
+      return {
+        command: runner.unshare,
+        args: ['--user', '--map-user=1000', '--map-group=1000', file, ...args],
+        env,
+      };
+    case 'postgres-user':
+      return { command: file, args, env, uid: runner.uid, gid: runner.gid };
+    case 'direct':
+      return { command: file, args, env };
   }
+}
+
+/** Whose a folder that PostgreSQL works in has to be, where that is not this user. */
+export function postgresOwner(): { uid: number; gid: number } | undefined {
+  const runner = findRunner();
+  return runner.kind === 'postgres-user' ? runner : undefined;
 }
 
 /** The folder with bin/ and lib/ of the npm package for this platform, with its symbolic links in place. */

@@ -11,6 +11,9 @@ export interface Rewound {
   incomplete: boolean;
 }
 
+/** Somebody still reads. */
+export class GroupsInUse extends Error {}
+
 interface Target {
   group: string;
   topic: string;
@@ -39,7 +42,7 @@ async function requireNoMembers(admin: Admin, targets: readonly Target[]): Promi
   const { groups } = await admin.describeGroups(targets.map(({ group }) => group));
   const busy = groups.filter(({ members }) => members.length > 0).map(({ groupId }) => groupId);
   if (busy.length > 0)
-    throw new Error(
+    throw new GroupsInUse(
       `still being read by a bridge or a worker: ${busy.join(', ')}. Stop all roles, then repeat this (one that was killed is counted for KAFKA_SESSION_TIMEOUT_MS). Nothing was changed.`,
     );
 }

@@ -130,6 +130,18 @@ const shape = {
   API_PORT: int(8080, 0, 65_535).describe('port of the API; 0 takes a free one'),
   API_BODY_LIMIT_BYTES: int(65_536, 1_024, 10_485_760).describe('largest request body'),
   API_REQUEST_TIMEOUT_MS: int(30_000, 1_000, 300_000).describe('longest time a request may take'),
+  API_TRUSTED_PROXIES: list()
+    .pipe(
+      z.array(
+        z.string().refine((value) => isCidr(value) && !value.endsWith('/0'), {
+          error: 'must be CIDRs such as 10.20.0.0/16 or fd00::/8, and not everybody',
+        }),
+      ),
+    )
+    .default([])
+    .describe(
+      'where the proxies in front of the API have their addresses, e.g. 10.20.0.0/16: what they say in X-Forwarded-For and X-Forwarded-Proto is believed, so that logins are limited by client and not all together; nobody is believed by default',
+    ),
   API_RATE_LIMIT_REQUESTS: int(60_000, 0, 100_000_000).describe(
     'requests of one tenant in one window, at all API processes together; each one but the first may let a twentieth of it through beyond that. 0 for no limit. Providers’ webhooks are not counted',
   ),
@@ -137,7 +149,9 @@ const shape = {
     'of these, requests of one user on the users’ routes; more do not count for the tenant. 0 for no limit',
   ),
   API_RATE_LIMIT_WINDOW_MS: int(MINUTE, 1_000, HOUR).describe('length of that window'),
-  DEFAULT_TENANT: TenantId.default('default').describe('tenant of users and tokens that name none'),
+  DEFAULT_TENANT: TenantId.default('default').describe(
+    'tenant of users and tokens that name none; what remit tells its operator goes to this one',
+  ),
   DEFAULT_CURRENCY: Currency.default('TRY').describe('currency of POST /accounts when it names none'),
   TRUST_USER_ID_HEADER: flag(false).describe(
     'believe X-User-Id; only behind a gateway that sets it. Otherwise the JWT subject',

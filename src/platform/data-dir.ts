@@ -19,6 +19,8 @@ const MARKER = `${MARKER_LINE}; without this file remit neither uses this folder
 export const DATA_ENTRIES: readonly string[] = [
   'postgres',
   'postgres.init',
+  'postgres.restore',
+  'postgres.replaced',
   'postgres.pwfile',
   'postgres.password',
   'kafka',
@@ -28,6 +30,7 @@ export const DATA_ENTRIES: readonly string[] = [
   'temporal',
   'clickhouse',
   'logs',
+  'restored.json',
   'endpoints.json',
   'secrets.json',
   'run',

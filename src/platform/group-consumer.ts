@@ -222,7 +222,9 @@ export class GroupConsumer {
     this.generation += 1;
     this.setJoined(false);
     this.stopping.abort();
-    await endConsumer(this.consumer, this.running);
+    // What learns of a generation just now would open connections behind those that are closed here.
+    await Promise.all([endConsumer(this.consumer, this.running), this.ready]);
+    await this.ready;
     await this.unwatch?.();
     if (this.adminConnected) await this.admin.disconnect();
   }
@@ -298,6 +300,9 @@ export class GroupConsumer {
 
   /** Learns which log is read and what is committed of it before anything of it is handed over. */
   private async onJoin({ payload }: ConsumerGroupJoinEvent): Promise<boolean> {
+    const { signal } = this.stopping;
+    // kafkajs ends a join that has begun.
+    if (signal.aborted) return false;
     const generation = (this.generation += 1);
     const { log, groupId } = this.options;
     const { memberId, memberAssignment } = payload;
@@ -305,6 +310,7 @@ export class GroupConsumer {
     while (this.generation === generation) {
       try {
         await this.identify();
+        if (this.generation !== generation) return false;
         const committed = await this.committed();
         if (this.generation !== generation) return false;
         this.begin(memberId, new Map(Object.entries(memberAssignment)), committed);
@@ -313,7 +319,7 @@ export class GroupConsumer {
       } catch (error) {
         this.lastError = error instanceof Error ? error : new Error(String(error));
         log.warn({ err: error, group: groupId }, 'committed offsets could not be read; trying again');
-        await this.backoff.pause(this.stopping.signal);
+        await this.backoff.pause(signal);
       }
     }
     return false;

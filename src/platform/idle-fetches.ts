@@ -6,35 +6,42 @@ export interface AskedFetch {
   topics: readonly { topic: string; partitions: readonly { partition: number }[] }[];
 }
 
-/** Nothing came for so long: it is quiet. */
-const QUIET_AFTER_MS = 2_000;
-/** How long a broker holds back an empty answer then. Also how much later an idle member stops, or learns of a rebalance. */
-const QUIET_WAIT_MS = 500;
+/**
+ * For how long a broker holds back an empty answer when nothing came for so long. Also how much later an idle member stops, or
+ * learns of a rebalance: it sends heartbeats between two fetches.
+ */
+const STEPS = [
+  { silenceMs: 20_000, waitMs: 1_000 },
+  { silenceMs: 2_000, waitMs: 500 },
+];
 const REMEMBERED_MAX = 1_000;
 
 /**
  * Lets brokers hold back empty answers for longer while nothing comes: each answer costs a process as much as a message would,
- * and an idle installation has a dozen consumers. What comes is answered at once all the same. While there is traffic, or a
- * partition is paused or resumed (which is another set of partitions), the consumer's own, shorter wait holds: a fetch that is
- * under way knows nothing of a partition that is resumed.
+ * and an idle installation has a dozen consumers. What comes is answered at once all the same. While there is traffic on a topic, or
+ * one of its partitions has just been paused or resumed (which is another set of partitions), the consumer's own, shorter wait holds:
+ * a fetch that is under way knows nothing of a partition that is resumed.
  */
 export class IdleFetches {
-  /** Since when nothing has come, by what was asked for. */
-  private readonly quietSince = new LRUCache<string, number>({ max: REMEMBERED_MAX });
+  /** When it was first asked for, by set of partitions. */
+  private readonly askedAtMs = new LRUCache<string, number>({ max: REMEMBERED_MAX });
+  /** When something came last, by topic. */
+  private readonly cameAtMs = new LRUCache<string, number>({ max: REMEMBERED_MAX });
 
   /** @returns how long, in milliseconds, the broker may hold back an empty answer to this fetch. */
   waitMs(asked: AskedFetch, nowMs = Date.now()): number | undefined {
     const key = keyOf(asked);
-    const since = this.quietSince.get(key);
-    if (since === undefined) this.quietSince.set(key, nowMs);
-    else if (nowMs - since >= QUIET_AFTER_MS && asked.maxWaitTime !== undefined)
-      return Math.max(asked.maxWaitTime, QUIET_WAIT_MS);
-    return asked.maxWaitTime;
+    const askedAtMs = this.askedAtMs.get(key);
+    if (askedAtMs === undefined) this.askedAtMs.set(key, nowMs);
+    if (askedAtMs === undefined || asked.maxWaitTime === undefined) return asked.maxWaitTime;
+    const since = Math.max(askedAtMs, ...asked.topics.map(({ topic }) => this.cameAtMs.get(topic) ?? 0));
+    const step = STEPS.find(({ silenceMs }) => nowMs - since >= silenceMs);
+    return Math.max(asked.maxWaitTime, step?.waitMs ?? 0);
   }
 
   /** Something came of what was asked for. */
-  broughtSomething(asked: AskedFetch): void {
-    this.quietSince.delete(keyOf(asked));
+  broughtSomething({ topics }: AskedFetch, nowMs = Date.now()): void {
+    for (const { topic } of topics) this.cameAtMs.set(topic, nowMs);
   }
 }
 

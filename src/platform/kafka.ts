@@ -12,7 +12,8 @@ import {
 import type { Config } from './config';
 import { installFetchDecoder } from './kafka-fetch';
 import { createProducer, sendWhole } from './kafka-produce';
-import { installSilenceEnd } from './kafka-silence';
+import { installSilenceEnd } from './kafkajs-silence';
+import { installQuietTimers } from './kafkajs-timers';
 import type { Lifecycle, ReadinessCheck } from './lifecycle';
 import type { Logger } from './logging';
 import { TRACEPARENT } from '../contracts/tracing';
@@ -37,6 +38,7 @@ type KafkaSettings = Pick<
  */
 export function createKafka(config: KafkaSettings, log: Logger): Kafka {
   installFetchDecoder();
+  installQuietTimers();
   installSilenceEnd();
   const username = config.KAFKA_SASL_USERNAME ?? '';
   const password = config.KAFKA_SASL_PASSWORD ?? '';

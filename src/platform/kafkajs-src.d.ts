@@ -83,6 +83,62 @@ declare module 'kafkajs/src/protocol/requests/fetch' {
   export default definition;
 }
 
+declare module 'kafkajs/src/network/requestQueue' {
+  interface SocketRequest {
+    /** Milliseconds since 1970. */
+    sentAt: number;
+    /** Milliseconds. */
+    requestTimeout: number;
+    /** Rejects it; its answer, should it come, is for nobody. */
+    timeoutRequest(): void;
+  }
+
+  interface PushedRequest {
+    entry: {
+      correlationId: number;
+      apiKey: number;
+      apiName: string;
+      apiVersion: number;
+      resolve(answer: { payload: Buffer | null }): void;
+      reject(error: Error): void;
+    };
+    expectResponse: boolean;
+    /** Milliseconds; at least those of the queue. */
+    requestTimeout?: number;
+    sendRequest(): void;
+  }
+
+  /** What one connection has sent, and what waits to be sent. */
+  export default class RequestQueue {
+    constructor(options: {
+      maxInFlightRequests: number | null;
+      /** Milliseconds. */
+      requestTimeout: number;
+      enforceRequestTimeout: boolean;
+      clientId: string;
+      broker: string;
+      logger: { debug(message: string): void; warn(message: string): void };
+      isConnected?(): boolean;
+    });
+    push(request: PushedRequest): void;
+    fulfillRequest(answer: { correlationId: number; payload: Buffer; size: number }): void;
+    /** Milliseconds for which the broker wants nothing more. */
+    maybeThrottle(ms: number): void;
+    readonly enforceRequestTimeout: boolean;
+    /** By correlation id. */
+    readonly inflight: Map<number, SocketRequest>;
+    /** Not sent yet: the broker throttles, or too many are in flight. */
+    readonly pending: readonly SocketRequest[];
+    isConnected(): boolean;
+    /** Called when the connection is open. */
+    scheduleRequestTimeoutCheck(): void;
+    /** Called after every answer, and when a request has to wait. Sends what may be sent a moment later. */
+    scheduleCheckPendingRequests(): void;
+    /** Called when the connection is closed. */
+    destroy(): void;
+  }
+}
+
 declare module 'kafkajs/src/protocol/error' {
   /** The error that kafkajs's retries and rebalances go by. */
   export function createErrorFromCode(

@@ -1,12 +1,17 @@
 import { createHash, randomUUID } from 'node:crypto';
 import { readdir, readFile } from 'node:fs/promises';
 import path from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { Client as PgClient } from 'pg';
 import { appliedFunctions, applyFunctions, newerVersion, readFunctionFiles } from './postgres-functions';
 import { PROJECT_ROOT, VERSION } from './project';
 
 /** Only one migration runs at a time on one database. */
 const MIGRATION_LOCK = 7_265_001;
+const LOCK_POLL_MS = 100;
+
+/** The first line of a migration that is one statement and runs outside a transaction (docs/database.md). */
+const ALONE = '-- remit: outside a transaction';
 
 const MIGRATIONS_TABLE = `
   CREATE TABLE IF NOT EXISTS _prisma_migrations (
@@ -25,6 +30,8 @@ interface Migration {
   sql: string;
   /** SHA-256 of the file, hex. */
   checksum: string;
+  /** One statement that may not be part of a transaction, and may be repeated. */
+  alone: boolean;
 }
 
 export interface Migrated {
@@ -36,14 +43,14 @@ export interface Migrated {
 
 /**
  * Applies `prisma/migrations` in order, each in a transaction with its row in Prisma's own table, so that
- * `prisma migrate deploy` and `status` agree with it; then the files of `prisma/functions` that have changed since they
+ * `prisma migrate deploy` and `status` agree with it; one that is marked as such outside of a transaction; then the files of `prisma/functions` that have changed since they
  * were applied, all in one transaction. Idempotent; concurrent runs wait for each other. Roles of this version and of
  * the one before may be at work meanwhile (docs/adr/0002).
  *
  * A database that a newer version has migrated is left as it is.
  * @param source the folder with `migrations` and `functions`, and the version that they are of.
  * @throws when the database was made by a version before the first of these migrations, an applied migration's file was
- *   changed since, or one fails (nothing of it stays).
+ *   changed since, or one fails (nothing of it stays, or it can be repeated).
  */
 export async function migratePostgres(
   databaseUrl: string,
@@ -56,7 +63,7 @@ export async function migratePostgres(
   client.on('error', () => undefined);
   await client.connect();
   try {
-    await client.query('SELECT pg_advisory_lock($1)', [MIGRATION_LOCK]);
+    await lock(client);
     await client.query(MIGRATIONS_TABLE);
     const applied = await appliedMigrations(client);
     const laterMigration = newerMigration(applied, migrations);
@@ -72,7 +79,7 @@ export async function migratePostgres(
         throw new Error(
           `migration ${migration.name} was changed after it was applied; undo the change and add a new migration`,
         );
-      await applyMigration(client, migration);
+      await (migration.alone ? applyAlone : applyMigration)(client, migration);
       names.push(migration.name);
     }
     return {
@@ -80,6 +87,20 @@ export async function migratePostgres(
     };
   } finally {
     await client.end();
+  }
+}
+
+/**
+ * Waits for another migration without a statement that waits: CREATE INDEX CONCURRENTLY would wait for that statement's
+ * snapshot, and it for the index.
+ */
+async function lock(client: PgClient): Promise<void> {
+  for (;;) {
+    const { rows } = await client.query<{ got: boolean }>('SELECT pg_try_advisory_lock($1) AS got', [
+      MIGRATION_LOCK,
+    ]);
+    if (rows[0]?.got) return;
+    await sleep(LOCK_POLL_MS);
   }
 }
 
@@ -121,20 +142,58 @@ async function readMigrations(folder: string): Promise<Migration[]> {
   return Promise.all(
     names.sort().map(async (name) => {
       const sql = await readFile(path.join(folder, name, 'migration.sql'), 'utf8');
-      return { name, sql, checksum: createHash('sha256').update(sql).digest('hex') };
+      const alone = sql.startsWith(ALONE);
+      if (alone && statementsOf(sql) !== 1)
+        throw new Error(`migration ${name} runs outside a transaction and must be one statement`);
+      return { name, sql, alone, checksum: createHash('sha256').update(sql).digest('hex') };
     }),
   );
 }
 
-async function applyMigration(client: PgClient, { name, sql, checksum }: Migration): Promise<void> {
+/** How many statements a file without quoted semicolons has. */
+function statementsOf(sql: string): number {
+  return sql
+    .replace(/^\s*--.*$/gm, '')
+    .split(';')
+    .filter((text) => text.trim() !== '').length;
+}
+
+async function noteApplied(client: PgClient, { name, checksum }: Migration): Promise<void> {
+  await client.query(
+    `INSERT INTO _prisma_migrations (id, checksum, finished_at, migration_name, applied_steps_count)
+     VALUES ($1, $2, now(), $3, 1)`,
+    [randomUUID(), checksum, name],
+  );
+}
+
+/**
+ * Without a transaction, so that it may take long and locks nobody out. Whatever ended it before, it begins again: an index of
+ * which a former run left a part is dropped first.
+ */
+async function applyAlone(client: PgClient, migration: Migration): Promise<void> {
+  const { name, sql } = migration;
+  try {
+    const [, index] = /\bINDEX\s+CONCURRENTLY\s+IF\s+NOT\s+EXISTS\s+(\w+)/i.exec(sql) ?? [];
+    if (index !== undefined) {
+      const { rowCount } = await client.query(
+        'SELECT FROM pg_index WHERE indexrelid = to_regclass($1) AND NOT indisvalid',
+        [index],
+      );
+      if (rowCount) await client.query(`DROP INDEX CONCURRENTLY ${index}`);
+    }
+    await client.query(sql);
+    await noteApplied(client, migration);
+  } catch (error) {
+    throw new Error(`migration ${name} failed and can be repeated: ${String(error)}`, { cause: error });
+  }
+}
+
+async function applyMigration(client: PgClient, migration: Migration): Promise<void> {
+  const { name, sql } = migration;
   await client.query('BEGIN');
   try {
     await client.query(sql);
-    await client.query(
-      `INSERT INTO _prisma_migrations (id, checksum, finished_at, migration_name, applied_steps_count)
-       VALUES ($1, $2, now(), $3, 1)`,
-      [randomUUID(), checksum, name],
-    );
+    await noteApplied(client, migration);
     await client.query('COMMIT');
   } catch (error) {
     await client.query('ROLLBACK');

@@ -1,3 +1,4 @@
+import type { Config } from '../platform/config';
 import { startOpsServer } from '../platform/ops-server';
 import { Lifecycle } from '../platform/lifecycle';
 import { createLogger, type Logger } from '../platform/logging';
@@ -29,7 +30,11 @@ export interface LocalRemit extends LocalStack {
  * Everything stops through the lifecycle, the embedded parts last.
  */
 export async function startLocalRemit(
-  options: LocalStackOptions & { roles?: readonly Role[] },
+  options: LocalStackOptions & {
+    roles?: readonly Role[];
+    /** What has to be done when servers and schemas are there, and before any role works. */
+    beforeRoles?: (config: Config, log: Logger) => Promise<unknown>;
+  },
 ): Promise<LocalRemit> {
   const stack = await startLocalStack(options);
   await startTracing(stack.config, 'remit', (error) => log.warn({ err: error }, NO_TRACES));
@@ -40,6 +45,7 @@ export async function startLocalRemit(
   try {
     options.report('migrating PostgreSQL, Kafka, Temporal and ClickHouse');
     await (await import('./migrate.js')).migrate(stack.config, log);
+    await options.beforeRoles?.(stack.config, log);
     const context = createRoleContext(stack.config, log, lifecycle);
     options.report(`starting ${(options.roles ?? ROLES).join(', ')}`);
     await startOpsServer(stack.config, lifecycle);

@@ -113,7 +113,7 @@ async function attemptOnce(
   startedAt: Date,
   span?: TraceSpan,
 ): Promise<MadeAttempt> {
-  const { eventId: id, subscriptionId, body, url } = delivery;
+  const { eventId: id, subscriptionId, body, url, generation, attemptsBefore } = delivery;
   const own = delivery.headers();
   const signed = {
     ...signWebhook({ id, at: startedAt, body, secrets: delivery.secrets(startedAt) }),
@@ -136,6 +136,8 @@ async function attemptOnce(
   return {
     deliveryId,
     attempt,
+    generation,
+    attemptsBefore,
     startedAt: startedAt.toISOString(),
     durationMs,
     result,

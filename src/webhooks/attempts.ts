@@ -1,4 +1,11 @@
-import { recordAttempts, type AttemptRecord, type HealthRules } from '../domain/deliveries';
+import {
+  claimAttempts,
+  recordAttempts,
+  type AsRead,
+  type AttemptRecord,
+  type HealthRules,
+  type Recorded,
+} from '../domain/deliveries';
 import { Backoff } from '../platform/backoff';
 import { Coalescer } from '../platform/coalescer';
 import type { Logger } from '../platform/logging';
@@ -6,12 +13,12 @@ import { metrics } from '../platform/metrics';
 import type { Database } from '../platform/postgres';
 import { isDatabaseUnavailable } from '../platform/postgres-errors';
 import { healthRules, makeAttempt, type AttemptPlan, type Deliverable, type MadeAttempt } from './attempt';
-import { AttemptGate, type AttemptGateSettings } from './attempt-gate';
+import { AttemptGate, type AttemptGateSettings, type Place } from './attempt-gate';
 import type { WebhookClient } from './client';
 
-/** Attempts that one statement stores. One at a time: few large ones cost the database less than many. */
-const RECORD_BATCH = 200;
-const RECORD_CALLS = 1;
+/** Attempts that one statement stores or claims. One of each kind at a time: few large ones cost the database less than many. */
+const BATCH = 200;
+const CALLS = 1;
 /** While the database is away an attempt that was made is kept in memory for so long; then it may be made again. */
 const RECORD_TRIES = 8;
 const RECORD_RETRY_BASE_MS = 250;
@@ -28,17 +35,37 @@ export interface AttemptsDeps {
 export class Attempts {
   readonly gate: AttemptGate;
   readonly rules: HealthRules;
-  private readonly records: Coalescer<{ record: AttemptRecord; at: Date }, { repeated: boolean }>;
+  private readonly records: Coalescer<{ record: AttemptRecord; at: Date }, Recorded>;
+  private readonly claims: Coalescer<AsRead, boolean>;
 
   constructor(private readonly deps: AttemptsDeps) {
     this.gate = new AttemptGate(deps.config);
     this.rules = healthRules(deps.config);
+    const shared = {
+      maxItems: BATCH,
+      maxCalls: CALLS,
+      mayBeOneItems: (error: unknown) => !isDatabaseUnavailable(error),
+    };
     this.records = new Coalescer({
-      maxItems: RECORD_BATCH,
-      maxCalls: RECORD_CALLS,
-      mayBeOneItems: (error) => !isDatabaseUnavailable(error),
+      ...shared,
       run: (attempts) => recordAttempts(deps.db, attempts, this.rules),
     });
+    this.claims = new Coalescer({ ...shared, run: (deliveries) => claimAttempts(deps.db, deliveries) });
+  }
+
+  /**
+   * Whether a delivery that was read a while ago may still be attempted, asked together with others: see claimAttempts. To
+   * be asked right before the attempt, which counts as under way from then on.
+   * @param place what it has been admitted to; given back when it may not.
+   */
+  async claim(delivery: AsRead, place: Place): Promise<boolean> {
+    let claimed = false;
+    try {
+      claimed = await this.claims.add(delivery);
+    } finally {
+      if (!claimed) place.leave(undefined);
+    }
+    return claimed;
   }
 
   /** See makeAttempt. The caller has a place. */
@@ -51,16 +78,14 @@ export class Attempts {
    * @param tries how often; as often as is worth while nobody else will, which takes about a minute.
    * @throws what the database throws when the last of them fails.
    */
-  async store(
-    { startedAt: text, waitMs: _, ...made }: MadeAttempt,
-    tries = RECORD_TRIES,
-  ): Promise<{ repeated: boolean }> {
+  async store({ startedAt: text, waitMs: _, ...made }: MadeAttempt, tries = RECORD_TRIES): Promise<Recorded> {
     const startedAt = new Date(text);
     const record = { ...made, startedAt };
     const at = new Date(startedAt.getTime() + made.durationMs);
-    const after = await this.untilStored(tries, () => this.records.add({ record, at }));
-    if (made.status !== 'pending' && !after.repeated) metrics.deliveriesFinished.inc({ status: made.status });
-    return after;
+    const recorded = await this.untilStored(tries, () => this.records.add({ record, at }));
+    if (made.status !== 'pending' && recorded === 'decides')
+      metrics.deliveriesFinished.inc({ status: made.status });
+    return recorded;
   }
 
   private async untilStored<T>(maxTries: number, store: () => Promise<T>): Promise<T> {

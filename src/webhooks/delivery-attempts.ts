@@ -145,8 +145,7 @@ export async function store(
   made: MadeAttempt,
 ): Promise<AttemptResult> {
   // Once: when it fails, Temporal tries again, with what was made.
-  const { repeated } = await deps.attempts.store(made, 1);
-  if (repeated) return stored(deps, input);
+  if ((await deps.attempts.store(made, 1)) !== 'decides') return stored(deps, input);
   const { result, statusCode, status, waitMs } = made;
   return {
     verdict: status === 'pending' ? 'retry' : status,
@@ -157,7 +156,10 @@ export async function store(
   };
 }
 
-/** The answer when another try of the same attempt was stored first, as Temporal had taken its worker for dead. */
+/**
+ * The answer when another try of the same attempt was stored first, as Temporal had taken its worker for dead, or when the
+ * delivery had ended or was sent again meanwhile.
+ */
 async function stored(deps: DeliveryAttemptDeps, input: AttemptInput): Promise<AttemptResult> {
   const found = await prepare(deps, input);
   if ('verdict' in found) return found;

@@ -22,6 +22,8 @@ import type { Attempts } from './attempts';
 const TIMEOUT_MAX_MS = 15_000;
 /** How long a delivery waits for a place before its lane does. */
 const PLACE_WAIT_MS = 2_000;
+/** One that was read longer ago, as it waited for its place, may have been cancelled since: it is asked for once more. */
+const FRESH_MS = 10;
 /** Deliveries that one statement parks, and statements at a time. */
 const PARK_BATCH = 500;
 const PARK_CALLS = 2;
@@ -76,8 +78,8 @@ export class FirstAttempts {
   }
 
   private async one(pending: PendingDelivery, correlationId: string): Promise<DeliveryRef[]> {
-    const { delivery, row, attemptsBefore } = pending;
-    const { id: deliveryId, subscriptionId } = delivery;
+    const { delivery, row } = pending;
+    const { id: deliveryId, subscriptionId, attemptsBefore } = delivery;
     const ref = this.deps.deliveryPolicy(row, correlationId);
     const made = delivery.attempts - attemptsBefore;
     if (delivery.inLane) return this.park({ deliveryId, subscriptionId, at: null });
@@ -87,11 +89,15 @@ export class FirstAttempts {
     }
     if (ref.timeoutMs > TIMEOUT_MAX_MS || (ref.scheduleMs[0] ?? 0) > 0) return [ref];
     if (!mayGoAtOnce(pending)) return this.park({ deliveryId, subscriptionId, at: new Date() });
+    const askedAt = performance.now();
     const place = await this.deps.attempts.gate.enterSoon(gateKeys(delivery), PLACE_WAIT_MS);
     if (place === undefined) {
       metrics.deliveriesPutOff.inc({ reason: 'places' });
       return this.park({ deliveryId, subscriptionId, at: new Date() });
     }
+    // What has changed is for its lane to see, and one that has ended is in none.
+    if (performance.now() - askedAt > FRESH_MS && !(await this.deps.attempts.claim(delivery, place)))
+      return this.park({ deliveryId, subscriptionId, at: new Date() });
     let attempt: MadeAttempt | undefined;
     try {
       const plan = {
@@ -114,8 +120,9 @@ export class FirstAttempts {
   }
 
   private async store(attempt: MadeAttempt, ref: DeliveryRef): Promise<DeliveryRef[]> {
-    const { repeated } = await this.deps.attempts.store(attempt);
-    if (repeated) return [ref];
+    const recorded = await this.deps.attempts.store(attempt);
+    if (recorded === 'repeated') return [ref];
+    if (recorded === 'overtaken') return [];
     if (attempt.status === 'delivered' || attempt.status === 'held') return [];
     // Given up after the first: its workflow finds that out at once, and writes the dead letter.
     if (attempt.status !== 'pending') return [ref];

@@ -1,6 +1,6 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { DeliveryRef, LaneStep } from '../contracts/workflows';
-import { finishDelivery, loadPending, type PendingDelivery } from '../domain/deliveries';
+import { endWithoutEvents, loadPending, type PendingDelivery } from '../domain/deliveries';
 import { holdLane, laneIsAwake, leaveLane, lookIntoLane, sleepLane, type LaneLook } from '../domain/lanes';
 import type { DeliveryRow } from '../domain/deliveries';
 import type { Logger } from '../platform/logging';
@@ -130,7 +130,9 @@ class LaneSender {
   private async tidy(look: LaneLook): Promise<void> {
     const { db } = this.deps;
     if (look.state !== 'active' && look.state !== 'failing') {
-      while ((await holdLane(db, this.subscriptionId, HELD_AT_A_TIME)) === HELD_AT_A_TIME);
+      const held = () =>
+        holdLane(db, this.subscriptionId, { skip: [...this.underWay], limit: HELD_AT_A_TIME });
+      while ((await held()) === HELD_AT_A_TIME);
       look.due = [];
     }
     if (look.over.length > 0) {
@@ -183,7 +185,12 @@ class LaneSender {
     const ids = [...queues.values()].flat();
     const loaded = await loadPending(this.deps.db, this.deps.keyring, ids);
     const byId = new Map(loaded.map((each) => [each.delivery.id, each]));
-    for (const id of ids) if (!byId.has(id)) await this.endLost(id);
+    // They ended meanwhile, or their events are no longer kept.
+    if (byId.size < ids.length)
+      await endWithoutEvents(
+        this.deps.db,
+        ids.filter((id) => !byId.has(id)),
+      );
     this.busyAt = performance.now();
     for (const [key, queue] of queues) {
       const items = queue.flatMap((id) => byId.get(id) ?? []);
@@ -199,12 +206,6 @@ class LaneSender {
       this.running.set(key, run);
     }
     return true;
-  }
-
-  /** It ended meanwhile, or its event is no longer kept. */
-  private async endLost(deliveryId: string): Promise<void> {
-    const reason = 'the event is no longer kept';
-    await finishDelivery(this.deps.db, { deliveryId, status: 'cancelled', reason });
   }
 
   /** Until half of what was begun is through, so that the next look finds room; not for long. */
@@ -237,7 +238,7 @@ class LaneSender {
     }
   }
 
-  /** @returns undefined when it could not be made: no place, or the time is over. */
+  /** @returns undefined when it could not be made: no place, the time is over, or it has changed since it was taken. */
   private async attempt(item: PendingDelivery): Promise<MadeAttempt | undefined> {
     const { delivery } = item;
     const { gate } = this.deps.attempts;
@@ -249,8 +250,10 @@ class LaneSender {
       if (!place) {
         this.withoutPlace = true;
         metrics.deliveriesPutOff.inc({ reason: 'places' });
+        return undefined;
       }
-      return place;
+      // What was taken out of the rows has waited here: for those before it, for its turn in the rate, for a place.
+      return (await this.deps.attempts.claim(delivery, place)) ? place : undefined;
     };
     const turn = this.pacer
       ? await this.pacer.turn(enter, () => this.goesOn())
@@ -268,7 +271,8 @@ class LaneSender {
   }
 
   private planOf(item: PendingDelivery) {
-    const { delivery, attemptsBefore } = item;
+    const { delivery } = item;
+    const { attemptsBefore } = delivery;
     const { scheduleMs, timeoutMs, correlationId } = this.refOf(item);
     const made = delivery.attempts - attemptsBefore;
     return {
@@ -281,26 +285,23 @@ class LaneSender {
     };
   }
 
-  private refOf(
-    { delivery, row, correlationId, attemptsBefore }: PendingDelivery,
-    waitMs?: number,
-  ): DeliveryRef {
+  private refOf({ delivery, row, correlationId }: PendingDelivery, waitMs?: number): DeliveryRef {
     const ref = this.deps.deliveryPolicy(row, correlationId ?? delivery.id);
-    const attemptsMade = delivery.attempts - attemptsBefore;
+    const attemptsMade = delivery.attempts - delivery.attemptsBefore;
     return waitMs === undefined ? ref : { ...ref, attemptsMade, waitMs };
   }
 
   private async store(item: PendingDelivery, made: MadeAttempt): Promise<void> {
-    const { repeated } = await this.deps.attempts.store(made);
+    const recorded = await this.deps.attempts.store(made);
     if (made.status === 'delivered') this.delivered += 1;
     else this.failed += 1;
     const { deliveryId, correlationId } = made;
-    if (repeated) return;
+    if (recorded !== 'decides') return;
     if (made.status === 'exhausted') {
       await this.deps.deadLetter({ deliveryId, correlationId });
       await leaveLane(this.deps.db, [deliveryId]);
     } else if (made.status === 'pending' && !item.delivery.keepsLane) {
-      const attemptsMade = made.attempt - item.attemptsBefore;
+      const attemptsMade = made.attempt - item.delivery.attemptsBefore;
       await this.handOver([{ ...this.refOf(item), attemptsMade, waitMs: made.waitMs }]);
     }
   }

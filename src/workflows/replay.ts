@@ -5,6 +5,7 @@ import {
   isCancellation,
   setCurrentDetails,
   setHandler,
+  sleep,
 } from '@temporalio/workflow';
 import type { ReplayActivities } from '../activities/replays';
 import {
@@ -18,7 +19,7 @@ import { steps } from './described';
 import { historyIsLong } from './durable-steps';
 import { markStatus } from './search-attributes';
 
-const { stepReplay, recordReplayState } = steps<ReplayActivities>({
+const { stepReplay, tellCancelled, recordReplayState } = steps<ReplayActivities>({
   startToCloseTimeout: '1m',
   retry: { initialInterval: '1s', backoffCoefficient: 2, maximumInterval: '1m' },
 });
@@ -35,7 +36,8 @@ interface Requested {
 /**
  * Sends deliveries of a time again, in slices: puts what the rate allows in half a second into the lanes of their
  * subscriptions, evenly, and goes on where it stopped. There is no end to how many: the history starts again when it gets
- * long. Signals: pause, resume, cancel.
+ * long. Signals: pause, resume, cancel. A cancellation in bulk ends them as fast as the database does; it is done then, and
+ * stays only to tell the workflows that waited for them, at the rate.
  */
 export async function replayWorkflow(input: ReplayInput): Promise<ReplayState['status']> {
   const requested: Requested = { paused: input.progress?.paused ?? false, cancel: false };
@@ -45,7 +47,9 @@ export async function replayWorkflow(input: ReplayInput): Promise<ReplayState['s
   setHandler(SIGNALS.cancel, () => void (requested.cancel = true));
   setHandler(QUERIES.replay, () => ({ ...state, paused: requested.paused }));
   try {
-    return await run(input, requested, state);
+    const status = input.progress?.told ? 'done' : await run(input, requested, state);
+    if (state.cancels) await tellAll(input, state);
+    return status;
   } catch (error) {
     if (isCancellation(error))
       await CancellationScope.nonCancellable(() => conclude(input, state, 'cancelled'));
@@ -73,6 +77,20 @@ async function run(
       await condition(() => requested.cancel || requested.paused, step.waitMs, {
         summary: 'the rate allows no more until then',
       });
+  }
+}
+
+/** Tells the workflows of what was cancelled. The replay is over, so that its state is recorded no more. */
+async function tellAll(input: ReplayInput, state: ReplayState): Promise<void> {
+  const { replayId, ratePerSecond: perSecond } = input;
+  const { status: _, reason: __, ...progress } = state;
+  setCurrentDetails(`${state.replayed} cancelled; telling the workflows that waited for them`);
+  for (let told = progress.told ?? { at: START.at, after: START.after }; ;) {
+    if (historyIsLong()) await continued(input, { ...progress, told });
+    const step = await tellCancelled({ replayId, told, perSecond, sliceMs: SLICE_MS });
+    if (step.done) return;
+    ({ told } = step);
+    await sleep(step.waitMs, { summary: 'the rate allows no more until then' });
   }
 }
 

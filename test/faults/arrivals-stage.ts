@@ -9,21 +9,34 @@ export interface Arrival {
   ids: Set<string>;
   /** Requests that the subscriber accepted. */
   accepted: number;
-  /** Requests that it answered with an error. */
+  /** Requests that it answered with an error, or not at all. */
   refused: number;
 }
 
-interface Played {
+/** What a subscriber answers to a request for an event: 204, an error, or nothing at all. */
+export type Answer = number | 'hangs';
+
+export interface Part {
+  name: string;
+  /** It was promised the order of publication. */
+  ordered?: boolean;
+  /** @param first whether the event has not been asked of it before. 204 to everything when left out. */
+  answer?: (number: number, first: boolean) => Answer;
+}
+
+interface Played extends Part {
   verify: (body: string, headers: Record<string, string>) => unknown;
   /** By the number that the event carries. */
   arrivals: Map<number, Arrival>;
-  /** Of events that it sees for the first time, each so many-th is answered 500; 0 for none. */
-  refusesEach: number;
+  /** The first event that it has not accepted. */
+  next: number;
+  /** Events that came while one before them was not accepted yet. */
+  early: number[];
 }
 
 const BODY_MAX_BYTES = 65_536;
 
-/** Several subscribers behind one server, told apart by their path; they verify, count, and now and then fail. */
+/** Several subscribers behind one server, told apart by their path; they verify, count, and some now and then fail. */
 export class PlayedSubscribers {
   private readonly played = new Map<string, Played>();
   /** Requests whose signature was wrong, or that nobody had sent. */
@@ -41,25 +54,31 @@ export class PlayedSubscribers {
     });
     request.on('end', () => {
       const headers = request.headers as Record<string, string>;
-      response.writeHead(this.receive(request.url ?? '', Buffer.concat(chunks).toString(), headers)).end();
+      const answer = this.receive(request.url ?? '', Buffer.concat(chunks).toString(), headers);
+      if (answer !== 'hangs') response.writeHead(answer).end();
     });
   });
 
+  /** @param host the address of this machine at which remit reaches them */
+  constructor(private readonly host = '127.0.0.1') {}
+
   async listen(): Promise<void> {
-    await new Promise<void>((resolve) => this.server.listen(0, '127.0.0.1', resolve));
+    await new Promise<void>((resolve) => this.server.listen(0, this.host, resolve));
   }
 
   url(name: string): string {
-    return `http://127.0.0.1:${(this.server.address() as AddressInfo).port}/${name}`;
+    return `http://${this.host}:${(this.server.address() as AddressInfo).port}/${name}`;
   }
 
   /** Begins to know a subscriber; every second one verifies with the other package that there is. */
-  add(name: string, secret: string, refusesEach = 0): void {
+  add(part: Part, secret: string): void {
     const verifier = this.played.size % 2 === 0 ? new Webhook(secret) : new SvixWebhook(secret);
-    this.played.set(`/${name}`, {
+    this.played.set(`/${part.name}`, {
+      ...part,
       verify: (body, headers) => verifier.verify(body, headers),
       arrivals: new Map(),
-      refusesEach,
+      next: 0,
+      early: [],
     });
   }
 
@@ -67,13 +86,17 @@ export class PlayedSubscribers {
     return this.played.get(`/${name}`)!.arrivals;
   }
 
+  /** Events that an ordered subscriber was sent before it had accepted all that were published before them. */
+  early(name: string): number[] {
+    return this.played.get(`/${name}`)!.early;
+  }
+
   async close(): Promise<void> {
     this.server.closeAllConnections();
     await new Promise<void>((resolve) => this.server.close(() => resolve()));
   }
 
-  /** @returns the status to answer. */
-  private receive(path: string, body: string, headers: Record<string, string>): number {
+  private receive(path: string, body: string, headers: Record<string, string>): Answer {
     const played = this.played.get(path);
     const id = headers['webhook-id'];
     try {
@@ -83,18 +106,22 @@ export class PlayedSubscribers {
       this.strangers += 1;
       return 401;
     }
-    const { data } = JSON.parse(body) as { data: { number: number } };
-    const first = !played.arrivals.has(data.number);
-    const arrival = played.arrivals.get(data.number) ?? { ids: new Set(), accepted: 0, refused: 0 };
-    played.arrivals.set(data.number, arrival);
+    const { number } = (JSON.parse(body) as { data: { number: number } }).data;
+    const first = !played.arrivals.has(number);
+    const arrival = played.arrivals.get(number) ?? { ids: new Set(), accepted: 0, refused: 0 };
+    played.arrivals.set(number, arrival);
     arrival.ids.add(id);
-    if (first && played.refusesEach > 0 && data.number % played.refusesEach === 0) {
+    // A repetition is allowed, after a kill; what must not be is that one comes before its turn.
+    if (played.ordered && number > played.next) played.early.push(number);
+    const answer = played.answer?.(number, first) ?? 204;
+    if (answer !== 204) {
       arrival.refused += 1;
-      return 500;
+      return answer;
     }
     arrival.accepted += 1;
     if (arrival.accepted === 1) this.arrived += 1;
     else this.repeated.push(Date.now());
-    return 204;
+    while (played.arrivals.get(played.next)?.accepted) played.next += 1;
+    return answer;
   }
 }

@@ -10,7 +10,8 @@ import { runCommand } from '../support/processes';
 import { SupervisedRole } from '../support/supervised-role';
 
 const ROLES = ['api', 'bridge', 'worker', 'relay'] as const;
-export type RoleName = (typeof ROLES)[number] | 'ingest';
+/** A second worker can be killed while the first one starts again. */
+export type RoleName = (typeof ROLES)[number] | 'ingest' | 'worker 2';
 
 /**
  * A remit of a test's own whose servers and roles can be killed: nothing that other tests use is touched. Roles are
@@ -61,7 +62,7 @@ export class FaultStack {
   }
 
   private role(name: RoleName): SupervisedRole {
-    const role = this.roles.get(name) ?? new SupervisedRole(name, [name], this.stack.env);
+    const role = this.roles.get(name) ?? new SupervisedRole(name, name.split(' ', 1), this.stack.env);
     this.roles.set(name, role);
     return role;
   }

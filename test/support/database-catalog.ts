@@ -43,6 +43,16 @@ export async function catalogTables(client: Client): Promise<CatalogTables> {
   return tables;
 }
 
+/**
+ * Columns that the last release reads or writes and this one does not: they stay until the next one, whose migration drops
+ * them (docs/database.md, "Change a table").
+ */
+export const RETIRED: Record<string, readonly string[]> = { delivery_attempts: ['emitted_event_id'] };
+
+/** Without the columns that this release does not use any more. */
+export const withoutRetired = <T>(table: string, columns: Record<string, T>): Record<string, T> =>
+  Object.fromEntries(Object.entries(columns).filter(([name]) => !RETIRED[table]?.includes(name)));
+
 /** The files of `prisma/functions` in their order: name and text. */
 export function functionFiles(): { name: string; sql: string }[] {
   const order = JSON.parse(readFileSync(path.join(FUNCTIONS, 'order.json'), 'utf8')) as string[];

@@ -1,6 +1,6 @@
 import type { WorkflowHandle } from '@temporalio/client';
 import type { AttemptInput, AttemptResult } from '../../src/activities/deliveries';
-import type { StepInput, StepResult } from '../../src/activities/replays';
+import type { StepInput, StepResult, TellInput, TellResult } from '../../src/activities/replays';
 import {
   SIGNALS,
   TASK_QUEUES,
@@ -111,7 +111,7 @@ function lane(
   };
 }
 
-function replay(name: string, slices: number): Scenario {
+function replay(name: string, slices: number, cancels = false): Scenario {
   const input: ReplayInput = {
     replayId: name,
     subscriptionId: 'sub_1',
@@ -127,6 +127,7 @@ function replay(name: string, slices: number): Scenario {
       replayed: from + 1,
       paused: false,
       nextAt: '2026-01-01T00:00:00.000Z',
+      ...(cancels && { cancels }),
     },
     done: from + 1 >= slices,
     stopped: null,
@@ -140,6 +141,8 @@ function replay(name: string, slices: number): Scenario {
     activities: {
       stepReplay: ({ progress }: StepInput) => Promise.resolve(step(progress?.examined ?? 0)),
       recordReplayState: () => Promise.resolve(),
+      tellCancelled: ({ told }: TellInput): Promise<TellResult> =>
+        Promise.resolve({ told: { ...told, after: 'x' }, done: told.after === 'x', waitMs: 500 }),
     },
   };
 }
@@ -255,4 +258,5 @@ export const SCENARIOS: readonly Scenario[] = [
       Promise.resolve({ ...ANSWER, ...DELIVERED, attempts: attempt }),
   }),
   replay('replay-done', 3),
+  replay('replay-that-cancels', 2, true),
 ];

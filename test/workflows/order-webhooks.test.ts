@@ -210,7 +210,7 @@ describe('the order workflow, asked for a refund', () => {
         const both = [...(begun.get(id) ?? []), resolve];
         begun.set(id, both);
         if (both.length === 2) both.forEach((each, n) => setTimeout(each, n * 5));
-        else setTimeout(resolve, 500);
+        else setTimeout(resolve, 3_000);
       });
     stage.play({
       settleOrder: async ({ orderId }: OrderEvent) => {

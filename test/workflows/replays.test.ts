@@ -1,5 +1,5 @@
 import { randomUUID } from 'node:crypto';
-import type { StepInput, StepResult } from '../../src/activities/replays';
+import type { StepInput, StepResult, TellInput, TellResult } from '../../src/activities/replays';
 import {
   QUERIES,
   SIGNALS,
@@ -11,7 +11,7 @@ import {
 import { eventually } from '../support/harness';
 import { playedStage } from '../support/workflow-env';
 
-const stage = playedStage(['stepReplay', 'recordReplayState']);
+const stage = playedStage(['stepReplay', 'recordReplayState', 'tellCancelled']);
 
 /** Plays the database: `rows` deliveries to send again, as many in a slice as the rate allows. */
 function playedReplay(rows: number, perSlice: number, waitMs: number) {
@@ -75,6 +75,32 @@ describe('a replay', () => {
     expect(await handle.result()).toBe('cancelled');
     expect(steps).toHaveLength(1);
     expect(states.at(-1)).toMatchObject({ status: 'cancelled', replayed: 5 });
+  });
+
+  it('that cancels is done when all are cancelled, and then tells the workflows that waited, at the rate', async () => {
+    const states: ReplayState[] = [];
+    const told: string[] = [];
+    const at = new Date(0).toISOString();
+    stage.play({
+      stepReplay: (): Promise<StepResult> =>
+        Promise.resolve({
+          progress: { at, after: 'x', examined: 9, replayed: 9, paused: false, nextAt: at, cancels: true },
+          ...{ waitMs: 0, done: true, stopped: null },
+        }),
+      tellCancelled: (input: TellInput): Promise<TellResult> => {
+        expect(states.at(-1)).toMatchObject({ status: 'done', replayed: 9 });
+        expect(input).toMatchObject({ perSecond: 10, sliceMs: 500 });
+        told.push(input.told.after);
+        const after = String(told.length);
+        return Promise.resolve({ told: { at, after }, done: told.length === 900, waitMs: 500 });
+      },
+      recordReplayState: ({ state }: { state: ReplayState }) => Promise.resolve(void states.push(state)),
+    });
+    const handle = await begin();
+    expect(await handle.result()).toBe('done');
+    // Also over a history that began again meanwhile.
+    expect(told).toEqual(['', ...Array.from({ length: 899 }, (_, n) => String(n + 1))]);
+    expect(states).toHaveLength(1);
   });
 
   it('of many slices goes through each once, and its history starts again before it gets long', async () => {

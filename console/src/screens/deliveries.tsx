@@ -362,8 +362,9 @@ function BulkDialog({
           </p>
           {chosen.length === 0 && (
             <p className="muted">
-              The server does it, no faster than it is configured to, also when this page is closed:{' '}
-              <Link to="/replays">Replays</Link> shows how far it is, and can pause or end it.
+              The server does it, {verb === 'cancel' ? 'in seconds' : 'no faster than it is configured to'},
+              also when this page is closed: <Link to="/replays">Replays</Link> shows how far it is, and can
+              pause or end it.
             </p>
           )}
           {busy && (
@@ -440,7 +441,8 @@ function Actions({ delivery }: { delivery: Delivery }) {
     });
 }
 
-function DeliveryDrawer({ id, onClose }: { id: string; onClose: () => void }) {
+/** A delivery beside the list that it was opened from. */
+export function DeliveryDrawer({ id, onClose }: { id: string; onClose: () => void }) {
   const query = useDelivery(id);
   return (
     <Drawer

@@ -4,6 +4,7 @@ import {
   ArrowUpRight,
   BookOpen,
   Boxes,
+  History,
   Inbox,
   MailX,
   Repeat2,
@@ -45,6 +46,7 @@ export const PLACES: readonly { title: string; links: readonly Place[] }[] = [
     links: [
       { title: 'Events', to: '/events', icon: Inbox },
       { title: 'Deliveries', to: '/deliveries', icon: Send },
+      { title: 'Attempts', to: '/attempts', icon: History },
       { title: 'Subscriptions', to: '/subscriptions', icon: Webhook },
       { title: 'Replays', to: '/replays', icon: Repeat2 },
       { title: 'Event catalogue', to: '/event-types', icon: Boxes },

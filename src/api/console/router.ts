@@ -1,9 +1,9 @@
 import express, { type Request, type RequestHandler, type Response, type Router } from 'express';
-import { rateLimit } from 'express-rate-limit';
 import { LogoutBody, RedeemLinkBody, type ConsoleState } from '../../contracts/console';
 import { RemitError } from '../../contracts/errors';
 import { redeemConsoleLink } from '../../domain/console-sessions';
 import { VERSION } from '../../platform/project';
+import { perAddress } from '../address-limit';
 import { readJson, requireJson } from '../json-body';
 import { csrfTokenOf } from '../own-page';
 import { invalidRequest } from '../problem';
@@ -23,15 +23,7 @@ const LOGINS_A_MINUTE = 60;
 export function consoleRouter(deps: ApiDeps, sessions: ConsoleSessions, files: PageFiles): Router {
   const { config, database } = deps;
   const router = express.Router();
-  const limited = rateLimit({
-    windowMs: 60_000,
-    limit: LOGINS_A_MINUTE,
-    standardHeaders: 'draft-8',
-    legacyHeaders: false,
-    handler: () => {
-      throw new RemitError('rate_limited', 'Too many logins from this address; try again in a minute.');
-    },
-  });
+  const limited = perAddress(deps.log, LOGINS_A_MINUTE, 'Too many logins from this address');
   let oidc: Promise<OidcLogin> | undefined;
   const issuer = (): Promise<OidcLogin> => {
     if (!config.CONSOLE_OIDC_CLIENT_ID) throw new RemitError('not_found', 'No issuer is configured here.');
@@ -79,14 +71,16 @@ export function consoleRouter(deps: ApiDeps, sessions: ConsoleSessions, files: P
       const parsed = RedeemLinkBody.safeParse(readJson(request.body as Buffer).json);
       if (!parsed.success) throw invalidRequest(parsed.error);
       const user = await redeemConsoleLink(database, parsed.data.code);
-      if (!user)
+      if (!user) {
+        deps.log.info({ address: request.ip }, 'console login refused');
         throw new RemitError(
           'unauthenticated',
           'The link was used already or is too old; ask for a new one.',
         );
+      }
       await sessions.start(request, response, user, 'link');
       deps.log.info(
-        { tenant: user.tenantId, subject: user.subject, role: user.role },
+        { tenant: user.tenantId, subject: user.subject, role: user.role, address: request.ip },
         'console login by link',
       );
       response.status(204).end();
@@ -116,13 +110,16 @@ export function consoleRouter(deps: ApiDeps, sessions: ConsoleSessions, files: P
       const { user, next } = await (await issuer()).finish(request, response);
       await sessions.start(request, response, user, 'oidc');
       deps.log.info(
-        { tenant: user.tenantId, subject: user.subject, role: user.role },
+        { tenant: user.tenantId, subject: user.subject, role: user.role, address: request.ip },
         'console login by OIDC',
       );
       response.redirect(303, next);
     } catch (error) {
       if (!(error instanceof RemitError)) throw error;
-      deps.log.info({ code: error.code, detail: error.message }, 'console login refused');
+      deps.log.info(
+        { code: error.code, detail: error.message, address: request.ip },
+        'console login refused',
+      );
       response.redirect(303, `/console/login?problem=${error.code}`);
     }
   });

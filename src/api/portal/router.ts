@@ -4,6 +4,7 @@ import { RemitError } from '../../contracts/errors';
 import { OpenPortalBody, type PortalState } from '../../contracts/portal';
 import { framedBy, type PageFiles } from '../console/files';
 import { named } from '../console/router';
+import { perAddress } from '../address-limit';
 import { readJson, requireJson } from '../json-body';
 import { csrfTokenOf } from '../own-page';
 import { invalidRequest } from '../problem';
@@ -34,15 +35,7 @@ export function portalRouter(deps: ApiDeps, files: PageFiles, serve: Serve): Rou
   const { config, database } = deps;
   const router = express.Router();
   const sessions = new PortalSessions(config, database);
-  const limited = rateLimit({
-    windowMs: 60_000,
-    limit: OPENED_A_MINUTE,
-    standardHeaders: 'draft-8',
-    legacyHeaders: false,
-    handler: () => {
-      throw new RemitError('rate_limited', 'Too many links opened from this address; try again in a minute.');
-    },
-  });
+  const limited = perAddress(deps.log, OPENED_A_MINUTE, 'Too many links opened from this address');
   const limits = [perSession(REQUESTS_A_MINUTE), perSession(ACTIONS_A_MINUTE, true)];
   const body: RequestHandler[] = [
     (request, _response, next) => {

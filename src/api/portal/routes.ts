@@ -21,7 +21,7 @@ import {
 import { deliveryActionRoutes } from '../routes/delivery-actions';
 import { eventOf } from '../routes/events';
 import { uuidOr404 } from '../routes/ids';
-import { actorOf, defineRoute, pageLimits, timeOf, type Call, type Route } from '../routes/route';
+import { actorOf, defineRoute, pageLimits, pageOf, timeOf, type Call, type Route } from '../routes/route';
 import { statisticsRoutes } from '../routes/statistics';
 import { deliveryOf, subscriptionOf, subscriptionRoutes } from '../routes/subscriptions';
 
@@ -103,7 +103,7 @@ const reads: Route[] = [
         ...timeOf(query),
         ...pageLimits(query, deps.config, 'uuid'),
       });
-      return { status: 200, body: { items: page.items.map(deliveryOf), nextCursor: page.nextCursor } };
+      return { status: 200, body: pageOf(page, deliveryOf) };
     },
   }),
   defineRoute({
@@ -121,8 +121,7 @@ const reads: Route[] = [
         ...timeOf(query),
         ...pageLimits(query, deps.config, 'uuid'),
       });
-      const items = page.items.map((event) => ({ ...eventOf(event), clientId: null }));
-      return { status: 200, body: { items, nextCursor: page.nextCursor } };
+      return { status: 200, body: pageOf(page, (event) => ({ ...eventOf(event), clientId: null })) };
     },
   }),
   defineRoute({
@@ -149,6 +148,7 @@ const reads: Route[] = [
 
 const reveal = defineRoute({
   ...token,
+  answersSecret: true,
   method: 'post',
   path: '/api/v1/subscriptions/:id/secret',
   operationId: 'revealSubscriptionSecret',

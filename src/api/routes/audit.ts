@@ -1,7 +1,7 @@
 import type { z } from 'zod';
 import { AuditPage, AuditQuery, type AuditRecord } from '../../contracts/events';
 import { listAudit, type AuditView } from '../../domain/audit';
-import { defineRoute, pageLimits, timeOf, type Route } from './route';
+import { defineRoute, pageLimits, pageOf, timeOf, type Route } from './route';
 
 function auditOf(record: AuditView): z.output<typeof AuditRecord> {
   const { id, at, actor, action, cause, accountId, correlationId, details } = record;
@@ -35,7 +35,7 @@ export const auditRoutes: Route[] = [
         ...timeOf(query),
         ...pageLimits(query, deps.config, 'number'),
       });
-      return { status: 200, body: { items: page.items.map(auditOf), nextCursor: page.nextCursor } };
+      return { status: 200, body: pageOf(page, auditOf) };
     },
   }),
 ];

@@ -1,4 +1,5 @@
 import type { z } from 'zod';
+import { RemitError } from '../../contracts/errors';
 import { IdParams } from '../../contracts/http';
 import {
   CancelDeliveriesBody,
@@ -10,7 +11,7 @@ import {
   SubscriptionOperated,
 } from '../../contracts/replays';
 import type { DeliveryStatus } from '../../contracts/webhooks';
-import { SIGNALS, workflowId } from '../../contracts/workflows';
+import { workflowId } from '../../contracts/workflows';
 import { recordChange } from '../../domain/audit';
 import { finishDelivery } from '../../domain/deliveries';
 import {
@@ -22,7 +23,7 @@ import {
   reopenDelivery,
 } from '../../domain/replays';
 import { operateSubscription } from '../../domain/subscription-health';
-import { signalWorkflow, tellLane, tryDeliveryNow } from '../delivery-workflows';
+import { tellDelivery, tellLane, tryDeliveryNow } from '../delivery-workflows';
 import { beginReplay, replayOf } from './replays';
 import { actorOf, defineRoute, type Answer, type ApiDeps, type Call, type Route } from './route';
 import { subscriptionId, uuidOr404 } from './ids';
@@ -83,19 +84,22 @@ const deliveries: Route[] = [
   defineRoute({
     ...action('cancel', 'cancelDelivery', 'End a pending delivery without another attempt'),
     description:
-      'It may still be delivered when an attempt is in progress. Where deliveries are ordered, the next one is sent at once.',
+      'It is cancelled with the answer, also while Temporal can not be reached, and nothing is sent for it any more. An attempt that is in progress may still arrive: it is recorded, and the delivery stays cancelled. Where deliveries are ordered, the next one is sent at once.',
+    responses: { 202: { description: 'Cancelled', schema: DeliveryAction } },
+    problems: ['not_found', 'conflict'],
     async handle({ deps, caller, correlationId, params }) {
       const id = uuidOr404(params.id, 'delivery');
       const row = await findDeliveryRow(deps.database, { tenantId: caller.tenantId, id });
-      const workflow = workflowId.delivery(row.eventId, row.subscriptionId, row.generation);
+      const { generation = 0, subscriptionId } = row;
       await audit(deps, { caller, correlationId }, 'cancelled', id);
-      if (!(await signalWorkflow(deps, workflow, SIGNALS.cancel))) {
-        // No workflow handles it, or none yet: one that begins later finds it ended.
-        const reason = 'cancelled by an operator';
-        await finishDelivery(deps.database, { deliveryId: id, status: 'cancelled', reason });
-        // Those that wait behind it need not wait until its next attempt would have been.
-        await tellLane(deps, row.subscriptionId);
-      }
+      const reason = 'cancelled by an operator';
+      const end = { deliveryId: id, status: 'cancelled', reason, generation } as const;
+      const status = await finishDelivery(deps.database, end);
+      if (status !== 'cancelled')
+        throw new RemitError('conflict', `The delivery is ${status ?? 'sent again'}.`);
+      // Neither its workflow nor those that wait behind it in a lane need wait until its next attempt would have been.
+      const workflow = workflowId.delivery(row.eventId, subscriptionId, generation);
+      await Promise.all([tellDelivery(deps, workflow), tellLane(deps, subscriptionId)]);
       return { status: 202, body: { id, workflowId: workflow } };
     },
   }),
@@ -135,7 +139,7 @@ const retries: Route[] = [
     tag: 'Deliveries',
     summary: 'End pending deliveries without another attempt, in bulk',
     description:
-      'Of one subscription or the whole tenant, created in a period. A replay of the kind cancel does it: it shows the progress, and can be paused, resumed and cancelled. One whose attempt is in progress may still be delivered.',
+      'Of one subscription or the whole tenant, created in a period. A replay of the kind cancel does it, tens of thousands a second, whatever the rate: it shows the progress, and can be paused, resumed and cancelled. What it has ended is not sent any more; an attempt that is in progress may still arrive, and is recorded. At the rate, it then ends the workflows that waited.',
     access: 'token',
     body: CancelDeliveriesBody,
     responses: bulkResponses,

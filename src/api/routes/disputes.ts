@@ -10,7 +10,7 @@ import { workflowId, type EvidenceInput } from '../../contracts/workflows';
 import { getDispute, listDisputes, type DisputeView } from '../../domain/disputes';
 import { updateEvidence } from '../../platform/workflow-starts';
 import { updateWorkflow } from '../workflow-updates';
-import { defineRoute, pageLimits, type ApiDeps, type Route } from './route';
+import { defineRoute, pageLimits, pageOf, type ApiDeps, type Route } from './route';
 
 function disputeOf(dispute: DisputeView) {
   const { amountMinor, uncoveredMinor, evidenceDueAt, createdAt, closedAt, evidence: _, ...rest } = dispute;
@@ -84,7 +84,7 @@ export const disputeRoutes: Route[] = [
         sort: query.sort,
         ...pageLimits(query, deps.config, 'text'),
       });
-      return { status: 200, body: { items: page.items.map(disputeOf), nextCursor: page.nextCursor } };
+      return { status: 200, body: pageOf(page, disputeOf) };
     },
   }),
   defineRoute({

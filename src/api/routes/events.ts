@@ -13,7 +13,7 @@ import {
 import { IdParams } from '../../contracts/http';
 import { JsonText } from '../../contracts/json';
 import { getEvent, listEvents, type EventView } from '../../domain/events';
-import { actorOf, defineRoute, pageLimits, timeOf, type Route } from './route';
+import { actorOf, defineRoute, pageLimits, pageOf, timeOf, type Route } from './route';
 import { deliveryOf } from './subscriptions';
 
 export function eventOf(event: EventView): z.output<typeof Event> {
@@ -100,7 +100,7 @@ export const eventRoutes: Route[] = [
         ...timeOf(query),
         ...pageLimits(query, deps.config, 'text'),
       });
-      return { status: 200, body: { items: page.items.map(eventOf), nextCursor: page.nextCursor } };
+      return { status: 200, body: pageOf(page, eventOf) };
     },
   }),
   defineRoute({

@@ -29,7 +29,7 @@ import { listEntries, type StatementEntry } from '../../domain/statements';
 import { accountOf } from './accounts';
 import { orderOf } from './orders';
 import { uuidOr404 } from './ids';
-import { defineRoute, pageLimits, timeOf, type Route } from './route';
+import { defineRoute, pageLimits, pageOf, timeOf, type Route } from './route';
 
 const journalOf = ({ createdAt, ...journal }: JournalView) => ({
   ...journal,
@@ -82,7 +82,7 @@ export const journalRoutes: Route[] = [
         ...{ tenantId: caller.tenantId, userId: query.userId, currency: query.currency },
         ...pageLimits(query, deps.config, 'uuid'),
       });
-      return { status: 200, body: { items: page.items.map(accountOf), nextCursor: page.nextCursor } };
+      return { status: 200, body: pageOf(page, accountOf) };
     },
   }),
   defineRoute({
@@ -171,7 +171,7 @@ export const journalRoutes: Route[] = [
         ...timeOf(query),
         ...pageLimits(query, deps.config, 'uuid'),
       });
-      return { status: 200, body: { items: page.items.map(orderOf), nextCursor: page.nextCursor } };
+      return { status: 200, body: pageOf(page, orderOf) };
     },
   }),
   defineRoute({
@@ -215,7 +215,7 @@ export const journalRoutes: Route[] = [
         ...timeOf(query),
         ...pageLimits(query, deps.config, 'number'),
       });
-      return { status: 200, body: { items: page.items.map(journalOf), nextCursor: page.nextCursor } };
+      return { status: 200, body: pageOf(page, journalOf) };
     },
   }),
   defineRoute({

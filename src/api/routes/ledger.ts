@@ -5,7 +5,7 @@ import { formatMinor } from '../../contracts/money';
 import { reconcile, reconciliationOptions, reconciliationReport } from '../../domain/reconciliation';
 import { listEntries, type StatementEntry } from '../../domain/statements';
 import { uuidOr404 } from './ids';
-import { defineRoute, pageLimits, timeOf, type Route } from './route';
+import { defineRoute, pageLimits, pageOf, timeOf, type Route } from './route';
 
 function entryOf({ amountMinor, balanceAfterMinor, createdAt, ...entry }: StatementEntry) {
   return {
@@ -43,7 +43,7 @@ export const ledgerRoutes: Route[] = [
         ...timeOf(query),
         ...pageLimits(query, deps.config, 'text'),
       });
-      return { status: 200, body: { items: page.items.map(entryOf), nextCursor: page.nextCursor } };
+      return { status: 200, body: pageOf(page, entryOf) };
     },
   }),
   defineRoute({

@@ -3,7 +3,7 @@ import { CreateOrderBody, Order, OrderPage, OrderParams } from '../../contracts/
 import { formatMinor, parseMajorAmount } from '../../contracts/money';
 import { createOrder, getOrder, listOrders, type OrderView } from '../../domain/orders';
 import { uuidOr404 } from './ids';
-import { defineRoute, pageLimits, type Route } from './route';
+import { defineRoute, pageLimits, pageOf, type Route } from './route';
 
 /** An order as the API shows it. */
 export function orderOf({ amountMinor, createdAt, decidedAt, expiresAt, ...order }: OrderView) {
@@ -60,7 +60,7 @@ export const orderRoutes: Route[] = [
         userId: caller.id,
         ...pageLimits(query, deps.config, 'uuid'),
       });
-      return { status: 200, body: { items: page.items.map(orderOf), nextCursor: page.nextCursor } };
+      return { status: 200, body: pageOf(page, orderOf) };
     },
   }),
   defineRoute({

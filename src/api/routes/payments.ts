@@ -6,7 +6,7 @@ import { formatMinor, parseMajorAmount } from '../../contracts/money';
 import { createPayment, getPayment, listPayments, type PaymentView } from '../../domain/payments';
 import { ProviderName } from '../../providers/names';
 import { uuidOr404 } from './ids';
-import { defineRoute, pageLimits, timeOf, type Answer, type Call, type Route } from './route';
+import { defineRoute, pageLimits, pageOf, timeOf, type Answer, type Call, type Route } from './route';
 
 export const { CreatePaymentBody, CreatePayoutBody } = newPaymentBodies(ProviderName.default('decard'));
 
@@ -85,7 +85,7 @@ function readRoutes(type: PaymentType, tag: string): Route[] {
           ...timeOf(query),
           ...pageLimits(query, deps.config, 'uuid'),
         });
-        return { status: 200, body: { items: page.items.map(paymentOf), nextCursor: page.nextCursor } };
+        return { status: 200, body: pageOf(page, paymentOf) };
       },
     }),
     defineRoute({

@@ -15,7 +15,7 @@ import {
   type PortalLinkView,
 } from '../../domain/portal-links';
 import { uuidOr404 } from './ids';
-import { actorOf, defineRoute, pageLimits, type Route } from './route';
+import { actorOf, defineRoute, pageLimits, pageOf, type Route } from './route';
 
 function linkOf(link: PortalLinkView): z.output<typeof PortalLink> {
   const { id, subscriptionIds, readOnly, brand, sessionS, createdBy } = link;
@@ -35,12 +35,13 @@ const common = { tag: 'Portal links', access: 'token' } as const;
 export const portalLinkRoutes: Route[] = [
   defineRoute({
     ...common,
+    answersSecret: true,
     method: 'post',
     path: '/api/v1/portal-links',
     operationId: 'createPortalLink',
     summary: 'Make a link that shows a subscriber its subscriptions',
     description:
-      'It opens the portal once, in one browser: events, deliveries, resending, test events, secrets and health of these subscriptions, and nothing else of the tenant.',
+      'It opens the portal once, in one browser: events, deliveries, resending, test events, secrets and health of these subscriptions, and nothing else of the tenant. Repeated under its Idempotency-Key it is the same link with a new URL, which replaces the one before; once opened, it is a 409.',
     body: CreatePortalLinkBody,
     responses: {
       201: {
@@ -78,7 +79,7 @@ export const portalLinkRoutes: Route[] = [
         tenantId: caller.tenantId,
         ...pageLimits(query, deps.config, 'uuid'),
       });
-      return { status: 200, body: { items: page.items.map(linkOf), nextCursor: page.nextCursor } };
+      return { status: 200, body: pageOf(page, linkOf) };
     },
   }),
   defineRoute({

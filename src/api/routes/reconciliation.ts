@@ -22,7 +22,7 @@ import {
 import { reconcile, reconciliationOptions } from '../../domain/reconciliation';
 import { getRun, keepRun, listRuns, type RunView } from '../../domain/reconciliation-runs';
 import { uuidOr404 } from './ids';
-import { actorOf, defineRoute, pageLimits, type Caller, type Route, type RouteDeps } from './route';
+import { actorOf, defineRoute, pageLimits, pageOf, type Caller, type Route, type RouteDeps } from './route';
 
 /** A reconciliation reads whole tables. */
 const MAX_RUNNING = 2;
@@ -93,7 +93,7 @@ export const reconciliationRoutes: Route[] = [
         clean: query.clean === undefined ? undefined : query.clean === 'true',
         ...pageLimits(query, deps.config, 'uuid'),
       });
-      return { status: 200, body: { items: page.items.map(runOf), nextCursor: page.nextCursor } };
+      return { status: 200, body: pageOf(page, runOf) };
     },
   }),
   defineRoute({
@@ -148,7 +148,7 @@ export const reconciliationRoutes: Route[] = [
         ...{ tenantId: caller.tenantId, status: query.status },
         ...pageLimits(query, deps.config, 'uuid'),
       });
-      return { status: 200, body: { items: page.items.map(correctionOf), nextCursor: page.nextCursor } };
+      return { status: 200, body: pageOf(page, correctionOf) };
     },
   }),
   defineRoute({

@@ -7,7 +7,7 @@ import { getOrderMoney, getRefund, listRefunds, type RefundView } from '../../do
 import { updateRefund } from '../../platform/workflow-starts';
 import { updateWorkflow } from '../workflow-updates';
 import { uuidOr404 } from './ids';
-import { defineRoute, pageLimits, type Route } from './route';
+import { defineRoute, pageLimits, pageOf, type Route } from './route';
 
 function refundOf({ amountMinor, createdAt, ...refund }: RefundView) {
   return {
@@ -93,8 +93,7 @@ export const refundRoutes: Route[] = [
       return {
         status: 200,
         body: {
-          items: page.items.map(refundOf),
-          nextCursor: page.nextCursor,
+          ...pageOf(page, refundOf),
           refunded: formatMinor(refundedMinor, currency),
           refundable: formatMinor(refundableMinor, currency),
         },

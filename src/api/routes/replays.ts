@@ -5,7 +5,7 @@ import { CreateReplayBody, Replay, ReplayPage, ReplaysQuery } from '../../contra
 import { SIGNALS, workflowId } from '../../contracts/workflows';
 import { cancelReplay, createReplay, getReplay, listReplays, type ReplayView } from '../../domain/replays';
 import { signalWorkflow, startReplay } from '../delivery-workflows';
-import { defineRoute, pageLimits, type ApiDeps, type Route } from './route';
+import { defineRoute, pageLimits, pageOf, type ApiDeps, type Route } from './route';
 import { subscriptionIdFilter, uuidOr404 } from './ids';
 
 export function replayOf(replay: ReplayView): z.output<typeof Replay> {
@@ -121,7 +121,7 @@ export const replayRoutes: Route[] = [
         ...{ tenantId: caller.tenantId, subscriptionId, status: query.status },
         ...pageLimits(query, deps.config, 'uuid'),
       });
-      return { status: 200, body: { items: page.items.map(replayOf), nextCursor: page.nextCursor } };
+      return { status: 200, body: pageOf(page, replayOf) };
     },
   }),
   defineRoute({

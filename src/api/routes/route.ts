@@ -5,7 +5,7 @@ import type { z } from 'zod';
 import { RemitError, type ProblemCode } from '../../contracts/errors';
 import type { EventPublisher } from '../../domain/event-publisher';
 import type { EventSchemas } from '../../domain/event-schemas';
-import { decodeCursor } from '../../domain/pages';
+import { decodeCursor, type Page } from '../../domain/pages';
 import type { ExpectedVersions } from '../../domain/versions';
 import type { Config } from '../../platform/config';
 import type { Lifecycle } from '../../platform/lifecycle';
@@ -81,6 +81,11 @@ export interface RouteDoc {
   keeps?: readonly string[];
   /** An absent body counts as `{}`. */
   bodyOptional?: boolean;
+  /**
+   * The answer holds a secret, a link that lets in, or the like: it is not kept for an Idempotency-Key. A repetition is
+   * handled again, under the same operationId and with `repeats`.
+   */
+  answersSecret?: boolean;
   responses: Record<number, ResponseDoc>;
   /** Problems beyond those that every route of its kind can answer. */
   problems?: readonly ProblemCode[];
@@ -118,6 +123,11 @@ export interface Call<P, Q, B> {
    * of a POST must do nothing new when something of this name is there already.
    */
   operationId: string;
+  /**
+   * It was carried out before under this operationId, and its answer is not kept, since it holds a secret: hand back what was
+   * made then, or refuse, and make nothing.
+   */
+  repeats: boolean;
   /** What If-Match allows; any version without it. */
   expected: ExpectedVersions;
   /** Where browsers reach this API: CONSOLE_URL, or what the request was sent to. */
@@ -283,3 +293,9 @@ export function pageLimits(
     ]);
   return { limit, cursor: query.cursor };
 }
+
+/** A page of a list as the API answers it. */
+export const pageOf = <T, V>({ items, nextCursor }: Page<T>, view: (item: T) => V): Page<V> => ({
+  items: items.map((item) => view(item)),
+  nextCursor,
+});

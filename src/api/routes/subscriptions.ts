@@ -39,7 +39,7 @@ import { PublishedEvent } from '../../contracts/events';
 import { testFilter } from '../../domain/filter-test';
 import { countWaiting } from '../../domain/lanes';
 import { tellLane } from '../delivery-workflows';
-import { actorOf, defineRoute, etagOf, given, pageLimits, timeOf, type Route } from './route';
+import { actorOf, defineRoute, etagOf, given, pageLimits, pageOf, timeOf, type Route } from './route';
 import { subscriptionId, subscriptionIdFilter, uuidOr404 } from './ids';
 
 /** Field by field: what the domain adds to a row later does not leave by itself. */
@@ -93,6 +93,7 @@ const manage: Route[] = [
     description:
       'The secret that signs the webhooks is in this answer and never shown again. It is random, or the one that you supply.',
     access: 'token',
+    answersSecret: true,
     body: CreateSubscriptionBody,
     responses: {
       201: {
@@ -135,7 +136,7 @@ const manage: Route[] = [
         label: query.label,
         ...pageLimits(query, deps.config, 'text'),
       });
-      return { status: 200, body: { items: page.items.map(subscriptionOf), nextCursor: page.nextCursor } };
+      return { status: 200, body: pageOf(page, subscriptionOf) };
     },
   }),
   defineRoute({
@@ -197,6 +198,7 @@ const manage: Route[] = [
     description:
       'The previous secret keeps signing alongside the new one for overlapS, so that the subscriber can change over without losing a webhook.',
     access: 'token',
+    answersSecret: true,
     ifMatch: 'optional',
     params: IdParams,
     body: RotateSecretBody,
@@ -204,12 +206,13 @@ const manage: Route[] = [
     responses: {
       200: { description: 'The new secret', schema: SecretRotated, headers: { ETag: VERSION } },
     },
-    problems: ['not_found', 'unprocessable'],
-    async handle({ deps, params, body, expected, operationId, ...call }) {
+    problems: ['not_found', 'unprocessable', 'conflict'],
+    async handle({ deps, params, body, expected, operationId, repeats, ...call }) {
       const rotated = await rotateSecret(deps.database, deps.keyring, actorOf(call), {
         id: await subscriptionId(deps, call.caller, params.id),
         expected,
         operationId,
+        repeats,
         secret: body.secret,
         overlapMs:
           body.overlapS === undefined ? deps.config.WEBHOOK_SECRET_OVERLAP_MS : body.overlapS * 1_000,
@@ -311,7 +314,7 @@ const deliveries: Route[] = [
         ...timeOf(query),
         ...pageLimits(query, deps.config, 'uuid'),
       });
-      return { status: 200, body: { items: page.items.map(deliveryOf), nextCursor: page.nextCursor } };
+      return { status: 200, body: pageOf(page, deliveryOf) };
     },
   }),
   defineRoute({
@@ -346,7 +349,7 @@ const deliveries: Route[] = [
         ...{ tenantId: caller.tenantId, id: uuidOr404(params.id, 'delivery') },
         ...pageLimits(query, deps.config, 'attempt'),
       });
-      return { status: 200, body: { items: page.items.map(startedOf), nextCursor: page.nextCursor } };
+      return { status: 200, body: pageOf(page, startedOf) };
     },
   }),
   defineRoute({
@@ -367,7 +370,7 @@ const deliveries: Route[] = [
         ...timeOf(query),
         ...pageLimits(query, deps.config, 'attempt of a delivery'),
       });
-      return { status: 200, body: { items: page.items.map(startedOf), nextCursor: page.nextCursor } };
+      return { status: 200, body: pageOf(page, startedOf) };
     },
   }),
 ];

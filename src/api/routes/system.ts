@@ -2,7 +2,7 @@ import { PageQuery } from '../../contracts/http';
 import { OutboxRowsBody, OutboxRowsOperated, RefusedOutboxPage, SystemStatus } from '../../contracts/system';
 import { listRefused, operateRefused, type RefusedRow } from '../../domain/outbox-refused';
 import { systemStatus } from '../system-status';
-import { actorOf, defineRoute, pageLimits, type Route, type RouteDeps } from './route';
+import { actorOf, defineRoute, pageLimits, pageOf, type Route, type RouteDeps } from './route';
 
 /** One measurement serves all who ask within this time. */
 const MEASURED_FOR_MS = 2_000;
@@ -56,7 +56,7 @@ export const systemRoutes: Route[] = [
     responses: { 200: { description: 'A page of rows', schema: RefusedOutboxPage } },
     async handle({ deps, query }) {
       const page = await listRefused(deps.database, pageLimits(query, deps.config, 'number'));
-      return { status: 200, body: { items: page.items.map(refusedOf), nextCursor: page.nextCursor } };
+      return { status: 200, body: pageOf(page, refusedOf) };
     },
   }),
   defineRoute({

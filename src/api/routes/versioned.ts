@@ -3,7 +3,7 @@ import type { ProblemCode } from '../../contracts/errors';
 import { PageQuery } from '../../contracts/http';
 import { EventTypeName } from '../../contracts/webhooks';
 import type { VersionedOperations } from '../../domain/versioned-resource';
-import { actorOf, defineRoute, etagOf, given, pageLimits, type Route, type RouteDeps } from './route';
+import { actorOf, defineRoute, etagOf, given, pageLimits, pageOf, type Route, type RouteDeps } from './route';
 
 /** Of every version: when it came, and its number, which is also its ETag. */
 interface Stamps {
@@ -118,7 +118,7 @@ export function versionedRoutes<
           tenantId: caller.tenantId,
           ...pageLimits(query, deps.config, 'uuid'),
         });
-        return { status: 200, body: { items: page.items.map(answer), nextCursor: page.nextCursor } };
+        return { status: 200, body: pageOf(page, answer) };
       },
     }),
     defineRoute({

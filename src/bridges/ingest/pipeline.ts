@@ -72,8 +72,7 @@ export class IngestPipeline implements SourceListener {
   }
 
   async start(): Promise<void> {
-    const { INGEST_FLUSH_MS: flushMs } = this.options.config;
-    this.tickTimer = setInterval(() => this.tick(), Math.max(TICK_MIN_MS, flushMs / TICKS_PER_FLUSH));
+    this.showGauges(Date.now());
     await this.options.source.start(this);
   }
 
@@ -113,6 +112,7 @@ export class IngestPipeline implements SourceListener {
     const state = this.states.get(fetched.partition);
     if (!state || this.stopped || !this.continues(state, fetched)) return 0;
     state.lastFetchAtMs = Date.now();
+    this.tickWhileBusy();
     const { records } = fetched;
     let taken = 0;
     while (taken < records.length && this.mayTake(state)) this.take(state, records[taken++]!);
@@ -256,6 +256,23 @@ export class IngestPipeline implements SourceListener {
     }, this.options.config.INGEST_COMMIT_INTERVAL_MS);
   }
 
+  /** Nothing has to be looked at before something is fetched, nor after all of it is stored and committed. */
+  private tickWhileBusy(): void {
+    if (this.tickTimer) return;
+    const { INGEST_FLUSH_MS: flushMs } = this.options.config;
+    this.lastCommitAtMs = Date.now();
+    this.tickTimer = setInterval(() => this.tick(), Math.max(TICK_MIN_MS, flushMs / TICKS_PER_FLUSH));
+  }
+
+  private get isBusy(): boolean {
+    const states = [...this.states.values()];
+    return (
+      this.running.size > 0 ||
+      this.pool.usedBytes > 0 ||
+      states.some((state) => state.filling !== undefined || state.ahead > 0 || state.paused)
+    );
+  }
+
   /** Closes what is old enough, and shows how things stand. */
   private tick(): void {
     const { config, source, log } = this.options;
@@ -275,6 +292,12 @@ export class IngestPipeline implements SourceListener {
     }
     this.balance();
     this.showGauges(now);
+    if (!this.isBusy) this.stopTicking();
+  }
+
+  private stopTicking(): void {
+    clearInterval(this.tickTimer);
+    this.tickTimer = undefined;
   }
 
   private showGauges(now: number): void {
@@ -392,7 +415,7 @@ export class IngestPipeline implements SourceListener {
     await Promise.race([this.drain(), late]);
     limit.abort();
     clearTimeout(this.commitTimer);
-    clearInterval(this.tickTimer);
+    this.stopTicking();
     await this.committing;
     // Nobody comes after the last commit: a coordinator that is moving gets more than one chance.
     for (let attempt = 1; attempt <= LAST_COMMIT_ATTEMPTS && !(await this.commitNow()); attempt++);

@@ -20,6 +20,9 @@ export interface ReplayProgress {
   paused: boolean;
   /** When the next slice begins (ISO 8601); none at the start. */
   nextAt?: string;
+  /** It has cancelled deliveries, whose workflows are told of it in the end; behind which of them it has come in that. */
+  cancels?: true;
+  told?: { at: string; after: string };
 }
 
 export interface ReplayState extends ReplayProgress {

@@ -77,6 +77,40 @@ describe('an operator', () => {
     await tab.page.keyboard.press('Escape');
   });
 
+  it('finds the attempts that failed across deliveries, by subscription, and what was answered to one', async () => {
+    await tab.visit('/attempts');
+    const table = tab.page.getByRole('table', { name: 'attempts' });
+    await table.getByText('HTTP 204').first().waitFor();
+    await tab.page.getByLabel('Outcome').selectOption('failed');
+    await tab.page.getByLabel('Subscription').fill(world.brokenId);
+    await table.getByText('HTTP 204').first().waitFor({ state: 'detached' });
+    await tab.page.waitForURL(/subscriptionId=/);
+    const found = async () =>
+      (
+        await rows<{ n: number }>(
+          `SELECT count(*)::integer AS n FROM delivery_attempts WHERE subscription_id = $1 AND result <> 'delivered'`,
+          [world.brokenId],
+        )
+      )[0]!.n;
+    const failed = await found();
+    expect(failed).toBeGreaterThan(1);
+    await tab.page.getByText(`${failed} rows`).waitFor();
+    // Of the address alone, as somebody has sent it.
+    await tab.visit(`/attempts?result=timeout&subscriptionId=${world.brokenId}`);
+    await tab.page.getByText('No attempt fits').waitFor();
+    await tab.visit(`/attempts?outcome=failed&subscriptionId=${world.brokenId}`);
+    await table
+      .getByRole('link', { name: /attempt 1 of delivery/ })
+      .first()
+      .click();
+    const drawer = tab.page.getByRole('dialog');
+    await drawer.getByText('the warehouse is closed').first().waitFor();
+    await drawer.getByRole('region', { name: 'Request of attempt 1' }).waitFor();
+    expect(await tab.barriers()).toEqual([]);
+    await tab.page.keyboard.press('Escape');
+    await drawer.waitFor({ state: 'hidden' });
+  });
+
   it('cancels what fits a filter after seeing how many, and resends it all', async () => {
     const waiting = async () =>
       (

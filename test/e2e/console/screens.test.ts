@@ -36,6 +36,7 @@ const screens = (): [name: string, where: string, shows: string | RegExp][] => [
   ['reconciliation', '/reconciliation', 'Corrections'],
   ['events', '/events', 'invoice.paid'],
   ['deliveries', '/deliveries', 'HTTP 500'],
+  ['attempts', '/attempts', 'HTTP 500'],
   ['subscriptions', '/subscriptions', world.shopId],
   ['subscription', `/subscriptions/${world.brokenId}`, 'Warehouse'],
   ['replays', '/replays', 'No replay'],

@@ -1,11 +1,14 @@
 import { randomUUID } from 'node:crypto';
 import { gzipSync } from 'node:zlib';
-import type { z } from 'zod';
+import { z } from 'zod';
 import { allRoutes } from '../../../src/api/app';
 import { PORTAL_ROUTES } from '../../../src/api/portal/routes';
+import { takesIdempotencyKey } from '../../../src/api/routes/route';
 import { PortalLink, PortalLinkCreated, PortalState } from '../../../src/contracts/portal';
 import { createConsoleLink } from '../../../src/domain/console-sessions';
+import { answerContext } from '../../../src/domain/idempotency';
 import { createPortalLink, openPortalLink } from '../../../src/domain/portal-links';
+import { createKeyring } from '../../../src/platform/secrets';
 import { expectProblem, TestApi, type Reply } from './support';
 import { deliver, tenantOf, type Tenant } from './tenant';
 
@@ -69,6 +72,86 @@ const headersOf = ({ cookie, 'x-csrf-token': token }: Headers) => ({ cookie, 'x-
 /** A call of the portal’s page. */
 const portal = (headers: Headers, method: string, path: string, body?: unknown) =>
   api.call(method, `/portal/api/v1${path}`, headersOf(headers), body);
+
+describe('an answer with a secret', () => {
+  const keyed = (key: string) => ({ 'idempotency-key': key });
+  const secretOf = ({ body }: Reply) => (body as { secret: string }).secret;
+  const audited = async (action: string, id: string) =>
+    ((await owner.get(`/audit?cause=subscription:${id}&action=${action}`)).body as { items: unknown[] }).items
+      .length;
+
+  it('that is seen in the portal is noted each time, also under one Idempotency-Key, and is the present one', async () => {
+    const { id } = await owner.subscribe();
+    const visitor = await visit({ subscriptionIds: [id] });
+    const reveal = () =>
+      api.call('POST', `/portal/api/v1/subscriptions/${id}/secret`, {
+        ...headersOf(visitor),
+        ...keyed('see'),
+      });
+    const first = await reveal();
+    expect(secretOf(first)).toMatch(/^whsec_/);
+    expect(secretOf(await reveal())).toBe(secretOf(first));
+    expect(await audited('subscription.secret_viewed', id)).toBe(2);
+    const rotated = await owner.call('POST', `/subscriptions/${id}/rotate-secret`, {});
+    expect(secretOf(await reveal())).toBe(secretOf(rotated));
+    await owner.call('DELETE', `/portal-links/${visitor.link.id}`);
+    expectProblem(await reveal(), 401, 'unauthenticated');
+  });
+
+  it('of a creation or rotation is given again while it is the present one, and makes nothing new', async () => {
+    const create = () =>
+      owner.call(
+        ...(['POST', '/subscriptions', { url: 'https://example.com/once', eventTypes: ['*'] }] as const),
+        keyed('create'),
+      );
+    const [made, again] = [await create(), await create()];
+    expect(again.body).toEqual(made.body);
+    expect(again.headers.get('idempotency-replayed')).toBe('true');
+    const { id } = made.body as { id: string };
+    const rotate = (key: string) => owner.call('POST', `/subscriptions/${id}/rotate-secret`, {}, keyed(key));
+    const [rotated, same] = [await rotate('one'), await rotate('one')];
+    expect(secretOf(same)).toBe(secretOf(rotated));
+    const last = await rotate('two');
+    for (const refused of [await rotate('one'), await create()]) expectProblem(refused, 409, 'conflict');
+    expect(secretOf(await rotate('two'))).toBe(secretOf(last));
+    expect(await audited('subscription.secret_rotated', id)).toBe(2);
+  });
+
+  it('is in nothing that is kept for an Idempotency-Key', async () => {
+    const { rows } = await database().pool.query<{ id: string; answer: Buffer }>(
+      'SELECT operation_id AS id, answer FROM idempotency_keys WHERE answer IS NOT NULL AND tenant_id = $1',
+      [owner.name],
+    );
+    const keyring = createKeyring(api.space.config);
+    expect(rows.length).toBeGreaterThanOrEqual(4);
+    for (const { id, answer } of rows)
+      expect(keyring.decrypt(answer, answerContext(id))).not.toMatch(/whsec_|portal#/);
+  });
+
+  it('is what every route gives that the schema of its answer says so of', () => {
+    const routes = [...allRoutes(), ...PORTAL_ROUTES.map(({ route }) => route)];
+    const tells = ({ responses }: (typeof routes)[number]) =>
+      Object.values(responses).some(
+        ({ schema }) =>
+          schema !== undefined &&
+          /"(\w*secret|code|token|password)":\{"type":"string"/i.test(
+            JSON.stringify(z.toJSONSchema(schema, { unrepresentable: 'any', io: 'output' })),
+          ),
+      );
+    const names = (found: typeof routes) => [...new Set(found.map(({ operationId }) => operationId))].sort();
+    const marked = names(routes.filter(({ answersSecret }) => answersSecret));
+    // A link's secret is in its address.
+    expect(marked).toEqual(
+      [
+        ...names(routes.filter((route) => takesIdempotencyKey(route) && tells(route))),
+        'createPortalLink',
+      ].sort(),
+    );
+    expect(marked).toEqual([
+      ...['createPortalLink', 'createSubscription', 'revealSubscriptionSecret', 'rotateSubscriptionSecret'],
+    ]);
+  });
+});
 
 describe('a link to the portal', () => {
   it('opens once, with a cookie that no script reads and no other site sends, and is stored as a hash', async () => {
@@ -148,9 +231,15 @@ describe('a link to the portal', () => {
   it('is made once for an Idempotency-Key, and only its last code opens it', async () => {
     const ask = () =>
       owner.call('POST', '/portal-links', { subscriptionIds: [own] }, { 'idempotency-key': 'portal-1' });
-    const [first, again] = [await ask(), await ask()];
-    expect(again.body).toEqual(first.body);
+    const [first, again] = [await ask(), await ask()].map((reply) => ({
+      ...reply,
+      link: PortalLinkCreated.parse(reply.body),
+    })) as [Reply & { link: Link }, Reply & { link: Link }];
+    expect(again.link).toEqual({ ...first.link, url: again.link.url });
     expect(again.headers.get('idempotency-replayed')).toBe('true');
+    expectProblem(await open(codeOf(first.link)), 401, 'unauthenticated');
+    expect((await open(codeOf(again.link))).status).toBe(204);
+    expectProblem(await ask(), 409, 'conflict');
 
     // After a crash between the row and the answer, the operation runs again.
     const operationId = randomUUID();

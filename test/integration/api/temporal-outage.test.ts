@@ -73,7 +73,6 @@ async function withApi(
 const asking = () =>
   [
     [`/api/v1/deliveries/${deliveryId}/try-now`],
-    [`/api/v1/deliveries/${deliveryId}/cancel`],
     [`/api/v1/orders/${orderId}/refunds`, { reason: 'x' }],
     [`/api/v1/disputes/order-${orderId}/evidence`, { text: 'delivered', documents: [] }],
   ] as [string, object?][];
@@ -111,6 +110,15 @@ describe('Temporal', () => {
     } finally {
       way.close();
     }
+  }, 60_000);
+
+  it('is not needed for a cancellation, which the database decides', async () => {
+    await withApi('127.0.0.1:1', async (post) => {
+      expect((await post(`/api/v1/deliveries/${deliveryId}/cancel`)).status).toBe(202);
+    });
+    expect(await db.prisma.delivery.findUniqueOrThrow({ where: { id: deliveryId } })).toMatchObject({
+      status: 'cancelled',
+    });
   }, 60_000);
 
   it('is not needed for a replay, which the schedule begins', async () => {

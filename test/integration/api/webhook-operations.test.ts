@@ -427,6 +427,30 @@ describe('one delivery', () => {
     expect(body).toMatchObject({ items: [{ action: 'delivery.resent' }, { action: 'delivery.cancelled' }] });
   });
 
+  it('is cancelled with the answer; what was under way then is in its log, and changes nothing', async () => {
+    const tenant = await publisher([0, HOUR]);
+    const answers: (() => void)[] = [];
+    const server = await subscriber(
+      (response) => void answers.push(() => void response.writeHead(204).end()),
+    );
+    open.push(server);
+    await subscribe(tenant, { server });
+    const event = await publish(tenant);
+    await eventually(() => expect(answers).toHaveLength(1), PATIENCE_MS);
+    const { id } = await delivery(tenant, event.id, { status: 'pending' }).catch(async () => {
+      const { deliveries } = EventDetail.parse((await tenant.get(`/events/${event.id}`)).body);
+      return deliveries[0]!;
+    });
+    await post(tenant, `/deliveries/${id}/cancel`, 202);
+    const now = async () => Delivery.parse((await tenant.get(`/deliveries/${id}`)).body);
+    expect(await now()).toMatchObject({ status: 'cancelled', attempts: 0 });
+    answers[0]!();
+    await eventually(async () => expect((await now()).attempts).toBe(1), PATIENCE_MS);
+    expect(await now()).toMatchObject({ status: 'cancelled', lastError: 'cancelled by an operator' });
+    const { items } = DeliveryAttempts.parse((await tenant.get(`/deliveries/${id}/attempts`)).body);
+    expect(items).toMatchObject([{ result: 'delivered' }]);
+  });
+
   it('that nothing carries out can be cancelled too', async () => {
     const tenant = await publisher();
     const { id: subscriptionId } = await subscribe(tenant, await playedSubscriber(), {

@@ -9,9 +9,12 @@ import {
   WEBHOOK_EVENT_TYPES,
   WebhookBody,
 } from '../../../src/contracts/webhooks';
+import { ReconciliationEventData } from '../../../src/contracts/reconciliation';
 import type { AttemptRecord } from '../../../src/domain/deliveries';
 import { expireDispute } from '../../../src/domain/disputes';
 import { operateSubscription } from '../../../src/domain/subscription-health';
+import type { Reconciliation } from '../../../src/domain/reconciliation';
+import { keepRun } from '../../../src/domain/reconciliation-runs';
 import { createSubscription } from '../../../src/domain/subscriptions';
 import type { Database } from '../../../src/platform/postgres';
 import { PROJECT_ROOT } from '../../../src/platform/project';
@@ -101,6 +104,20 @@ async function subscriptionHealth(): Promise<void> {
   await attempt('http_error', true);
 }
 
+/** A scheduled run that finds something, one that finds the same and more, and one that finds nothing. */
+async function reconciliations(): Promise<void> {
+  for (const differing of [['a'], ['a'], ['a', 'b'], ['b'], [], []])
+    await keepRun(db, runWith(differing), { startedBy: 'schedule', operatorTenant: TENANT });
+}
+const runWith = (differing: readonly string[]): Reconciliation => ({
+  ...{ clean: differing.length === 0, at: new Date(), tenantId: null, dailyTotals: [] },
+  checks: ['a', 'b'].map((name) => ({
+    ...{ name, rule: `${name} holds`, durationMs: 1 },
+    found: differing.includes(name) ? 2 : 0,
+    findings: differing.includes(name) ? [{ subject: 'account:of-a-user', detail: 'secret' }] : [],
+  })),
+});
+
 describe('the event types of remit itself', () => {
   it('are the same in SQL and in the contracts', async () => {
     expect(await listed('own_event_types')).toEqual([...OWN_EVENT_TYPES].sort());
@@ -111,6 +128,7 @@ describe('the event types of remit itself', () => {
     await settlements();
     await ordersAndDisputes();
     await subscriptionHealth();
+    await reconciliations();
     const { rows } = await db.pool.query<{ topic: string; value: string }>('SELECT topic, value FROM outbox');
     const texts = (topic: string) => rows.filter((row) => row.topic === topic).map(({ value }) => value);
     const of = (topic: string) => texts(topic).map((value) => JSON.parse(value) as unknown);
@@ -129,6 +147,36 @@ describe('the event types of remit itself', () => {
     );
     for (const { type, body } of events) expect(WebhookBody.parse(JSON.parse(body)).type).toBe(type);
     expect([...new Set(events.map(({ type }) => type))].sort()).toEqual([...WEBHOOK_EVENT_TYPES].sort());
+  });
+
+  it('tell the operator once of each difference that reconciliation finds, and of its end, but not whose it is', async () => {
+    const { rows } = await db.pool.query<{ type: string; body: string; tenant: string }>(
+      `SELECT type, body, tenant_id AS tenant FROM webhook_events WHERE type LIKE 'remit.reconciliation.%' ORDER BY sequence`,
+    );
+    const told = rows.map(({ type, body, tenant }) => ({
+      ...{ type, tenant },
+      data: ReconciliationEventData.strict().parse((JSON.parse(body) as WebhookBody).data),
+    }));
+    const of = (...names: string[]) => names.map((name) => ({ name, rule: `${name} holds`, found: 2 }));
+    expect(told).toMatchObject([
+      { type: 'remit.reconciliation.differs', tenant: TENANT, data: { found: 2, checks: of('a') } },
+      { type: 'remit.reconciliation.differs', tenant: TENANT, data: { found: 4, checks: of('a', 'b') } },
+      { type: 'remit.reconciliation.clean', tenant: TENANT, data: { found: 0, checks: [] } },
+    ]);
+    expect(JSON.stringify(rows)).not.toMatch(/of-a-user|secret/);
+  });
+
+  it('say nothing of a run of one tenant, or by hand', async () => {
+    const count = async () =>
+      (await db.pool.query(`SELECT FROM webhook_events WHERE type LIKE 'remit.reconciliation.%'`)).rowCount;
+    const before = await count();
+    await keepRun(
+      db,
+      { ...runWith(['a']), tenantId: TENANT },
+      { startedBy: 'schedule', operatorTenant: TENANT },
+    );
+    await keepRun(db, runWith(['a']), { startedBy: 'somebody' });
+    expect(await count()).toBe(before);
   });
 
   it('are the only ones that the database lets pass', async () => {

@@ -11,6 +11,7 @@ import { listEvents, type EventFilter } from '../../../src/domain/events';
 import { listJournal, listTenantAccounts, listTenantOrders } from '../../../src/domain/journal';
 import { encodeCursor } from '../../../src/domain/pages';
 import { listPayments, type PaymentFilter } from '../../../src/domain/payments';
+import { listPortalDeliveries, listPortalEvents } from '../../../src/domain/portal-reads';
 import { listEntries } from '../../../src/domain/statements';
 import { attemptFigures } from '../../../src/domain/statistics';
 import type { Database } from '../../../src/platform/postgres';
@@ -204,6 +205,25 @@ describe(`of ${DELIVERIES.toLocaleString('en')} deliveries`, () => {
     expect(ids.length).toBeGreaterThan(500);
   });
 
+  it('a subscriber’s page in the portal, likewise, also by a type that it hardly gets or does not get any more', async () => {
+    const subscriptionIds = ['sub_big4', 'sub_big5', 'sub_big6'];
+    const filters = {
+      status: ['pending', 'delivered', 'exhausted'],
+      since: [ago(DELIVERIES / 10)],
+      eventType: ['often.4', 'seldom.thing', 'rare.thing', 'no.more'],
+      cursor: [await middleOf('deliveries')],
+    };
+    const scope = { tenantId: TENANT, limit: LIMIT };
+    const page = (filter: object) => listPortalDeliveries(db, { ...scope, subscriptionIds, ...filter });
+    expect(await tooDear(combinations(filters), page, 3_500)).toEqual([]);
+    const ofOne = combinations({ eventType: filters.eventType, cursor: filters.cursor });
+    const one = (filter: object) => page({ ...filter, subscriptionIds: ['sub_big4'] });
+    expect(await tooDear(ofOne, one, 1_200)).toEqual([]);
+    const { status: _, ...ofEvents } = filters;
+    const events = (filter: object) => listPortalEvents(db, { ...scope, subscriptionIds, ...filter });
+    expect(await tooDear(combinations(ofEvents), events, 3_500)).toEqual([]);
+  });
+
   it('attempts are found by subscription, type, outcome and time by index', async () => {
     const { rows } = await db.pool.query<{ at: Date; id: string }>(
       `SELECT started_at AS at, delivery_id || '-' || attempt AS id FROM delivery_attempts
@@ -227,8 +247,16 @@ describe(`of ${DELIVERIES.toLocaleString('en')} deliveries`, () => {
     });
     // Among failures, which are few.
     expect(await tooDear(results, find, 2_000)).toEqual([]);
-    const types = combinations({ eventType: ['often.4'], subscriptionId: ['sub_big4'], cursor: [deep] });
+    const types = combinations({
+      eventType: ['often.4', 'seldom.thing', 'rare.thing', 'no.more'],
+      outcome: ['failed'],
+      subscriptionId: ['sub_big4'],
+      cursor: [deep],
+    });
+    // What two filters leave is looked for among what one of them finds.
     expect(await tooDear(types, find, 6_000)).toEqual([]);
+    const ofType = combinations({ eventType: ['often.4', 'seldom.thing', 'rare.thing'], cursor: [deep] });
+    expect(await tooDear(ofType, find, 500)).toEqual([]);
   });
 
   it('the figures of a subscription are read by index', async () => {

@@ -1,6 +1,7 @@
 import { randomBytes } from 'node:crypto';
 import { migratePostgres } from '../../../src/platform/postgres-migrations';
 import { catalogFunctions, functionFiles } from '../../support/database-catalog';
+import { eventually } from '../../support/harness';
 import { PrismaFolder } from '../../support/prisma-folder';
 import { sharedStack, withDatabase } from '../../support/shared-stack';
 
@@ -92,6 +93,81 @@ describe('remit migrate on PostgreSQL', () => {
     const [first, second] = await Promise.all([migratePostgres(url), migratePostgres(url)]);
     expect([first.applied.length, second.applied.length].sort((a, b) => a - b)[0]).toBe(0);
     expect(await history(url)).toHaveLength(functionFiles().length);
+  });
+
+  describe('a migration outside a transaction', () => {
+    const ALONE = '-- remit: outside a transaction\n';
+    const INDEX = `${ALONE}CREATE INDEX CONCURRENTLY IF NOT EXISTS later_idx ON later (n);`;
+    const validOf = (url: string) =>
+      withDatabase(url, async (client) => {
+        const { rows } = await client.query<{ valid: boolean }>(
+          `SELECT indisvalid AS valid FROM pg_index WHERE indexrelid = to_regclass('later_idx')`,
+        );
+        return rows.map(({ valid }) => valid);
+      });
+    /** Of each index that is being built. From another connection than one in a transaction, which sees what it has seen. */
+    const beingBuilt = (url: string, what = 'true') =>
+      withDatabase(url, async (client) => {
+        const { rows } = await client.query<{ it: boolean }>(
+          `SELECT ${what} AS it FROM pg_stat_progress_create_index WHERE datname = current_database()`,
+        );
+        return rows.map(({ it }) => it);
+      });
+    async function withTable(): Promise<{ url: string; copy: PrismaFolder }> {
+      const url = await emptyDatabase();
+      const copy = await folder();
+      await copy.addMigration('29991231000000_table', 'CREATE TABLE later (n integer)');
+      await migratePostgres(url, copy);
+      return { url, copy };
+    }
+
+    it('builds an index while others write to the table, and beside another run that waits', async () => {
+      const { url, copy } = await withTable();
+      await copy.addMigration('29991231000001_index', INDEX);
+      await withDatabase(url, async (writer) => {
+        await writer.query('BEGIN');
+        await writer.query('INSERT INTO later VALUES (1)');
+        const runs = [migratePostgres(url, copy), migratePostgres(url, copy)];
+        const building = async () => {
+          expect(await beingBuilt(url)).toHaveLength(1);
+        };
+        await eventually(building, 30_000);
+        // It waits for this transaction, which goes on writing meanwhile.
+        await writer.query('INSERT INTO later VALUES (2)');
+        await writer.query('COMMIT');
+        const applied = (await Promise.all(runs)).map((run) => run.applied);
+        expect(applied.flat()).toEqual(['29991231000001_index']);
+      });
+      expect(await validOf(url)).toEqual([true]);
+    });
+
+    it('that was killed in the middle begins again, without what the first run left', async () => {
+      const { url, copy } = await withTable();
+      await copy.addMigration('29991231000001_index', INDEX);
+      await withDatabase(url, async (writer) => {
+        await writer.query('BEGIN');
+        await writer.query('INSERT INTO later VALUES (1)');
+        const run = migratePostgres(url, copy);
+        const failure = expect(run).rejects.toThrow('29991231000001_index failed and can be repeated');
+        await eventually(
+          async () => expect(await beingBuilt(url, 'pg_terminate_backend(pid)')).toEqual([true]),
+          30_000,
+        );
+        await failure;
+        await writer.query('COMMIT');
+      });
+      expect(await validOf(url)).toEqual([false]);
+      expect((await migratePostgres(url, copy)).applied).toEqual(['29991231000001_index']);
+      expect(await validOf(url)).toEqual([true]);
+    });
+
+    it('is refused when it is more than one statement: the second would not be repeated alone', async () => {
+      const copy = await folder();
+      await copy.addMigration('29991231000000_two', `${ALONE}-- a; b\nSELECT 1;\nSELECT 2;`);
+      await expect(migratePostgres(await emptyDatabase(), copy)).rejects.toThrow(
+        '29991231000000_two runs outside a transaction and must be one statement',
+      );
+    });
   });
 
   it('refuses a database of 0.1, changes nothing, and says what to do', async () => {

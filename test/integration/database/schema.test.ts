@@ -2,7 +2,7 @@ import { readFileSync } from 'node:fs';
 import path from 'node:path';
 import { get_dmmf } from '@prisma/prisma-schema-wasm';
 import type { Client } from 'pg';
-import { PROJECT } from '../../support/database-catalog';
+import { functionFiles, PROJECT, RETIRED, sourceText, withoutRetired } from '../../support/database-catalog';
 import { createTestSpace } from '../../support/harness';
 import { withDatabase } from '../../support/shared-stack';
 
@@ -165,10 +165,20 @@ describe('schema.prisma', () => {
   it('agrees with the database in columns, types, nullability, defaults, keys and uniques', () => {
     const shape = (tables: Record<string, Table>) =>
       Object.keys(declared).map((name) => {
-        const { columns, primaryKey, uniques } = tables[name] ?? {};
-        return { name, columns, primaryKey, uniques };
+        const { columns = {}, primaryKey, uniques } = tables[name] ?? {};
+        return { name, columns: withoutRetired(name, columns), primaryKey, uniques };
       });
     expect(shape(declared)).toEqual(shape(actual));
+  });
+
+  it('names no column that only the last release uses, and neither does anything else; they are there still', async () => {
+    const text = [await sourceText(), ...functionFiles().map(({ sql }) => sql)].join('\n');
+    for (const [table, columns] of Object.entries(RETIRED))
+      for (const column of columns) {
+        expect(text).not.toContain(column);
+        expect(Object.keys(declared[table]?.columns ?? {})).not.toContain(column);
+        expect(Object.keys(actual[table]?.columns ?? {})).toContain(column);
+      }
   });
 
   it('names no index that the database does not have', () => {

@@ -13,6 +13,7 @@ import {
   catalogTables,
   PROJECT,
   sourceText,
+  withoutRetired,
   type CatalogFunction,
   type CatalogTables,
 } from '../../support/database-catalog';
@@ -62,7 +63,10 @@ const types = (tables: CatalogTables): Released['tables'] =>
 
 async function writeReleased({ functions, tables }: Present): Promise<void> {
   const called = signatures(calledFrom(await sourceText(), functions));
-  const text = JSON.stringify({ version: VERSION, functions: called, tables: types(tables) }, null, 2);
+  const used = Object.fromEntries(
+    Object.entries(types(tables)).map(([table, columns]) => [table, withoutRetired(table, columns)]),
+  );
+  const text = JSON.stringify({ version: VERSION, functions: called, tables: used }, null, 2);
   writeFileSync(RELEASED, `${text}\n`);
 }
 

@@ -338,6 +338,34 @@ describe('the Helm chart', () => {
     });
   });
 
+  it('backs up by the command of remit where the login may replicate, with one writer, and is not ready without a backup', () => {
+    const sets = { 'backup.method': 'follow', 'backup.existingSecret': 'remit-backup', 'backup.keep': '3' };
+    const manifests = renderManifests('production', sets);
+    expect(manifestMistakes(manifests)).toEqual([]);
+    expect(manifests.filter(({ kind }) => kind === 'CronJob')).toEqual([]);
+    const { spec } = find<Manifest & { spec: { replicas: number; strategy: unknown; template: Template } }>(
+      manifests,
+      'Deployment',
+      '-backup',
+    );
+    expect(spec).toMatchObject({ replicas: 1, strategy: { type: 'Recreate' } });
+    expect(spec.template.spec.containers[0]).toMatchObject({
+      args: ['backup', '/backup', '--follow', '--every', '24', '--keep', '3'],
+      readinessProbe: { exec: { command: ['node', 'dist/cli.js', 'backup', 'ls', '/backup'] } },
+    });
+    // One folder has one writer, which can't be spread; its liveness is that of its process.
+    const ignored = [
+      ...Object.keys(NOT_ASKED),
+      ...[
+        'deployment-has-poddisruptionbudget',
+        'pod-probes',
+        'deployment-pod-selector-labels-match-template-metadata-labels',
+      ],
+    ];
+    expect(kubeScore(renderText('production', sets), ignored)).toEqual([]);
+    expect(() => renderText('production', { 'backup.method': 'follow' })).toThrow(/REPLICATION/);
+  });
+
   it('writes large numbers and truth values as they are meant', () => {
     const { data } = find<Manifest>(of('production'), 'ConfigMap', '');
     expect(data).toMatchObject({ KAFKA_DEAD_LETTER_RETENTION_MS: '15552000000', KAFKA_TLS: 'true' });

@@ -16,6 +16,7 @@ import {
   recordAttempts,
   type AttemptRecord,
 } from '../../../src/domain/deliveries';
+import { reopenDelivery } from '../../../src/domain/replays';
 import {
   createSubscription,
   deleteSubscription,
@@ -384,7 +385,7 @@ describe('what is stored of attempts', () => {
       })),
       RULES,
     );
-    expect(after.map(({ repeated }) => repeated)).toEqual([true, true, false]);
+    expect(after).toEqual(['repeated', 'repeated', 'decides']);
     const statusOf = async ({ tenantId, deliveryId }: { tenantId: string; deliveryId: string }) =>
       (await getDelivery(db, { tenantId, id: deliveryId })).status;
     expect(await Promise.all([failed!, delivered!, fresh!].map(statusOf))).toEqual([
@@ -446,6 +447,113 @@ describe('what is stored of attempts', () => {
       await expect(read(db, { tenantId: 'other', id: deliveryId, limit: 50 })).rejects.toMatchObject({
         code: 'not_found',
       });
+  });
+});
+
+describe('an attempt under way while its delivery', () => {
+  /** An attempt that the subscriber answers when the test says so. */
+  async function underWay(input: Partial<AttemptInput> = {}, answered = 500) {
+    const waiting: http.ServerResponse[] = [];
+    const server = await answering((response) => void waiting.push(response));
+    const made = await announce(server.url);
+    const attempting = attempt(made.deliveryId, { timeoutMs: 60_000, ...input });
+    await eventually(() => expect(waiting).toHaveLength(1));
+    const { deliveryId, tenantId } = made;
+    return {
+      ...made,
+      server,
+      waiting,
+      attempting,
+      answer: (index = 0, status = answered) => void waiting[index]!.writeHead(status).end(),
+      cancel: () =>
+        activities().finishDelivery({ deliveryId, status: 'cancelled', reason: 'cancelled by an operator' }),
+      log: async () =>
+        (await listAttempts(db, { tenantId, id: deliveryId, limit: 50 })).items.map(
+          ({ attempt: number, statusCode }) => [number, statusCode],
+        ),
+      now: () => getDelivery(db, { tenantId, id: deliveryId }),
+    };
+  }
+
+  test.each([
+    ['fails as its last', { maxAttempts: 1 }, 500],
+    ['fails and would be retried', { maxAttempts: 3 }, 503],
+    ['delivers', {}, 204],
+  ])(
+    'is cancelled, and %s: it is in the log, and the delivery stays cancelled',
+    async (_how, input, code) => {
+      const { attempting, answer, cancel, log, now } = await underWay(input, code);
+      await cancel();
+      const before = await now();
+      answer();
+      expect(await attempting).toMatchObject({ verdict: 'cancelled', statusCode: code, attempts: 1 });
+      expect(await log()).toEqual([[1, code]]);
+      expect(await now()).toEqual({ ...before, attempts: 1 });
+      expect(await now()).toMatchObject({
+        ...{ status: 'cancelled', lastError: 'cancelled by an operator', lastStatusCode: null },
+      });
+    },
+  );
+
+  test.each([
+    ['delivers', 204],
+    ['fails', 500],
+  ])('was sent again, and %s: both are in the log, and only the new one decides', async (_how, code) => {
+    const { attempting, answer, cancel, log, now, deliveryId, tenantId, waiting } = await underWay();
+    await cancel();
+    await reopenDelivery(db, { tenantId, id: deliveryId });
+    const again = { generation: 1, maxAttempts: 1, timeoutMs: 60_000 };
+    const second = attempt(deliveryId, again);
+    await eventually(() => expect(waiting).toHaveLength(2));
+    answer(0, code);
+    expect(await attempting).toMatchObject({ verdict: 'cancelled' });
+    expect(await now()).toMatchObject({ status: 'pending', lastError: 'cancelled by an operator' });
+    answer(1, 204);
+    expect(await second).toMatchObject({ verdict: 'delivered' });
+    expect(await log()).toEqual([
+      [1, code],
+      [2, 204],
+    ]);
+    expect(await now()).toMatchObject({ status: 'delivered', attempts: 2 });
+    // Stored twice, as after a lost answer: the second record changes nothing.
+    const row = await db.prisma.deliveryAttempt.findFirstOrThrow({ where: { deliveryId, attempt: 2 } });
+    const once: AttemptRecord = {
+      ...{
+        deliveryId,
+        attempt: 1,
+        generation: 1,
+        attemptsBefore: 0,
+        startedAt: row.startedAt,
+        durationMs: 1,
+      },
+      ...{
+        result: 'http_error',
+        statusCode: 500,
+        error: 'HTTP 500',
+        responseBody: null,
+        status: 'exhausted',
+      },
+      ...{ gone: false, slowDown: false, retryAfterMs: null, nextAttemptAt: null, correlationId: 'c' },
+    };
+    expect(await recordAttempt(db, once)).toBe('repeated');
+    expect(await log()).toHaveLength(2);
+  });
+
+  it('was sent again and is delivered first leaves that so', async () => {
+    const { attempting, answer, cancel, log, now, deliveryId, tenantId, waiting } = await underWay();
+    await cancel();
+    await reopenDelivery(db, { tenantId, id: deliveryId });
+    const second = attempt(deliveryId, { generation: 1, timeoutMs: 60_000 });
+    await eventually(() => expect(waiting).toHaveLength(2));
+    answer(1, 204);
+    expect(await second).toMatchObject({ verdict: 'delivered', attempts: 1 });
+    answer(0, 500);
+    expect(await attempting).toMatchObject({ verdict: 'cancelled' });
+    expect(await log()).toEqual([
+      [1, 204],
+      [2, 500],
+    ]);
+    expect(await now()).toMatchObject({ status: 'delivered', attempts: 2, lastStatusCode: 204 });
   });
 });
 

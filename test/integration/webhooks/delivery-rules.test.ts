@@ -7,14 +7,19 @@ import {
   type AttemptResult,
 } from '../../../src/activities/deliveries';
 import { DomainEvent } from '../../../src/contracts/messages';
-import { getDelivery } from '../../../src/domain/deliveries';
+import {
+  finishDelivery,
+  getDelivery,
+  recordAttempts,
+  type AttemptRecord,
+} from '../../../src/domain/deliveries';
 import { reencryptSecrets } from '../../../src/domain/secret-rotation';
 import { operateSubscription } from '../../../src/domain/subscription-health';
 import { createSubscription, rotateSecret, secretContext } from '../../../src/domain/subscriptions';
 import type { Database } from '../../../src/platform/postgres';
 import { createKeyring, Keyring } from '../../../src/platform/secrets';
 import { createWebhookClient, type WebhookClient } from '../../../src/webhooks/client';
-import { announce as announceEvent, NOTHING_STARTED, playedPolicy } from '../../support/deliveries';
+import { announce as announceEvent, NOTHING_STARTED, playedPolicy, RULES } from '../../support/deliveries';
 import { createTestSpace, eventually, openTestDatabase, type TestSpace } from '../../support/harness';
 import { subscriber, type Received, type Subscriber } from '../../unit/webhooks/subscriber';
 
@@ -114,6 +119,52 @@ const verifies = (secret: string, { body, headers }: Received) => {
     return false;
   }
 };
+
+describe('an attempt that ends after its delivery was cancelled', () => {
+  /** Records an attempt that was under way when its delivery was cancelled. */
+  async function overtaken(tenantId: string, changes: Partial<AttemptRecord>) {
+    const deliveryId = await announce(tenantId);
+    const record: AttemptRecord = {
+      ...{ deliveryId, attempt: 1, generation: 0, attemptsBefore: 0, startedAt: new Date(), durationMs: 10 },
+      ...{
+        result: 'http_error',
+        statusCode: 500,
+        error: 'HTTP 500',
+        responseBody: null,
+        status: 'exhausted',
+      },
+      ...{ gone: false, slowDown: false, retryAfterMs: null, nextAttemptAt: null, correlationId: 'c' },
+      ...changes,
+    };
+    await finishDelivery(db, { deliveryId, status: 'cancelled', reason: 'test' });
+    expect(await recordAttempts(db, [{ record, at: new Date() }], { ...RULES, failingAttempt: 1 })).toEqual([
+      'overtaken',
+    ]);
+  }
+
+  it('is no failure of the subscription, however the delivery would have ended', async () => {
+    const { tenantId, id } = await subscribed();
+    await overtaken(tenantId, {});
+    expect(await rowOf(id)).toMatchObject({ state: 'active', exhaustedSince: null, throttleLevel: 0 });
+    expect(await emitted(tenantId)).toEqual([]);
+  });
+
+  it('still says that the subscriber is overloaded, gone, or well again', async () => {
+    const { tenantId, id } = await subscribed();
+    await overtaken(tenantId, { statusCode: 503, slowDown: true, status: 'pending' });
+    expect(await rowOf(id)).toMatchObject({ state: 'active', throttleLevel: 1 });
+    await overtaken(tenantId, { result: 'delivered', statusCode: 200, error: null, status: 'delivered' });
+    expect(await rowOf(id)).toMatchObject({ throttleLevel: 0, throttledUntil: null });
+    await overtaken(tenantId, { statusCode: 410, gone: true, status: 'held' });
+    expect(await rowOf(id)).toMatchObject({ state: 'disabled', stateReason: 'gone' });
+  });
+
+  it('says nothing of an address that is not the subscription’s any more', async () => {
+    const { tenantId, id } = await subscribed();
+    await overtaken(tenantId, { statusCode: 410, gone: true, status: 'held', url: 'http://127.0.0.1:9/old' });
+    expect(await rowOf(id)).toMatchObject({ state: 'active' });
+  });
+});
 
 describe('a secret that rotates', () => {
   it('signs beside the new one for a day; after that only the new one signs', async () => {

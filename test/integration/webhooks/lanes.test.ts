@@ -2,7 +2,7 @@ import { randomUUID } from 'node:crypto';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { JsonText } from '../../../src/contracts/json';
 import type { DeliveryRef, LaneStep } from '../../../src/contracts/workflows';
-import { getDelivery, loadPendingOfEvents } from '../../../src/domain/deliveries';
+import { finishDelivery, getDelivery, loadPendingOfEvents } from '../../../src/domain/deliveries';
 import { EventPublisher } from '../../../src/domain/event-publisher';
 import { EventSchemas } from '../../../src/domain/event-schemas';
 import { fanOutEvents } from '../../../src/domain/events';
@@ -16,7 +16,7 @@ import { createWebhookClient, type WebhookClient } from '../../../src/webhooks/c
 import { FirstAttempts } from '../../../src/webhooks/first-attempts';
 import { sendLane } from '../../../src/webhooks/lanes';
 import { playedPolicy } from '../../support/deliveries';
-import { createTestSpace, openTestDatabase, type TestSpace } from '../../support/harness';
+import { createTestSpace, eventually, openTestDatabase, type TestSpace } from '../../support/harness';
 import { subscriber, type Subscriber } from '../../unit/webhooks/subscriber';
 
 const TYPE = 'invoice.paid';
@@ -42,19 +42,27 @@ afterEach(async () => {
   for (const each of open.splice(0)) await each.close();
 });
 
+/** Resolves when a test says so. */
+function gate() {
+  let open = (): void => undefined;
+  const opened = new Promise<void>((resolve) => (open = resolve));
+  return { opened, open };
+}
+
 interface Got {
   n: number;
   at: number;
 }
 
 /** A subscriber that answers as a test says; the numbers of what it was sent, in the order in which it came. */
-async function receiver(answer: (n: number) => number | 'never' = () => 200) {
+async function receiver(answer: (n: number) => number | 'never' | Promise<number> = () => 200) {
   const got: Got[] = [];
   const server = await subscriber((response, { body }) => {
     const { n } = (JSON.parse(body) as { data: { n: number } }).data;
     got.push({ n, at: performance.now() });
-    const status = answer(n);
-    if (status !== 'never') response.writeHead(status).end();
+    void Promise.resolve(answer(n)).then((status) => {
+      if (status !== 'never') response.writeHead(status).end();
+    });
   });
   open.push(server);
   return { url: server.url, got, numbers: () => got.map(({ n }) => n) };
@@ -200,6 +208,105 @@ describe('the order of a subscription', () => {
     const numbers = target.numbers();
     expect([...new Set(numbers)]).toEqual(upTo(6));
     expect(numbers.slice(numbers.lastIndexOf(2))).toEqual([2, 3, 4, 5]);
+  });
+});
+
+describe('what a lane has taken out of the rows', () => {
+  /** The first of 20 is on its way, and the lane has all of them. */
+  async function underWay(more: { ordered?: boolean; rateLimitPerSecond?: number }) {
+    const tenant = await publisher();
+    const held = gate();
+    const target = await receiver(() => held.opened.then(() => 200));
+    const id = await tenant.subscribe(target.url, more);
+    const events = await tenant.publish(...upTo(20));
+    await tenant.handOut(...events);
+    const sending = tenant.send(id);
+    await eventually(() => expect(target.got).toHaveLength(1));
+    return { tenant, target, id, events, sending, open: held.open };
+  }
+  /** At a rate, others may have begun before; what has begun arrives within this time. */
+  const sentBefore = async ({ got }: { got: Got[] }) => {
+    await sleep(400);
+    return got.length;
+  };
+  const ways = [
+    ['in order', { ordered: true }],
+    ['at a rate', { rateLimitPerSecond: 4 }],
+  ] as const;
+
+  it.each(ways)('%s is not sent any more once it is cancelled', async (_how, more) => {
+    const { tenant, target, id, events, sending, open: answer } = await underWay(more);
+    const rest = await db.prisma.delivery.findMany({ where: { eventId: { in: events.slice(1) } } });
+    for (const { id: deliveryId } of rest)
+      await finishDelivery(db, { deliveryId, status: 'cancelled', reason: 'test' });
+    const sent = await sentBefore(target);
+    answer();
+    await sending;
+    expect(target.got).toHaveLength(sent);
+    expect(await db.prisma.delivery.count({ where: { subscriptionId: id, status: 'cancelled' } })).toBe(19);
+    expect(await db.prisma.deliveryAttempt.count({ where: { subscriptionId: id } })).toBe(sent);
+    expect(tenant.dead).toEqual([]);
+  });
+
+  it.each(ways)('%s waits when the subscription is paused meanwhile', async (_how, more) => {
+    const { tenant, target, id, sending, open: answer } = await underWay(more);
+    await operateSubscription(db, tenant.by, id, 'pause');
+    const sent = await sentBefore(target);
+    answer();
+    await sending;
+    expect(target.got).toHaveLength(sent);
+    // What was on its way is what it came to, and not held to be sent once more.
+    const count = (status: string) => db.prisma.delivery.count({ where: { subscriptionId: id, status } });
+    expect([await count('delivered'), await count('held')]).toEqual([sent, 20 - sent]);
+  });
+
+  it('goes to the new address when that has changed meanwhile', async () => {
+    const { tenant, target, id, sending, open: answer } = await underWay({ ordered: true });
+    const other = await receiver();
+    await tenant.change(id, { url: other.url });
+    answer();
+    await sending;
+    expect(target.numbers()).toEqual([0]);
+    expect(other.numbers()).toEqual(upTo(20).slice(1));
+  });
+});
+
+describe('a delivery whose event is no longer kept', () => {
+  it('ends in its lane, and those behind it go on', async () => {
+    const tenant = await publisher();
+    const target = await receiver();
+    const id = await tenant.subscribe(target.url, { ordered: true });
+    const events = await tenant.publish(0, 1);
+    await tenant.handOut(...events);
+    await db.pool.query('DELETE FROM webhook_events WHERE id = $1', [events[0]]);
+    expect(await tenant.send(id)).toMatchObject({ waitMs: null, delivered: 1 });
+    expect(target.numbers()).toEqual([1]);
+    expect(await deliveryOf(tenant.tenantId, events[0]!)).toMatchObject({
+      ...{ status: 'cancelled', lastError: 'the event is no longer kept' },
+    });
+  });
+});
+
+describe('a first attempt that waits for a place', () => {
+  it('is not made once its delivery is cancelled', async () => {
+    const tenant = await publisher();
+    const held = gate();
+    const target = await receiver(() => held.opened.then(() => 200));
+    const places = space.config.WEBHOOK_CONCURRENT_PER_SUBSCRIPTION;
+    const id = await tenant.subscribe(target.url);
+    const events = await tenant.publish(...upTo(places + 5));
+    const handing = tenant.handOut(...events);
+    await eventually(() => expect(target.got).toHaveLength(places));
+    const waiting = events.filter((_, n) => !target.numbers().includes(n));
+    await sleep(20);
+    await db.pool.query(
+      `UPDATE deliveries SET status = 'cancelled', finished_at = now() WHERE subscription_id = $1 AND event_id = ANY($2)`,
+      [id, waiting],
+    );
+    held.open();
+    expect(await handing).toEqual([]);
+    expect(target.got).toHaveLength(places);
+    expect(await db.prisma.delivery.count({ where: { subscriptionId: id, inLane: true } })).toBe(0);
   });
 });
 

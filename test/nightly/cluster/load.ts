@@ -93,10 +93,13 @@ export class Load {
         ordered: hostile && name === 'ordered',
       };
       const created = await this.insist(() => this.post('/api/v1/subscriptions', body), [201]);
+      const every = hostile ? SUBSCRIBERS[name] : 0;
       this.subscribers.add(
-        name,
+        {
+          name,
+          answer: (number, first) => (first && every > 0 && number % every === 0 ? 500 : 204),
+        },
         SubscriptionCreated.parse(JSON.parse(created)).secret,
-        hostile ? SUBSCRIBERS[name] : 0,
       );
     }
   }

@@ -50,6 +50,16 @@ describe('docker-compose.yml', () => {
     expect(script).toMatch(/^CREATE DATABASE remit OWNER remit;$/m);
   });
 
+  it('backs PostgreSQL up when asked to, by the command of remit, whole and in good time to be noticed', () => {
+    const backup = compose.services['backup'] as Service;
+    expect(backup.command?.slice(0, 3)).toEqual(['backup', '/backup', '--follow']);
+    expect(backup.volumes).toEqual(['backup-data:/backup']);
+    expect(new URL(String(backup.environment?.['DATABASE_URL'])).username).toBe('postgres');
+    expect(backup.healthcheck?.test?.slice(-3)).toEqual(['backup', 'ls', '/backup']);
+    // Bounds what a backup that is away keeps at the server.
+    expect(compose.services['postgres']?.command).toContain('max_slot_wal_keep_size=4GB');
+  });
+
   it('takes the brokers by either name', () => {
     const api = compose.services['api'] as Service;
     const brokers = (given: Record<string, string>) => environmentOf(api, given)['KAFKA_BROKERS'];
@@ -169,9 +179,11 @@ describe('docker-compose.yml', () => {
       }
   });
 
-  it('pins every image by a variable with a version', () => {
+  it('pins every image by a variable with a version, and by a digest where Renovate has set one', () => {
     for (const [, service] of Object.entries(compose.services))
-      expect(service.image).toMatch(/^\$\{[A-Z_]+_IMAGE:-[\w./-]+:(local|v?\d[\w.-]*)\}$/);
+      expect(service.image).toMatch(
+        /^\$\{[A-Z_]+_IMAGE:-[\w./-]+:(local|v?\d[\w.-]*)(@sha256:[0-9a-f]{64})?\}$/,
+      );
   });
 
   it('keeps data in named volumes and everything on one network', () => {

@@ -63,8 +63,25 @@ describe('the production image', () => {
 
   it('is built on glibc, which the native part of the Temporal SDK needs', () => {
     const [, image] = /^ARG NODE_IMAGE=(\S+)$/m.exec(dockerfile) ?? [];
-    expect(image).toMatch(/^node:\d+\.\d+\.\d+-(bookworm|trixie)-slim$/);
+    expect(image).toMatch(/^node:\d+\.\d+\.\d+-(bookworm|trixie)-slim(@sha256:[0-9a-f]{64})?$/);
     expect(readText('docker-compose.yml')).toContain(`\${NODE_IMAGE:-${image}}`);
+  });
+
+  it('is updated and pinned by Renovate in both places together', () => {
+    const { customManagers } = JSON.parse(readText('renovate.json')) as {
+      customManagers: { matchStrings: string[] }[];
+    };
+    const [, image, tag] = /^ARG NODE_IMAGE=([\w./-]+):([\w.-]+)/m.exec(dockerfile) ?? [];
+    const [pattern] = customManagers.flatMap(({ matchStrings }) => matchStrings);
+    for (const [text, digest] of [
+      [readText('docker-compose.yml'), undefined],
+      [`\${NODE_IMAGE:-${image}:${tag}@sha256:${'0'.repeat(64)}}`, `sha256:${'0'.repeat(64)}`],
+    ])
+      expect(new RegExp(pattern!).exec(text!)?.groups).toEqual({
+        depName: image,
+        currentValue: tag,
+        currentDigest: digest,
+      });
   });
 
   it('gets everything it copies, and nothing else, past .dockerignore', () => {

@@ -12,7 +12,8 @@ describe('npm run test:nightly', () => {
 
   it('says in docs/nightly.md what every part is', () => {
     expect(parts.length).toBeGreaterThanOrEqual(5);
-    const docs = readText('docs/nightly.md');
+    // Below it stands when each last ran.
+    const [docs = ''] = readText('docs/nightly.md').split('\n## When');
     const described = [...docs.matchAll(/^\| `([\w-]+)` \|/gm)].map(([, name]) => name);
     expect(described.sort()).toEqual(parts.sort());
   });

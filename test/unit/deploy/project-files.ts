@@ -27,6 +27,7 @@ export interface Service {
   ports?: string[];
   volumes?: string[];
   restart?: string;
+  profiles?: string[];
   stop_grace_period?: string;
   networks?: string[];
   depends_on?: Record<string, { condition: string }>;
@@ -41,9 +42,11 @@ export interface Compose {
 
 export const readCompose = () => readYaml<Compose>('docker-compose.yml');
 
-/** The services that run remit's image, by name. */
+/** The services that run roles of remit, by name; what is run on request (a profile) is none. */
 export function remitServices(compose: Compose): [string, Service][] {
-  return Object.entries(compose.services).filter(([, { image }]) => image.includes('REMIT_IMAGE'));
+  return Object.entries(compose.services).filter(
+    ([, { image, profiles }]) => image.includes('REMIT_IMAGE') && profiles === undefined,
+  );
 }
 
 /**

@@ -54,6 +54,61 @@ describe('Prometheus alerts', () => {
   });
 });
 
+interface Route {
+  receiver: string;
+  matchers?: string[];
+  routes?: Route[];
+}
+interface Alertmanager {
+  route: Route;
+  receivers: { name: string; webhook_configs: Record<string, unknown>[] }[];
+  inhibit_rules: { source_matchers: string[]; target_matchers: string[]; equal?: string[] }[];
+}
+
+describe('Alertmanager', () => {
+  const config = readYaml<Alertmanager>('deploy/prometheus/alertmanager.yml');
+  const purchases = readYaml<{ groups: { rules: Rule[] }[] }>('deploy/prometheus/alerts-purchases.yml');
+  const all = [...rules, ...purchases.groups.flatMap((group) => group.rules)];
+
+  it('has a way for every severity that an alert may have, and a receiver at its end', () => {
+    const ways = new Map(
+      (config.route.routes ?? []).map(({ matchers, receiver }) => [matchers?.join(), receiver]),
+    );
+    for (const severity of new Set(all.map(({ labels }) => labels.severity)))
+      expect(ways.get(`severity="${severity}"`)).toBeDefined();
+    const receivers = config.receivers.map(({ name }) => name);
+    for (const receiver of [config.route.receiver, ...ways.values()]) expect(receivers).toContain(receiver);
+  });
+
+  it('keeps back only alerts that are there, by alerts that are there', () => {
+    const known = new Set(all.map(({ alert }) => alert));
+    const named = config.inhibit_rules
+      .flatMap((rule) => [...rule.source_matchers, ...rule.target_matchers])
+      .flatMap((matcher) => /^alertname=~?"(.+)"$/.exec(matcher)?.[1]?.split('|') ?? []);
+    expect(named.length).toBeGreaterThan(5);
+    expect(named.filter((name) => !known.has(name))).toEqual([]);
+  });
+
+  it('has no secret, and reads what may be one from files', () => {
+    for (const { webhook_configs } of config.receivers)
+      for (const hook of webhook_configs) expect(Object.keys(hook)).toContain('url_file');
+    expect(readText('deploy/prometheus/alertmanager.yml')).not.toMatch(
+      /^\s*[^#\s].*(url|key|token|password): /m,
+    );
+  });
+
+  it('is where Prometheus sends its alerts', () => {
+    const { alerting } = readYaml<{
+      alerting: { alertmanagers: { static_configs: { targets: string[] }[] }[] };
+    }>('deploy/prometheus/prometheus.yml');
+    const targets = alerting.alertmanagers.flatMap(({ static_configs }) =>
+      static_configs.flatMap(({ targets }) => targets),
+    );
+    expect(targets).toEqual(['alertmanager:9093']);
+    expect(Object.keys(readCompose().services)).toContain('alertmanager');
+  });
+});
+
 describe('Prometheus', () => {
   it('scrapes every service that runs remit, and misses each one', () => {
     const { scrape_configs } = readYaml<{

@@ -5,6 +5,7 @@ import { decodePending } from '../../../src/bridges/ingest/pending';
 import type { SourceRecord } from '../../../src/bridges/ingest/source';
 import { testConfig } from '../../support/test-config';
 import { createLogger } from '../../../src/platform/logging';
+import { registry } from '../../../src/platform/metrics';
 import { PlayedCluster, PlayedSource, PlayedTable, randomOf } from './played-log';
 import { bytesOf, purchase, record } from './purchase';
 
@@ -62,6 +63,10 @@ const allCommitted = (cluster: PlayedCluster) =>
     const committed = cluster.committed.get(number);
     return committed?.metadata === '' && committed.offset > Number(records.at(-1)!.offset);
   });
+/** Timers that keep the process awake. */
+const timers = () => process.getActiveResourcesInfo().filter((kind) => kind === 'Timeout').length;
+const lastCommitAge = async () =>
+  (await registry.getSingleMetric('remit_ingest_last_commit_age_seconds')!.get()).values[0]?.value ?? 0;
 async function until(done: () => boolean, limitMs = 20_000): Promise<void> {
   for (const deadline = Date.now() + limitMs; !done(); await sleep(2))
     if (Date.now() > deadline) throw new Error('did not come to an end');
@@ -143,6 +148,47 @@ describe('the ingest pipeline', () => {
     expect(table.rows.length + table.dead.size).toBe(
       cluster.records.get(0)!.filter(({ offset }) => Number(offset) < committed.offset).length,
     );
+  });
+
+  it('has no timer while there is nothing to store', async () => {
+    const random = randomOf(7);
+    const cluster = new PlayedCluster(new Map([[0, []]]));
+    const none = timers();
+    const { pipeline, source } = start(cluster, new PlayedTable(random), random);
+    await pipeline.start();
+    const ofTheSource = timers() - none;
+    expect(ofTheSource).toBe(1);
+    cluster.records = new Map([[0, partition(300, random)]]);
+    await until(() => allCommitted(cluster));
+    // Also of what was paused meanwhile, or committed again.
+    await until(() => timers() === none + ofTheSource);
+    source.die();
+    await pipeline.stop(1_000);
+    expect(timers()).toBe(none);
+  });
+
+  it('counts from what is fetched how long nothing was committed, not from when it was silent before', async () => {
+    const random = randomOf(13);
+    const cluster = new PlayedCluster(new Map([[0, []]]));
+    const table = new PlayedTable(random);
+    const { pipeline } = start(cluster, table, random, { INGEST_FLUSH_MS: '200' });
+    await pipeline.start();
+    const anHourLater = Date.now() + 3_600_000;
+    const clock = jest.spyOn(Date, 'now').mockReturnValue(anHourLater);
+    try {
+      cluster.records = new Map([[0, partition(5, random)]]);
+      await until(() => pipeline.inFlightBytes > 0);
+      clock.mockReturnValue(anHourLater + 100);
+      let age = 0;
+      while (age === 0) {
+        await sleep(2);
+        age = await lastCommitAge();
+      }
+      expect(age).toBe(0.1);
+    } finally {
+      clock.mockRestore();
+      await pipeline.stop(1_000);
+    }
   });
 
   it('announces a batch before it is sent', async () => {

@@ -65,8 +65,8 @@ describe('the messages of a file', () => {
 
   it('are read without the file, or a line without end, being held in memory', async () => {
     const sparse = await open(file, 'w');
-    await sparse.truncate(120_000_000);
-    await sparse.write('\nlast', 120_000_000);
+    await sparse.truncate(300_000_000);
+    await sparse.write('\nlast', 300_000_000);
     await sparse.close();
     const before = process.memoryUsage().arrayBuffers;
     let most = 0;
@@ -78,11 +78,11 @@ describe('the messages of a file', () => {
       lines.push([number, bytes, value?.toString()]);
     clearInterval(timer);
     expect(lines).toEqual([
-      [1, 120_000_000, undefined],
+      [1, 300_000_000, undefined],
       [2, 4, 'last'],
     ]);
-    // Pieces that were read and wait for the garbage collector count too.
-    expect(most).toBeLessThan(60_000_000);
+    // Pieces that were read and wait for the garbage collector count too: 20 MB of them mostly, 80 MB on a busy machine.
+    expect(most).toBeLessThan(200_000_000);
   });
 
   it('need a file that can be read', async () => {

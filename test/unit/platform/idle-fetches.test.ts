@@ -11,9 +11,20 @@ describe('a fetch', () => {
     expect(idle.waitMs(asked(0, 1), 0)).toBe(100);
     expect(idle.waitMs(asked(1, 0), 1_900)).toBe(100);
     expect(idle.waitMs(asked(1, 0), 2_000)).toBe(500);
-    idle.broughtSomething(asked(0, 1));
-    expect(idle.waitMs(asked(0, 1), 2_500)).toBe(100);
-    expect(idle.waitMs(asked(0, 1), 4_500)).toBe(500);
+    expect(idle.waitMs(asked(1, 0), 19_900)).toBe(500);
+    expect(idle.waitMs(asked(1, 0), 3_600_000)).toBe(1_000);
+    idle.broughtSomething(asked(0, 1), 3_600_500);
+    expect(idle.waitMs(asked(0, 1), 3_600_500)).toBe(100);
+    expect(idle.waitMs(asked(0, 1), 3_602_500)).toBe(500);
+  });
+
+  test('is answered soon while other partitions of its topic bring something: one that was paused may be resumed', () => {
+    const idle = new IdleFetches();
+    idle.waitMs(asked(0), 0);
+    expect(idle.waitMs(asked(0), 30_000)).toBe(1_000);
+    idle.broughtSomething(asked(0, 1), 30_000);
+    expect(idle.waitMs(asked(0), 31_000)).toBe(100);
+    expect(idle.waitMs(asked(0), 60_000)).toBe(1_000);
   });
 
   test('of other partitions, because one was paused or resumed, is answered soon again', () => {

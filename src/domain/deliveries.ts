@@ -177,9 +177,9 @@ export async function loadPendingOfEvents(
 ): Promise<PendingDelivery[]> {
   return queryPending(db, keyring, {
     name: 'load_pending_of_events',
-    // By event alone (OFFSET 0): an index of what is pending leads through everything that waits, whatever its event.
-    deliveries:
-      '(SELECT * FROM deliveries WHERE event_id = ANY($1) AND subscription_id > $2 ORDER BY subscription_id OFFSET 0)',
+    // By event alone (LATERAL, OFFSET 0): another index leads through all that is pending, or through whole subscriptions.
+    deliveries: `unnest($1::text[]) AS k (event_id) CROSS JOIN LATERAL (
+                   SELECT * FROM deliveries WHERE event_id = k.event_id AND subscription_id > $2 OFFSET 0)`,
     where: 'true ORDER BY d.subscription_id LIMIT $3',
     values: [eventIds, after, limit * eventIds.length],
   });

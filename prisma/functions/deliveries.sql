@@ -160,6 +160,8 @@ BEGIN
     SELECT x.id, x.attempt, x.generation, x.started_at, x.duration_ms, 'delivered', x.status_code, x.response_body,
            d.tenant_id, d.subscription_id, d.event_type, x.url, x.request_headers, x.response_headers
       FROM plain x JOIN deliveries d ON d.id = x.id
+     -- A delivery before its attempt, as record_delivery_attempt locks them, and several in one order.
+     ORDER BY x.id FOR NO KEY UPDATE OF d
     ON CONFLICT DO NOTHING
     RETURNING delivery_attempts.delivery_id AS id, delivery_attempts.attempt AS attempt,
               delivery_attempts.generation AS generation, delivery_attempts.status_code AS status_code),

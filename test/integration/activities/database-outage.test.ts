@@ -153,6 +153,10 @@ const inputs: Record<string, () => Promise<unknown>> = {
   deadLetterDelivery: async () => ({ ...(await deliver()), correlationId: 'test' }),
   purgeEvents: () => Promise.resolve({ at: START.at, after: '' }),
   stepReplay: async () => ({ ...(await replay()), correlationId: 'test', progress: null, sliceMs: 500 }),
+  tellCancelled: async () => ({
+    ...(await replay()),
+    ...{ told: { at: START.at, after: '' }, perSecond: 10, sliceMs: 500 },
+  }),
   recordReplayState: async () => ({
     ...(await replay()),
     state: { ...START, status: 'running', reason: null },

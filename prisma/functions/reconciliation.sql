@@ -8,17 +8,20 @@
 CREATE OR REPLACE FUNCTION keep_reconciliation_run(p jsonb, p_kept_days integer, p_operator text) RETURNS void LANGUAGE plpgsql AS $$
 DECLARE
   v_before text[];
+  v_before_at timestamptz;
   v_now text[];
   v_type text;
 BEGIN
   -- Two runs at once would compare with the same one.
   PERFORM pg_advisory_xact_lock(hashtextextended('reconciliation_runs', 0));
   DELETE FROM reconciliation_runs WHERE created_at < now() - make_interval(days => p_kept_days);
-  SELECT differing_checks(report) INTO v_before FROM reconciliation_runs
+  SELECT differing_checks(report), created_at INTO v_before, v_before_at FROM reconciliation_runs
    WHERE tenant_id IS NULL AND id <> (p->>'id')::uuid ORDER BY created_at DESC, id DESC LIMIT 1;
   INSERT INTO reconciliation_runs (id, tenant_id, at, duration_ms, clean, found, started_by, report, created_at)
   VALUES ((p->>'id')::uuid, p->>'tenant', (p->>'at')::timestamptz, (p->>'durationMs')::integer, (p->>'clean')::boolean,
-          (p->>'found')::bigint, p->>'startedBy', p->'report', clock_timestamp())
+          (p->>'found')::bigint, p->>'startedBy', p->'report',
+          -- Times are kept to the millisecond, and tell which run was before.
+          greatest(clock_timestamp(), v_before_at + interval '1 millisecond'))
   ON CONFLICT (id) DO NOTHING;
   IF NOT FOUND OR p_operator IS NULL OR p->>'tenant' IS NOT NULL THEN RETURN; END IF;
   v_now := differing_checks(p->'report');

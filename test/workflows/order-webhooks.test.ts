@@ -1,5 +1,5 @@
 import { randomUUID } from 'node:crypto';
-import { WithStartWorkflowOperation, WorkflowNotFoundError } from '@temporalio/client';
+import { WithStartWorkflowOperation } from '@temporalio/client';
 import type { SignalDefinition } from '@temporalio/common';
 import { Worker } from '@temporalio/worker';
 import {
@@ -210,7 +210,7 @@ describe('the order workflow, asked for a refund', () => {
         const both = [...(begun.get(id) ?? []), resolve];
         begun.set(id, both);
         if (both.length === 2) both.forEach((each, n) => setTimeout(each, n * 5));
-        else setTimeout(resolve, 3_000);
+        else setTimeout(resolve, 500);
       });
     stage.play({
       settleOrder: async ({ orderId }: OrderEvent) => {
@@ -228,19 +228,12 @@ describe('the order workflow, asked for a refund', () => {
         const handle = await signalled(id, SIGNALS.orderEvent, event(id, 'success'));
         const input = refundOf(id);
         const asked = { args: [input] as [RefundInput], updateId: input.refundId };
-        try {
-          expect(await handle.executeUpdate(UPDATES.refund, asked)).toMatchObject({ outcome: 'ok' });
-        } catch (error) {
-          // It came when the order was over: on a busy machine, some do.
-          if (error instanceof WorkflowNotFoundError) return [];
-          throw error;
-        }
+        expect(await handle.executeUpdate(UPDATES.refund, asked)).toMatchObject({ outcome: 'ok' });
         expect(await handle.result()).toMatchObject({ status: 'FINISHED' });
-        return [await handle.fetchHistory()];
+        return handle.fetchHistory();
       }),
     );
-    expect(histories.flat().length).toBeGreaterThan(0);
-    for (const history of histories.flat())
+    for (const history of histories)
       await Worker.runReplayHistory({ workflowBundle: workflowBundle() }, history);
   });
 });

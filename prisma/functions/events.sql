@@ -1,6 +1,6 @@
 -- Events: how a state change is announced to other systems (outbox, topic domain.events) and to subscribers (webhook_events,
 -- deliveries), how published events are handed out, and how they are deleted after their retention. One rule (filters.sql) for both ways in:
--- announce_event and fan_out_event.
+-- announce_event and fan_out_steps. fan_out_event is what 0.1 calls.
 
 -- A fresh id of an event: the webhook-id that subscribers see.
 CREATE OR REPLACE FUNCTION new_event_id() RETURNS text LANGUAGE sql VOLATILE AS $$

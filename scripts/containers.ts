@@ -96,6 +96,7 @@ const { values: options, positionals } = parseArgs({
 });
 const dir = path.resolve(options.dir);
 const envFile = path.join(dir, 'compose.env');
+const composeFile = path.join(PROJECT_ROOT, 'docker-compose.yml');
 const overrideFile = path.join(dir, 'compose.override.yaml');
 const say = (line: string) => void process.stderr.write(`${line}\n`);
 const report: Report = { leftOut: [], demo: [], roles: [], cuts: [], restartedByThemselves: [] };
@@ -109,18 +110,10 @@ async function settings(): Promise<Record<string, string>> {
   const ports = new PortAllocator();
   const secret = () => randomBytes(24).toString('hex');
   const made = options.made || !(await registryAnswers());
-  const names = [
-    'POSTGRES',
-    'KAFKA',
-    'TEMPORAL',
-    'CLICKHOUSE',
-    'PROMETHEUS',
-    'GRAFANA',
-    'KAFKA_UI',
-    'TEMPORAL_UI',
-  ];
   const published: Record<string, string> = {};
-  for (const name of names) published[`${name}_PUBLISHED_PORT`] = String(await ports.free());
+  const composeText = readFileSync(composeFile, 'utf8');
+  for (const [name] of composeText.matchAll(/\b[A-Z_]+_PUBLISHED_PORT\b/g))
+    published[name] ??= String(await ports.free());
   const env = {
     REMIT_IMAGE,
     ...(made ? MADE_IMAGES : {}),
@@ -157,7 +150,7 @@ async function compose(title: string, args: string[], extra: NodeJS.ProcessEnv =
   return engine.composeCommand(
     title,
     ['--project-name', PROJECT, '--project-directory', PROJECT_ROOT, '--env-file', envFile,
-     '--file', path.join(PROJECT_ROOT, 'docker-compose.yml'),
+     '--file', composeFile,
      ...(engine.confined ? ['--file', overrideFile] : []), ...args], // prettier-ignore
     extra,
   );

@@ -36,7 +36,7 @@ Steps, in this order when none is named:
   demo     the demo's samples against it
   roles    the image's size; what each role may do in its container, and how long it takes to be ready
   scale    two of each of api, bridge and worker, and the demo once more
-  cut      takes PostgreSQL, Kafka, Temporal and ClickHouse off the network in turn, under load, and counts afterwards
+  cut      takes each server, and then a container of each role, off the network in turn, under load, and counts afterwards
   sbom     lists what is in the image (CycloneDX)
   down     removes containers, volumes and network; without named steps it comes last, whatever came before
 
@@ -52,7 +52,11 @@ more, about 12 GB of disk and 4 GB of memory. It runs beside an installation: pr
 `;
 
 export interface Cut extends Verdict {
-  server: string;
+  /** Service of docker-compose.yml. */
+  service: string;
+  /** Its containers, of which one was cut off. */
+  of: number;
+  /** Seconds. */
   away: number;
   /** Seconds from the reconnection until new work of a kind had its effect. */
   again: PerKind;
@@ -295,7 +299,7 @@ async function ready(id: string, startedAt: number): Promise<number | null> {
   }
 }
 
-/** One server after the other loses its network while there is work, and gets it back. */
+/** One server after the other, then one container of each role, loses its network while there is work, and gets it back. */
 async function cut(): Promise<void> {
   const { apis, config, gateway } = await access();
   engine.watch(PROJECT);
@@ -305,15 +309,16 @@ async function cut(): Promise<void> {
   const remit = { apis, config, kafka: createKafka(config, log), db, clickhouse, subscriberHost: gateway };
   const load = await OutsideLoad.start(remit);
   try {
-    for (const server of SERVERS) {
+    for (const service of [...SERVERS, ...ROLES]) {
       load.resume();
       await sleep(LOADED_MS);
-      const away = await withoutNetwork(server, Number(options.away) * 1_000);
+      const of = (await engine.containers(PROJECT, service)).length;
+      const away = await withoutNetwork(service, Number(options.away) * 1_000);
       const again = await load.probe();
       await sleep(AFTER_MS);
       await load.pause();
       const { verdict, seconds: settled } = await load.settle();
-      const row = { server, away, again, settled: rounded(settled), ...verdict };
+      const row = { service, of, away, again, settled: rounded(settled), ...verdict };
       report.cuts.push(row);
       say(JSON.stringify(row));
     }
@@ -396,8 +401,8 @@ function printed(): string {
   lines.push(...markdown(rows));
   lines.push(
     ...markdown(
-      cuts.map(({ server, away, again, settled, accepted, lost, twice, redelivered, wrong }) => ({
-        'off the network': server,
+      cuts.map(({ service, of, away, again, settled, accepted, lost, twice, redelivered, wrong }) => ({
+        'off the network': of === 1 ? service : `${service}, one of ${of}`,
         'for s': away,
         [`again after s (${KINDS.join(' / ')})`]: each(again),
         'all settled after s': settled,

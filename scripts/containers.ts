@@ -5,6 +5,7 @@ import path from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { parseArgs, parseEnv, promisify } from 'node:util';
 import { containerTool } from '../src/embedded/container-tools';
+import { mintToken } from '../src/operations/token';
 import { PortAllocator } from '../src/embedded/ports';
 import { runWithProgress } from '../src/embedded/progress';
 import { createClickHouse } from '../src/platform/clickhouse';
@@ -37,6 +38,8 @@ Steps, in this order when none is named:
   roles    the image's size; what each role may do in its container, and how long it takes to be ready
   scale    two of each of api, bridge and worker, and the demo once more
   cut      takes each server, and then a container of each role, off the network in turn, under load, and counts afterwards
+  restore  backs PostgreSQL up with the service backup, restores it to a time by the steps of docs/backup.md, and plays the
+           demo with what came back
   sbom     lists what is in the image (CycloneDX)
   down     removes containers, volumes and network; without named steps it comes last, whatever came before
 
@@ -63,6 +66,15 @@ export interface Cut extends Verdict {
   /** Seconds from the end of the load until everything accepted had its effect. */
   settled: number;
 }
+export interface Restored {
+  /** Rows when the time was taken, and after the restore to it. */
+  before: Record<string, number>;
+  after: Record<string, number>;
+  /** Seconds from the beginning of the restore until PostgreSQL answered, and until every service was healthy. */
+  answered: number;
+  healthy: number;
+  reconciled: string;
+}
 export interface Report {
   leftOut: string[];
   up?: number;
@@ -72,19 +84,26 @@ export interface Report {
   roles: Record<string, unknown>[];
   cuts: Cut[];
   reconciled?: string;
+  restored?: Restored;
   restartedByThemselves: string[];
   sbom?: Record<string, number>;
 }
 
-const STEPS = ['images', 'up', 'demo', 'roles', 'scale', 'cut', 'sbom', 'down'] as const;
+const STEPS = ['images', 'up', 'demo', 'roles', 'scale', 'cut', 'restore', 'sbom', 'down'] as const;
 type Step = (typeof STEPS)[number];
 const PROJECT = 'remit-containers';
 const ROLES = ['api', 'bridge', 'worker', 'worker-deliveries', 'relay', 'ingest'] as const;
 const SERVERS = ['postgres', 'kafka', 'temporal', 'clickhouse'] as const;
 const SCALED = { API_REPLICAS: '2', BRIDGE_REPLICAS: '2', WORKER_REPLICAS: '2' };
+/** podman names the network where Compose looks for its id, and would have everything made again for one replica more. */
+const KEPT = ['--no-recreate'];
 const UP_MS = 600_000;
 const DEMO_MS = 600_000;
 const READY_MS = 120_000;
+const SETTLED_MS = 1_500;
+/** The restored folder takes the place of the former one, as docs/backup.md has it. */
+const IN_PLACE =
+  'cd /pg/18 && mv docker docker.before && cp -a /backup/restored docker && chown -R postgres:postgres docker && rm -r /backup/restored';
 const LOADED_MS = 10_000;
 const AFTER_MS = 10_000;
 
@@ -197,36 +216,50 @@ async function images(): Promise<void> {
   else await buildRemit(engine);
 }
 
-async function up(extra: NodeJS.ProcessEnv = {}): Promise<void> {
-  const env = await settings();
+async function up(): Promise<void> {
   if (!(await engine.has(REMIT_IMAGE)))
     throw new Error('There is no image yet: npm run containers -- images');
+  report.up = await bringUp();
+  say(`${(await containers()).length} containers, all healthy or done after ${report.up} s`);
+}
+
+/**
+ * @param further arguments of `compose up`
+ * @returns the seconds until everything was healthy.
+ */
+async function bringUp(further: string[] = [], extra: NodeJS.ProcessEnv = {}): Promise<number> {
+  const made = isMade(await settings());
   const services = (await compose('docker-compose.yml', ['config', '--services'], extra))
     .split('\n')
     .filter(Boolean);
-  const wanted = services.filter((name) => !isMade(env) || !NOT_MADE.includes(name));
+  const wanted = services.filter((name) => !made || !NOT_MADE.includes(name));
   report.leftOut = services.filter((name) => !wanted.includes(name));
   engine.watch(PROJECT);
   const startedAt = Date.now();
-  await compose('compose up', ['up', '--detach', '--no-build', ...wanted], extra);
+  try {
+    await compose('compose up', ['up', '--detach', '--no-build', ...further, ...wanted], extra);
+  } catch (error) {
+    throw new Error(`${String(error)}\n${(await notHealthy()).join('\n')}`, { cause: error });
+  }
   await eventually(
     async () => {
-      const waiting = (await containers()).filter(
-        ({ State: { Status, ExitCode, Health } }) =>
-          !(Status === 'exited' && ExitCode === 0) &&
-          !(Status === 'running' && (Health === undefined || ['healthy', ''].includes(Health.Status))),
-      );
-      if (waiting.length > 0)
-        throw new Error(
-          `not healthy: ${waiting.map(({ Name, State }) => `${Name} (${State.Health?.Status || State.Status})`).join(', ')}; what they say: ${engine.name} logs NAME`,
-        );
+      const waiting = await notHealthy();
+      if (waiting.length > 0) throw new Error(waiting.join('\n'));
     },
     UP_MS,
     1_000,
   );
-  say(`${(await containers()).length} containers, all healthy or done after ${seconds(startedAt)} s`);
-  report[extra['API_REPLICAS'] ? 'scaled' : 'up'] = seconds(startedAt);
+  return seconds(startedAt);
 }
+
+/** Each container that neither is well nor has done its work, and how to learn more. */
+const notHealthy = async (): Promise<string[]> =>
+  (await containers()).flatMap(({ Name, State: { Status, ExitCode, Health } }) =>
+    (Status === 'exited' && ExitCode === 0) ||
+    (Status === 'running' && (Health === undefined || ['healthy', ''].includes(Health.Status)))
+      ? []
+      : [`${Name}: ${Status}, ${Health?.Status || 'no health check'}; ${engine.name} logs ${Name}`],
+  );
 
 /** `remit demo` of this folder, against the containers. */
 async function demo(): Promise<void> {
@@ -327,10 +360,7 @@ async function cut(): Promise<void> {
     await clickhouse.close();
     await db.close();
   }
-  const [api] = await engine.containers(PROJECT, 'api');
-  report.reconciled = (await engine.ask(['exec', api!, 'node', 'dist/cli.js', 'reconcile', '--margin', '0']))
-    .split('\n')
-    .at(-1)!;
+  report.reconciled = await reconcile();
   const started = (await containers()).map(({ RestartCount, Name }) => [Name, RestartCount] as const);
   report.restartedByThemselves = started.filter(([, count]) => count > 0).map(([name]) => name);
 }
@@ -351,6 +381,89 @@ async function withoutNetwork(service: string, ms: number): Promise<number> {
       '--ip', IPAddress, network, container.Id]); // prettier-ignore
   }
   return rounded((performance.now() - startedAt) / 1_000);
+}
+
+const COUNTED = ['accounts', 'payments', 'orders', 'webhook_events', 'deliveries', 'ledger_entries'] as const;
+
+/** What docs/backup.md says for Docker Compose, word for word where it can be. */
+async function restore(): Promise<void> {
+  const backup = (title: string, ...args: string[]) => compose(title, ['--profile', 'backup', ...args]);
+  await backup('backup', 'up', '--detach', '--no-build', ...KEPT, 'backup');
+  engine.watch(PROJECT);
+  await eventually(
+    async () => {
+      const waiting = await notHealthy();
+      if (waiting.length > 0) throw new Error(waiting.join('\n'));
+    },
+    UP_MS,
+    1_000,
+  );
+  const run = randomBytes(3).toString('hex');
+  await openAccount(`before-${run}`);
+  const before = await counts();
+  await sleep(SETTLED_MS);
+  const time = new Date().toISOString();
+  await sleep(SETTLED_MS);
+  await openAccount(`after-${run}`);
+  await sleep(SETTLED_MS);
+
+  const startedAt = Date.now();
+  await backup('compose stop', 'stop', ...ROLES, 'temporal', 'backup', 'postgres');
+  await backup('remit restore', 'run', '--rm', '--no-deps', '--no-TTY', 'backup',
+    'restore', '/backup', '--to', time, '--into', '/backup/restored', '--yes'); // prettier-ignore
+  const { POSTGRES_IMAGE = 'postgres:18-trixie' } = await settings();
+  await engine.ask(['run', '--rm', '--volume', `${PROJECT}_postgres-data:/pg`, '--volume', `${PROJECT}_backup-data:/backup`,
+    '--entrypoint', 'sh', POSTGRES_IMAGE, '-c', IN_PLACE]); // prettier-ignore
+  await compose('PostgreSQL', ['up', '--detach', '--no-build', ...KEPT, 'postgres']);
+  const after = await eventually(counts, READY_MS, 500);
+  const answered = seconds(startedAt);
+  await compose('Temporal', ['up', '--detach', '--no-build', ...KEPT, 'temporal']);
+  const oneOff = ['run', '--rm', '--no-TTY'];
+  await compose('remit migrate', [...oneOff, 'migrate']);
+  const recover = [...oneOff, '--no-deps', 'worker', 'recover', '--restored-to', time];
+  say(await compose('remit recover', [...recover, '--dry-run']));
+  await compose('remit recover', [...recover, '--yes']);
+  await bringUp(KEPT);
+  const healthy = seconds(startedAt);
+  report.restored = { before, after, answered, healthy, reconciled: await reconcile() };
+  if (JSON.stringify(after) !== JSON.stringify(before))
+    throw new Error(`restored is not what was there: ${JSON.stringify({ before, after })}`);
+  await demo();
+}
+
+async function openAccount(subject: string): Promise<void> {
+  const { apis, config } = await access();
+  const token = await mintToken(config, { subject, scopes: [], expiresInS: 60 });
+  const response = await fetch(`${apis[0]}/accounts`, {
+    method: 'POST',
+    headers: { authorization: `Bearer ${token}`, 'content-type': 'application/json' },
+    body: '{}',
+    signal: AbortSignal.timeout(READY_MS),
+  });
+  if (!response.ok) throw new Error(`no account: ${response.status} ${await response.text()}`);
+}
+
+/** Rows of the tables that a restore is about. */
+async function counts(): Promise<Record<string, number>> {
+  const { config } = await access();
+  const db = openDatabase(config, createLogger(config, 'containers'));
+  try {
+    const found: Record<string, number> = {};
+    for (const table of COUNTED) {
+      const { rows } = await db.pool.query<{ n: number }>(`SELECT count(*)::int AS n FROM ${table}`);
+      found[table] = rows[0]!.n;
+    }
+    return found;
+  } finally {
+    await db.close();
+  }
+}
+
+/** @returns the last line of `remit reconcile` in a container. */
+async function reconcile(): Promise<string> {
+  const [worker] = await engine.containers(PROJECT, 'worker');
+  const said = await engine.ask(['exec', worker!, 'node', 'dist/cli.js', 'reconcile', '--margin', '0']);
+  return said.split('\n').at(-1)!;
 }
 
 /** Everything that is in the image: npm and Debian packages, and Node.js itself. */
@@ -417,6 +530,10 @@ function printed(): string {
   if (report.reconciled) lines.push(`remit reconcile, in a container: ${report.reconciled}`);
   if (cuts.length > 0)
     lines.push(`restarted by themselves: ${report.restartedByThemselves.join(', ') || 'none'}`);
+  if (report.restored) {
+    const { before, answered, healthy, reconciled } = report.restored;
+    lines.push(`restored: ${JSON.stringify(before)}, as at the time; PostgreSQL after ${answered} s, everything after ${healthy} s; ${reconciled}`); // prettier-ignore
+  }
   if (report.sbom) lines.push(`SBOM: ${JSON.stringify(report.sbom)}`);
   return lines.join('\n');
 }
@@ -433,10 +550,10 @@ const failed = (): boolean =>
     [...Object.values(lost), ...Object.values(twice), wrong.length].some((n) => n !== 0),
   );
 
-const WORK: Record<Step, () => Promise<void>> = { images, up, demo, roles, scale, cut, sbom, down };
+const WORK: Record<Step, () => Promise<void>> = { images, up, demo, roles, scale, cut, restore, sbom, down };
 
 async function scale(): Promise<void> {
-  await up(SCALED);
+  report.scaled = await bringUp(KEPT, SCALED);
   await demo();
 }
 

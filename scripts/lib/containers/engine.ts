@@ -163,6 +163,10 @@ export class Engine {
   watch(project: string): void {
     this.checks?.start(project);
   }
+
+  unwatch(): void {
+    this.checks?.stop();
+  }
 }
 
 /**
@@ -182,6 +186,7 @@ class HealthChecks {
 
   stop(): void {
     clearInterval(this.timer);
+    this.timer = undefined;
   }
 
   private async tick(project: string): Promise<void> {

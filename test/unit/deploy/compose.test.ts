@@ -1,7 +1,6 @@
 import { TASK_QUEUES } from '../../../src/contracts/workflows';
 import { CONFIG_FIELDS, isLocalOnly, loadConfig, ROLE_NEEDS } from '../../../src/platform/config';
 import { COMPOSE_FIELDS } from '../../../scripts/lib/compose-fields';
-import { MADE_IMAGES, NOT_MADE } from '../../../scripts/lib/containers/base-images';
 import { readCompose, readText, remitServices, withDefaults, type Service } from './project-files';
 
 const compose = readCompose();
@@ -207,21 +206,5 @@ describe('docker-compose.yml', () => {
     );
     const own = [...used].filter((name) => !configNames.has(name ?? ''));
     expect(COMPOSE_FIELDS.map(({ name }) => name).sort()).toEqual(own.sort());
-  });
-
-  it('comes up without a registry of images: each image is made, or its service is one that no other waits for', () => {
-    const made = new Set([...Object.keys(MADE_IMAGES), 'REMIT_IMAGE']);
-    const notMade = Object.entries(compose.services)
-      .filter(([, { image }]) => !made.has(/^\$\{([A-Z_]+)/.exec(image)![1]!))
-      .map(([name]) => name);
-    expect(notMade.sort()).toEqual([...NOT_MADE].sort());
-    const waitedFor = Object.values(compose.services).flatMap(({ depends_on }) =>
-      Object.keys(depends_on ?? {}),
-    );
-    expect(notMade.filter((name) => waitedFor.includes(name))).toEqual([]);
-    const targets = [...readText('scripts/containers/Dockerfile').matchAll(/^FROM .* AS (\S+)$/gm)];
-    expect(targets.map(([, target]) => `${target!.toUpperCase().replaceAll('-', '_')}_IMAGE`).sort()).toEqual(
-      Object.keys(MADE_IMAGES).sort(),
-    );
   });
 });

@@ -104,8 +104,8 @@ const SETTLED_MS = 1_500;
 /** The restored folder takes the place of the former one, as docs/backup.md has it. */
 const IN_PLACE =
   'cd /pg/18 && mv docker docker.before && cp -a /backup/restored docker && chown -R postgres:postgres docker && rm -r /backup/restored';
-const LOADED_MS = 10_000;
-const AFTER_MS = 10_000;
+const LOADED_MS = 5_000;
+const AFTER_MS = 5_000;
 
 const { values: options, positionals } = parseArgs({
   allowPositionals: true,
@@ -434,7 +434,7 @@ async function restore(): Promise<void> {
     say(await compose('remit recover --dry-run', [...recover, '--dry-run']));
     await compose('remit recover', [...recover, '--yes']);
   });
-  await bringUp(KEPT);
+  await bringUp(KEPT, { COMPOSE_PROFILES: 'backup' });
   const whole = seconds(startedAt);
   report.restored = { before, after, answered, whole, reconciled: await reconcile() };
   if (JSON.stringify(after) !== JSON.stringify(before))
@@ -503,7 +503,15 @@ async function sbom(): Promise<void> {
 }
 
 async function down(): Promise<void> {
-  await compose('compose down', ['down', '--volumes', '--remove-orphans', '--timeout', '50']);
+  await compose('compose down', [
+    '--profile',
+    '*',
+    'down',
+    '--volumes',
+    '--remove-orphans',
+    '--timeout',
+    '60',
+  ]);
   rmSync(envFile, { force: true });
 }
 
@@ -596,6 +604,9 @@ async function main(): Promise<number> {
   const steps = positionals.length > 0 ? (positionals as Step[]) : STEPS.filter((step) => step !== 'down');
   const cleanUp = positionals.length === 0 && !options.keep;
   try {
+    // Their secrets are not those that this run would make.
+    if (!existsSync(envFile) && steps[0] !== 'down' && (await engine.containers(PROJECT)).length > 0)
+      throw new Error('Containers of another run are there: npm run containers -- down removes them.');
     for (const step of steps) {
       const startedAt = Date.now();
       say(`▸ ${step} …`);

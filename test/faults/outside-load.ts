@@ -46,7 +46,7 @@ const OPENING_MINOR = 10_000_000n;
 const OPENING = '100000.00';
 const AMOUNT = '1.00';
 const AMOUNT_MINOR = 100n;
-const PACE_MS = 250;
+const PACE_MS = 500;
 const PURCHASES_PER_SECOND = 20;
 /** Of each kind of work: what waits for an answer holds a connection. */
 const UNDER_WAY = 40;

@@ -15,9 +15,8 @@ import type { FirstAttempts } from '../webhooks/first-attempts';
 import { parseWith, PoisonMessage, type IncomingMessage } from './message';
 import { correlationId } from './message-fields';
 
-/** Events whose first steps are read together. One call at a time: few large ones cost the database less than many. */
+/** Events whose first steps are read together. */
 const FAN_OUT_BATCH = 100;
-const FAN_OUT_CALLS = 1;
 
 export interface EventDeliveryDeps {
   db: Pick<Database, 'pool'>;
@@ -63,7 +62,6 @@ export function eventDeliveryHandler({
   const limit = config.EVENT_FANOUT_BATCH_ROWS;
   const firstSteps = new Coalescer<string, FanOutStep | undefined>({
     maxItems: FAN_OUT_BATCH,
-    maxCalls: FAN_OUT_CALLS,
     mayBeOneItems: (error) => !isDatabaseUnavailable(error),
     run: async (ids) => {
       const steps = await fanOutSteps(db, keyring, { eventIds: [...new Set(ids)], after: '', limit });

@@ -11,8 +11,8 @@ export interface CoalescerOptions<Item, Answer> {
   maxItems: number;
   /** How many an item counts for; 1 when left out. */
   sizeOf?: (item: Item) => number;
-  /** Calls under way at most. */
-  maxCalls: number;
+  /** Calls under way at most; one without it, since few large ones cost the database less than many. */
+  maxCalls?: number;
   /**
    * Whether an error may be the fault of one item: then each is tried on its own, so that nobody pays for another. Of an
    * outage that would only make more calls.
@@ -48,7 +48,7 @@ export class Coalescer<Item, Answer> {
 
   private next(): void {
     this.scheduled = false;
-    while (this.waiting.length > 0 && this.calls < this.options.maxCalls) {
+    while (this.waiting.length > 0 && this.calls < (this.options.maxCalls ?? 1)) {
       this.calls += 1;
       void this.call(this.waiting.splice(0, this.nextBatch()));
     }

@@ -33,7 +33,7 @@ const FRESH_MS = 50;
  * deliveries, or can cancel them, and deliveries in order that come after the event wait for it.
  */
 const WRITE_AFTER_MS = 300;
-/** Deliveries that one statement parks, and statements at a time. */
+/** Deliveries that one statement parks. Two calls at a time: while one waits for Temporal to wake lanes, the other writes. */
 const PARK_BATCH = 500;
 const PARK_CALLS = 2;
 

@@ -67,11 +67,11 @@ export class Measure {
     await this.work('payment', sizes.payments, sizes.perSecond, load.flows.payments, (n) => load.payment(n));
     await this.work('order', sizes.orders, sizes.perSecond, load.flows.orders, (n) => load.order(3 * n + 1));
     await this.work(
-      ...['event with one delivery', sizes.events, sizes.perSecond, load.letters] as const,
+      ...(['event with one delivery', sizes.events, sizes.perSecond, load.letters] as const),
       numbered(FIRST_LETTER + WARM, (n) => load.letter(n)),
     );
     await this.work(
-      ...['event with three deliveries', sizes.events, sizes.perSecond, load.flows.events] as const,
+      ...(['event with three deliveries', sizes.events, sizes.perSecond, load.flows.events] as const),
       numbered(WARM, (n) => load.event(n)),
     );
     await this.purchases(sizes.purchases);

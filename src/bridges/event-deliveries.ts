@@ -58,7 +58,7 @@ export function eventDeliveryHandler({
   firstAttempts,
   startDeliveries,
   config,
-}: EventDeliveryDeps): (message: IncomingMessage) => Promise<void> {
+}: EventDeliveryDeps): (message: IncomingMessage, yieldPlace?: () => void) => Promise<void> {
   const limit = config.EVENT_FANOUT_BATCH_ROWS;
   const firstSteps = new Coalescer<string, FanOutStep | undefined>({
     maxItems: FAN_OUT_BATCH,
@@ -68,7 +68,7 @@ export function eventDeliveryHandler({
       return ids.map((id) => steps.get(id));
     },
   });
-  return async (message) => {
+  return async (message, yieldPlace) => {
     const event = parseMessage(message);
     const correlation = correlationId(headersToStrings(message.headers));
     if (!('id' in event)) return publishMessage(publisher, event, correlation);
@@ -76,8 +76,12 @@ export function eventDeliveryHandler({
     annotate(() => ({ 'remit.event_id': id, 'remit.tenant_id': event.tenantId }));
     for (let step = await firstSteps.add(id); ;) {
       if (step === undefined) throw new PoisonMessage('unknown_event', `no event ${id} is stored`);
-      await startDeliveries(await firstAttempts.makeStep(id, step, () => correlation));
       const { next } = step;
+      // Its rows are written: a subscriber that takes long holds up no other event.
+      const onWritten = next === null ? yieldPlace : undefined;
+      await startDeliveries(
+        await firstAttempts.makeStep(id, step, { correlationId: correlation, onWritten }),
+      );
       if (next === null) return;
       step = (await fanOutSteps(db, keyring, { eventIds: [id], after: next, limit })).get(id);
     }

@@ -75,13 +75,14 @@ export class FirstAttempts {
    * Attempts what a step of an event's fan-out has to see to, side by side. At least once: between sending and storing, a
    * crash sends again. When this resolves, each delivery has its row; those that have to wait are in their lanes, and the
    * lanes know.
+   * @param onWritten called as soon as only subscribers are waited for.
    * @returns what needs a delivery workflow.
    * @throws when what was met could not be stored, or a lane not be woken.
    */
   async makeStep(
     eventId: string,
     step: FanOutStep,
-    correlationOf: (deliveryId: string) => string,
+    { correlationId, onWritten }: { correlationId: string; onWritten?: (() => void) | undefined },
   ): Promise<DeliveryRef[]> {
     const { fresh, stored, next, handedOut } = step;
     const { attempts, writeAfterMs: afterMs = WRITE_AFTER_MS } = this.deps;
@@ -96,13 +97,16 @@ export class FirstAttempts {
         });
     // All to their ends, also when one fails: whoever tries again must not find others still under way.
     const made = Promise.allSettled([
-      ...stored.map((each) => this.one(each, step, correlationOf(each.delivery.id), undefined)),
-      ...fresh.map((each) => this.one(each, step, correlationOf(each.delivery.id), rows)),
+      ...stored.map((each) => this.one(each, step, correlationId, undefined)),
+      ...fresh.map((each) => this.one(each, step, correlationId, rows)),
     ]);
     if (fresh.some(({ delivery }) => delivery.keepsLane)) rows?.writeNow();
     // Whoever hangs holds up nobody for longer than that.
     const soon = sleep(afterMs, undefined, { ref: false });
-    void Promise.race([made, rows?.written.catch(() => undefined) ?? soon]).then(release);
+    void Promise.race([made, rows?.written.catch(() => undefined) ?? soon]).then(() => {
+      release();
+      onWritten?.();
+    });
     const left = (await made).flatMap((each) => {
       if (each.status === 'rejected') throw each.reason;
       return each.value;

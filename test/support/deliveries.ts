@@ -60,7 +60,9 @@ export async function handOut(
   eventIds: readonly string[],
 ): Promise<DeliveryRef[]> {
   const steps = await fanOutSteps(deps.db, deps.keyring, { eventIds, after: '', limit: 100 });
-  const left = await Promise.all(eventIds.map((id) => first.makeStep(id, steps.get(id)!, () => 'c')));
+  const left = await Promise.all(
+    eventIds.map((id) => first.makeStep(id, steps.get(id)!, { correlationId: 'c' })),
+  );
   return left.flat();
 }
 

@@ -213,13 +213,13 @@ describe('the first attempts of a published event', () => {
     const one = await steps(eventId, '', 2);
     expect(one.fresh.map(({ delivery }) => delivery.subscriptionId)).toEqual(ids.slice(0, 2));
     expect(one.next).toBe(ids[1]);
-    await first.makeStep(eventId, one, () => 'c');
+    await first.makeStep(eventId, one, { correlationId: 'c' });
     expect(await isHandedOut(eventId)).toBe(false);
     const two = await steps(eventId, one.next!, 2);
     expect(two.fresh.map(({ delivery }) => delivery.subscriptionId)).toEqual(ids.slice(2));
     // It is known to be the last, although it is full.
     expect(two.next).toBeNull();
-    await first.makeStep(eventId, two, () => 'c');
+    await first.makeStep(eventId, two, { correlationId: 'c' });
     expect(await isHandedOut(eventId)).toBe(true);
     expect(await rowsOf(eventId)).toHaveLength(4);
   });

@@ -619,15 +619,18 @@ async function main(): Promise<number> {
     // Their secrets are not those that this run would make.
     if (!existsSync(envFile) && steps[0] !== 'down' && (await engine.containers(PROJECT)).length > 0)
       throw new Error('Containers of another run are there: npm run containers -- down removes them.');
-    for (const step of steps) {
-      const startedAt = Date.now();
-      say(`▸ ${step} …`);
-      await WORK[step]();
-      say(`✔ ${step} (${seconds(startedAt)} s)`);
+    try {
+      for (const step of steps) {
+        const startedAt = Date.now();
+        say(`▸ ${step} …`);
+        await WORK[step]();
+        say(`✔ ${step} (${seconds(startedAt)} s)`);
+      }
+    } finally {
+      // What was seen before a step failed was seen.
+      writeFileSync(path.join(dir, 'report.json'), `${JSON.stringify(report, null, 2)}\n`);
+      process.stdout.write(`\n${printed()}\n`);
     }
-    const text = printed();
-    writeFileSync(path.join(dir, 'report.json'), `${JSON.stringify(report, null, 2)}\n`);
-    process.stdout.write(`\n${text}\n`);
     return failed() ? 1 : 0;
   } finally {
     if (cleanUp) await down().catch((error: unknown) => say(String(error)));

@@ -16,9 +16,8 @@ import type { FirstAttempts } from '../webhooks/first-attempts';
 import { parseWith, PoisonMessage, type IncomingMessage } from './message';
 import { correlationId } from './message-fields';
 
-/** Events that are handed out by one pair of statements. One pair at a time: few large ones cost the database less than many. */
+/** Events that are handed out by one pair of statements. */
 const FAN_OUT_BATCH = 100;
-const FAN_OUT_CALLS = 1;
 
 export interface EventDeliveryDeps {
   db: Pick<Database, 'pool'>;
@@ -83,7 +82,6 @@ export function eventDeliveryHandler({
   const limit = config.EVENT_FANOUT_BATCH_ROWS;
   const firstSteps = new Coalescer<string, Step | undefined>({
     maxItems: FAN_OUT_BATCH,
-    maxCalls: FAN_OUT_CALLS,
     mayBeOneItems: (error) => !isDatabaseUnavailable(error),
     run: async (ids) => {
       const eventIds = [...new Set(ids)];

@@ -9,8 +9,8 @@ export interface CoalescerOptions<Item, Answer> {
   run(items: Item[]): Promise<Answer[]>;
   /** Items that one call carries at most. */
   maxItems: number;
-  /** Calls under way at most. */
-  maxCalls: number;
+  /** Calls under way at most; one without it, since few large ones cost the database less than many. */
+  maxCalls?: number;
   /**
    * Whether an error may be the fault of one item: then each is tried on its own, so that nobody pays for another. Of an
    * outage that would only make more calls.
@@ -46,7 +46,7 @@ export class Coalescer<Item, Answer> {
 
   private next(): void {
     this.scheduled = false;
-    while (this.waiting.length > 0 && this.calls < this.options.maxCalls) {
+    while (this.waiting.length > 0 && this.calls < (this.options.maxCalls ?? 1)) {
       this.calls += 1;
       void this.call(this.waiting.splice(0, this.options.maxItems));
     }

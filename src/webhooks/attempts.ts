@@ -16,9 +16,8 @@ import { healthRules, makeAttempt, type AttemptPlan, type Deliverable, type Made
 import { AttemptGate, type AttemptGateSettings, type Place } from './attempt-gate';
 import type { WebhookClient } from './client';
 
-/** Attempts that one statement stores or claims. One of each kind at a time: few large ones cost the database less than many. */
+/** Attempts that one statement stores or claims. */
 const BATCH = 200;
-const CALLS = 1;
 /** While the database is away an attempt that was made is kept in memory for so long; then it may be made again. */
 const RECORD_TRIES = 8;
 const RECORD_RETRY_BASE_MS = 250;
@@ -43,7 +42,6 @@ export class Attempts {
     this.rules = healthRules(deps.config);
     const shared = {
       maxItems: BATCH,
-      maxCalls: CALLS,
       mayBeOneItems: (error: unknown) => !isDatabaseUnavailable(error),
     };
     this.records = new Coalescer({

@@ -24,7 +24,7 @@ const TIMEOUT_MAX_MS = 15_000;
 const PLACE_WAIT_MS = 2_000;
 /** One that was read longer ago, as it waited for its place, may have been cancelled since: it is asked for once more. */
 const FRESH_MS = 10;
-/** Deliveries that one statement parks, and statements at a time. */
+/** Deliveries that one statement parks. Two calls at a time: while one waits for Temporal to wake lanes, the other writes. */
 const PARK_BATCH = 500;
 const PARK_CALLS = 2;
 

@@ -6,8 +6,8 @@ import { SubscriptionCreated } from '../../src/contracts/subscriptions';
 import type { Config } from '../../src/platform/config';
 import type { Database } from '../../src/platform/postgres';
 import { purchaseGenerator } from '../../src/operations/purchase-generator';
-import { sendProviderWebhook } from '../../src/operations/send';
 import { mintToken } from '../../src/operations/token';
+import { insist, successWebhook } from '../support/callers';
 import { eventually } from '../support/harness';
 import { CURRENCY, inspectLedger, SOUND, TENANT } from '../support/money';
 import { PlayedSubscribers } from './arrivals-stage';
@@ -51,7 +51,6 @@ const PURCHASES_PER_SECOND = 20;
 /** Of each kind of work: what waits for an answer holds a connection. */
 const UNDER_WAY = 40;
 const ANSWER_MS = 15_000;
-const AGAIN_MS = 300;
 const PROBE_MS = 240_000;
 const SETTLED_MS = 300_000;
 const FOUND_AFTER_MS = 100;
@@ -177,21 +176,7 @@ export class OutsideLoad {
     const { id } = (await this.call('operator', ['write'], '/api/v1/payments', body, [201])) as {
       id: string;
     };
-    await this.insist(async () => {
-      const { status } = await sendProviderWebhook({
-        url: this.api(),
-        secret: this.remit.config.PROVIDER_SECRET_DECARD,
-        provider: 'decard',
-        transactionId: id,
-        status: 'success',
-        amount: '1',
-        currency: CURRENCY,
-        type: 'payment',
-        id: `msg-${id}`,
-        timeoutMs: ANSWER_MS,
-      });
-      return { status, body: undefined };
-    }, [202]);
+    await insist(() => successWebhook(this.api(), this.remit.config, id, ANSWER_MS), [202]);
     this.accepted.payments.add(id);
     return id;
   }
@@ -288,7 +273,7 @@ export class OutsideLoad {
     wanted: readonly number[],
   ): Promise<unknown> {
     const key = randomUUID();
-    return this.insist(async () => {
+    return insist(async () => {
       const token = await mintToken(this.remit.config, { subject, scopes, expiresInS: 600 });
       const response = await fetch(this.api() + path, {
         method: 'POST',
@@ -303,20 +288,6 @@ export class OutsideLoad {
       const answer: unknown = await response.json();
       return { status: response.status, body: answer };
     }, wanted);
-  }
-
-  /** @throws Error on an answer that says that the request itself is wrong. */
-  private async insist(
-    send: () => Promise<{ status: number; body: unknown }>,
-    wanted: readonly number[],
-  ): Promise<unknown> {
-    for (;;) {
-      const { status, body } = await send().catch(() => ({ status: 0, body: undefined }));
-      if (wanted.includes(status)) return body;
-      if (status >= 400 && status < 500 && ![408, 409, 429].includes(status))
-        throw new Error(`answered ${status}: ${JSON.stringify(body)}`);
-      await sleep(AGAIN_MS);
-    }
   }
 
   /**

@@ -67,8 +67,12 @@ export async function startRole(
 }
 
 /** A TypeScript file as a process; it is ready when it sends a message. */
-export async function startScript(file: string, env: NodeJS.ProcessEnv): Promise<Child> {
-  const spawned = spawn(process.execPath, ['--import', 'tsx', file], {
+export async function startScript(
+  file: string,
+  env: NodeJS.ProcessEnv,
+  args: readonly string[] = [],
+): Promise<Child> {
+  const spawned = spawn(process.execPath, ['--import', 'tsx', file, ...args], {
     env: { ...process.env, ...env },
     stdio: ['ignore', 'inherit', 'inherit', 'ipc'],
   });

@@ -16,7 +16,7 @@ import { stopOrphans } from '../../../src/embedded/part-process';
 import { LogEndedEarly, runRecovery } from '../../../src/embedded/postgres-recovery';
 import { startEmbeddedStack, type EmbeddedStack } from '../../../src/embedded/stack';
 import { Archive } from '../../../src/operations/backup/archive';
-import { backUpOnce, follow, inspectArchive } from '../../../src/operations/backup/backup';
+import { backUpOnce, follow, inspectArchive, runInspect } from '../../../src/operations/backup/backup';
 import { ReplicationConnection } from '../../../src/operations/backup/replication';
 import { runRestore, type RestoreCommand } from '../../../src/operations/backup/run-restore';
 import { ensureSlot } from '../../../src/operations/backup/wal-receiver';
@@ -218,6 +218,10 @@ describe('a backup of PostgreSQL', () => {
       backUpOnce(stack!.endpoints.postgres, { folder: dataDir, follow: false }, say),
     ).rejects.toThrow('has content, but no backups');
     await expect(inspectArchive(anyFolder('nothing'), false)).rejects.toThrow('has no backups');
+    // One that receives the log, and has not made its first base backup yet: containers are not healthy then.
+    await Archive.openFor(anyFolder('begun'), { systemIdentifier: '1', segmentBytes: 16_777_216 });
+    expect(await runInspect(anyFolder('begun'), { verify: false, json: true }, say)).toBe(1);
+    expect(await runInspect(backups, { verify: false, json: true }, say)).toBe(0);
   });
 
   // Last: what it damages stays so.

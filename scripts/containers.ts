@@ -436,9 +436,9 @@ async function restore(): Promise<void> {
   });
   await bringUp(KEPT, { COMPOSE_PROFILES: 'backup' });
   const whole = seconds(startedAt);
-  report.restored = { before, after, answered, whole, reconciled: await reconcile() };
   if (JSON.stringify(after) !== JSON.stringify(before))
     throw new Error(`restored is not what was there: ${JSON.stringify({ before, after })}`);
+  report.restored = { before, after, answered, whole, reconciled: await reconcile() };
   await demo();
 }
 
@@ -470,10 +470,22 @@ async function counts(): Promise<Record<string, number>> {
   }
 }
 
-/** @returns the last line of `remit reconcile` in a container. */
+/**
+ * Runs `remit reconcile` in a container until it finds nothing: without a margin, work that is under way is found as well.
+ * @returns its last line.
+ * @throws Error with what it said last.
+ */
 async function reconcile(): Promise<string> {
   const [worker] = await engine.containers(PROJECT, 'worker');
-  const said = await engine.ask(['exec', worker!, 'node', 'dist/cli.js', 'reconcile', '--margin', '0']);
+  const args = ['exec', worker!, 'node', 'dist/cli.js', 'reconcile', '--margin', '0'];
+  const said = await eventually(
+    () =>
+      engine.ask(args).catch((error: Error & { stdout?: string }) => {
+        throw new Error(`remit reconcile has found something:\n${error.stdout ?? error.message}`);
+      }),
+    READY_MS,
+    2_000,
+  );
   return said.split('\n').at(-1)!;
 }
 
@@ -607,15 +619,18 @@ async function main(): Promise<number> {
     // Their secrets are not those that this run would make.
     if (!existsSync(envFile) && steps[0] !== 'down' && (await engine.containers(PROJECT)).length > 0)
       throw new Error('Containers of another run are there: npm run containers -- down removes them.');
-    for (const step of steps) {
-      const startedAt = Date.now();
-      say(`▸ ${step} …`);
-      await WORK[step]();
-      say(`✔ ${step} (${seconds(startedAt)} s)`);
+    try {
+      for (const step of steps) {
+        const startedAt = Date.now();
+        say(`▸ ${step} …`);
+        await WORK[step]();
+        say(`✔ ${step} (${seconds(startedAt)} s)`);
+      }
+    } finally {
+      // What was seen before a step failed was seen.
+      writeFileSync(path.join(dir, 'report.json'), `${JSON.stringify(report, null, 2)}\n`);
+      process.stdout.write(`\n${printed()}\n`);
     }
-    const text = printed();
-    writeFileSync(path.join(dir, 'report.json'), `${JSON.stringify(report, null, 2)}\n`);
-    process.stdout.write(`\n${text}\n`);
     return failed() ? 1 : 0;
   } finally {
     if (cleanUp) await down().catch((error: unknown) => say(String(error)));

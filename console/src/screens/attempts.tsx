@@ -18,7 +18,7 @@ const FILTERS: FilterSpec[] = [
     options: ['http_error', 'timeout', 'refused_address', 'dns_error', 'tls_error', 'network_error'],
   },
   { name: 'subscriptionId', label: 'Subscription', kind: 'text', placeholder: 'sub_…' },
-  { name: 'eventType', label: 'Type', kind: 'text', placeholder: 'order.finished' },
+  { name: 'eventType', label: 'Type', kind: 'text', placeholder: 'remit.order.finished' },
   { name: 'since', label: 'Begun', kind: 'time' },
 ];
 

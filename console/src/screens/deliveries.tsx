@@ -43,7 +43,7 @@ const FILTERS: FilterSpec[] = [
     options: ['pending', 'delivered', 'exhausted', 'cancelled', 'held'],
   },
   { name: 'subscriptionId', label: 'Subscription', kind: 'text', placeholder: 'sub_…' },
-  { name: 'eventType', label: 'Type', kind: 'text', placeholder: 'order.finished' },
+  { name: 'eventType', label: 'Type', kind: 'text', placeholder: 'remit.order.finished' },
   { name: 'eventId', label: 'Event', kind: 'text', placeholder: 'evt_…' },
   { name: 'since', label: 'Created', kind: 'time' },
 ];

@@ -59,7 +59,11 @@ export function runWithProgress(
       clearInterval(timer);
       if (code === 0) return resolve(output);
       const tail = lastLines(output, 20).replace(/^/gm, '  | ');
-      reject(new EmbeddedError(`${title} failed (${command} ${signal ? `was ended by ${signal} after ${seconds()} s` : `exited with ${code}`}):\n${tail}`));
+      reject(
+        new EmbeddedError(
+          `${title} failed (${command} ${signal ? `was ended by ${signal} after ${seconds()} s` : `exited with ${code}`}):\n${tail}`,
+        ),
+      );
     });
   });
 }

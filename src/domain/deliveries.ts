@@ -81,9 +81,9 @@ export type AddressedSubscription = Pick<
   | 'throttleLevel'
   | 'secrets'
   | 'headers'
->;
+> & { ordered: boolean; ratePerSecond: number | null };
 
-type AddressedRow = Omit<AddressedSubscription, 'secrets' | 'headers'> & {
+type AddressedRow = Omit<AddressedSubscription, 'secrets' | 'headers' | 'ordered' | 'ratePerSecond'> & {
   secretCiphertext: Buffer;
   previousSecretCiphertext: Buffer | null;
   previousSecretValidUntil: Date | null;
@@ -158,8 +158,9 @@ export async function loadAddressed(
   db: Pick<Database, 'pool'>,
   keyring: Keyring,
   ids: readonly string[],
-): Promise<Map<string, AddressedSubscription & { ordered: boolean; ratePerSecond: number | null }>> {
-  const { rows } = await db.pool.query<AddressedRow & { ordered: boolean; ratePerSecond: number | null }>({
+): Promise<Map<string, AddressedSubscription>> {
+  type Row = AddressedRow & Pick<AddressedSubscription, 'ordered' | 'ratePerSecond'>;
+  const { rows } = await db.pool.query<Row>({
     name: 'load_addressed_subscriptions',
     text: `SELECT ${SUBSCRIPTION_COLUMNS}, s.ordered, s.rate_limit_per_second AS "ratePerSecond"
              FROM subscriptions s WHERE s.id = ANY($1::text[])`,

@@ -105,9 +105,10 @@ export class Attempts {
    * @param tries how often; as often as is worth while nobody else will, which takes about a minute.
    * @throws what the database throws when the last of them fails.
    */
-  async store(made: MadeAttempt, tries = RECORD_TRIES): Promise<Recorded> {
-    const record = recordOf(made);
-    const at = new Date(record.startedAt.getTime() + made.durationMs);
+  async store({ startedAt: text, waitMs: _, ...made }: MadeAttempt, tries = RECORD_TRIES): Promise<Recorded> {
+    const startedAt = new Date(text);
+    const record = { ...made, startedAt };
+    const at = new Date(startedAt.getTime() + made.durationMs);
     const recorded = await this.untilStored(tries, () => this.records.add({ record, at }));
     if (made.status !== 'pending' && recorded === 'decides')
       metrics.deliveriesFinished.inc({ status: made.status });
@@ -122,7 +123,7 @@ export class Attempts {
     const written = await this.untilStored(RECORD_TRIES, () => this.rows.add(rows));
     for (const { pending, attempt } of rows.deliveries)
       if (attempt && !written.has(pending.delivery.id))
-        metrics.deliveriesFinished.inc({ status: attempt.status });
+        metrics.deliveriesFinished.inc({ status: 'delivered' });
     return written;
   }
 
@@ -138,8 +139,4 @@ export class Attempts {
       }
     }
   }
-}
-
-export function recordOf({ startedAt, waitMs: _, ...made }: MadeAttempt): AttemptRecord {
-  return { ...made, startedAt: new Date(startedAt) };
 }

@@ -102,8 +102,8 @@ export class FirstAttempts {
     ]);
     if (fresh.some(({ delivery }) => delivery.keepsLane)) rows?.writeNow();
     // Whoever hangs holds up nobody for longer than that.
-    const soon = sleep(afterMs, undefined, { ref: false });
-    void Promise.race([made, rows?.written.catch(() => undefined) ?? soon]).then(() => {
+    const written = rows?.written.catch(() => undefined) ?? sleep(afterMs, undefined, { ref: false });
+    void Promise.race([made, written]).then(() => {
       release();
       onWritten?.();
     });
@@ -140,9 +140,10 @@ export class FirstAttempts {
       return this.park(ref, rows);
     }
     // What has changed is for its lane to see, and one that has ended is in none.
-    const asRead = { ...delivery, isStored: rows === undefined || rows.areStored };
-    if (performance.now() - readAt > FRESH_MS && !(await this.deps.attempts.claim(asRead, place)))
-      return this.park(ref, rows);
+    if (performance.now() - readAt > FRESH_MS) {
+      const asRead = { ...delivery, isStored: rows === undefined || rows.areStored };
+      if (!(await this.deps.attempts.claim(asRead, place))) return this.park(ref, rows);
+    }
     let attempt: MadeAttempt | undefined;
     try {
       const plan = {

@@ -1,7 +1,7 @@
 import type { PendingDelivery } from '../domain/deliveries';
 import type { FirstDelivery, NotAsGiven } from '../domain/fan-out';
 import type { MadeAttempt } from './attempt';
-import { recordOf, type FirstRows } from './attempts';
+import type { FirstRows } from './attempts';
 
 /** What has become of a delivery's row. */
 export interface Written {
@@ -75,7 +75,7 @@ export class EventRows {
     const row = this.rows.get(id)!;
     const inTime = !this.begun && this.undecided.delete(id);
     if (inTime) {
-      this.rows.set(id, { ...row, laneAfterMs, attempt: attempt ? recordOf(attempt) : null });
+      this.rows.set(id, { ...row, laneAfterMs, attempt: attempt ?? null });
       if (this.undecided.size === 0) this.begin();
     }
     const storedId = (await this.written).get(id)?.storedId;

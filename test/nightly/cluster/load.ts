@@ -4,10 +4,10 @@ import { SubscriptionCreated } from '../../../src/contracts/subscriptions';
 import { createClickHouse } from '../../../src/platform/clickhouse';
 import { createKafka } from '../../../src/platform/kafka';
 import { purchaseGenerator } from '../../../src/operations/purchase-generator';
-import { sendProviderWebhook } from '../../../src/operations/send';
 import { mintToken } from '../../../src/operations/token';
 import { PlayedSubscribers } from '../../faults/arrivals-stage';
 import { Purchases } from '../../faults/hostile/purchases';
+import { insist, successWebhook } from '../../support/callers';
 import { CURRENCY, newTransaction, userWith } from '../../support/money';
 import type { Cluster } from './cluster';
 import { Flow } from './flow';
@@ -48,6 +48,10 @@ export class Load {
     ordered: new Flow('ordered events'),
     purchases: new Flow('purchases'),
   };
+  /** Events with one delivery instead of three: what is measured, and no part of a run with faults. */
+  readonly letters = new Flow('events with one delivery');
+  /** Between two looks at what has come to its end. */
+  lookMs = LOOK_MS;
   readonly subscribers = new PlayedSubscribers();
   readonly purchases: Purchases;
   /** Numbers of the events that were accepted, with the ids that they got, in the order of their acceptance. */
@@ -62,6 +66,7 @@ export class Load {
   /** No longer waits for what is not finished. */
   stopped = false;
   private readonly loops: Promise<unknown>[] = [];
+  private readonly insist = insist;
 
   constructor(
     private readonly cluster: Cluster,
@@ -85,11 +90,12 @@ export class Load {
       authorization: `Bearer ${await mintToken(config, { subject: 'operator', scopes: ['admin'], expiresInS: 36_000 })}`,
     };
     this.users = await Promise.all(Array.from({ length: USERS }, () => userWith(db, OPENING)));
-    await this.insist(() => this.post('/api/v1/event-types', { name: 'parcel.sent' }), [201]);
+    for (const name of ['parcel.sent', 'letter.sent'])
+      await this.insist(() => this.post('/api/v1/event-types', { name }), [201]);
     for (const name of NAMES) {
       const body = {
         url: this.subscribers.url(name),
-        eventTypes: ['parcel.sent'],
+        eventTypes: name === 'steady' ? ['parcel.sent', 'letter.sent'] : ['parcel.sent'],
         ordered: hostile && name === 'ordered',
       };
       const created = await this.insist(() => this.post('/api/v1/subscriptions', body), [201]);
@@ -133,19 +139,7 @@ export class Load {
     const { config, db } = this.cluster;
     const { id } = await this.untilDone(() => newTransaction(db, this.userOf(n), 'payment', AMOUNT));
     this.flows.payments.begin(id);
-    const webhook = {
-      url: this.cluster.api,
-      secret: config.PROVIDER_SECRET_DECARD,
-      provider: 'decard',
-      transactionId: id,
-      status: 'success',
-      amount: '1',
-      currency: CURRENCY,
-      type: 'payment',
-      id: `msg-${id}`,
-      timeoutMs: POST_MS,
-    };
-    await this.insist(() => sendProviderWebhook(webhook), [202]);
+    await this.insist(() => successWebhook(this.cluster.api, config, id, POST_MS), [202]);
     this.accepted.payments += 1;
   }
 
@@ -165,6 +159,7 @@ export class Load {
     const { id } = JSON.parse(placed) as { id: string };
     this.accepted.orders += 1;
     await this.untilDone(async () => {
+      if (this.lookMs > LOOK_MS) await sleep(this.lookMs);
       const { rows } = await this.cluster.db.pool.query<{ status: string }>(
         'SELECT status FROM orders WHERE id = $1',
         [id],
@@ -194,6 +189,13 @@ export class Load {
     this.published.set(n, (JSON.parse(answer) as { id: string }).id);
   }
 
+  /** An event to one subscriber alone. @param n of no other event. */
+  async letter(n: number): Promise<void> {
+    this.letters.begin(String(n));
+    const body = { id: `n-${n}`, type: 'letter.sent', data: { number: n } };
+    await this.insist(() => this.post('/api/v1/events', body), [200, 202]);
+  }
+
   /** Webhooks that a subscriber accepted more than once, by when it happened. */
   repeatedBetween(from: number, to: number): number {
     return this.subscribers.repeated.filter((at) => at >= from && at < to).length;
@@ -206,7 +208,7 @@ export class Load {
     const { flows } = this;
     const clickhouse = createClickHouse(this.cluster.config);
     while (this.running || Object.values(flows).some((flow) => flow.open().length > 0)) {
-      await sleep(LOOK_MS);
+      await sleep(this.lookMs);
       if (this.stopped) break;
       const paid = flows.payments.open();
       if (paid.length > 0)
@@ -220,6 +222,7 @@ export class Load {
       const has = (name: Subscriber, n: string) =>
         (this.subscribers.arrivals(name).get(Number(n))?.accepted ?? 0) > 0;
       for (const n of flows.events.open()) if (has('steady', n) && has('failing', n)) flows.events.end(n);
+      for (const n of this.letters.open()) if (has('steady', n)) this.letters.end(n);
       for (const n of flows.ordered.open()) if (has('ordered', n)) flows.ordered.end(n);
       for (const first of flows.purchases.open()) {
         const ids = this.batches.get(first)!;
@@ -272,17 +275,6 @@ export class Load {
       signal: AbortSignal.timeout(POST_MS),
     });
     return { status: response.status, body: await response.text() };
-  }
-
-  /** What a caller does who must know: the same request under the same key until there is an answer. */
-  private async insist(send: () => Promise<Reply>, wanted: readonly number[]): Promise<string> {
-    for (;;) {
-      const { status, body } = await send().catch(() => ({ status: 0, body: '' }));
-      if (wanted.includes(status)) return body;
-      if (status >= 400 && status < 500 && status !== 409 && status !== 429)
-        throw new Error(`answered ${status}: ${body}`);
-      await sleep(RETRY_MS);
-    }
   }
 
   private async untilDone<T>(attempt: () => Promise<T>): Promise<T> {

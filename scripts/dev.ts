@@ -3,7 +3,7 @@ import { once } from 'node:events';
 import { readdirSync, statSync, watch, type FSWatcher } from 'node:fs';
 import path from 'node:path';
 import { callerPath } from '../src/platform/project';
-import { startLocalStack } from '../src/roles/local-stack';
+import { SERVERS_PID, startLocalStack } from '../src/roles/local-stack';
 
 /**
  * `npm run dev`: the local stack, which stays, and all roles from their TypeScript in a process that is stopped in order
@@ -36,7 +36,11 @@ class Roles {
     const follow = path.join(root, 'scripts', 'lib', 'follow-launcher.cjs');
     const child = spawn(process.execPath, ['--require', follow, '--import', 'tsx', 'src/cli.ts', 'start'], {
       cwd: root,
-      env: { ...this.env, REMIT_DATA_DIR: dataDir, REMIT_LAUNCHER_PID: String(process.pid) },
+      env: {
+        ...{ ...this.env, REMIT_DATA_DIR: dataDir },
+        // The first ends them when this process is killed (and is gone before they begin), the second lets them into its folder.
+        ...{ REMIT_LAUNCHER_PID: String(process.pid), [SERVERS_PID]: String(process.pid) },
+      },
       stdio: ['ignore', 'inherit', 'inherit'],
     });
     this.child = child;

@@ -57,7 +57,7 @@ BEGIN
   IF NOT v_ok AND NOT v_slow AND NOT v_exhausted AND NOT (p->>'gone')::boolean AND NOT (v_many AND s.state = 'active') THEN
     RETURN;
   END IF;
-  SELECT * INTO s FROM subscriptions WHERE id = p_delivery.subscription_id FOR UPDATE;
+  SELECT * INTO s FROM subscriptions WHERE id = p_delivery.subscription_id FOR NO KEY UPDATE;
   IF s.state NOT IN ('active', 'failing') OR p->>'url' <> s.url THEN RETURN; END IF;
 
   IF v_ok THEN

@@ -54,14 +54,15 @@ export class OutboxPublisher {
   /**
    * Resolves when all in-sync replicas have every row except those returned. Rejects when that is not certain; rows
    * may then be stored all the same, and publishing them again repeats them.
+   * @param assertTurn throws when this may no longer be published; asked before anything is sent.
    */
-  async publish(rows: readonly OutboxRow[]): Promise<RefusedRow[]> {
+  async publish(rows: readonly OutboxRow[], assertTurn: () => void = () => undefined): Promise<RefusedRow[]> {
     const unknown = rows.filter((row) => !this.topics.has(row.topic));
     const refused = unknown.map((row) => ({ row, reason: `no topic is known as ${row.topic}` }));
     const known = unknown.length === 0 ? rows : rows.filter((row) => this.topics.has(row.topic));
     if (known.length === 0) return refused;
     try {
-      await this.send(known);
+      await this.send(known, assertTurn);
       return refused;
     } catch (error) {
       if (lastingReason(error) === undefined) throw error;
@@ -69,7 +70,7 @@ export class OutboxPublisher {
     // One of them is to blame. One by one it is found, and the others stay in order.
     for (const row of known) {
       try {
-        await this.send([row]);
+        await this.send([row], assertTurn);
       } catch (error) {
         const reason = lastingReason(error);
         if (reason === undefined) throw error;
@@ -92,7 +93,7 @@ export class OutboxPublisher {
     return producer;
   }
 
-  private async send(rows: readonly OutboxRow[]): Promise<void> {
+  private async send(rows: readonly OutboxRow[], assertTurn: () => void): Promise<void> {
     const byTopic = new Map<string, Message[]>();
     const spans: TraceSpan[] = [];
     for (const row of rows) {
@@ -105,6 +106,7 @@ export class OutboxPublisher {
     this.producer ??= this.connect();
     try {
       const producer = await this.producer;
+      assertTurn();
       await producer.sendBatch({ topicMessages, acks: -1, timeout: this.config.KAFKA_PRODUCE_TIMEOUT_MS });
     } catch (error) {
       // What is refused for good is counted in remit_outbox_refused_rows; this is what is tried again.

@@ -1,5 +1,5 @@
 import type { Kafka } from 'kafkajs';
-import type { Pool, PoolClient, QueryResult } from 'pg';
+import type { Pool, PoolClient } from 'pg';
 import { BACKUP_SLOT } from '../platform/backup-slot';
 import { backoffMs } from '../platform/backoff';
 import type { Config } from '../platform/config';
@@ -7,12 +7,7 @@ import type { Logger } from '../platform/logging';
 import { metrics } from '../platform/metrics';
 import { withClient } from '../platform/postgres-pool';
 import { OutboxPublisher, type OutboxRow, type RefusedRow } from './outbox-publisher';
-
-/**
- * The advisory lock that makes one relay at a time the publisher ("remit" in ASCII). Held by the transaction of a
- * round, so that it ends with the round, or with the connection of a relay that died.
- */
-export const RELAY_LOCK = 0x72_65_6d_69_74;
+import { RelayTurn } from './relay-turn';
 
 /** How much of the outbox is counted for the metric; beyond it the gauge stays at this. */
 const COUNT_LIMIT_ROWS = 100_000;
@@ -152,19 +147,14 @@ export class OutboxRelay {
 
   private async publishUnderLock(client: PoolClient): Promise<RoundResult> {
     const { config } = this.options;
-    // Should this process hang (not die) in a round, PostgreSQL ends its turn.
-    const begun = (await client.query(
-      `BEGIN ISOLATION LEVEL READ COMMITTED;
-       SET LOCAL idle_in_transaction_session_timeout = ${config.RELAY_TURN_TIMEOUT_MS};
-       SELECT pg_try_advisory_xact_lock(${RELAY_LOCK}) AS mine`,
-    )) as unknown as QueryResult<{ mine: boolean }>[];
-    if (!begun.at(-1)?.rows[0]?.mine) {
-      await client.query('ROLLBACK');
-      return 'standby';
-    }
+    const turn = await RelayTurn.take(client, config);
+    if (!turn) return 'standby';
     // Read after the lock is held: a snapshot from before would still show what the last holder has just deleted.
     const { rows, read } = await this.readRows(client);
-    const refused = rows.length === 0 ? [] : await this.publisher.publish(rows);
+    const refused =
+      rows.length === 0
+        ? []
+        : await turn.holdWhile(() => this.publisher.publish(rows, () => turn.assertHeld()));
     await moveAside(client, refused);
     await client.query('DELETE FROM outbox WHERE id = ANY($1::bigint[])', [rows.map((row) => row.id)]);
     await client.query('COMMIT');

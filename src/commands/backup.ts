@@ -32,7 +32,11 @@ export function register(program: Command): void {
       process.exit(await runBackup(dataDir(), { ...options, folder: callerPath(folder) }, say));
     });
   for (const [name, verify, what] of [
-    ['ls', false, 'what is there, and which times can be restored; exits 1 when the log has a gap'],
+    [
+      'ls',
+      false,
+      'what is there, and which times can be restored; exits 1 when there is nothing, or the log has a gap',
+    ],
     [
       'verify',
       true,

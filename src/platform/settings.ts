@@ -85,8 +85,10 @@ export const SETTINGS = {
   RELAY_RETRY_BASE_MS: 100,
   /** Longest such pause. */
   RELAY_RETRY_CAP_MS: 5_000,
-  /** A relay that is silent for this long inside a round loses its turn to another. */
-  RELAY_TURN_TIMEOUT_MS: 120_000,
+  /** A relay that PostgreSQL has not heard of for this long inside a round loses its turn to another. */
+  RELAY_TURN_TIMEOUT_MS: 15_000,
+  /** So does one whose round takes this long, though it is heard of. */
+  RELAY_ROUND_MAX_MS: 120_000,
   /** How often the outbox is counted for metrics. */
   RELAY_METRICS_INTERVAL_MS: 15_000,
 

@@ -74,10 +74,12 @@ export async function startLocalStack(options: LocalStackOptions): Promise<Local
   }
 }
 
-/** `npm run dev` holds the lock for the roles that it starts and stops. */
+/** The variable by which `npm run dev` tells the roles that it starts and stops that it holds the lock for them. */
+export const SERVERS_PID = 'REMIT_SERVERS_PID';
+
 function lockUnlessShared(dataDir: string): FileLock | undefined {
-  const launcher = Number(process.env['REMIT_LAUNCHER_PID']);
-  return holderOf(dataDir)?.pid === launcher ? undefined : lockDataDir(dataDir);
+  const servers = Number(process.env[SERVERS_PID]);
+  return holderOf(dataDir)?.pid === servers ? undefined : lockDataDir(dataDir);
 }
 
 /** Under the lock: what is written to the folder, its endpoints above all, is of one installation. */

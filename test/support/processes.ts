@@ -15,7 +15,15 @@ export interface Child {
 const STOP_MS = 20_000;
 const READY_MS = Number(process.env['REMIT_TEST_READY_MS'] ?? 60_000);
 
+/** When this process ends without having stopped them, they end with it. */
+const alive = new Set<ChildProcess>();
+process.on('exit', () => {
+  for (const each of alive) each.kill('SIGKILL');
+});
+
 function child(process: ChildProcess): Child {
+  alive.add(process);
+  process.once('exit', () => alive.delete(process));
   const ended = () => process.exitCode !== null || process.signalCode !== null;
   return {
     process,
@@ -67,18 +75,23 @@ export async function startRole(
 }
 
 /** A TypeScript file as a process; it is ready when it sends a message. */
-export async function startScript(file: string, env: NodeJS.ProcessEnv): Promise<Child> {
-  const spawned = spawn(process.execPath, ['--import', 'tsx', file], {
+export async function startScript(
+  file: string,
+  env: NodeJS.ProcessEnv,
+  args: readonly string[] = [],
+): Promise<Child> {
+  const spawned = spawn(process.execPath, ['--import', 'tsx', file, ...args], {
     env: { ...process.env, ...env },
     stdio: ['ignore', 'inherit', 'inherit', 'ipc'],
   });
+  const running = child(spawned);
   await Promise.race([
     once(spawned, 'message'),
     once(spawned, 'exit').then(() => {
       throw new Error(`${file} ended before it was ready`);
     }),
   ]);
-  return child(spawned);
+  return running;
 }
 
 async function untilReady(url: string, spawned: ChildProcess): Promise<void> {

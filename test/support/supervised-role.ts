@@ -1,15 +1,13 @@
 import { closeSync, openSync } from 'node:fs';
-import { eventually, freePort } from './harness';
+import { PortAllocator } from '../../src/embedded/ports';
+import { eventually } from './harness';
 import { startRole, type Child } from './processes';
 
 /** How long a role may take to come back on a loaded machine whose servers are being killed. */
 const RESTART_MS = 300_000;
 
-/** When this process ends without having stopped them, they end with it. */
-const running = new Set<Child>();
-process.on('exit', () => {
-  for (const { process: role } of running) role.kill('SIGKILL');
-});
+/** Outside the range of outgoing connections, of which there are many where roles are supervised: none has it meanwhile. */
+const ports = new PortAllocator();
 
 /** A role in a process of its own that is started again when it ends, as every supervisor does. */
 export class SupervisedRole {
@@ -62,14 +60,12 @@ export class SupervisedRole {
   private async run(): Promise<void> {
     const output = this.logFile === undefined ? undefined : openSync(this.logFile, 'a');
     const level = this.logFile === undefined ? 'fatal' : 'warn';
-    const child = await startRole(this.args, this.env, await freePort(), level, output).finally(() => {
+    const child = await startRole(this.args, this.env, await ports.free(), level, output).finally(() => {
       if (output !== undefined) closeSync(output);
     });
     if (!this.wanted) return child.kill();
     this.child = child;
-    running.add(child);
     child.process.once('exit', () => {
-      running.delete(child);
       if (this.child !== child) return;
       this.ended.push(`${this.name}: code ${child.process.exitCode}, signal ${child.process.signalCode}`);
       void this.restart().catch(() => undefined);

@@ -232,7 +232,7 @@ export async function inspectArchive(folder: string, verify: boolean): Promise<B
   return { ...report, verified: { files, segments: seen.size } };
 }
 
-/** `remit backup ls` and `verify`. @returns the exit code: 1 when the log has a gap. */
+/** `remit backup ls` and `verify`. @returns the exit code: 1 when there is no base backup yet, or the log has a gap. */
 export async function runInspect(
   folder: string,
   options: { verify: boolean; json: boolean },
@@ -241,7 +241,7 @@ export async function runInspect(
   const report = await inspectArchive(folder, options.verify);
   if (options.json) say(JSON.stringify(report));
   else for (const line of describe(report)) say(line);
-  return report.backups.some(({ gap }) => gap !== null) ? 1 : 0;
+  return report.backups.length === 0 || report.backups.some(({ gap }) => gap !== null) ? 1 : 0;
 }
 
 function* describe({ folder, bytes, backups, verified }: BackupReport): Iterable<string> {

@@ -1,12 +1,14 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { KafkaMessage } from 'kafkajs';
 import { OutboxPublisher, type OutboxRow } from '../../../src/bridges/outbox-publisher';
-import { OutboxRelay, RELAY_LOCK, type RelayOptions } from '../../../src/bridges/relay';
+import { OutboxRelay, type RelayOptions } from '../../../src/bridges/relay';
+import { RELAY_LOCK } from '../../../src/bridges/relay-turn';
 import { createKafka, ensureTopics } from '../../../src/platform/kafka';
 import { registry } from '../../../src/platform/metrics';
 import type { Database } from '../../../src/platform/postgres';
 import { allTopics } from '../../../src/platform/topics';
 import { createTestSpace, eventually, openTestDatabase, type TestSpace } from '../../support/harness';
+import { FrozenRelay } from './frozen-relay';
 import { StreamBench } from './streams';
 
 const opened: { relays: OutboxRelay[]; databases: Database[] } = { relays: [], databases: [] };
@@ -34,6 +36,7 @@ async function setUp(env: Record<string, string> = {}) {
   let inserted = 0;
   return {
     config,
+    env: space.env,
     pool,
     kafka,
     relay: (options: Partial<RelayOptions> = {}) => {
@@ -142,7 +145,9 @@ describe('a crash between publishing and commit', () => {
   });
 
   it('leaves the lock to the next relay when the database ends the turn of one that hangs', async () => {
-    const { relay, insert, left, config } = await setUp({ RELAY_TURN_TIMEOUT_MS: '1000' });
+    const { relay, insert, left, config } = await setUp({
+      ...{ RELAY_TURN_TIMEOUT_MS: '1000', RELAY_ROUND_MAX_MS: '1000' },
+    });
     let release = () => {};
     const hung = relay({
       publisher: {
@@ -158,6 +163,79 @@ describe('a crash between publishing and commit', () => {
     await eventually(async () => expect(await left()).toBe(0));
     release();
   });
+});
+
+describe('a relay process that is frozen in a round', () => {
+  const frozen: FrozenRelay[] = [];
+  afterEach(async () => {
+    await Promise.all(frozen.splice(0).map((each) => each.end()));
+  });
+
+  it.each([
+    ['before it publishes', 'publishing', /has lost its turn/, 40],
+    // What it had published is published by the next as well.
+    ['after it has published', 'published', /./, 60],
+    ['while PostgreSQL answers', 'reading', /./, 40],
+  ] as const)(
+    '%s loses its turn to the next, and publishes nothing more of that round when it wakes',
+    async (_, where, why, published) => {
+      const { relay, insert, left, pool, config, env } = await setUp();
+      await insert(20, 4);
+      // More than the connection takes: the server stands still in the middle of its answer.
+      if (where === 'reading')
+        await pool.query(
+          `INSERT INTO outbox (topic, key, value)
+           SELECT 'domain.events', 'large', repeat('x', 600000) FROM generate_series(1, 24)`,
+        );
+      const hung = await FrozenRelay.start(env, where);
+      frozen.push(hung);
+      await eventually(async () => {
+        const { rows } = await pool.query<{ wait_event: string }>(
+          `SELECT wait_event FROM pg_stat_activity JOIN pg_locks USING (pid)
+            WHERE datname = current_database() AND locktype = 'advisory'`,
+        );
+        expect(rows).toEqual([{ wait_event: where === 'reading' ? 'ClientWrite' : 'ClientRead' }]);
+      });
+
+      relay().start();
+      await eventually(async () => expect(await left()).toBe(0));
+      await insert(20, 4);
+      await eventually(async () => expect(await left()).toBe(0));
+      expect(await hung.wake()).toMatch(why);
+      expect(await bench.count(config.TOPIC_PAYMENT_REQUEST)).toBe(published);
+      const messages = await bench.read(config.TOPIC_PAYMENT_REQUEST, 40);
+      for (const values of byKey(messages).values())
+        expect(firsts(values)).toEqual(ascending(firsts(values)));
+
+      // And it takes part again.
+      await Promise.all(opened.relays.splice(0).map((other) => other.stop()));
+      await insert(4, 4);
+      hung.goOn();
+      await eventually(async () => expect(await left()).toBe(0));
+    },
+  );
+});
+
+it('a relay that waits for brokers keeps its turn for as long as it is heard of', async () => {
+  const { relay, insert, left, config, kafka } = await setUp({ RELAY_TURN_TIMEOUT_MS: '2000' });
+  const publisher = new OutboxPublisher(kafka, config);
+  let calls = 0;
+  const slow = () =>
+    relay({
+      publisher: {
+        publish: async (rows, assertTurn) => {
+          calls += 1;
+          await sleep(4_000);
+          return publisher.publish(rows, assertTurn);
+        },
+        stop: () => publisher.stop(),
+      },
+    });
+  await insert(10, 10);
+  slow().start();
+  slow().start();
+  await eventually(async () => expect(await left()).toBe(0));
+  expect(calls).toBe(1);
 });
 
 describe('two relays', () => {

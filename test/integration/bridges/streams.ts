@@ -110,6 +110,14 @@ export class StreamBench {
     });
   }
 
+  /** How many messages are on a topic, repetitions among them. */
+  count(topic: string): Promise<number> {
+    return this.admin(async (admin) => {
+      const offsets = await admin.fetchTopicOffsets(topic);
+      return offsets.reduce((sum, { high, low }) => sum + Number(high) - Number(low), 0);
+    });
+  }
+
   /** Reads a topic from its beginning until it has `count` different values (repetitions are returned too). */
   async read(topic: string, count: number): Promise<KafkaMessage[]> {
     const consumer = this.kafka.consumer({

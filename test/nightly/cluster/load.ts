@@ -48,6 +48,10 @@ export class Load {
     ordered: new Flow('ordered events'),
     purchases: new Flow('purchases'),
   };
+  /** Events with one delivery instead of three: what is measured, and no part of a run with faults. */
+  readonly letters = new Flow('events with one delivery');
+  /** Between two looks at what has come to its end. */
+  lookMs = LOOK_MS;
   readonly subscribers = new PlayedSubscribers();
   readonly purchases: Purchases;
   /** Numbers of the events that were accepted, with the ids that they got, in the order of their acceptance. */
@@ -86,11 +90,12 @@ export class Load {
       authorization: `Bearer ${await mintToken(config, { subject: 'operator', scopes: ['admin'], expiresInS: 36_000 })}`,
     };
     this.users = await Promise.all(Array.from({ length: USERS }, () => userWith(db, OPENING)));
-    await this.insist(() => this.post('/api/v1/event-types', { name: 'parcel.sent' }), [201]);
+    for (const name of ['parcel.sent', 'letter.sent'])
+      await this.insist(() => this.post('/api/v1/event-types', { name }), [201]);
     for (const name of NAMES) {
       const body = {
         url: this.subscribers.url(name),
-        eventTypes: ['parcel.sent'],
+        eventTypes: name === 'steady' ? ['parcel.sent', 'letter.sent'] : ['parcel.sent'],
         ordered: hostile && name === 'ordered',
       };
       const created = await this.insist(() => this.post('/api/v1/subscriptions', body), [201]);
@@ -154,6 +159,7 @@ export class Load {
     const { id } = JSON.parse(placed) as { id: string };
     this.accepted.orders += 1;
     await this.untilDone(async () => {
+      if (this.lookMs > LOOK_MS) await sleep(this.lookMs);
       const { rows } = await this.cluster.db.pool.query<{ status: string }>(
         'SELECT status FROM orders WHERE id = $1',
         [id],
@@ -183,6 +189,13 @@ export class Load {
     this.published.set(n, (JSON.parse(answer) as { id: string }).id);
   }
 
+  /** An event to one subscriber alone. @param n of no other event. */
+  async letter(n: number): Promise<void> {
+    this.letters.begin(String(n));
+    const body = { id: `n-${n}`, type: 'letter.sent', data: { number: n } };
+    await this.insist(() => this.post('/api/v1/events', body), [200, 202]);
+  }
+
   /** Webhooks that a subscriber accepted more than once, by when it happened. */
   repeatedBetween(from: number, to: number): number {
     return this.subscribers.repeated.filter((at) => at >= from && at < to).length;
@@ -195,7 +208,7 @@ export class Load {
     const { flows } = this;
     const clickhouse = createClickHouse(this.cluster.config);
     while (this.running || Object.values(flows).some((flow) => flow.open().length > 0)) {
-      await sleep(LOOK_MS);
+      await sleep(this.lookMs);
       if (this.stopped) break;
       const paid = flows.payments.open();
       if (paid.length > 0)
@@ -209,6 +222,7 @@ export class Load {
       const has = (name: Subscriber, n: string) =>
         (this.subscribers.arrivals(name).get(Number(n))?.accepted ?? 0) > 0;
       for (const n of flows.events.open()) if (has('steady', n) && has('failing', n)) flows.events.end(n);
+      for (const n of this.letters.open()) if (has('steady', n)) this.letters.end(n);
       for (const n of flows.ordered.open()) if (has('ordered', n)) flows.ordered.end(n);
       for (const first of flows.purchases.open()) {
         const ids = this.batches.get(first)!;

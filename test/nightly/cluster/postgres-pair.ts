@@ -182,13 +182,19 @@ export class PostgresPair {
       `SELECT count(*) FILTER (WHERE state = 'streaming' AND flush_lsn >= pg_current_wal_lsn() - 1048576::numeric) > 0 AS there
          FROM pg_stat_replication`,
     );
+    // One that does not answer says nothing of its standby: it is given up, or asked again.
+    if (!answer && !must) return;
     const there = answer?.['there'] === true;
     if (must && !there) throw new Error('the standby does not stream yet');
     if (there !== this.synchronous) await this.setSynchronous(there);
   }
 
   private async setSynchronous(wanted: boolean): Promise<void> {
-    const client = new Client({ connectionString: this.url, query_timeout: ANSWER_MS });
+    const client = new Client({
+      connectionString: this.url,
+      connectionTimeoutMillis: ANSWER_MS,
+      query_timeout: ANSWER_MS,
+    });
     client.on('error', () => undefined);
     await client.connect();
     try {

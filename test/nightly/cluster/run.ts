@@ -19,6 +19,7 @@ lost, happened twice, or did not come back. Needs Go (once, to build Temporal's 
   --rate <n>           times the usual load (2 payments, 1 order, 1 event, 40 purchases a second), or
                        with --measure the usual number of each; default 1
   --measure            no faults: CPU of each part by payment, order, event and purchase
+  --per-second <n>     with --measure: how many are begun a second; default 4
   --keep               leaves data and logs of the servers behind
   --help
 `;
@@ -79,7 +80,7 @@ export async function runFaults(
   }
 }
 
-async function measure(rate: number): Promise<void> {
+async function measure(rate: number, perSecond: number): Promise<void> {
   const cluster = await Cluster.start(say);
   const load = new Load(cluster, { payments: 0, orders: 0, events: 0, purchases: 0 });
   try {
@@ -91,7 +92,7 @@ async function measure(rate: number): Promise<void> {
       orders: 150 * rate,
       events: 150 * rate,
       purchases: 100_000 * rate,
-      perSecond: 4,
+      perSecond,
     });
     process.stdout.write(`${measured.lines.join('\n')}\n`);
   } finally {
@@ -108,13 +109,14 @@ async function main(): Promise<number> {
       list: { type: 'boolean' },
       rate: { type: 'string', default: '1' },
       measure: { type: 'boolean' },
+      'per-second': { type: 'string', default: '4' },
       keep: { type: 'boolean' },
       help: { type: 'boolean' },
     },
   });
   if (options.help) process.stdout.write(HELP);
   else if (options.list) process.stdout.write(`${FAULTS.map(({ name }) => name).join('\n')}\n`);
-  else if (options.measure) await measure(Number(options.rate));
+  else if (options.measure) await measure(Number(options.rate), Number(options['per-second']));
   else {
     const { violations, table, counts } = await runFaults(chosenFaults(options.faults), {
       minutes: Number(options.minutes),

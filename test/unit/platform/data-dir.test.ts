@@ -1,4 +1,5 @@
-import { execFile } from 'node:child_process';
+import { execFile, spawn } from 'node:child_process';
+import { once } from 'node:events';
 import {
   existsSync,
   mkdirSync,
@@ -19,7 +20,8 @@ import { Spool } from '../../../src/embedded/clickhouse-spool';
 import { startEmbeddedStack } from '../../../src/embedded/stack';
 import { claimDataDir, DATA_DIR_MARKER, DATA_ENTRIES, inspectDataDir } from '../../../src/platform/data-dir';
 import { callerDir, PROJECT_ROOT } from '../../../src/platform/project';
-import { startLocalStack } from '../../../src/roles/local-stack';
+import { SERVERS_PID, startLocalStack } from '../../../src/roles/local-stack';
+import { eventually } from '../../support/harness';
 
 /** Everything here happens in a folder of its own: what is tried would empty whatever it is let loose on. */
 const top = realpathSync(mkdtempSync(path.join(os.tmpdir(), 'remit-reset-test-')));
@@ -237,13 +239,29 @@ describe('the data folder', () => {
     );
     expect(readFileSync(path.join(folder, 'endpoints.json'), 'utf8')).toBe(endpoints);
     await expect(resetDataDir(folder)).rejects.toThrow(`in use by process ${process.pid}`);
-    // The roles of `npm run dev` share the folder with the process that started the servers.
-    process.env['REMIT_LAUNCHER_PID'] = String(process.pid);
-    try {
-      await (await start()).stop();
-    } finally {
-      delete process.env['REMIT_LAUNCHER_PID'];
-    }
+    // The roles of `npm run dev`, started as it does, share the folder with the process that started the servers.
+    const roles = spawn(
+      process.execPath,
+      [
+        ...['--require', path.join(PROJECT_ROOT, 'scripts/lib/follow-launcher.cjs')],
+        ...[path.join(PROJECT_ROOT, 'dist/cli.js'), 'start'],
+      ],
+      {
+        env: {
+          ...{ ...process.env, ...env, NODE_ENV: 'development', REMIT_DATA_DIR: folder },
+          ...{ REMIT_LAUNCHER_PID: String(process.pid), [SERVERS_PID]: String(process.pid) },
+        },
+        stdio: ['ignore', 'pipe', 'pipe'],
+      },
+    );
+    let said = '';
+    for (const stream of [roles.stdout, roles.stderr])
+      stream.on('data', (chunk: Buffer) => (said += chunk.toString()));
+    const ended = once(roles, 'exit');
+    await Promise.race([ended, eventually(() => expect(said).toContain('migrating'))]);
+    roles.kill('SIGKILL');
+    await ended;
+    expect(said).toContain('migrating');
     await first.stop();
     await (await start()).stop();
   });

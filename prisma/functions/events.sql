@@ -200,10 +200,10 @@ BEGIN
              CASE WHEN max(s.n) > p_limit THEN max(s.id) FILTER (WHERE s.n <= p_limit) END AS next
         FROM (SELECT chosen.id, row_number() OVER (ORDER BY chosen.id) AS n FROM (
                 SELECT m.subscription_id AS id FROM matching_subscriptions(e.tenant_id, e.type, event_data(e.body)) m
-                 WHERE e.only_subscription_id IS NULL AND coalesce(c.enabled, true) AND m.subscription_id > p_after
+                 WHERE e.fanned_out_at IS NULL AND e.only_subscription_id IS NULL AND coalesce(c.enabled, true) AND m.subscription_id > p_after
                 UNION ALL
                 SELECT o.id FROM subscriptions o
-                 WHERE o.id = e.only_subscription_id AND o.tenant_id = e.tenant_id AND o.state IN ('active', 'failing')
+                 WHERE e.fanned_out_at IS NULL AND o.id = e.only_subscription_id AND o.tenant_id = e.tenant_id AND o.state IN ('active', 'failing')
                    AND o.id > p_after
                 ORDER BY 1 LIMIT p_limit + 1) AS chosen) AS s
         LEFT JOIN deliveries d ON d.event_id = e.id AND d.subscription_id = s.id
@@ -212,7 +212,7 @@ END $$;
 
 -- Writes the deliveries of steps of events (fan_out_steps), once: each with its first attempt when that says that all is well
 -- (delivered, to a subscription that is healthy), or as pending; and marks the events that are handed out with that. p_deliveries is a
--- list of FirstDelivery of src/domain/first-deliveries.ts. Idempotent by event and subscription: a delivery that is there already stays as it is.
+-- list of FirstDelivery of src/domain/fan-out.ts. Idempotent by event and subscription: a delivery that is there already stays as it is.
 -- Returns what was not written with its attempt although it has one, whose attempt record_delivery_attempts judges, and what was there
 -- already, with the id that it has.
 CREATE OR REPLACE FUNCTION record_first_attempts(p_deliveries jsonb, p_handed_out text[])
@@ -242,8 +242,9 @@ BEGIN
                                         tenant_id, subscription_id, event_type, url, request_headers, response_headers)
     SELECT g.id, 1, 0, g."startedAt", g."durationMs", 'delivered', g."statusCode", g."responseBody",
            g.tenant, g.subscription, g.type, g.url, nullif(g."requestHeaders", 'null'), nullif(g."responseHeaders", 'null')
-      FROM given g JOIN inserted i ON i.id = g.id
-     WHERE g.well
+      FROM given g
+     -- Looked up in a hash of them (IS TRUE): a join would compare each with each.
+     WHERE g.well AND (g.id IN (SELECT i.id FROM inserted i)) IS TRUE
     RETURNING a.delivery_id AS id),
   handed_out AS (
     UPDATE webhook_events e SET fanned_out_at = coalesce(e.fanned_out_at, clock_timestamp())

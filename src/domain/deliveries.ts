@@ -251,7 +251,7 @@ async function queryPending(
     name,
     text: `SELECT ${LOADED_COLUMNS}, e.correlation_id AS "correlationId", e.traceparent,
                   NULL AS "lastResult", d.last_status_code AS "lastStatusCode",
-                  CASE WHEN row_number() OVER (PARTITION BY d.event_id) = 1 THEN e.body END AS body,
+                  CASE WHEN row_number() OVER (PARTITION BY d.event_id ORDER BY d.subscription_id) = 1 THEN e.body END AS body,
                   delivery_ref_with(d, s.ordered, c) AS policy
              FROM ${deliveries} AS d
              JOIN subscriptions s ON s.id = d.subscription_id

@@ -46,6 +46,8 @@ export class Attempts {
   readonly rules: HealthRules;
   private readonly records: Coalescer<{ record: AttemptRecord; at: Date }, Recorded>;
   private readonly claims: Coalescer<AsRead, boolean>;
+  /** The last rows could not be written: nothing is to be sent before its own are. */
+  cannotWrite = false;
   private readonly rows: Coalescer<FirstRows, Map<string, NotAsGiven>>;
 
   constructor(private readonly deps: AttemptsDeps) {
@@ -68,7 +70,8 @@ export class Attempts {
         const written = await recordFirstAttempts(
           deps.db,
           events.flatMap(({ deliveries }) => deliveries),
-          events.flatMap(({ handedOut }) => handedOut ?? []),
+          // In one order, so that two that share events wait for each other.
+          events.flatMap(({ handedOut }) => handedOut ?? []).sort(),
         );
         return events.map(() => written);
       },
@@ -120,7 +123,16 @@ export class Attempts {
    * @throws what the database throws when the last try fails.
    */
   async storeFirst(rows: FirstRows): Promise<Map<string, NotAsGiven>> {
-    const written = await this.untilStored(RECORD_TRIES, () => this.rows.add(rows));
+    const written = await this.untilStored(RECORD_TRIES, async () => {
+      try {
+        const answer = await this.rows.add(rows);
+        this.cannotWrite = false;
+        return answer;
+      } catch (error) {
+        this.cannotWrite = true;
+        throw error;
+      }
+    });
     for (const { pending, attempt } of rows.deliveries)
       if (attempt && !written.has(pending.delivery.id))
         metrics.deliveriesFinished.inc({ status: 'delivered' });

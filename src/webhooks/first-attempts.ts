@@ -95,6 +95,11 @@ export class FirstAttempts {
           ...{ fresh, afterMs },
           handedOut: next === null ? eventId : null,
         });
+    if (rows && attempts.cannotWrite) {
+      // Else all would be sent again and again, for as long as the database can be read but not written.
+      rows.writeNow();
+      await rows.written.finally(release);
+    }
     // All to their ends, also when one fails: whoever tries again must not find others still under way.
     const made = Promise.allSettled([
       ...stored.map((each) => this.one(each, step, correlationId, undefined)),
@@ -107,7 +112,13 @@ export class FirstAttempts {
       release();
       onWritten?.();
     });
-    const left = (await made).flatMap((each) => {
+    const results = await made;
+    // Nor a write that is still to come.
+    if (results.some(({ status }) => status === 'rejected')) {
+      rows?.writeNow();
+      await rows?.written.catch(() => undefined);
+    }
+    const left = results.flatMap((each) => {
       if (each.status === 'rejected') throw each.reason;
       return each.value;
     });

@@ -1,4 +1,5 @@
 import { randomUUID } from 'node:crypto';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { JsonText } from '../../../src/contracts/json';
 import { EventPublisher } from '../../../src/domain/event-publisher';
 import { EventSchemas } from '../../../src/domain/event-schemas';
@@ -11,6 +12,7 @@ import { createWebhookClient, type WebhookClient } from '../../../src/webhooks/c
 import { FirstAttempts } from '../../../src/webhooks/first-attempts';
 import { handOut, playedPolicy } from '../../support/deliveries';
 import { createTestSpace, eventually, openTestDatabase, type TestSpace } from '../../support/harness';
+import { withDatabase } from '../../support/shared-stack';
 import { subscriber, type Subscriber } from '../../unit/webhooks/subscriber';
 
 const TYPE = 'invoice.paid';
@@ -222,5 +224,30 @@ describe('the first attempts of a published event', () => {
     await first.makeStep(eventId, two, { correlationId: 'c' });
     expect(await isHandedOut(eventId)).toBe(true);
     expect(await rowsOf(eventId)).toHaveLength(4);
+  });
+
+  it('are not sent again and again while the database can be read and not written', async () => {
+    const { url, received } = await receiver();
+    const { subscribe, publish, handOut } = await tenant();
+    await subscribe(`${url}/204`);
+    const [sentAtOnce, waits] = [await publish(), await publish()];
+    await withDatabase(space.ownerUrl, async (owner) => {
+      await owner.query(`
+        CREATE FUNCTION disk_full() RETURNS trigger LANGUAGE plpgsql AS $$
+        BEGIN RAISE EXCEPTION 'no space left on device' USING ERRCODE = 'disk_full'; END $$;
+        CREATE TRIGGER disk_full BEFORE INSERT ON deliveries FOR EACH ROW EXECUTE FUNCTION disk_full()`);
+      const first = handOut(sentAtOnce);
+      await eventually(() => expect(received).toHaveLength(1));
+      // Its first try to write has failed by then.
+      await sleep(1_000);
+      const second = handOut(waits);
+      await sleep(1_000);
+      expect(received).toHaveLength(1);
+      await owner.query('DROP FUNCTION disk_full CASCADE');
+      expect(await Promise.all([first, second])).toEqual([[], []]);
+    });
+    expect(received).toHaveLength(2);
+    for (const eventId of [sentAtOnce, waits])
+      expect(await rowsOf(eventId)).toMatchObject([{ status: 'delivered', attempts: 1 }]);
   });
 });

@@ -1,4 +1,5 @@
 import { execFile, spawn, type ChildProcess } from 'node:child_process';
+import { randomUUID } from 'node:crypto';
 import { once } from 'node:events';
 import { copyFileSync, existsSync, readdirSync, rmSync } from 'node:fs';
 import http from 'node:http';
@@ -62,13 +63,26 @@ if (isMissing(native)) {
     headers: Record<string, string> = {},
   ) => {
     const token = await mintToken(remit.config, { subject: 'operator', scopes: ['admin'], expiresInS: 600 });
-    const response = await fetch(remit.endpoints.api + route, {
-      method: 'POST',
-      headers: { 'content-type': 'application/json', authorization: `Bearer ${token}`, ...headers },
-      body: JSON.stringify(body),
-      signal: AbortSignal.timeout(30_000),
-    });
-    if (!response.ok) throw new Error(`${route} answered ${response.status}: ${await response.text()}`);
+    // A machine that does other things as well may answer that it is busy.
+    const idempotencyKey = randomUUID();
+    await eventually(
+      async () => {
+        const response = await fetch(remit.endpoints.api + route, {
+          method: 'POST',
+          headers: {
+            'content-type': 'application/json',
+            authorization: `Bearer ${token}`,
+            'idempotency-key': idempotencyKey,
+            ...headers,
+          },
+          body: JSON.stringify(body),
+          signal: AbortSignal.timeout(30_000),
+        });
+        if (!response.ok) throw new Error(`${route} answered ${response.status}: ${await response.text()}`);
+      },
+      60_000,
+      500,
+    );
   };
   const times = <T>(make: () => Promise<T>): Promise<T[]> => Promise.all(Array.from({ length: N }, make));
   const reported = async (remit: LocalRemit, { id }: { id: string }) => {
@@ -137,7 +151,7 @@ if (isMissing(native)) {
     const newPayment = () => newTransaction(first.db, userId, 'payment', 100n);
     const newOrder = () =>
       call(first, '/orders', { amount: '2.00', currency: CURRENCY }, { 'x-user-id': userId });
-    const newEvent = () => call(first, '/api/v1/events', { type: 'parcel.sent', data: {} });
+    const newEvent = () => call(first, '/api/v1/events', { id: randomUUID(), type: 'parcel.sent', data: {} });
     await Promise.all([
       times(newPayment).then((made) => Promise.all(made.map((each) => reported(first, each)))),
       times(newOrder),

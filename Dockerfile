@@ -50,9 +50,10 @@ FROM ${NODE_IMAGE}
 RUN apt-get update \
  && apt-get install -y --no-install-recommends ca-certificates tini \
  && rm -rf /var/lib/apt/lists/*
-# kafkajs 2.2 sets timers in the past, which newer Node.js versions remark on and then treat as due.
+# kafkajs 2.2 sets timers in the past, which newer Node.js versions remark on and then treat as due. Most objects of a role
+# live for the milliseconds of one request or delivery: with 32 MB for them, not 16, fewer are copied before they die.
 ENV NODE_ENV=production \
-    NODE_OPTIONS="--enable-source-maps --disable-warning=TimeoutNegativeWarning" \
+    NODE_OPTIONS="--enable-source-maps --max-semi-space-size=32 --disable-warning=TimeoutNegativeWarning" \
     API_HOST=0.0.0.0 \
     METRICS_HOST=0.0.0.0
 WORKDIR /app

@@ -52,7 +52,7 @@ export const run: Benchmark = async ({ quick, progress }) => {
     const ports = [stage.config.METRICS_PORT, await freePort(), await freePort()];
     const names = [['api'], ['relay'], ['worker', '--queue', 'deliveries']];
     roles.push(...(await Promise.all(names.map((args, i) => startRole(args, stage.env, ports[i]!)))));
-    const rows: BenchRow[] = [];
+    const rows = [await publishing(stage, { quick, rounds, progress })];
     for (const subscriptions of BOUNDS.keys())
       rows.push(...(await throughput(stage, client, { subscriptions, rounds, quick, progress })));
     rows.push(...(await latency(stage, quick ? 5 : 30, rounds, progress)));
@@ -144,6 +144,49 @@ function rowsOf(subscriptions: number, seen: readonly Rates[]): BenchRow[] {
       note: 'while deliveries go on next to it; reference: a bare Express route that does one insert, alone',
     },
   ];
+}
+
+/** What is accepted when nobody is told of it: events are stored, announced and handed out, and nothing is sent. */
+async function publishing(
+  stage: Stage,
+  { quick, rounds, progress }: { quick: boolean; rounds: number; progress: (line: string) => void },
+): Promise<BenchRow> {
+  const events = quick ? 1_000 : 10_000;
+  const seen: { published: number; route: number }[] = [];
+  for (let i = 1; i <= rounds; i++) {
+    const tenant = await newTenant(stage, []);
+    await publishAll(tenant, events / 10);
+    await untilHandedOut(stage, tenant);
+    const published = await publishAll(tenant, events);
+    await untilHandedOut(stage, tenant);
+    const route = await bareRoute(stage, events);
+    seen.push({ published, route });
+    progress(
+      `no subscription, round ${i}/${rounds}: ${published.toFixed(0)} published/s, bare route ${route.toFixed(0)}/s`,
+    );
+  }
+  return {
+    bench: 'published, no subscription',
+    value: round(median(seen.map(({ published }) => published))),
+    unit: 'events/s',
+    reference: round(median(seen.map(({ route }) => route))),
+    ratio: median(seen.map(({ published, route }) => published / route)),
+    atLeast: 0.6,
+    note: 'each is stored, announced on Kafka and handed out meanwhile; reference: a bare Express route that does one insert',
+  };
+}
+
+async function untilHandedOut({ db }: Stage, { id }: Tenant): Promise<void> {
+  const deadline = Date.now() + ARRIVE_WITHIN_MS;
+  for (;;) {
+    const { rowCount } = await db.pool.query(
+      'SELECT FROM webhook_events WHERE tenant_id = $1 AND fanned_out_at IS NULL LIMIT 1',
+      [id],
+    );
+    if (rowCount === 0) return;
+    if (Date.now() > deadline) throw new Error(`events were not handed out within ${ARRIVE_WITHIN_MS} ms`);
+    await sleep(50);
+  }
 }
 
 // ---------------------------------------------------------------------------------------------------- latency

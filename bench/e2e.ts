@@ -8,7 +8,8 @@ import { createKeyring } from '../src/platform/secrets';
 import { connectTemporal } from '../src/platform/temporal';
 import { median, percentile, round, type Benchmark, type BenchOptions, type BenchRow } from './report';
 import { startRole, type Child } from '../test/support/processes';
-import { ceilingRate, completed, untilCompleted } from './support/ceiling';
+import { measureCeiling, serversOf, untilCompleted, type Measured } from './support/ceiling';
+import { cpuOfEach, type CpuTimes } from './support/process-time';
 import { freePort, openStage, postAll, seedPayments, signedWebhook, type Stage } from './support/stage';
 import { Subscribers } from './support/subscribers';
 
@@ -24,13 +25,17 @@ const SUBSCRIBED = new Map([
 ]);
 const EVENT_TYPE = `${RESERVED_EVENT_WORD}.payment.succeeded`;
 
+/** Part of a round's size: so much runs before anything is measured, of remit as of its references. */
+const WARM_UP = 1 / 2;
+const ROLES = ['api', 'bridge', 'worker', 'relay'];
+
 interface Figures {
   /** Empty one-activity workflows. */
-  ceiling: number;
+  ceiling: Measured;
   /** No-op workflows by signalWithStart. */
-  noop: number;
+  noop: Measured;
   /** Payments settled, by the number of subscriptions. */
-  ours: Map<number, number>;
+  ours: Map<number, Measured>;
 }
 
 /**
@@ -52,26 +57,39 @@ export const run: Benchmark = async (options) => {
     const latencies = await latency(stage, options);
     await stopAll(roles);
     const seen: Figures[] = [];
-    for (let i = 1; i <= rounds; i++) {
-      const ceiling = await ceilingRate(stage, client, size);
-      const noop = await ceilingRate(stage, client, size, 'noopWorkflow');
-      roles = await startRoles(stage);
-      await settleAll(stage, client, Math.ceil(size / 10));
-      const ours = new Map<number, number>();
-      for (const subscriptions of [0, ...SUBSCRIBED.keys()]) {
-        const unsubscribe = await subscribe(stage, subscriptions);
-        const { perSecond, lastId } = await settleAll(stage, client, size);
-        ours.set(subscriptions, perSecond);
-        histories.set(subscriptions, await historyOf(client, lastId));
-        await unsubscribe(size);
-      }
-      seen.push({ ceiling, noop, ours });
+    const warmUp = Math.ceil(size * WARM_UP);
+    for (let i = 0; i < rounds; i++) {
+      const references = async () => ({
+        ceiling: await measureCeiling(stage, client, { workflow: 'emptyWorkflow', size, warmUp }),
+        noop: await measureCeiling(stage, client, { workflow: 'noopWorkflow', size, warmUp }),
+      });
+      const payments = async () => {
+        roles = await startRoles(stage);
+        await settleAll(stage, client, warmUp);
+        const ours = new Map<number, Measured>();
+        for (const subscriptions of rotated([0, ...SUBSCRIBED.keys()], i)) {
+          const unsubscribe = await subscribe(stage, subscriptions);
+          const { lastId, ...measured } = await settleAll(stage, client, size, roles);
+          ours.set(subscriptions, measured);
+          histories.set(subscriptions, await historyOf(client, lastId));
+          await unsubscribe(size);
+        }
+        await stopAll(roles);
+        return ours;
+      };
+      // In turn, as what comes before and after which: the server gets slower with all that it keeps.
+      const round =
+        i % 2 === 0
+          ? { ...(await references()), ours: await payments() }
+          : { ours: await payments(), ...(await references()) };
+      seen.push(round);
+      const { ceiling, noop, ours } = round;
       options.progress(
-        `round ${i}/${rounds}: remit ${[...ours].map(([n, rate]) => `${rate.toFixed(1)}/s with ${n} subscriptions`).join(', ')}; ` +
-          `one activity ${ceiling.toFixed(1)}/s, no-op ${noop.toFixed(1)}/s`,
+        `round ${i + 1}/${rounds}: remit ${[...ours].map(([n, { perSecond }]) => `${perSecond.toFixed(1)}/s with ${n} subscriptions`).join(', ')}; ` +
+          `one activity ${ceiling.perSecond.toFixed(1)}/s, no-op ${noop.perSecond.toFixed(1)}/s`,
       );
-      if (i < rounds) await stopAll(roles);
     }
+    for (const line of cpuLines(seen)) options.progress(line);
     for (const [n, history] of histories) options.progress(`history with ${n} subscriptions: ${history}`);
     return [...rateRows(seen, size, histories), ...latencies];
   } finally {
@@ -81,13 +99,36 @@ export const run: Benchmark = async (options) => {
   }
 };
 
+/** So that none is always the first, on code that was compiled a moment ago. */
+function rotated<T>(values: readonly T[], by: number): T[] {
+  const first = by % values.length;
+  return [...values.slice(first), ...values.slice(0, first)];
+}
+
+/** What a workflow takes of the CPU, by process: of each case the medians of the rounds. */
+function cpuLines(seen: readonly Figures[]): string[] {
+  const line = (name: string, of: (figures: Figures) => CpuTimes): string => {
+    const names = [...of(seen[0]!).keys()];
+    const medians = names.map((each) => median(seen.map((figures) => of(figures).get(each) ?? 0)));
+    const sum = medians.reduce((total, each) => total + each, 0);
+    return `CPU of ${name}: ${names.map((each, i) => `${each} ${medians[i]!.toFixed(2)}`).join(', ')}; together ${sum.toFixed(1)} ms`;
+  };
+  return [
+    line('an empty one-activity workflow', ({ ceiling }) => ceiling.cpu),
+    line('a no-op workflow', ({ noop }) => noop.cpu),
+    ...[...seen[0]!.ours.keys()]
+      .sort((a, b) => a - b)
+      .map((n) => line(`a payment with ${n} subscriptions`, ({ ours }) => ours.get(n)!.cpu)),
+  ];
+}
+
 /** Ratios are of each round, whose parts follow each other: the machine's own ups and downs hit them alike. */
 function rateRows(
   seen: readonly Figures[],
   size: number,
   histories: ReadonlyMap<number, string>,
 ): BenchRow[] {
-  const settled = (subscriptions: number) => (figures: Figures) => figures.ours.get(subscriptions)!;
+  const settled = (subscriptions: number) => (figures: Figures) => figures.ours.get(subscriptions)!.perSecond;
   const row = (
     bench: string,
     value: (figures: Figures) => number,
@@ -107,14 +148,14 @@ function rateRows(
     row(
       'e2e payments settled',
       settled(0),
-      ({ ceiling }) => ceiling,
+      ({ ceiling }) => ceiling.perSecond,
       0.8,
       `${seen.length} rounds of ${size}, median of values and of the rounds’ ratios; reference: empty one-activity workflows, same server and worker settings`,
     ),
     row(
       'e2e payments settled, next to no-op workflows',
       settled(0),
-      ({ noop }) => noop,
+      ({ noop }) => noop.perSecond,
       0.65,
       `reference: no-op workflows by signalWithStart, same server and worker settings; history: ${histories.get(0)}`,
     ),
@@ -163,30 +204,37 @@ async function historyOf(client: Client, paymentId: string): Promise<string> {
 }
 
 export async function startRoles(stage: Stage, env: NodeJS.ProcessEnv = {}): Promise<Child[]> {
-  const names = ['api', 'bridge', 'worker', 'relay'];
   const ports = [stage.config.METRICS_PORT, await freePort(), await freePort(), await freePort()];
-  return Promise.all(names.map((name, i) => startRole([name], { ...stage.env, ...env }, ports[i]!)));
+  return Promise.all(ROLES.map((name, i) => startRole([name], { ...stage.env, ...env }, ports[i]!)));
 }
 
 export async function stopAll(roles: Child[]): Promise<void> {
   await Promise.all(roles.map((role) => role.stop()));
 }
 
+/** @param roles whose CPU is looked at beside that of the servers, in the order of ROLES. */
 export async function settleAll(
   stage: Stage,
   client: Client,
   size: number,
-): Promise<{ perSecond: number; lastId: string }> {
+  roles: readonly Child[] = [],
+): Promise<Measured & { lastId: string }> {
   const ids = await seedPayments(stage.db, size, USERS);
   const webhooks = ids.map((id) => signedWebhook(stage.config.PROVIDER_SECRET_DECARD!, id));
-  const before = await completed(client, 'paymentWorkflow');
+  const processes = [
+    ...serversOf(stage),
+    ...roles.map((role, i) => ({ name: ROLES[i]!, pid: role.process.pid! })),
+  ];
   const startedAt = performance.now();
-  await postAll(stage.endpoints.api, '/webhooks/providers/decard', webhooks, CONNECTIONS);
-  await untilCompleted(client, 'paymentWorkflow', before + size);
+  const cpu = await cpuOfEach(size, processes, async () => {
+    const since = new Date();
+    await postAll(stage.endpoints.api, '/webhooks/providers/decard', webhooks, CONNECTIONS);
+    await untilCompleted(client, 'paymentWorkflow', since, size);
+  });
   const seconds = (performance.now() - startedAt) / 1_000;
   const settled = await stage.db.prisma.payment.count({ where: { id: { in: ids }, status: 'succeeded' } });
   if (settled !== size) throw new Error(`${settled} of ${size} payments are settled`);
-  return { perSecond: size / seconds, lastId: ids.at(-1)! };
+  return { perSecond: size / seconds, cpu, lastId: ids.at(-1)! };
 }
 
 /** From sending the webhook to the commit's timestamp in PostgreSQL (same clock), at ten payments a second. */

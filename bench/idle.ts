@@ -3,6 +3,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { startRole, type Child } from '../test/support/processes';
 import { newTenant, publishAll } from './deliveries';
 import { median, round, type Benchmark, type BenchRow } from './report';
+import { cpuSeconds } from './support/process-time';
 import { freePort, openStage, type Stage } from './support/stage';
 import { Subscribers } from './support/subscribers';
 
@@ -10,8 +11,6 @@ const ROLES = ['api', 'bridge', 'worker', 'relay', 'ingest'] as const;
 /** Until what follows a start (joining groups, first runs of schedules) is over. */
 const SETTLE_S = 30;
 const MEASURED_S = 60;
-/** Clock ticks of /proc a second on Linux (USER_HZ). */
-const TICKS_A_SECOND = 100;
 const MAX_PERCENT = 3;
 /** After so long nobody looks any less often. */
 const SILENCE_S = 21;
@@ -116,30 +115,6 @@ async function percentsDuring(seconds: number, pids: readonly number[]): Promise
   const after = await cpuSeconds(pids);
   const elapsedS = (performance.now() - startedAt) / 1_000;
   return after.map((cpu, i) => (100 * (cpu - before[i]!)) / elapsedS);
-}
-
-interface ProcessTime {
-  parent: number;
-  seconds: number;
-}
-
-/** User and system time of each process with its threads and all processes under it, also those that have ended. */
-async function cpuSeconds(pids: readonly number[]): Promise<number[]> {
-  const times = new Map<number, ProcessTime>();
-  for (const name of await readdir('/proc')) {
-    if (!/^\d+$/.test(name)) continue;
-    const stat = await readFile(`/proc/${name}/stat`, 'utf8').catch(() => undefined);
-    // The command's name, in parentheses, may hold spaces.
-    const fields = stat?.slice(stat.lastIndexOf(')') + 2).split(' ');
-    if (!fields) continue;
-    // The last two are those of children that have ended.
-    const ticks = fields.slice(11, 15).reduce((sum, field) => sum + Number(field), 0);
-    times.set(Number(name), { parent: Number(fields[1]), seconds: ticks / TICKS_A_SECOND });
-  }
-  const under = (pid: number): number =>
-    (times.get(pid)?.seconds ?? 0) +
-    [...times].reduce((sum, [child, { parent }]) => (parent === pid ? sum + under(child) : sum), 0);
-  return pids.map(under);
 }
 
 /** How often the threads of a process have gone to sleep so far. */

@@ -5,6 +5,7 @@ import path from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { parseArgs, parseEnv, promisify } from 'node:util';
 import { containerTool } from '../src/embedded/container-tools';
+import { mintToken } from '../src/operations/token';
 import { PortAllocator } from '../src/embedded/ports';
 import { runWithProgress } from '../src/embedded/progress';
 import { createClickHouse } from '../src/platform/clickhouse';
@@ -36,7 +37,9 @@ Steps, in this order when none is named:
   demo     the demo's samples against it
   roles    the image's size; what each role may do in its container, and how long it takes to be ready
   scale    two of each of api, bridge and worker, and the demo once more
-  cut      takes PostgreSQL, Kafka, Temporal and ClickHouse off the network in turn, under load, and counts afterwards
+  cut      takes each server, and then a container of each role, off the network in turn, under load, and counts afterwards
+  restore  backs PostgreSQL up with the service backup, restores it to a time by the steps of docs/backup.md, and plays the
+           demo with what came back
   sbom     lists what is in the image (CycloneDX)
   down     removes containers, volumes and network; without named steps it comes last, whatever came before
 
@@ -52,12 +55,25 @@ more, about 12 GB of disk and 4 GB of memory. It runs beside an installation: pr
 `;
 
 export interface Cut extends Verdict {
-  server: string;
+  /** Service of docker-compose.yml. */
+  service: string;
+  /** Its containers, of which one was cut off. */
+  of: number;
+  /** Seconds. */
   away: number;
   /** Seconds from the reconnection until new work of a kind had its effect. */
   again: PerKind;
   /** Seconds from the end of the load until everything accepted had its effect. */
   settled: number;
+}
+export interface Restored {
+  /** Rows when the time was taken, and after the restore to it. */
+  before: Record<string, number>;
+  after: Record<string, number>;
+  /** Seconds from the beginning of the restore until PostgreSQL answered, and until every service was healthy. */
+  answered: number;
+  whole: number;
+  reconciled: string;
 }
 export interface Report {
   leftOut: string[];
@@ -68,21 +84,28 @@ export interface Report {
   roles: Record<string, unknown>[];
   cuts: Cut[];
   reconciled?: string;
+  restored?: Restored;
   restartedByThemselves: string[];
   sbom?: Record<string, number>;
 }
 
-const STEPS = ['images', 'up', 'demo', 'roles', 'scale', 'cut', 'sbom', 'down'] as const;
+const STEPS = ['images', 'up', 'demo', 'roles', 'scale', 'cut', 'restore', 'sbom', 'down'] as const;
 type Step = (typeof STEPS)[number];
 const PROJECT = 'remit-containers';
 const ROLES = ['api', 'bridge', 'worker', 'worker-deliveries', 'relay', 'ingest'] as const;
 const SERVERS = ['postgres', 'kafka', 'temporal', 'clickhouse'] as const;
 const SCALED = { API_REPLICAS: '2', BRIDGE_REPLICAS: '2', WORKER_REPLICAS: '2' };
+/** podman names the network where Compose looks for its id, and would have everything made again for one replica more. */
+const KEPT = ['--no-recreate'];
 const UP_MS = 600_000;
 const DEMO_MS = 600_000;
 const READY_MS = 120_000;
-const LOADED_MS = 10_000;
-const AFTER_MS = 10_000;
+const SETTLED_MS = 1_500;
+/** The restored folder takes the place of the former one, as docs/backup.md has it. */
+const IN_PLACE =
+  'cd /pg/18 && mv docker docker.before && cp -a /backup/restored docker && chown -R postgres:postgres docker && rm -r /backup/restored';
+const LOADED_MS = 5_000;
+const AFTER_MS = 5_000;
 
 const { values: options, positionals } = parseArgs({
   allowPositionals: true,
@@ -96,6 +119,7 @@ const { values: options, positionals } = parseArgs({
 });
 const dir = path.resolve(options.dir);
 const envFile = path.join(dir, 'compose.env');
+const composeFile = path.join(PROJECT_ROOT, 'docker-compose.yml');
 const overrideFile = path.join(dir, 'compose.override.yaml');
 const say = (line: string) => void process.stderr.write(`${line}\n`);
 const report: Report = { leftOut: [], demo: [], roles: [], cuts: [], restartedByThemselves: [] };
@@ -109,18 +133,10 @@ async function settings(): Promise<Record<string, string>> {
   const ports = new PortAllocator();
   const secret = () => randomBytes(24).toString('hex');
   const made = options.made || !(await registryAnswers());
-  const names = [
-    'POSTGRES',
-    'KAFKA',
-    'TEMPORAL',
-    'CLICKHOUSE',
-    'PROMETHEUS',
-    'GRAFANA',
-    'KAFKA_UI',
-    'TEMPORAL_UI',
-  ];
   const published: Record<string, string> = {};
-  for (const name of names) published[`${name}_PUBLISHED_PORT`] = String(await ports.free());
+  const composeText = readFileSync(composeFile, 'utf8');
+  for (const [name] of composeText.matchAll(/\b[A-Z_]+_PUBLISHED_PORT\b/g))
+    published[name] ??= String(await ports.free());
   const env = {
     REMIT_IMAGE,
     ...(made ? MADE_IMAGES : {}),
@@ -157,7 +173,7 @@ async function compose(title: string, args: string[], extra: NodeJS.ProcessEnv =
   return engine.composeCommand(
     title,
     ['--project-name', PROJECT, '--project-directory', PROJECT_ROOT, '--env-file', envFile,
-     '--file', path.join(PROJECT_ROOT, 'docker-compose.yml'),
+     '--file', composeFile,
      ...(engine.confined ? ['--file', overrideFile] : []), ...args], // prettier-ignore
     extra,
   );
@@ -166,18 +182,10 @@ async function compose(title: string, args: string[], extra: NodeJS.ProcessEnv =
 const containers = async (service?: string): Promise<ContainerState[]> =>
   engine.inspect(...(await engine.containers(PROJECT, service)));
 
-/** How this process reaches what runs in the containers. */
-async function access() {
+/** How this process reaches the servers in the containers. */
+async function clientConfig() {
   const env = await settings();
-  const apis = (await containers('api')).flatMap(({ NetworkSettings: { Ports } }) =>
-    (Ports['8080/tcp'] ?? []).map(({ HostPort }) => `http://127.0.0.1:${HostPort}`),
-  );
-  const [network] = (await containers('postgres')).flatMap(({ NetworkSettings }) =>
-    Object.values(NetworkSettings.Networks),
-  );
-  if (apis.length === 0 || network === undefined)
-    throw new Error('Nothing runs here: npm run containers -- up');
-  const config = loadConfig(
+  return loadConfig(
     {
       ...env,
       LOG_LEVEL: 'silent',
@@ -189,7 +197,19 @@ async function access() {
     },
     ['DATABASE_URL', 'KAFKA_BROKERS', 'CLICKHOUSE_URL'],
   );
-  return { apis, config, gateway: network.Gateway };
+}
+
+/** The same, with the APIs that run, and the address at which the containers reach this process. */
+async function access() {
+  const apis = (await containers('api')).flatMap(({ NetworkSettings: { Ports } }) =>
+    (Ports['8080/tcp'] ?? []).map(({ HostPort }) => `http://127.0.0.1:${HostPort}`),
+  );
+  const [network] = (await containers('postgres')).flatMap(({ NetworkSettings }) =>
+    Object.values(NetworkSettings.Networks),
+  );
+  if (apis.length === 0 || network === undefined)
+    throw new Error('Nothing runs here: npm run containers -- up');
+  return { apis, config: await clientConfig(), gateway: network.Gateway };
 }
 
 // ------------------------------------------------------------------------------------------------------- steps
@@ -200,36 +220,65 @@ async function images(): Promise<void> {
   else await buildRemit(engine);
 }
 
-async function up(extra: NodeJS.ProcessEnv = {}): Promise<void> {
-  const env = await settings();
+async function up(): Promise<void> {
   if (!(await engine.has(REMIT_IMAGE)))
     throw new Error('There is no image yet: npm run containers -- images');
+  report.up = await bringUp();
+  say(`${(await containers()).length} containers, all healthy or done after ${report.up} s`);
+}
+
+/**
+ * @param further arguments of `compose up`
+ * @returns the seconds until everything was healthy.
+ */
+async function bringUp(further: string[] = [], extra: NodeJS.ProcessEnv = {}): Promise<number> {
+  const made = isMade(await settings());
   const services = (await compose('docker-compose.yml', ['config', '--services'], extra))
     .split('\n')
     .filter(Boolean);
-  const wanted = services.filter((name) => !isMade(env) || !NOT_MADE.includes(name));
+  const wanted = services.filter((name) => !made || !NOT_MADE.includes(name));
   report.leftOut = services.filter((name) => !wanted.includes(name));
-  engine.watch(PROJECT);
   const startedAt = Date.now();
-  await compose('compose up', ['up', '--detach', '--no-build', ...wanted], extra);
-  await eventually(
-    async () => {
-      const waiting = (await containers()).filter(
-        ({ State: { Status, ExitCode, Health } }) =>
-          !(Status === 'exited' && ExitCode === 0) &&
-          !(Status === 'running' && (Health === undefined || ['healthy', ''].includes(Health.Status))),
-      );
-      if (waiting.length > 0)
-        throw new Error(
-          `not healthy: ${waiting.map(({ Name, State }) => `${Name} (${State.Health?.Status || State.Status})`).join(', ')}; what they say: ${engine.name} logs NAME`,
-        );
-    },
-    UP_MS,
-    1_000,
-  );
-  say(`${(await containers()).length} containers, all healthy or done after ${seconds(startedAt)} s`);
-  report[extra['API_REPLICAS'] ? 'scaled' : 'up'] = seconds(startedAt);
+  try {
+    await healthy(() =>
+      compose('compose up', ['up', '--detach', '--no-build', ...further, ...wanted], extra),
+    );
+  } catch (error) {
+    throw new Error(`${String(error)}\n${(await notHealthy()).join('\n')}`, { cause: error });
+  }
+  return seconds(startedAt);
 }
+
+/** Health is asked for meanwhile alone: from outside that takes half a core, and only what is started waits for it. */
+async function watched<T>(work: () => Promise<T>): Promise<T> {
+  engine.watch(PROJECT);
+  try {
+    return await work();
+  } finally {
+    engine.unwatch();
+  }
+}
+
+const healthy = (start: () => Promise<unknown>): Promise<void> =>
+  watched(async () => {
+    await start();
+    await eventually(
+      async () => {
+        if ((await notHealthy()).length > 0) throw new Error('not healthy');
+      },
+      UP_MS,
+      1_000,
+    );
+  });
+
+/** Each container that neither is well nor has done its work, and how to learn more. */
+const notHealthy = async (): Promise<string[]> =>
+  (await containers()).flatMap(({ Name, State: { Status, ExitCode, Health } }) =>
+    (Status === 'exited' && ExitCode === 0) ||
+    (Status === 'running' && (Health === undefined || ['healthy', ''].includes(Health.Status)))
+      ? []
+      : [`${Name}: ${Status}, ${Health?.Status || 'no health check'}; ${engine.name} logs ${Name}`],
+  );
 
 /** `remit demo` of this folder, against the containers. */
 async function demo(): Promise<void> {
@@ -302,25 +351,25 @@ async function ready(id: string, startedAt: number): Promise<number | null> {
   }
 }
 
-/** One server after the other loses its network while there is work, and gets it back. */
+/** One server after the other, then one container of each role, loses its network while there is work, and gets it back. */
 async function cut(): Promise<void> {
   const { apis, config, gateway } = await access();
-  engine.watch(PROJECT);
   const log = createLogger(config, 'containers');
   const db = openDatabase(config, log);
   const clickhouse = createClickHouse(config);
   const remit = { apis, config, kafka: createKafka(config, log), db, clickhouse, subscriberHost: gateway };
   const load = await OutsideLoad.start(remit);
   try {
-    for (const server of SERVERS) {
+    for (const service of [...SERVERS, ...ROLES]) {
       load.resume();
       await sleep(LOADED_MS);
-      const away = await withoutNetwork(server, Number(options.away) * 1_000);
+      const of = (await engine.containers(PROJECT, service)).length;
+      const away = await withoutNetwork(service, Number(options.away) * 1_000);
       const again = await load.probe();
       await sleep(AFTER_MS);
       await load.pause();
       const { verdict, seconds: settled } = await load.settle();
-      const row = { server, away, again, settled: rounded(settled), ...verdict };
+      const row = { service, of, away, again, settled: rounded(settled), ...verdict };
       report.cuts.push(row);
       say(JSON.stringify(row));
     }
@@ -329,10 +378,7 @@ async function cut(): Promise<void> {
     await clickhouse.close();
     await db.close();
   }
-  const [api] = await engine.containers(PROJECT, 'api');
-  report.reconciled = (await engine.ask(['exec', api!, 'node', 'dist/cli.js', 'reconcile', '--margin', '0']))
-    .split('\n')
-    .at(-1)!;
+  report.reconciled = await reconcile();
   const started = (await containers()).map(({ RestartCount, Name }) => [Name, RestartCount] as const);
   report.restartedByThemselves = started.filter(([, count]) => count > 0).map(([name]) => name);
 }
@@ -353,6 +399,94 @@ async function withoutNetwork(service: string, ms: number): Promise<number> {
       '--ip', IPAddress, network, container.Id]); // prettier-ignore
   }
   return rounded((performance.now() - startedAt) / 1_000);
+}
+
+const COUNTED = ['accounts', 'payments', 'orders', 'webhook_events', 'deliveries', 'ledger_entries'] as const;
+
+/** What docs/backup.md says for Docker Compose, word for word where it can be. */
+async function restore(): Promise<void> {
+  const backup = (title: string, ...args: string[]) => compose(title, ['--profile', 'backup', ...args]);
+  await healthy(() => backup('backup', 'up', '--detach', '--no-build', ...KEPT, 'backup'));
+  const run = randomBytes(3).toString('hex');
+  await openAccount(`before-${run}`);
+  const before = await counts();
+  await sleep(SETTLED_MS);
+  const time = new Date().toISOString();
+  await sleep(SETTLED_MS);
+  await openAccount(`after-${run}`);
+  await sleep(SETTLED_MS);
+
+  const startedAt = Date.now();
+  await backup('compose stop', 'stop', ...ROLES, 'temporal', 'backup', 'postgres');
+  await backup('remit restore', 'run', '--rm', '--no-deps', '--no-TTY', 'backup',
+    'restore', '/backup', '--to', time, '--into', '/backup/restored', '--yes'); // prettier-ignore
+  const { POSTGRES_IMAGE = 'postgres:18-trixie' } = await settings();
+  await engine.ask(['run', '--rm', '--volume', `${PROJECT}_postgres-data:/pg`, '--volume', `${PROJECT}_backup-data:/backup`,
+    '--entrypoint', 'sh', POSTGRES_IMAGE, '-c', IN_PLACE]); // prettier-ignore
+  await watched(() => compose('PostgreSQL', ['up', '--detach', '--no-build', ...KEPT, 'postgres']));
+  const after = await eventually(counts, READY_MS, 500);
+  const answered = seconds(startedAt);
+  const oneOff = ['run', '--rm', '--no-TTY'];
+  const recover = [...oneOff, '--no-deps', 'worker', 'recover', '--restored-to', time];
+  await watched(async () => {
+    await compose('Temporal', ['up', '--detach', '--no-build', ...KEPT, 'temporal']);
+    await compose('remit migrate', [...oneOff, 'migrate']);
+    say(await compose('remit recover --dry-run', [...recover, '--dry-run']));
+    await compose('remit recover', [...recover, '--yes']);
+  });
+  await bringUp(KEPT, { COMPOSE_PROFILES: 'backup' });
+  const whole = seconds(startedAt);
+  if (JSON.stringify(after) !== JSON.stringify(before))
+    throw new Error(`restored is not what was there: ${JSON.stringify({ before, after })}`);
+  report.restored = { before, after, answered, whole, reconciled: await reconcile() };
+  await demo();
+}
+
+async function openAccount(subject: string): Promise<void> {
+  const { apis, config } = await access();
+  const token = await mintToken(config, { subject, scopes: [], expiresInS: 60 });
+  const response = await fetch(`${apis[0]}/accounts`, {
+    method: 'POST',
+    headers: { authorization: `Bearer ${token}`, 'content-type': 'application/json' },
+    body: '{}',
+    signal: AbortSignal.timeout(READY_MS),
+  });
+  if (!response.ok) throw new Error(`no account: ${response.status} ${await response.text()}`);
+}
+
+/** Rows of the tables that a restore is about. */
+async function counts(): Promise<Record<string, number>> {
+  const config = await clientConfig();
+  const db = openDatabase(config, createLogger(config, 'containers'));
+  try {
+    const found: Record<string, number> = {};
+    for (const table of COUNTED) {
+      const { rows } = await db.pool.query<{ n: number }>(`SELECT count(*)::int AS n FROM ${table}`);
+      found[table] = rows[0]!.n;
+    }
+    return found;
+  } finally {
+    await db.close();
+  }
+}
+
+/**
+ * Runs `remit reconcile` in a container until it finds nothing: without a margin, work that is under way is found as well.
+ * @returns its last line.
+ * @throws Error with what it said last.
+ */
+async function reconcile(): Promise<string> {
+  const [worker] = await engine.containers(PROJECT, 'worker');
+  const args = ['exec', worker!, 'node', 'dist/cli.js', 'reconcile', '--margin', '0'];
+  const said = await eventually(
+    () =>
+      engine.ask(args).catch((error: Error & { stdout?: string }) => {
+        throw new Error(`remit reconcile has found something:\n${error.stdout ?? error.message}`);
+      }),
+    READY_MS,
+    2_000,
+  );
+  return said.split('\n').at(-1)!;
 }
 
 /** Everything that is in the image: npm and Debian packages, and Node.js itself. */
@@ -381,7 +515,15 @@ async function sbom(): Promise<void> {
 }
 
 async function down(): Promise<void> {
-  await compose('compose down', ['down', '--volumes', '--remove-orphans', '--timeout', '50']);
+  await compose('compose down', [
+    '--profile',
+    '*',
+    'down',
+    '--volumes',
+    '--remove-orphans',
+    '--timeout',
+    '60',
+  ]);
   rmSync(envFile, { force: true });
 }
 
@@ -403,8 +545,8 @@ function printed(): string {
   lines.push(...markdown(rows));
   lines.push(
     ...markdown(
-      cuts.map(({ server, away, again, settled, accepted, lost, twice, redelivered, wrong }) => ({
-        'off the network': server,
+      cuts.map(({ service, of, away, again, settled, accepted, lost, twice, redelivered, wrong }) => ({
+        'off the network': of === 1 ? service : `${service}, one of ${of}`,
         'for s': away,
         [`again after s (${KINDS.join(' / ')})`]: each(again),
         'all settled after s': settled,
@@ -419,6 +561,10 @@ function printed(): string {
   if (report.reconciled) lines.push(`remit reconcile, in a container: ${report.reconciled}`);
   if (cuts.length > 0)
     lines.push(`restarted by themselves: ${report.restartedByThemselves.join(', ') || 'none'}`);
+  if (report.restored) {
+    const { before, answered, whole, reconciled } = report.restored;
+    lines.push(`restored: ${JSON.stringify(before)}, as at the time; PostgreSQL after ${answered} s, everything after ${whole} s; ${reconciled}`); // prettier-ignore
+  }
   if (report.sbom) lines.push(`SBOM: ${JSON.stringify(report.sbom)}`);
   return lines.join('\n');
 }
@@ -435,10 +581,10 @@ const failed = (): boolean =>
     [...Object.values(lost), ...Object.values(twice), wrong.length].some((n) => n !== 0),
   );
 
-const WORK: Record<Step, () => Promise<void>> = { images, up, demo, roles, scale, cut, sbom, down };
+const WORK: Record<Step, () => Promise<void>> = { images, up, demo, roles, scale, cut, restore, sbom, down };
 
 async function scale(): Promise<void> {
-  await up(SCALED);
+  report.scaled = await bringUp(KEPT, SCALED);
   await demo();
 }
 
@@ -470,15 +616,21 @@ async function main(): Promise<number> {
   const steps = positionals.length > 0 ? (positionals as Step[]) : STEPS.filter((step) => step !== 'down');
   const cleanUp = positionals.length === 0 && !options.keep;
   try {
-    for (const step of steps) {
-      const startedAt = Date.now();
-      say(`▸ ${step} …`);
-      await WORK[step]();
-      say(`✔ ${step} (${seconds(startedAt)} s)`);
+    // Their secrets are not those that this run would make.
+    if (!existsSync(envFile) && steps[0] !== 'down' && (await engine.containers(PROJECT)).length > 0)
+      throw new Error('Containers of another run are there: npm run containers -- down removes them.');
+    try {
+      for (const step of steps) {
+        const startedAt = Date.now();
+        say(`▸ ${step} …`);
+        await WORK[step]();
+        say(`✔ ${step} (${seconds(startedAt)} s)`);
+      }
+    } finally {
+      // What was seen before a step failed was seen.
+      writeFileSync(path.join(dir, 'report.json'), `${JSON.stringify(report, null, 2)}\n`);
+      process.stdout.write(`\n${printed()}\n`);
     }
-    const text = printed();
-    writeFileSync(path.join(dir, 'report.json'), `${JSON.stringify(report, null, 2)}\n`);
-    process.stdout.write(`\n${text}\n`);
     return failed() ? 1 : 0;
   } finally {
     if (cleanUp) await down().catch((error: unknown) => say(String(error)));

@@ -3,6 +3,7 @@ import path from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Client } from '@temporalio/client';
 import { startScript } from '../../test/support/processes';
+import { cpuOfEach, type CpuTimes, type NamedProcess } from './process-time';
 import type { Stage } from './stage';
 
 const STARTS_IN_FLIGHT = 64;
@@ -17,16 +18,25 @@ export async function startMany(count: number, start: (index: number) => Promise
   await Promise.all(Array.from({ length: STARTS_IN_FLIGHT }, lane));
 }
 
-/** How many workflows of a type have completed. Visibility lags a little, for remit and its ceiling alike. */
-export async function completed(client: Client, type: string): Promise<number> {
-  return (await client.workflow.count(`WorkflowType = '${type}' AND ExecutionStatus = 'Completed'`)).count;
+/**
+ * How many workflows of a type have completed since. Visibility lags a little, for remit and its ceiling alike. Only since then:
+ * the server goes through all that it counts, and of payments it keeps more than of its ceiling.
+ */
+export async function completed(client: Client, type: string, since: Date): Promise<number> {
+  const query = `WorkflowType = '${type}' AND ExecutionStatus = 'Completed' AND CloseTime >= '${since.toISOString()}'`;
+  return (await client.workflow.count(query)).count;
 }
 
-/** @throws when fewer than `target` have completed after 300 s. */
-export async function untilCompleted(client: Client, type: string, target: number): Promise<void> {
+/** @throws when fewer than `target` have completed since after 300 s. */
+export async function untilCompleted(
+  client: Client,
+  type: string,
+  since: Date,
+  target: number,
+): Promise<void> {
   const deadline = Date.now() + COMPLETE_WITHIN_MS;
   for (;;) {
-    const count = await completed(client, type);
+    const count = await completed(client, type, since);
     if (count >= target) return;
     if (Date.now() > deadline) throw new Error(`${count} of ${target} ${type} completed within 300 s`);
     await sleep(100);
@@ -45,28 +55,50 @@ const CEILINGS = {
     }),
 } as const;
 
+/** A rate, and what it took of the CPU. */
+export interface Measured {
+  perSecond: number;
+  /** Milliseconds for each workflow, by process. */
+  cpu: CpuTimes;
+}
+
 /**
  * What the Temporal server can do at most, in workflows per second, on a worker with the settings of the queue `payments`:
  * empty one-activity workflows, or no-op workflows by signalWithStart.
+ * @param warmUp how many run before it is measured, so that code is compiled and caches are full.
  */
-export async function ceilingRate(
+export async function measureCeiling(
   stage: Stage,
   client: Client,
-  size: number,
-  workflow: keyof typeof CEILINGS = 'emptyWorkflow',
-): Promise<number> {
+  { workflow, size, warmUp }: { workflow: keyof typeof CEILINGS; size: number; warmUp: number },
+): Promise<Measured> {
   const worker = await startScript(path.join(__dirname, 'ceiling-worker.ts'), stage.env);
   const run = async (count: number): Promise<void> => {
-    const before = await completed(client, workflow);
+    const since = new Date();
     await startMany(count, () => CEILINGS[workflow](client));
-    await untilCompleted(client, workflow, before + count);
+    await untilCompleted(client, workflow, since, count);
   };
   try {
-    await run(Math.ceil(size / 10));
+    await run(warmUp);
     const startedAt = performance.now();
-    await run(size);
-    return size / ((performance.now() - startedAt) / 1_000);
+    const cpu = await cpuOfEach(
+      size,
+      [...serversOf(stage), { name: 'worker', pid: worker.process.pid! }],
+      () => run(size),
+    );
+    return { perSecond: size / ((performance.now() - startedAt) / 1_000), cpu };
   } finally {
     await worker.stop();
   }
+}
+
+/** The rate of empty one-activity workflows: see measureCeiling. */
+export async function ceilingRate(stage: Stage, client: Client, size: number): Promise<number> {
+  const warmUp = Math.ceil(size / 10);
+  return (await measureCeiling(stage, client, { workflow: 'emptyWorkflow', size, warmUp })).perSecond;
+}
+
+/** The embedded servers. */
+export function serversOf({ embedded }: Stage): NamedProcess[] {
+  return (embedded?.processes ?? []).map(({ part, pid }) => ({ name: part, pid }));
 }

@@ -57,7 +57,7 @@ END $$;
 -- uses what is stored instead of its own result.
 -- The delivery may have ended while the attempt was under way, or been sent again: then it was made and is a row, which counts
 -- among the delivery's attempts, but it decides nothing of the delivery any more, and is told so (overtaken: true). One of a former generation
--- takes a number that the present one may have given to its own; that one gets the next. What it says of the subscriber still holds (judge_subscription).
+-- takes a number that the present one may have given to its own; that one gets the next. What it says of the subscriber still holds (judge_subscription_health).
 -- Returns {repeated} or {overtaken} or NULL, and what after_attempt returns. p without generation is of a role of the version before.
 CREATE OR REPLACE FUNCTION record_delivery_attempt(p jsonb) RETURNS jsonb LANGUAGE plpgsql AS $$
 DECLARE
@@ -92,7 +92,7 @@ BEGIN
     UPDATE deliveries
        SET attempts = greatest(attempts, v_attempt), attempts_before = attempts_before + CASE WHEN v_current THEN 0 ELSE 1 END
      WHERE id = v_id RETURNING * INTO v_delivery;
-    PERFORM judge_subscription(v_delivery, p || '{"overtaken": true}');
+    PERFORM judge_subscription_health(v_delivery, p || '{"overtaken": true}');
     RETURN coalesce(after_attempt(v_id, (p->>'ordered')::boolean), v_nothing) || '{"overtaken": true}';
   END IF;
   UPDATE deliveries
@@ -102,7 +102,7 @@ BEGIN
          next_attempt_at = CASE WHEN p->>'status' = 'pending' THEN (p->>'nextAttemptAt')::timestamptz END,
          finished_at = CASE WHEN p->>'status' <> 'pending' THEN now() END
    WHERE id = v_id RETURNING * INTO v_delivery;
-  PERFORM judge_subscription(v_delivery, p || jsonb_build_object('attempt', v_attempt));
+  PERFORM judge_subscription_health(v_delivery, p || jsonb_build_object('attempt', v_attempt));
   RETURN after_attempt(v_id, (p->>'ordered')::boolean);
 END $$;
 

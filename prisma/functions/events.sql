@@ -1,6 +1,6 @@
 -- Events: how a state change is announced to other systems (outbox, topic domain.events) and to subscribers (webhook_events,
 -- deliveries), how published events are handed out, and how they are deleted after their retention. One rule (filters.sql) for both ways in:
--- announce_event and fan_out_event.
+-- announce_event and fan_out_steps. fan_out_event is what 0.1 calls.
 
 -- A fresh id of an event: the webhook-id that subscribers see.
 CREATE OR REPLACE FUNCTION new_event_id() RETURNS text LANGUAGE sql VOLATILE AS $$
@@ -175,42 +175,88 @@ BEGIN
     'at', coalesce(v_at, p_at), 'after', coalesce(v_last, p_after), 'done', coalesce(cardinality(v_page), 0) < p_limit);
 END $$;
 
--- The first step of handing out several published events, in few statements: writes the deliveries of each for its first
--- p_limit subscriptions. Returns for every event that exists where its next step begins (fan_out_event), NULL when all of
--- its deliveries are written. Idempotent like fan_out_event, which is for what one step does not finish.
-CREATE OR REPLACE FUNCTION fan_out_events(p_event_ids text[], p_limit integer)
-RETURNS TABLE (event_id text, next text) LANGUAGE plpgsql
+-- What several events have to be handed out to, for each at most p_limit subscriptions in the order of their ids, beginning
+-- after p_after ('' for the first). Reads only: the rows of deliveries are written by record_first_attempts, with what came
+-- of them. Returns a row for every event that exists. Of one that is handed out (handed_out) its rows say all that there is
+-- to do, and it has neither body nor subscriptions here. subscriptions: those without a row yet. pending: rows that an earlier try has left.
+-- next: where the next step begins, NULL when there is none. config: its type's, NULL without one.
+CREATE OR REPLACE FUNCTION fan_out_steps(p_event_ids text[], p_after text, p_limit integer)
+RETURNS TABLE (id text, tenant_id text, type text, sequence bigint, body text, correlation_id text, traceparent text,
+  handed_out boolean, schedule_ms jsonb, timeout_ms integer, keeps_order boolean, subscriptions text[], pending uuid[], next text)
+LANGUAGE plpgsql STABLE
 -- A connection keeps the plans that it made while the tables were small: they must be by key from the beginning.
 SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off AS $$
 BEGIN
-  -- In one order, so that two calls that share events wait for each other instead of locking each other out.
-  PERFORM FROM webhook_events e WHERE e.id = ANY(p_event_ids) ORDER BY e.id FOR UPDATE;
   RETURN QUERY
-  WITH waiting AS MATERIALIZED (
-    SELECT e.id, e.tenant_id, e.type, e.body, e.only_subscription_id, coalesce(c.enabled, true) AS enabled, e.sequence, c AS config
-      -- By id alone (OFFSET 0): the index of waiting events is full of what waits no longer, until it is vacuumed.
-      FROM (SELECT * FROM webhook_events w WHERE w.id = ANY(p_event_ids) OFFSET 0) AS e
-      LEFT JOIN event_configs c ON c.tenant_id = e.tenant_id AND c.event_type = e.type
-     WHERE e.fanned_out_at IS NULL),
-  chosen AS MATERIALIZED (
-    SELECT w.id, w.tenant_id, w.type, w.sequence, w.config, m.subscription_id
-      FROM waiting w CROSS JOIN LATERAL (
-        SELECT s.subscription_id FROM matching_subscriptions(w.tenant_id, w.type, event_data(w.body)) s
-         ORDER BY 1 LIMIT p_limit) AS m
-     WHERE w.only_subscription_id IS NULL AND w.enabled
-    UNION ALL
-    SELECT w.id, w.tenant_id, w.type, w.sequence, w.config, s.id FROM waiting w JOIN subscriptions s ON s.id = w.only_subscription_id
-     WHERE s.tenant_id = w.tenant_id AND s.state IN ('active', 'failing')),
-  written AS (
-    INSERT INTO deliveries (tenant_id, event_id, subscription_id, event_type, sequence, in_lane, next_attempt_at)
-    SELECT c.tenant_id, c.id, c.subscription_id, c.type, c.sequence, l.kept, CASE WHEN l.kept THEN first_attempt_at(c.config) END
-      FROM chosen c JOIN subscriptions s ON s.id = c.subscription_id
-     CROSS JOIN LATERAL keeps_lane(s.ordered, s.rate_limit_per_second, c.config) AS l (kept)
-    ON CONFLICT DO NOTHING),
-  reached AS (
-    SELECT w.id, CASE WHEN count(c.id) = p_limit THEN max(c.subscription_id) END AS last
-      FROM waiting w LEFT JOIN chosen c ON c.id = w.id GROUP BY w.id),
-  finished AS (
-    UPDATE webhook_events e SET fanned_out_at = clock_timestamp() FROM reached r WHERE e.id = r.id AND r.last IS NULL)
-  SELECT e.id, r.last FROM webhook_events e LEFT JOIN reached r ON r.id = e.id WHERE e.id = ANY(p_event_ids);
+  SELECT e.id, e.tenant_id, e.type, e.sequence, CASE WHEN e.fanned_out_at IS NULL THEN e.body END, e.correlation_id, e.traceparent,
+         e.fanned_out_at IS NOT NULL, to_jsonb(nullif(c.schedule_ms, '{}')), c.timeout_ms, coalesce(c.ordered, false),
+         coalesce(step.subscriptions, '{}'), coalesce(step.pending, '{}'), step.next
+    -- By id alone (OFFSET 0): the index of waiting events is full of what waits no longer, until it is vacuumed.
+    FROM (SELECT * FROM webhook_events w WHERE w.id = ANY(p_event_ids) OFFSET 0) AS e
+    LEFT JOIN event_configs c ON c.tenant_id = e.tenant_id AND c.event_type = e.type
+    LEFT JOIN LATERAL (
+      SELECT array_agg(s.id ORDER BY s.id) FILTER (WHERE s.n <= p_limit AND d.id IS NULL) AS subscriptions,
+             array_agg(d.id ORDER BY s.id) FILTER (WHERE s.n <= p_limit AND d.status = 'pending') AS pending,
+             CASE WHEN max(s.n) > p_limit THEN max(s.id) FILTER (WHERE s.n <= p_limit) END AS next
+        FROM (SELECT chosen.id, row_number() OVER (ORDER BY chosen.id) AS n FROM (
+                SELECT m.subscription_id AS id FROM matching_subscriptions(e.tenant_id, e.type, event_data(e.body)) m
+                 WHERE e.only_subscription_id IS NULL AND coalesce(c.enabled, true) AND m.subscription_id > p_after
+                UNION ALL
+                SELECT o.id FROM subscriptions o
+                 WHERE o.id = e.only_subscription_id AND o.tenant_id = e.tenant_id AND o.state IN ('active', 'failing')
+                   AND o.id > p_after
+                ORDER BY 1 LIMIT p_limit + 1) AS chosen) AS s
+        LEFT JOIN deliveries d ON d.event_id = e.id AND d.subscription_id = s.id
+      ) AS step ON e.fanned_out_at IS NULL;
+END $$;
+
+-- Writes the deliveries of steps of events (fan_out_steps), once: each with its first attempt when that says that all is well
+-- (delivered, to a subscription that is healthy), or as pending; and marks the events that are handed out with that. p_deliveries is a
+-- list of FirstDelivery of src/domain/first-deliveries.ts. Idempotent by event and subscription: a delivery that is there already stays as it is.
+-- Returns what was not written with its attempt although it has one, whose attempt record_delivery_attempts judges, and what was there
+-- already, with the id that it has.
+CREATE OR REPLACE FUNCTION record_first_attempts(p_deliveries jsonb, p_handed_out text[])
+RETURNS TABLE (delivery_id uuid, stored_id uuid) LANGUAGE plpgsql
+SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off AS $$
+DECLARE
+  v_new uuid[];
+  v_attempted uuid[];
+BEGIN
+  WITH given AS MATERIALIZED (
+    SELECT g.*, g."startedAt" IS NOT NULL AND s.state = 'active' AND s.exhausted_since IS NULL AND s.throttle_level = 0 AS well
+      FROM jsonb_to_recordset(p_deliveries) AS g (id uuid, tenant text, event text, subscription text, type text, sequence bigint,
+             "laneAfterMs" double precision, "startedAt" timestamptz, "durationMs" integer, "statusCode" integer,
+             "responseBody" text, url text, "requestHeaders" jsonb, "responseHeaders" jsonb)
+      JOIN subscriptions s ON s.id = g.subscription),
+  inserted AS (
+    INSERT INTO deliveries AS d (id, tenant_id, event_id, subscription_id, event_type, sequence, status, attempts, last_status_code,
+                                 finished_at, in_lane, next_attempt_at)
+    SELECT g.id, g.tenant, g.event, g.subscription, g.type, g.sequence, CASE WHEN g.well THEN 'delivered' ELSE 'pending' END,
+           g.well::integer, CASE WHEN g.well THEN g."statusCode" END, CASE WHEN g.well THEN now() END,
+           g."laneAfterMs" IS NOT NULL, clock_timestamp() + g."laneAfterMs" * interval '1 millisecond'
+      FROM given g ORDER BY g.event, g.subscription
+    ON CONFLICT (event_id, subscription_id) DO NOTHING
+    RETURNING d.id),
+  attempted AS (
+    INSERT INTO delivery_attempts AS a (delivery_id, attempt, generation, started_at, duration_ms, result, status_code, response_body,
+                                        tenant_id, subscription_id, event_type, url, request_headers, response_headers)
+    SELECT g.id, 1, 0, g."startedAt", g."durationMs", 'delivered', g."statusCode", g."responseBody",
+           g.tenant, g.subscription, g.type, g.url, nullif(g."requestHeaders", 'null'), nullif(g."responseHeaders", 'null')
+      FROM given g JOIN inserted i ON i.id = g.id
+     WHERE g.well
+    RETURNING a.delivery_id AS id),
+  handed_out AS (
+    UPDATE webhook_events e SET fanned_out_at = coalesce(e.fanned_out_at, clock_timestamp())
+      FROM unnest(p_handed_out) AS h (id) WHERE e.id = h.id)
+  SELECT coalesce((SELECT array_agg(i.id) FROM inserted i), '{}'), coalesce((SELECT array_agg(t.id) FROM attempted t), '{}')
+    INTO v_new, v_attempted;
+
+  -- What is to be told is rare: most often all were written, with all of their attempts.
+  IF cardinality(v_attempted) < jsonb_array_length(p_deliveries) THEN
+    RETURN QUERY
+    SELECT g.id, d.id
+      FROM jsonb_to_recordset(p_deliveries) AS g (id uuid, event text, subscription text, "startedAt" text)
+      JOIN deliveries d ON d.event_id = g.event AND d.subscription_id = g.subscription
+     WHERE d.id <> g.id OR g."startedAt" IS NOT NULL AND g.id <> ALL(v_attempted);
+  END IF;
 END $$;

@@ -15,33 +15,31 @@ CREATE OR REPLACE FUNCTION missed_from(p_tenant text, p_at timestamptz) RETURNS 
 $$;
 
 -- Puts a subscription into a state and announces it as p_event ('subscription.' || p_event), in the caller's
--- transaction. Returns the event's id. Raises no_data_found for an unknown subscription. Not idempotent.
-CREATE OR REPLACE FUNCTION change_subscription_state(
+-- transaction. Raises no_data_found for an unknown subscription. Not idempotent.
+CREATE OR REPLACE FUNCTION enter_subscription_state(
   p_id text, p_state text, p_reason text, p_event text, p_at timestamptz, p_correlation text
-) RETURNS text LANGUAGE plpgsql AS $$
+) RETURNS void LANGUAGE plpgsql AS $$
 DECLARE
   v_subscription subscriptions;
-  v_event_id text := new_event_id();
 BEGIN
   UPDATE subscriptions
      SET state = p_state, state_reason = p_reason, state_changed_at = p_at, version = version + 1, updated_at = now(),
          missed_since = CASE WHEN p_state IN ('paused', 'disabled')
                              THEN coalesce(missed_since, missed_from(tenant_id, p_at)) END
    WHERE id = p_id RETURNING * INTO STRICT v_subscription;
-  PERFORM announce_event(v_event_id, v_subscription.tenant_id, 'subscription.' || p_event, 'subscription', p_id,
+  PERFORM announce_event(new_event_id(), v_subscription.tenant_id, 'subscription.' || p_event, 'subscription', p_id,
     subscription_data(v_subscription), p_correlation);
-  RETURN v_event_id;
 END $$;
 
 -- What an attempt says of its subscription's health. The subscription is locked only when something of it changes: at
--- full rate, a healthy one is not written to. Returns the id of the event that this caused, or NULL.
+-- full rate, a healthy one is not written to.
 -- p: as in record_delivery_attempt. A success ends all; failingAttempt failures of one delivery make it failing; after
 -- pauseAfterMs of nothing but exhausted deliveries it is paused; 410 disables it; what asks to wait slows it down.
 -- An attempt that its delivery did not wait for (p.overtaken: it was cancelled, or is being sent again) tells of the subscriber what an
 -- answer tells whatever it was asked: that it is well, overloaded or gone. What is counted over the course of one delivery, failures
 -- and exhaustion, it is no part of. An answer from an address that is not the subscription's any more tells nothing.
 -- Not idempotent: record_delivery_attempt calls it once per attempt.
-CREATE OR REPLACE FUNCTION judge_subscription(p_delivery deliveries, p jsonb) RETURNS text LANGUAGE plpgsql AS $$
+CREATE OR REPLACE FUNCTION judge_subscription_health(p_delivery deliveries, p jsonb) RETURNS void LANGUAGE plpgsql AS $$
 DECLARE
   v_at timestamptz := (p->>'at')::timestamptz;
   v_ok boolean := p->>'result' = 'delivered';
@@ -54,21 +52,21 @@ DECLARE
   v_wait double precision;
 BEGIN
   SELECT * INTO s FROM subscriptions WHERE id = p_delivery.subscription_id;
-  IF s.state NOT IN ('active', 'failing') THEN RETURN NULL; END IF;
-  IF v_ok AND s.state = 'active' AND s.exhausted_since IS NULL AND s.throttle_level = 0 THEN RETURN NULL; END IF;
+  IF s.state NOT IN ('active', 'failing') THEN RETURN; END IF;
+  IF v_ok AND s.state = 'active' AND s.exhausted_since IS NULL AND s.throttle_level = 0 THEN RETURN; END IF;
   IF NOT v_ok AND NOT v_slow AND NOT v_exhausted AND NOT (p->>'gone')::boolean AND NOT (v_many AND s.state = 'active') THEN
-    RETURN NULL;
+    RETURN;
   END IF;
-  SELECT * INTO s FROM subscriptions WHERE id = p_delivery.subscription_id FOR UPDATE;
-  IF s.state NOT IN ('active', 'failing') OR p->>'url' <> s.url THEN RETURN NULL; END IF;
+  SELECT * INTO s FROM subscriptions WHERE id = p_delivery.subscription_id FOR NO KEY UPDATE;
+  IF s.state NOT IN ('active', 'failing') OR p->>'url' <> s.url THEN RETURN; END IF;
 
   IF v_ok THEN
     UPDATE subscriptions SET exhausted_since = NULL, exhausted_at = NULL, throttled_until = NULL, throttle_level = 0
      WHERE id = s.id;
     IF s.state = 'failing' THEN
-      RETURN change_subscription_state(s.id, 'active', NULL, 'recovered', v_at, p->>'correlationId');
+      PERFORM enter_subscription_state(s.id, 'active', NULL, 'recovered', v_at, p->>'correlationId');
     END IF;
-    RETURN NULL;
+    RETURN;
   END IF;
 
   -- Attempts that were under way when it was slowed down do not slow it down further.
@@ -81,20 +79,21 @@ BEGIN
   END IF;
 
   IF (p->>'gone')::boolean THEN
-    RETURN change_subscription_state(s.id, 'disabled', 'gone', 'disabled', v_at, p->>'correlationId');
+    PERFORM enter_subscription_state(s.id, 'disabled', 'gone', 'disabled', v_at, p->>'correlationId');
+    RETURN;
   END IF;
   IF v_exhausted THEN
     -- A failure that was long ago says nothing of today: the clock starts again.
     IF s.exhausted_since IS NULL OR s.exhausted_at < v_at - 2 * v_pause THEN s.exhausted_since := v_at; END IF;
     UPDATE subscriptions SET exhausted_since = s.exhausted_since, exhausted_at = v_at WHERE id = s.id;
     IF s.exhausted_since <= v_at - v_pause THEN
-      RETURN change_subscription_state(s.id, 'paused', 'exhausted', 'paused', v_at, p->>'correlationId');
+      PERFORM enter_subscription_state(s.id, 'paused', 'exhausted', 'paused', v_at, p->>'correlationId');
+      RETURN;
     END IF;
   END IF;
   IF s.state = 'active' AND (v_many OR v_exhausted) THEN
-    RETURN change_subscription_state(s.id, 'failing', p->>'result', 'failing', v_at, p->>'correlationId');
+    PERFORM enter_subscription_state(s.id, 'failing', p->>'result', 'failing', v_at, p->>'correlationId');
   END IF;
-  RETURN NULL;
 END $$;
 
 -- An operator pauses or resumes a subscription (p_action: pause, resume). Its event is a domain event and, under the same

@@ -1,4 +1,10 @@
-import { workflowId, type ReplayProgress, type ReplayState, type DeliveryRef } from '../contracts/workflows';
+import {
+  REPLAY_START,
+  workflowId,
+  type DeliveryRef,
+  type ReplayProgress,
+  type ReplayState,
+} from '../contracts/workflows';
 import {
   cancelledInWorkflows,
   deliveriesStarted,
@@ -64,14 +70,6 @@ export interface StrandedReplayPage {
   next: { at: string; id: string } | null;
 }
 
-const START: ReplayProgress = {
-  at: '1970-01-01T00:00:00Z',
-  after: '',
-  examined: 0,
-  replayed: 0,
-  paused: false,
-};
-
 /** A slice is put into the lanes before the one before it is through, so that the rate is even. */
 const LEAD_MS = 200;
 /** Rows that a cancellation ends in one statement. */
@@ -94,7 +92,7 @@ export function createReplayActivities({
      */
     async stepReplay({ replayId, progress, sliceMs }: StepInput): Promise<StepResult> {
       const until = performance.now() + sliceMs;
-      let next = progress ?? START;
+      let next = progress ?? REPLAY_START;
       for (;;) {
         const slice = await replaySlice(db, replayId, next, {
           sliceMs,

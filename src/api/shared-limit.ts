@@ -71,7 +71,6 @@ export class SharedRequests {
     this.asks = new Coalescer<Ask, Taken>({
       run: (asks) => this.run(asks),
       maxItems: ASKS_MAX,
-      maxCalls: 1,
       mayBeOneItems: () => false,
     });
   }

@@ -23,9 +23,10 @@ export interface StreamOptions {
   groupName: string;
   /**
    * Resolves when what the message causes is durable; may be called again for the same message, and must then change
-   * nothing twice. Throws PoisonMessage for a message that will never be right; anything else is retried forever.
+   * nothing twice. Throws PoisonMessage for a message that will never be right; anything else is retried forever. `yieldPlace`: see
+   * DispatcherOptions.
    */
-  handle(message: IncomingMessage): Promise<void>;
+  handle(message: IncomingMessage, yieldPlace: () => void): Promise<void>;
 }
 
 const HEARTBEAT_INTERVAL_MS = 1_000;
@@ -89,7 +90,7 @@ export class StreamConsumer {
       messageMaxBytes: config.KAFKA_MESSAGE_MAX_BYTES,
       retryBaseMs: config.BRIDGE_RETRY_BASE_MS,
       retryCapMs: config.BRIDGE_RETRY_CAP_MS,
-      handle: (message) => options.handle(message),
+      handle: (message, yieldPlace) => options.handle(message, yieldPlace),
       deadLetter: (message, poison) => sendDeadLetter(producer, config, message, poison.code, poison.message),
       onSettled: (work) => this.onSettled(work),
     });

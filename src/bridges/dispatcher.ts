@@ -16,13 +16,20 @@ export interface DispatcherOptions {
   messageMaxBytes: number;
   retryBaseMs: number;
   retryCapMs: number;
-  /** Resolves when what the message causes is durable; throws PoisonMessage for one that will never be right. */
-  handle(message: IncomingMessage): Promise<void>;
+  /**
+   * Resolves when what the message causes is durable; throws PoisonMessage for one that will never be right.
+   * @param yieldPlace to be called when it only waits for others from then on: another message may take its place. Only so many
+   *   may wait like that; the rest keep their places.
+   */
+  handle(message: IncomingMessage, yieldPlace: () => void): Promise<void>;
   /** Resolves when the brokers have the dead letter. */
   deadLetter(message: IncomingMessage, poison: PoisonMessage): Promise<void>;
   /** A message of this partition was settled. */
   onSettled(work: PartitionWork): void;
 }
+
+/** Messages that wait for others without a place, for each place. */
+const YIELDED_PER_PLACE = 16;
 
 /**
  * Runs the messages of all partitions of a stream: at most `concurrentKeys` at a time, partitions in turn, so that a
@@ -33,6 +40,7 @@ export class Dispatcher {
   private readonly works: PartitionWork[] = [];
   private cursor = 0;
   private inFlight = 0;
+  private yielded = 0;
   private readonly backingOff = new Map<Task, { work: PartitionWork; timer: NodeJS.Timeout | undefined }>();
   private failingSinceMs: number | undefined;
 
@@ -85,6 +93,14 @@ export class Dispatcher {
   /** One try, in the trace of the message. Never rejects. */
   private async run(work: PartitionWork, task: Task): Promise<void> {
     const { topic, partition, offset, key, headers } = task.message;
+    let [isOver, hasYielded] = [false, false];
+    const yieldPlace = (): void => {
+      if (isOver || hasYielded || this.yielded >= this.options.concurrentKeys * YIELDED_PER_PLACE) return;
+      hasYielded = true;
+      this.yielded += 1;
+      this.inFlight -= 1;
+      this.pump();
+    };
     await inEntrySpan(
       () => ({
         name: `process ${topic}`,
@@ -98,16 +114,18 @@ export class Dispatcher {
           'remit.attempt': task.failures + 1,
         },
       }),
-      () => this.attempt(work, task),
+      () => this.attempt(work, task, yieldPlace),
     );
     // Outside the trace of the message: what starts next has its own.
-    this.inFlight -= 1;
+    isOver = true;
+    if (hasYielded) this.yielded -= 1;
+    else this.inFlight -= 1;
     this.pump();
   }
 
-  private async attempt(work: PartitionWork, task: Task): Promise<void> {
+  private async attempt(work: PartitionWork, task: Task, yieldPlace: () => void): Promise<void> {
     try {
-      task.poison ??= await this.refusal(task);
+      task.poison ??= await this.refusal(task, yieldPlace);
       if (task.poison) await this.options.deadLetter(task.message, task.poison);
       metrics.bridgeMessages.inc({
         topic: work.topic,
@@ -121,7 +139,10 @@ export class Dispatcher {
   }
 
   /** Hands the message to the handler. Resolves with why it was refused, or undefined when it was taken. */
-  private async refusal({ message, bytes }: Task): Promise<PoisonMessage | undefined> {
+  private async refusal(
+    { message, bytes }: Task,
+    yieldPlace: () => void,
+  ): Promise<PoisonMessage | undefined> {
     const { messageMaxBytes } = this.options;
     if (message.unreadable)
       return new PoisonMessage(
@@ -134,7 +155,7 @@ export class Dispatcher {
         `the message has ${bytes} bytes; ${messageMaxBytes} are allowed`,
       );
     try {
-      await this.options.handle(message);
+      await this.options.handle(message, yieldPlace);
       return undefined;
     } catch (error) {
       if (error instanceof PoisonMessage) return error;

@@ -1,5 +1,4 @@
-import { loadPendingOfEvents, type PendingDelivery } from '../domain/deliveries';
-import { fanOutEvent, fanOutEvents } from '../domain/events';
+import { fanOutSteps, type FanOutStep } from '../domain/fan-out';
 import { EventRefused, type EventPublisher } from '../domain/event-publisher';
 import type { DeliveryRef } from '../contracts/workflows';
 import { RemitError } from '../contracts/errors';
@@ -16,9 +15,8 @@ import type { FirstAttempts } from '../webhooks/first-attempts';
 import { parseWith, PoisonMessage, type IncomingMessage } from './message';
 import { correlationId } from './message-fields';
 
-/** Events that are handed out by one pair of statements. One pair at a time: few large ones cost the database less than many. */
+/** Events whose first steps are read together. */
 const FAN_OUT_BATCH = 100;
-const FAN_OUT_CALLS = 1;
 
 export interface EventDeliveryDeps {
   db: Pick<Database, 'pool'>;
@@ -29,11 +27,6 @@ export interface EventDeliveryDeps {
   /** Resolves when the workflow of each delivery is there. Idempotent. */
   startDeliveries: (deliveries: readonly DeliveryRef[]) => Promise<void>;
   config: Pick<Config, 'EVENT_FANOUT_BATCH_ROWS'>;
-}
-
-interface Step {
-  pending: PendingDelivery[];
-  next: string | null;
 }
 
 /** @throws PoisonMessage invalid_json, invalid_message. */
@@ -51,22 +44,8 @@ function parseMessage({ value }: IncomingMessage): EventMessage | PublishMessage
 }
 
 /**
- * Events whose deliveries were written before (with a state change, or by an earlier try) may have more pending ones than were
- * read, in the order of subscriptions: then they go on behind the last subscription that is there for each of them.
- */
-function wholeSubscriptions(
-  read: PendingDelivery[],
-  limit: number,
-): { pending: PendingDelivery[]; reached: string | undefined } {
-  if (read.length < limit) return { pending: read, reached: undefined };
-  const last = read.at(-1)!.delivery.subscriptionId;
-  const pending = read.filter(({ delivery }) => delivery.subscriptionId !== last);
-  return { pending, reached: pending.at(-1)?.delivery.subscriptionId ?? '' };
-}
-
-/**
  * The handler of `events`: hands an event out and makes its first attempts. Resolves when each of its deliveries
- * is recorded or has its workflow, so that the offset is committed then. A repeated message finds the rows written and
+ * is recorded or has its workflow, so that the offset is committed then. A repeated message finds the rows that are written and
  * sees only to what is still pending. A message with an `id` is of an event that is stored (a published one, or a state change of
  * remit's own, with its deliveries), and what that says is read from the database; when it is not there, the message ends on the DLQ as `unknown_event`. One without is published by its
  * producer: it is checked and stored like one that came by HTTP, and its own message follows through the outbox, so that
@@ -79,43 +58,17 @@ export function eventDeliveryHandler({
   firstAttempts,
   startDeliveries,
   config,
-}: EventDeliveryDeps): (message: IncomingMessage) => Promise<void> {
+}: EventDeliveryDeps): (message: IncomingMessage, yieldPlace?: () => void) => Promise<void> {
   const limit = config.EVENT_FANOUT_BATCH_ROWS;
-  const firstSteps = new Coalescer<string, Step | undefined>({
+  const firstSteps = new Coalescer<string, FanOutStep | undefined>({
     maxItems: FAN_OUT_BATCH,
-    maxCalls: FAN_OUT_CALLS,
     mayBeOneItems: (error) => !isDatabaseUnavailable(error),
     run: async (ids) => {
-      const eventIds = [...new Set(ids)];
-      const next = await fanOutEvents(db, { eventIds, limit });
-      const { pending, reached } = wholeSubscriptions(
-        await loadPendingOfEvents(db, keyring, { eventIds, limit }),
-        limit * eventIds.length,
-      );
-      const byEvent = new Map<string, PendingDelivery[]>();
-      for (const each of pending) {
-        const { eventId } = each.delivery;
-        byEvent.set(eventId, [...(byEvent.get(eventId) ?? []), each]);
-      }
-      return ids.map((id) => {
-        const own = next.get(id);
-        if (own === undefined) return undefined;
-        // What is not all written yet begins again: behind what was read, it may have subscriptions without a row.
-        const behind = reached === undefined ? own : own === null ? reached : '';
-        return { next: behind, pending: byEvent.get(id) ?? [] };
-      });
+      const steps = await fanOutSteps(db, keyring, { eventIds: [...new Set(ids)], after: '', limit });
+      return ids.map((id) => steps.get(id));
     },
   });
-  const nextStep = async (eventId: string, after: string): Promise<Step | undefined> => {
-    const step = await fanOutEvent(db, { eventId, after, limit });
-    return (
-      step && {
-        next: step.next,
-        pending: await loadPendingOfEvents(db, keyring, { eventIds: [eventId], after, limit }),
-      }
-    );
-  };
-  return async (message) => {
+  return async (message, yieldPlace) => {
     const event = parseMessage(message);
     const correlation = correlationId(headersToStrings(message.headers));
     if (!('id' in event)) return publishMessage(publisher, event, correlation);
@@ -123,9 +76,14 @@ export function eventDeliveryHandler({
     annotate(() => ({ 'remit.event_id': id, 'remit.tenant_id': event.tenantId }));
     for (let step = await firstSteps.add(id); ;) {
       if (step === undefined) throw new PoisonMessage('unknown_event', `no event ${id} is stored`);
-      await startDeliveries(await firstAttempts.make(step.pending, () => correlation));
-      if (step.next === null) return;
-      step = await nextStep(id, step.next);
+      const { next } = step;
+      // Its rows are written: a subscriber that takes long holds up no other event.
+      const onWritten = next === null ? yieldPlace : undefined;
+      await startDeliveries(
+        await firstAttempts.makeStep(id, step, { correlationId: correlation, onWritten }),
+      );
+      if (next === null) return;
+      step = (await fanOutSteps(db, keyring, { eventIds: [id], after: next, limit })).get(id);
     }
   };
 }

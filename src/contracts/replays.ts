@@ -14,19 +14,23 @@ const ReplayKind = z.enum([...CreatedKind.options, 'retry', 'cancel']).meta({
     'failed, all, missed: as they were asked for; retry: deliveries in one of the statuses, tried now, of one subscription or all of the tenant; cancel: likewise, those that are pending end',
 });
 
+const whichAndHowFast = {
+  eventTypes: z.array(EventTypePattern).max(50).default([]).meta({ description: 'all when empty' }),
+  ratePerSecond: z
+    .int()
+    .min(1)
+    .max(10_000)
+    .optional()
+    .meta({ description: 'deliveries a second; more than the server allows is lowered to that' }),
+};
+
 export const CreateReplayBody = z
   .strictObject({
     subscriptionId: z.string().regex(/^[\w-]{1,64}$/, { error: 'not an id of a subscription' }),
     kind: CreatedKind,
     since: Timestamp,
     until: Timestamp.optional().meta({ description: 'now when left out' }),
-    eventTypes: z.array(EventTypePattern).max(50).default([]).meta({ description: 'all when empty' }),
-    ratePerSecond: z
-      .int()
-      .min(1)
-      .max(10_000)
-      .optional()
-      .meta({ description: 'deliveries a second; more than the server allows is lowered to that' }),
+    ...whichAndHowFast,
   })
   .meta({
     id: 'CreateReplay',
@@ -77,13 +81,7 @@ const chosenDeliveries = {
   eventId: cleanText(128).optional().meta({ description: 'only of this event' }),
   since: Timestamp.optional().meta({ description: 'made from then on; all when left out' }),
   until: Timestamp.optional().meta({ description: 'made before then; now when left out' }),
-  eventTypes: z.array(EventTypePattern).max(50).default([]).meta({ description: 'all when empty' }),
-  ratePerSecond: z
-    .int()
-    .min(1)
-    .max(10_000)
-    .optional()
-    .meta({ description: 'deliveries a second; more than the server allows is lowered to that' }),
+  ...whichAndHowFast,
   dryRun: z.boolean().default(false).meta({ description: 'only count' }),
 };
 

@@ -70,26 +70,41 @@ export interface LoadedDelivery {
   headers(): Record<string, string>;
 }
 
-interface LoadedRow extends Omit<LoadedDelivery, 'secrets' | 'headers'> {
+/** What of a subscription an attempt needs to know. */
+export type AddressedSubscription = Pick<
+  LoadedDelivery,
+  | 'subscriptionId'
+  | 'subscriptionState'
+  | 'subscriptionVersion'
+  | 'url'
+  | 'throttledUntil'
+  | 'throttleLevel'
+  | 'secrets'
+  | 'headers'
+> & { ordered: boolean; ratePerSecond: number | null };
+
+type AddressedRow = Omit<AddressedSubscription, 'secrets' | 'headers' | 'ordered' | 'ratePerSecond'> & {
   secretCiphertext: Buffer;
   previousSecretCiphertext: Buffer | null;
   previousSecretValidUntil: Date | null;
   olderSecretCiphertexts: Buffer[];
   olderSecretsValidUntil: Date[];
   headersCiphertext: Buffer | null;
-}
+};
+type LoadedRow = Omit<LoadedDelivery, 'secrets' | 'headers'> & AddressedRow;
 
-const LOADED_COLUMNS = `d.id, d.tenant_id AS "tenantId", d.event_id AS "eventId", d.event_type AS "eventType",
-       d.subscription_id AS "subscriptionId", s.state AS "subscriptionState", s.url,
-       s.secret_ciphertext AS "secretCiphertext", d.status, d.attempts, d.generation,
-       d.attempts_before AS "attemptsBefore", s.version AS "subscriptionVersion",
+const SUBSCRIPTION_COLUMNS = `s.id AS "subscriptionId", s.state AS "subscriptionState", s.url,
+       s.secret_ciphertext AS "secretCiphertext", s.version AS "subscriptionVersion",
        s.previous_secret_ciphertext AS "previousSecretCiphertext",
        s.previous_secret_valid_until AS "previousSecretValidUntil",
        s.older_secret_ciphertexts AS "olderSecretCiphertexts",
        s.older_secrets_valid_until AS "olderSecretsValidUntil",
-       s.headers_ciphertext AS "headersCiphertext", d.in_lane AS "inLane", d.next_attempt_at AS "nextAttemptAt",
-       coalesce(keeps_lane(s.ordered, s.rate_limit_per_second, c), false) AS "keepsLane", s.throttled_until AS "throttledUntil",
+       s.headers_ciphertext AS "headersCiphertext", s.throttled_until AS "throttledUntil",
        s.throttle_level AS "throttleLevel"`;
+const LOADED_COLUMNS = `d.id, d.tenant_id AS "tenantId", d.event_id AS "eventId", d.event_type AS "eventType",
+       d.status, d.attempts, d.generation, d.attempts_before AS "attemptsBefore", d.in_lane AS "inLane",
+       d.next_attempt_at AS "nextAttemptAt", coalesce(keeps_lane(s.ordered, s.rate_limit_per_second, c), false) AS "keepsLane",
+       ${SUBSCRIPTION_COLUMNS}`;
 
 /** A keyring that remembers what it has decrypted, for the rows of one query. */
 function decryptingOnce(keyring: Keyring): Pick<Keyring, 'decrypt'> {
@@ -104,7 +119,8 @@ function decryptingOnce(keyring: Keyring): Pick<Keyring, 'decrypt'> {
   };
 }
 
-function loaded(row: LoadedRow, keyring: Pick<Keyring, 'decrypt'>): LoadedDelivery {
+/** Puts what decrypts in the place of what is encrypted. */
+function decrypting<Row extends AddressedRow>(row: Row, keyring: Pick<Keyring, 'decrypt'>) {
   const {
     secretCiphertext,
     previousSecretCiphertext: previous,
@@ -112,12 +128,12 @@ function loaded(row: LoadedRow, keyring: Pick<Keyring, 'decrypt'>): LoadedDelive
     olderSecretCiphertexts: older,
     olderSecretsValidUntil: olderUntil,
     headersCiphertext,
-    ...delivery
+    ...rest
   } = row;
   const context = secretContext(row.subscriptionId);
   return {
-    ...delivery,
-    secrets: (at) => [
+    ...rest,
+    secrets: (at: Date) => [
       keyring.decrypt(secretCiphertext, context),
       ...(previous && until && until > at ? [keyring.decrypt(previous, context)] : []),
       ...older
@@ -132,6 +148,26 @@ function loaded(row: LoadedRow, keyring: Pick<Keyring, 'decrypt'>): LoadedDelive
           >)
         : {},
   };
+}
+
+/**
+ * Reads subscriptions for attempts. A secret is decrypted once, however many attempts use it.
+ * @returns by id. @throws what the database throws in an outage.
+ */
+export async function loadAddressed(
+  db: Pick<Database, 'pool'>,
+  keyring: Keyring,
+  ids: readonly string[],
+): Promise<Map<string, AddressedSubscription>> {
+  type Row = AddressedRow & Pick<AddressedSubscription, 'ordered' | 'ratePerSecond'>;
+  const { rows } = await db.pool.query<Row>({
+    name: 'load_addressed_subscriptions',
+    text: `SELECT ${SUBSCRIPTION_COLUMNS}, s.ordered, s.rate_limit_per_second AS "ratePerSecond"
+             FROM subscriptions s WHERE s.id = ANY($1::text[])`,
+    values: [ids],
+  });
+  const once = decryptingOnce(keyring);
+  return new Map(rows.map((row) => [row.subscriptionId, decrypting(row, once)]));
 }
 
 /**
@@ -154,7 +190,7 @@ export async function loadDelivery(
             WHERE d.id = $1`,
     values: [deliveryId],
   });
-  return rows[0] && loaded(rows[0], keyring);
+  return rows[0] && decrypting(rows[0], keyring);
 }
 
 /** A pending delivery of an event, with the policy of its event type. */
@@ -163,11 +199,13 @@ export interface PendingDelivery {
   row: DeliveryRow;
   /** Of the request or message that gave rise to its event. */
   correlationId: string | null;
+  /** Of one that has no row yet (see fan-out.ts): its place in the order of publication. */
+  sequence?: string;
 }
 
 /**
  * Reads the pending deliveries of several events in one query: of each at most `limit`, of the subscriptions after
- * `after`, as fan_out_event counts them.
+ * `after`.
  * @throws what the database throws in an outage.
  */
 export async function loadPendingOfEvents(
@@ -226,14 +264,17 @@ async function queryPending(
   const once = decryptingOnce(keyring);
   const bodies = new Map(rows.flatMap(({ eventId, body }) => (body === null ? [] : [[eventId, body]])));
   return rows.map(({ policy: row, correlationId, ...each }) => ({
-    delivery: { ...loaded(each, once), body: bodies.get(each.eventId)! },
+    delivery: { ...decrypting(each, once), body: bodies.get(each.eventId)! },
     row,
     correlationId,
   }));
 }
 
 /** A delivery as it was when it was read. */
-export type AsRead = Pick<LoadedDelivery, 'id' | 'generation' | 'subscriptionVersion'>;
+export type AsRead = Pick<LoadedDelivery, 'id' | 'generation' | 'subscriptionId' | 'subscriptionVersion'> & {
+  /** False while it has no row: only its subscription can have changed. */
+  isStored?: boolean;
+};
 
 /**
  * Which of these deliveries may be attempted now: they are still pending, were not sent again since they were read, and
@@ -247,13 +288,17 @@ export async function claimAttempts(
 ): Promise<boolean[]> {
   const { rows } = await db.pool.query<{ id: string }>({
     name: 'claim_attempts',
-    text: `SELECT d.id FROM unnest($1::uuid[], $2::integer[], $3::integer[]) AS c (id, generation, version)
-             JOIN deliveries d ON d.id = c.id AND d.generation = c.generation AND d.status = 'pending'
-             JOIN subscriptions s ON s.id = d.subscription_id AND s.version = c.version`,
+    text: `SELECT c.id FROM unnest($1::uuid[], $2::integer[], $3::text[], $4::integer[], $5::boolean[])
+                              AS c (id, generation, subscription_id, version, is_stored)
+             JOIN subscriptions s ON s.id = c.subscription_id AND s.version = c.version
+             LEFT JOIN deliveries d ON d.id = c.id
+            WHERE d.generation = c.generation AND d.status = 'pending' OR d.id IS NULL AND NOT c.is_stored`,
     values: [
       deliveries.map(({ id }) => id),
       deliveries.map(({ generation }) => generation),
+      deliveries.map(({ subscriptionId }) => subscriptionId),
       deliveries.map(({ subscriptionVersion }) => subscriptionVersion),
+      deliveries.map(({ isStored = true }) => isStored),
     ],
   });
   const claimed = new Set(rows.map(({ id }) => id));

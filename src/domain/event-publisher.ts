@@ -82,9 +82,8 @@ interface Candidate {
   idPath: string;
 }
 
-/** Rows that one statement writes or looks up. One at a time: what comes meanwhile shares the next, and few large ones cost less. */
+/** Rows that one statement writes or looks up. */
 const BATCH_ROWS = 200;
-const STATEMENTS = 1;
 
 /** Event types that are remembered, and characters of their schemas. */
 const MAX_TYPES = 10_000;
@@ -116,7 +115,7 @@ export class EventPublisher {
     /** KAFKA_MESSAGE_MAX_BYTES. */
     private readonly maxMessageBytes: number,
   ) {
-    const sharing = { maxItems: BATCH_ROWS, maxCalls: STATEMENTS, mayBeOneItems };
+    const sharing = { maxItems: BATCH_ROWS, mayBeOneItems };
     this.types = new Coalescer({ ...sharing, run: (wanted) => lookUpTypes(db.pool, wanted) });
     this.writes = new Coalescer({ ...sharing, run: (candidates) => writeEvents(db.pool, candidates) });
   }

@@ -1,4 +1,3 @@
-import { z } from 'zod';
 import { RemitError } from '../contracts/errors';
 import { parseKeeping, type JsonText } from '../contracts/json';
 import { DeliveryStatus, type WebhookBody } from '../contracts/webhooks';
@@ -6,46 +5,6 @@ import type { WebhookEvent } from '../generated/prisma/client';
 import type { Database } from '../platform/postgres';
 import { listDeliveries, type DeliveryView } from './deliveries';
 import { afterCursor, createdWithin, NEWEST_FIRST, toPage, type Page } from './pages';
-
-// ---------------------------------------------------------------------------------------------------- fan-out
-
-/** Pass `next` as `after` to go on; null when all are written. */
-const FanOutStep = z.object({ next: z.string().nullable() }).nullable();
-
-/**
- * Writes delivery rows of a published event for up to `limit` matching subscriptions after `after` ('' at first).
- * Idempotent: a repeated call writes nothing twice. Undefined when the event does not exist.
- * @throws what the database throws in an outage.
- */
-export async function fanOutEvent(
-  db: Pick<Database, 'pool'>,
-  { eventId, after, limit }: { eventId: string; after: string; limit: number },
-): Promise<{ next: string | null } | undefined> {
-  const { rows } = await db.pool.query<{ result: unknown }>({
-    name: 'fan_out_event',
-    text: 'SELECT fan_out_event($1, $2, $3) AS result',
-    values: [eventId, after, limit],
-  });
-  return FanOutStep.parse(rows[0]?.result) ?? undefined;
-}
-
-/**
- * The first step of handing out several events at once: see fanOutEvent.
- * @returns for each event where its next step begins, null when all of its deliveries are written; events that do not
- *   exist are missing.
- * @throws what the database throws in an outage.
- */
-export async function fanOutEvents(
-  db: Pick<Database, 'pool'>,
-  { eventIds, limit }: { eventIds: readonly string[]; limit: number },
-): Promise<Map<string, string | null>> {
-  const { rows } = await db.pool.query<{ event_id: string; next: string | null }>({
-    name: 'fan_out_events',
-    text: 'SELECT event_id, next FROM fan_out_events($1, $2)',
-    values: [eventIds, limit],
-  });
-  return new Map(rows.map(({ event_id, next }) => [event_id, next]));
-}
 
 // ---------------------------------------------------------------------------------------------------- reads for the API
 

@@ -1,7 +1,7 @@
 import { RemitError } from '../contracts/errors';
 import type { DeliveryStatus } from '../contracts/webhooks';
 import type { Database } from '../platform/postgres';
-import { viewDeliveries, type DeliveryView } from './deliveries';
+import { viewDeliveries, type DeliveryFilter, type DeliveryView } from './deliveries';
 import { dataOf, eventView, noDeliveries, type EventDetailView, type EventView } from './events';
 import { decodeCursor, toPage, type Page } from './pages';
 
@@ -13,16 +13,8 @@ export interface PortalScope {
   subscriptionIds: readonly string[];
 }
 
-export interface PortalFilter extends PortalScope {
-  eventType?: string | undefined;
-  status?: DeliveryStatus | undefined;
-  /** Made from this moment on. */
-  since?: Date | undefined;
-  /** Made before this moment. */
-  until?: Date | undefined;
-  limit: number;
-  cursor?: string | undefined;
-}
+export type PortalFilter = PortalScope &
+  Pick<DeliveryFilter, 'eventType' | 'status' | 'since' | 'until' | 'limit' | 'cursor'>;
 
 /** Deliveries newest first, `limit + 1` of them, as the index of each subscription gives them. */
 async function newest(

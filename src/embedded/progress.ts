@@ -10,6 +10,8 @@ export interface ProgressOptions {
   env?: NodeJS.ProcessEnv;
   /** What is being done, for the progress lines: "building the Temporal server". */
   title: string;
+  /** The command is ended after this; without it, it may take as long as it likes. */
+  maxMs?: number;
   /** Looks at each output line; what it returns is shown with the elapsed time. */
   status?: (line: string) => string | undefined;
   report: (line: string) => void;
@@ -21,7 +23,7 @@ export function runWithProgress(
   args: readonly string[],
   options: ProgressOptions,
 ): Promise<string> {
-  const { title, report, status, cwd, env } = options;
+  const { title, report, status, cwd, env, maxMs } = options;
   return new Promise((resolve, reject) => {
     const startedAt = Date.now();
     const seconds = (): number => Math.round((Date.now() - startedAt) / 1000);
@@ -32,6 +34,7 @@ export function runWithProgress(
       stdio: ['ignore', 'pipe', 'pipe'],
       ...(cwd === undefined ? {} : { cwd }),
       ...(env === undefined ? {} : { env }),
+      ...(maxMs === undefined ? {} : { timeout: maxMs }),
     });
     const onData = (chunk: Buffer): void => {
       const text = chunk.toString('utf8');
@@ -52,11 +55,15 @@ export function runWithProgress(
         new EmbeddedError(`${title}: ${command} could not be started: ${error.message}`, { cause: error }),
       );
     });
-    child.once('close', (code) => {
+    child.once('close', (code, signal) => {
       clearInterval(timer);
       if (code === 0) return resolve(output);
       const tail = lastLines(output, 20).replace(/^/gm, '  | ');
-      reject(new EmbeddedError(`${title} failed (${command} exited with ${code}):\n${tail}`));
+      reject(
+        new EmbeddedError(
+          `${title} failed (${command} ${signal ? `was ended by ${signal} after ${seconds()} s` : `exited with ${code}`}):\n${tail}`,
+        ),
+      );
     });
   });
 }

@@ -14,8 +14,7 @@ const TEST_SERVER_JARS: JarSet = {
 };
 
 /**
- * Path of an executable that runs Temporal's time-skipping test server, for
- * `TestWorkflowEnvironment.createTimeSkipping({ server: { executable: { type: 'existing-path', path } } })`.
+ * Path of an executable that runs Temporal's time-skipping test server on a port.
  * Downloads its jars into the cache the first time (pinned and verified); returns at once afterwards.
  * Throws an EmbeddedError when Java or, for the download, Maven is missing.
  */
@@ -36,7 +35,7 @@ export async function ensureTimeSkippingServer(report: (line: string) => void): 
   return file;
 }
 
-/** `exec`, so that the SDK's signal to the script reaches the server. It is started as `SCRIPT PORT --enable-time-skipping`. */
+/** `exec`, so that a signal to the script reaches the server. It is started as `SCRIPT PORT`. */
 function script(java: string): string {
   const flags = [
     '-Xmx256m',

@@ -19,7 +19,9 @@ const TYPE_CODES: Record<SearchAttributeType, number> = {
 
 /**
  * One server for one application: a task queue needs no partitions (they cost a hop when a task meets no
- * poller), and no limit may stand in the way of a benchmark.
+ * poller), and no limit may stand in the way of a benchmark. The CLI would have the server read from its database which
+ * search attributes there are, whenever it uses one: a dozen reads for each payment. Without that it takes two seconds until
+ * one that is added to a running server is known; those that a new database is made with are known at once.
  */
 const DYNAMIC_CONFIG: Readonly<Record<string, number | boolean>> = {
   'matching.numTaskqueueReadPartitions': 1,
@@ -34,6 +36,7 @@ const DYNAMIC_CONFIG: Readonly<Record<string, number | boolean>> = {
   'history.persistenceMaxQPS': 100_000,
   'matching.persistenceMaxQPS': 100_000,
   'frontend.persistenceMaxQPS': 100_000,
+  'system.forceSearchAttributesCacheRefreshOnRead': false,
 };
 
 export interface TemporalPorts {

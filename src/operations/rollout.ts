@@ -52,15 +52,20 @@ async function requireDeployment(client: Client): Promise<Deployment> {
   );
 }
 
-/** @throws Error when the version has had no workers. */
-function requireVersion({ versions }: Deployment, buildId: string): void {
-  if (versions.some((version) => version.buildId === buildId)) return;
-  const known = versions.map((version) => version.buildId).join(', ');
-  throw new Error(`no worker of the version ${buildId} has polled; known are ${known}`);
-}
-
 const chosen = async (build: string | undefined): Promise<string> =>
   build ?? buildIdOf(await workflowBundlePath());
+
+/** @throws Error when no versioned worker has polled, or none of the version that is chosen. */
+async function requireVersion(
+  client: Client,
+  build: string | undefined,
+): Promise<{ deployment: Deployment; buildId: string }> {
+  const deployment = await requireDeployment(client);
+  const buildId = await chosen(build);
+  if (deployment.versions.some((version) => version.buildId === buildId)) return { deployment, buildId };
+  const known = deployment.versions.map((version) => version.buildId).join(', ');
+  throw new Error(`no worker of the version ${buildId} has polled; known are ${known}`);
+}
 
 /** `remit rollout status`. */
 export async function rolloutStatus(client: Client, { json }: RolloutCommand, say: Say): Promise<void> {
@@ -92,9 +97,7 @@ export async function rolloutRamp(
   { build, force = false }: RolloutCommand,
   say: Say,
 ): Promise<void> {
-  const deployment = await requireDeployment(client);
-  const buildId = await chosen(build);
-  requireVersion(deployment, buildId);
+  const { deployment, buildId } = await requireVersion(client, build);
   if (deployment.current === buildId)
     throw new Error(`${buildId} is the current version: it has what does not ramp elsewhere`);
   await setRampingVersion(client, buildId, percent, { ...deployment, force });
@@ -109,9 +112,7 @@ export async function rolloutPromote(
   { build, force = false }: RolloutCommand,
   say: Say,
 ): Promise<void> {
-  const deployment = await requireDeployment(client);
-  const buildId = await chosen(build);
-  requireVersion(deployment, buildId);
+  const { deployment, buildId } = await requireVersion(client, build);
   const { current } = deployment;
   if (current !== buildId) {
     // Before, so that no crash leaves a version that can't be rolled back.

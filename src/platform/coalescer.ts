@@ -7,10 +7,12 @@ import { inSharedSpan, tracing, type TraceSpan } from './tracing';
 export interface CoalescerOptions<Item, Answer> {
   /** Answers every item, in the order given. A rejection is the answer of all of them. */
   run(items: Item[]): Promise<Answer[]>;
-  /** Items that one call carries at most. */
+  /** Items that one call carries at most, as `sizeOf` counts them; the first one always. */
   maxItems: number;
-  /** Calls under way at most. */
-  maxCalls: number;
+  /** How many an item counts for; 1 when left out. */
+  sizeOf?: (item: Item) => number;
+  /** Calls under way at most; one without it, since few large ones cost the database less than many. */
+  maxCalls?: number;
   /**
    * Whether an error may be the fault of one item: then each is tried on its own, so that nobody pays for another. Of an
    * outage that would only make more calls.
@@ -46,10 +48,22 @@ export class Coalescer<Item, Answer> {
 
   private next(): void {
     this.scheduled = false;
-    while (this.waiting.length > 0 && this.calls < this.options.maxCalls) {
+    while (this.waiting.length > 0 && this.calls < (this.options.maxCalls ?? 1)) {
       this.calls += 1;
-      void this.call(this.waiting.splice(0, this.options.maxItems));
+      void this.call(this.waiting.splice(0, this.nextBatch()));
     }
+  }
+
+  private nextBatch(): number {
+    const { maxItems, sizeOf } = this.options;
+    if (!sizeOf) return maxItems;
+    let [count, size] = [1, sizeOf(this.waiting[0]!.item)];
+    for (const { item } of this.waiting.slice(1, maxItems)) {
+      size += sizeOf(item);
+      if (size > maxItems) break;
+      count += 1;
+    }
+    return count;
   }
 
   private async call(batch: Waiting<Item, Answer>[]): Promise<void> {

@@ -18,13 +18,20 @@ export function installSilenceEnd(): void {
   if (installed) return;
   installed = true;
   // eslint-disable-next-line @typescript-eslint/unbound-method -- called below on the connection that they belong to
-  const { connect, send } = Connection.prototype;
+  const { connect, disconnect, send } = Connection.prototype;
   const connecting = new WeakMap<Connection, Promise<boolean>>();
   // Whoever waited on the closed connection comes back at once; kafkajs would open a socket for each of them.
   Connection.prototype.connect = function () {
     const running = connecting.get(this) ?? connect.call(this).finally(() => connecting.delete(this));
     connecting.set(this, running);
     return running;
+  };
+  // While a broker is away, kafkajs disconnects each of its connections at every try to reach it. Of a socket that is gone, `unref`
+  // only leaves another listener, for a connect that will not come.
+  Connection.prototype.disconnect = function () {
+    const { socket } = this;
+    if (socket?.destroyed) socket.unref = () => socket;
+    return disconnect.call(this);
   };
   Connection.prototype.send = async function (protocol) {
     const { socket, host, port } = this;

@@ -161,6 +161,7 @@ declare module 'kafkajs/src/errors' {
 
 declare module 'kafkajs/src/network/connection' {
   import type { Socket } from 'node:net';
+  import type { ISocketFactory } from 'kafkajs';
 
   interface SentRequest {
     request: { apiName: string };
@@ -171,6 +172,15 @@ declare module 'kafkajs/src/network/connection' {
     readonly host: string;
     readonly port: number;
     readonly socket: Socket | undefined;
+    constructor(options: {
+      host: string;
+      port: number;
+      socketFactory: ISocketFactory;
+      logger: unknown;
+      /** Milliseconds. */
+      connectionTimeout: number;
+      requestTimeout: number;
+    });
     connect(): Promise<boolean>;
     send(protocol: SentRequest): Promise<unknown>;
     /** Fails what waits for an answer or to be sent. */

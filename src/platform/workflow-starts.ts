@@ -1,8 +1,4 @@
-import {
-  WithStartWorkflowOperation,
-  WorkflowExecutionAlreadyStartedError,
-  type Client,
-} from '@temporalio/client';
+import { WithStartWorkflowOperation, type Client } from '@temporalio/client';
 import {
   SIGNALS,
   UPDATES,
@@ -26,6 +22,7 @@ import {
   orderStart,
   paymentStart,
   replayStart,
+  unlessThere,
 } from '../contracts/workflows/starts';
 
 /**
@@ -156,14 +153,4 @@ export function startReplay(client: Client, input: ReplayInput, again = false): 
       ...(again && { workflowIdReusePolicy: 'ALLOW_DUPLICATE' }),
     }),
   );
-}
-
-async function unlessThere(start: Promise<unknown>): Promise<boolean> {
-  try {
-    await start;
-    return true;
-  } catch (error) {
-    if (error instanceof WorkflowExecutionAlreadyStartedError) return false;
-    throw error;
-  }
 }

@@ -1,3 +1,4 @@
+import os from 'node:os';
 import { Worker, type NativeConnection } from '@temporalio/worker';
 import { createActivities } from '../activities';
 import { TASK_QUEUES, type DeliveryRef, type TaskQueue } from '../contracts/workflows';
@@ -11,6 +12,7 @@ import type { Config } from '../platform/config';
 import { workflowBundlePath } from '../platform/build-workflow-bundle';
 import { lookAtWorkflows } from '../platform/failing-workflows';
 import { kafkaReadiness } from '../platform/kafka';
+import type { Logger } from '../platform/logging';
 import { MessageReader } from '../platform/message-reader';
 import { addMetricsSource, metrics } from '../platform/metrics';
 import { dataConverterOf } from '../platform/payload-encryption';
@@ -43,6 +45,7 @@ export async function startWorker(
   builtBundle?: string,
 ): Promise<void> {
   const { config, log, lifecycle } = context;
+  if (queues.every((queue) => queue === 'deliveries')) giveWay(log);
   await installTemporalRuntime(log);
   const db = context.database();
   const producer = await context.producer();
@@ -119,6 +122,18 @@ export async function startWorker(
     void context.temporal().then((client) => becomeFirstVersion(client, buildId, log, lifecycle));
   void warnOfShortRetention(context.kafka, config, log);
   log.info({ queues, buildId }, 'worker is polling');
+}
+
+/**
+ * Deliveries give way to what shares their machine: in a burst, what is accepted, settled and ordered goes first, and what
+ * is to be delivered waits in Kafka. In a container of its own, a process has nobody to give way to.
+ */
+function giveWay(log: Logger): void {
+  try {
+    os.setPriority(os.constants.priority.PRIORITY_BELOW_NORMAL);
+  } catch (error) {
+    log.info({ err: error }, 'the priority of deliveries stays as it is');
+  }
 }
 
 /**

@@ -6,6 +6,7 @@ import {
   type HealthRules,
   type Recorded,
 } from '../domain/deliveries';
+import { recordFirstAttempts, type FirstDelivery, type NotAsGiven } from '../domain/fan-out';
 import { Backoff } from '../platform/backoff';
 import { Coalescer } from '../platform/coalescer';
 import type { Logger } from '../platform/logging';
@@ -16,9 +17,10 @@ import { healthRules, makeAttempt, type AttemptPlan, type Deliverable, type Made
 import { AttemptGate, type AttemptGateSettings, type Place } from './attempt-gate';
 import type { WebhookClient } from './client';
 
-/** Attempts that one statement stores or claims. One of each kind at a time: few large ones cost the database less than many. */
+/** Attempts that one statement stores or claims. */
 const BATCH = 200;
-const CALLS = 1;
+/** Deliveries whose rows one statement writes; one event's may be more. */
+const ROWS = 200;
 /** While the database is away an attempt that was made is kept in memory for so long; then it may be made again. */
 const RECORD_TRIES = 8;
 const RECORD_RETRY_BASE_MS = 250;
@@ -31,19 +33,26 @@ export interface AttemptsDeps {
   config: AttemptGateSettings & Parameters<typeof healthRules>[0];
 }
 
+/** The deliveries of one event that get their rows together. */
+export interface FirstRows {
+  deliveries: readonly FirstDelivery[];
+  /** The event, when it is handed out with these. */
+  handedOut: string | null;
+}
+
 /** Attempts of one process: whatever way they come, they share its places, and are stored in bulk. */
 export class Attempts {
   readonly gate: AttemptGate;
   readonly rules: HealthRules;
   private readonly records: Coalescer<{ record: AttemptRecord; at: Date }, Recorded>;
   private readonly claims: Coalescer<AsRead, boolean>;
+  private readonly rows: Coalescer<FirstRows, Map<string, NotAsGiven>>;
 
   constructor(private readonly deps: AttemptsDeps) {
     this.gate = new AttemptGate(deps.config);
     this.rules = healthRules(deps.config);
     const shared = {
       maxItems: BATCH,
-      maxCalls: CALLS,
       mayBeOneItems: (error: unknown) => !isDatabaseUnavailable(error),
     };
     this.records = new Coalescer({
@@ -51,6 +60,24 @@ export class Attempts {
       run: (attempts) => recordAttempts(deps.db, attempts, this.rules),
     });
     this.claims = new Coalescer({ ...shared, run: (deliveries) => claimAttempts(deps.db, deliveries) });
+    this.rows = new Coalescer({
+      ...shared,
+      maxItems: ROWS,
+      sizeOf: ({ deliveries }) => Math.max(1, deliveries.length),
+      run: async (events) => {
+        const written = await recordFirstAttempts(
+          deps.db,
+          events.flatMap(({ deliveries }) => deliveries),
+          events.flatMap(({ handedOut }) => handedOut ?? []),
+        );
+        return events.map(() => written);
+      },
+    });
+  }
+
+  /** Attempts that may be under way at a time. */
+  get places(): number {
+    return this.deps.config.WEBHOOK_CONCURRENT_ATTEMPTS;
   }
 
   /**
@@ -86,6 +113,18 @@ export class Attempts {
     if (made.status !== 'pending' && recorded === 'decides')
       metrics.deliveriesFinished.inc({ status: made.status });
     return recorded;
+  }
+
+  /**
+   * Writes the rows of an event's deliveries, together with those of others. Idempotent.
+   * @throws what the database throws when the last try fails.
+   */
+  async storeFirst(rows: FirstRows): Promise<Map<string, NotAsGiven>> {
+    const written = await this.untilStored(RECORD_TRIES, () => this.rows.add(rows));
+    for (const { pending, attempt } of rows.deliveries)
+      if (attempt && !written.has(pending.delivery.id))
+        metrics.deliveriesFinished.inc({ status: 'delivered' });
+    return written;
   }
 
   private async untilStored<T>(maxTries: number, store: () => Promise<T>): Promise<T> {

@@ -2,8 +2,13 @@ import { WorkflowNotFoundError, type Client } from '@temporalio/client';
 import { SIGNALS, type DeliveryRef } from '../contracts/workflows';
 import { signalLane, startDelivery } from '../platform/workflow-starts';
 
-/** Workflows that are started side by side, for one caller. */
+/** Workflows that are called side by side, for one caller. */
 const SIDE_BY_SIDE = 16;
+
+async function sideBySide<T>(items: readonly T[], call: (item: T) => Promise<unknown>): Promise<void> {
+  for (let from = 0; from < items.length; from += SIDE_BY_SIDE)
+    await Promise.all(items.slice(from, from + SIDE_BY_SIDE).map(call));
+}
 
 /**
  * Starts the workflow of each delivery. One that runs is left alone; an id that was used before is used again: what is
@@ -15,12 +20,9 @@ export async function startDeliveryWorkflows(
   deliveries: readonly DeliveryRef[],
   timeoutMs: number,
 ): Promise<void> {
-  for (let from = 0; from < deliveries.length; from += SIDE_BY_SIDE)
-    await Promise.all(
-      deliveries
-        .slice(from, from + SIDE_BY_SIDE)
-        .map((ref) => client.withDeadline(Date.now() + timeoutMs, () => startDelivery(client, ref))),
-    );
+  await sideBySide(deliveries, (ref) =>
+    client.withDeadline(Date.now() + timeoutMs, () => startDelivery(client, ref)),
+  );
 }
 
 /**
@@ -32,12 +34,9 @@ export async function wakeLanes(
   subscriptionIds: readonly string[],
   timeoutMs: number,
 ): Promise<void> {
-  for (let from = 0; from < subscriptionIds.length; from += SIDE_BY_SIDE)
-    await Promise.all(
-      subscriptionIds
-        .slice(from, from + SIDE_BY_SIDE)
-        .map((id) => client.withDeadline(Date.now() + timeoutMs, () => signalLane(client, id))),
-    );
+  await sideBySide(subscriptionIds, (id) =>
+    client.withDeadline(Date.now() + timeoutMs, () => signalLane(client, id)),
+  );
 }
 
 /**
@@ -49,7 +48,7 @@ export async function cancelDeliveryWorkflows(
   workflowIds: readonly string[],
   timeoutMs: number,
 ): Promise<void> {
-  const tell = async (id: string) => {
+  await sideBySide(workflowIds, async (id) => {
     try {
       await client.withDeadline(Date.now() + timeoutMs, () =>
         client.workflow.getHandle(id).signal(SIGNALS.cancel),
@@ -57,7 +56,5 @@ export async function cancelDeliveryWorkflows(
     } catch (error) {
       if (!(error instanceof WorkflowNotFoundError)) throw error;
     }
-  };
-  for (let from = 0; from < workflowIds.length; from += SIDE_BY_SIDE)
-    await Promise.all(workflowIds.slice(from, from + SIDE_BY_SIDE).map(tell));
+  });
 }

@@ -84,7 +84,8 @@ export class Mailbox<M extends object, R> {
       for (;;) {
         const first = this.messages[0];
         if (first) {
-          await this.continueWhenLong();
+          // Asked before it is awaited: each promise of a workflow costs the worker a stack trace.
+          if (this.mayContinue()) await this.continueWhenLong();
           await withinTrace(first.message, () => this.handle(first.message));
         } else if (this.refused.length > 0) await this.sendRefused();
         else return;

@@ -58,7 +58,7 @@ export async function paymentWorkflow(input: PaymentWorkflowInput): Promise<Paym
   });
   await untilDecided(inbox, run);
   setCurrentDetails(run.status ?? 'no payment of this id is known');
-  await condition(allHandlersFinished);
+  if (!allHandlersFinished()) await condition(allHandlersFinished);
   return { status: run.status, outcomes: run.outcomes };
 }
 

@@ -10,6 +10,7 @@ import {
 import type { ReplayActivities } from '../activities/replays';
 import {
   QUERIES,
+  REPLAY_START,
   SIGNALS,
   type ReplayInput,
   type ReplayProgress,
@@ -41,7 +42,7 @@ interface Requested {
  */
 export async function replayWorkflow(input: ReplayInput): Promise<ReplayState['status']> {
   const requested: Requested = { paused: input.progress?.paused ?? false, cancel: false };
-  const state: ReplayState = { ...(input.progress ?? START), status: 'running', reason: null };
+  const state: ReplayState = { ...(input.progress ?? REPLAY_START), status: 'running', reason: null };
   setHandler(SIGNALS.pause, () => void (requested.paused = true));
   setHandler(SIGNALS.resume, () => void (requested.paused = false));
   setHandler(SIGNALS.cancel, () => void (requested.cancel = true));
@@ -64,7 +65,7 @@ async function run(
 ): Promise<ReplayState['status']> {
   const { replayId, correlationId } = input;
   for (let progress = input.progress ?? null; ;) {
-    if (historyIsLong()) return continued(input, { ...(progress ?? START), paused: requested.paused });
+    if (historyIsLong()) return continued(input, { ...(progress ?? REPLAY_START), paused: requested.paused });
     if (!(await whilePaused(input, requested, state))) continue;
     if (requested.cancel) return conclude(input, state, 'cancelled');
     const step = await stepReplay({ replayId, correlationId, progress, sliceMs: SLICE_MS });
@@ -85,7 +86,7 @@ async function tellAll(input: ReplayInput, state: ReplayState): Promise<void> {
   const { replayId, ratePerSecond: perSecond } = input;
   const { status: _, reason: __, ...progress } = state;
   setCurrentDetails(`${state.replayed} cancelled; telling the workflows that waited for them`);
-  for (let told = progress.told ?? { at: START.at, after: START.after }; ;) {
+  for (let told = progress.told ?? { at: REPLAY_START.at, after: REPLAY_START.after }; ;) {
     if (historyIsLong()) await continued(input, { ...progress, told });
     const step = await tellCancelled({ replayId, told, perSecond, sliceMs: SLICE_MS });
     if (step.done) return;
@@ -93,15 +94,6 @@ async function tellAll(input: ReplayInput, state: ReplayState): Promise<void> {
     await sleep(step.waitMs, { summary: 'the rate allows no more until then' });
   }
 }
-
-/** Before the first row. */
-const START: ReplayProgress = {
-  at: '1970-01-01T00:00:00Z',
-  after: '',
-  examined: 0,
-  replayed: 0,
-  paused: false,
-};
 
 function continued(input: ReplayInput, progress: ReplayProgress): Promise<never> {
   return continueAsNew<typeof replayWorkflow>({ ...input, progress });

@@ -1,7 +1,6 @@
-import { WorkflowExecutionAlreadyStartedError } from '@temporalio/common';
 import { ParentClosePolicy, startChild } from '@temporalio/workflow';
 import { WORKFLOWS, type DeliveryRef, type ReplayInput } from '../contracts/workflows';
-import { deliveryStart, replayStart } from '../contracts/workflows/starts';
+import { deliveryStart, replayStart, unlessThere } from '../contracts/workflows/starts';
 
 /** The one place where workflows start others: children that outlive them (contracts/workflows/starts.ts has with what). */
 
@@ -15,14 +14,4 @@ export function startDelivery(ref: DeliveryRef): Promise<boolean> {
 /** @returns false when one is running or was: it is left alone. */
 export function startReplay(input: ReplayInput): Promise<boolean> {
   return unlessThere(startChild(WORKFLOWS.replay, { ...replayStart(input), ...OUTLIVES }));
-}
-
-async function unlessThere(start: Promise<unknown>): Promise<boolean> {
-  try {
-    await start;
-    return true;
-  } catch (error) {
-    if (error instanceof WorkflowExecutionAlreadyStartedError) return false;
-    throw error;
-  }
 }

@@ -14,6 +14,7 @@ import { startBridge } from '../../src/roles/bridge';
 import { startRelay } from '../../src/roles/relay';
 import { mintToken } from '../../src/operations/token';
 import { startWorker } from '../../src/roles/worker';
+import { signedHeaders } from '../support/callers';
 import {
   createTestSpace,
   eventually,
@@ -212,9 +213,7 @@ describe('examples/receiver', () => {
         body,
         headers: {
           'content-type': 'application/json',
-          'webhook-id': webhookId,
-          'webhook-timestamp': String(Math.floor(sentAt.getTime() / 1_000)),
-          'webhook-signature': new Webhook(signedWith).sign(webhookId, sentAt, body),
+          ...signedHeaders(signedWith, body, webhookId, sentAt),
         },
       });
       return response.status;

@@ -1,9 +1,8 @@
 import { randomUUID } from 'node:crypto';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { Webhook } from 'standardwebhooks';
 import { reconcile } from '../../src/domain/reconciliation';
-import { sendProviderWebhook } from '../../src/operations/send';
 import { mintToken } from '../../src/operations/token';
+import { insist, signedHeaders, successWebhook } from '../support/callers';
 import { eventually } from '../support/harness';
 import { CURRENCY, inspectLedger, newTransaction, SOUND, TENANT, userWith } from '../support/money';
 import { noteResult } from '../support/nightly';
@@ -33,17 +32,6 @@ interface Reply {
   body: string;
 }
 
-/** What a caller does who must know: the same request under the same key until there is an answer. */
-async function insist(send: () => Promise<Reply>, accepted: number): Promise<string> {
-  for (;;) {
-    const { status, body } = await send().catch(() => ({ status: 0, body: '' }));
-    if (status === accepted) return body;
-    if (status >= 400 && status < 500 && status !== 409 && status !== 429)
-      throw new Error(`answered ${status}: ${body}`);
-    await sleep(200);
-  }
-}
-
 async function send(path: string, text: string, headers: Record<string, string>): Promise<Reply> {
   const response = await fetch(remit.api + path, {
     method: 'POST',
@@ -58,12 +46,9 @@ const post = (who: Record<string, string>, path: string, body: unknown, key: str
   send(path, JSON.stringify(body), { ...who, 'idempotency-key': key });
 
 function postChargeback(body: unknown): Promise<Reply> {
-  const [id, at, text] = [`msg_${randomUUID()}`, new Date(), JSON.stringify(body)];
-  return send('/webhooks/payments/chargebacks', text, {
-    'webhook-id': id,
-    'webhook-timestamp': String(Math.floor(at.getTime() / 1_000)),
-    'webhook-signature': new Webhook(remit.stack.config.ORDER_WEBHOOK_SECRET!).sign(id, at, text),
-  });
+  const text = JSON.stringify(body);
+  const headers = signedHeaders(remit.stack.config.ORDER_WEBHOOK_SECRET!, text);
+  return send('/webhooks/payments/chargebacks', text, headers);
 }
 
 const asUser = (userId: string) => ({ 'x-user-id': userId });
@@ -85,26 +70,14 @@ describe('with worker, bridge, API, PostgreSQL and broker killed in turn under l
     };
     const payment = async (userId: string): Promise<void> => {
       const { id } = await eventually(() => newTransaction(remit.db, userId, 'payment', AMOUNT), 60_000, 200);
-      const webhook = {
-        url: remit.api,
-        secret: remit.stack.config.PROVIDER_SECRET_DECARD,
-        provider: 'decard' as const,
-        transactionId: id,
-        status: 'success' as const,
-        amount: '1',
-        currency: CURRENCY,
-        type: 'payment' as const,
-        id: `msg-${id}`,
-        timeoutMs: 15_000,
-      };
-      await insist(() => sendProviderWebhook(webhook), 202);
+      await insist(() => successWebhook(remit.api, remit.stack.config, id), [202]);
       accepted.payments += 1;
     };
     /** Every third one is refunded in part when it is paid, every fourth one disputed, some of them both. */
     const order = async (userId: string, i: number): Promise<void> => {
       const key = randomUUID();
       const body = { amount: '1.00', currency: CURRENCY };
-      const placed = await insist(() => post(asUser(userId), '/orders', body, key), 201);
+      const placed = await insist(() => post(asUser(userId), '/orders', body, key), [201]);
       const { id } = JSON.parse(placed) as { id: string };
       accepted.orders += 1;
       const after: Promise<void>[] = [];
@@ -124,7 +97,7 @@ describe('with worker, bridge, API, PostgreSQL and broker killed in turn under l
     const refund = async (id: string): Promise<void> => {
       await paid(id);
       const key = randomUUID();
-      await insist(() => post(asOperator, `/api/v1/orders/${id}/refunds`, { amount: '0.40' }, key), 201);
+      await insist(() => post(asOperator, `/api/v1/orders/${id}/refunds`, { amount: '0.40' }, key), [201]);
       accepted.refunds += 1;
     };
     const chargeback = async (id: string, verdict: 'won' | 'lost'): Promise<void> => {
@@ -137,14 +110,14 @@ describe('with worker, bridge, API, PostgreSQL and broker killed in turn under l
           amount: '0.50',
           currency: CURRENCY,
         };
-        await insist(() => postChargeback(body), 202);
+        await insist(() => postChargeback(body), [202]);
         accepted.chargebacks += 1;
       }
     };
     const topUp = async (userId: string): Promise<void> => {
       const key = randomUUID();
       const body = { amount: '1.00', currency: CURRENCY };
-      await insist(() => post(asUser(userId), '/accounts/topup', body, key), 200);
+      await insist(() => post(asUser(userId), '/accounts/topup', body, key), [200]);
       accepted.topUps += 1;
     };
 

@@ -2,15 +2,14 @@ import { randomUUID } from 'node:crypto';
 import http from 'node:http';
 import type { AddressInfo } from 'node:net';
 import type { Kafka } from 'kafkajs';
-import { Webhook } from 'standardwebhooks';
 import { createKafka } from '../../src/platform/kafka';
 import { createLogger } from '../../src/platform/logging';
 import { bridgeGroups } from '../../src/platform/topics';
 import { withAdmin } from '../../src/platform/topic-reader';
 import { createPayment } from '../../src/domain/payments';
 import type { RecoverReport } from '../../src/operations/recover';
-import { sendProviderWebhook } from '../../src/operations/send';
 import { mintToken } from '../../src/operations/token';
+import { signedHeaders, successWebhook } from '../support/callers';
 import { eventually } from '../support/harness';
 import { CURRENCY, inspectLedger, newTransaction, SOUND, TENANT, userWith } from '../support/money';
 import { FaultStack } from './money-stack';
@@ -81,18 +80,7 @@ async function call(path: string, body: unknown, headers = operator): Promise<{ 
 /** Everything below is accepted when it returns: 201 or 202. */
 const accept = {
   payment: (id: string) =>
-    sendProviderWebhook({
-      url: remit.api,
-      secret: remit.stack.config.PROVIDER_SECRET_DECARD,
-      provider: 'decard',
-      transactionId: id,
-      status: 'success',
-      amount: '1',
-      currency: CURRENCY,
-      type: 'payment',
-      id: `msg-${id}`,
-      timeoutMs: 15_000,
-    }).then(({ status }) => expect(status).toBe(202)),
+    successWebhook(remit.api, remit.stack.config, id).then(({ status }) => expect(status).toBe(202)),
   order: () => call('/orders', { amount: '2.00', currency: CURRENCY }, { 'x-user-id': userId }),
   event: (number: number) => call('/api/v1/events', { type: 'parcel.sent', data: { number } }),
   collected: (orderId: string) =>
@@ -115,14 +103,8 @@ const accept = {
     }),
 };
 
-function signed(path: string, body: unknown): Promise<unknown> {
-  const [id, at, text] = [`msg_${randomUUID()}`, new Date(), JSON.stringify(body)];
-  return call(path, body, {
-    'webhook-id': id,
-    'webhook-timestamp': String(Math.floor(at.getTime() / 1_000)),
-    'webhook-signature': new Webhook(remit.stack.config.ORDER_WEBHOOK_SECRET!).sign(id, at, text),
-  });
-}
+const signed = (path: string, body: unknown): Promise<unknown> =>
+  call(path, body, signedHeaders(remit.stack.config.ORDER_WEBHOOK_SECRET!, JSON.stringify(body)));
 
 const newPayment = () => newTransaction(remit.db, userId, 'payment', 100n);
 const times = <T>(make: (index: number) => Promise<T>): Promise<T[]> =>

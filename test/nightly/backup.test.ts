@@ -1,17 +1,15 @@
-import { randomUUID } from 'node:crypto';
 import { rmSync } from 'node:fs';
 import http from 'node:http';
 import type { AddressInfo } from 'node:net';
 import path from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { Webhook } from 'standardwebhooks';
 import { startEmbeddedStack } from '../../src/embedded/stack';
 import { Archive } from '../../src/operations/backup/archive';
 import type { BackupReport } from '../../src/operations/backup/backup';
-import { sendProviderWebhook } from '../../src/operations/send';
 import { mintToken } from '../../src/operations/token';
 import { createLogger } from '../../src/platform/logging';
 import { openDatabase, type Database } from '../../src/platform/postgres';
+import { signedHeaders, successWebhook } from '../support/callers';
 import { eventually } from '../support/harness';
 import { CURRENCY, inspectLedger, newTransaction, SOUND, userWith } from '../support/money';
 import { noteResult } from '../support/nightly';
@@ -76,17 +74,12 @@ const times = <T>(make: (index: number) => Promise<T>): Promise<T[]> =>
   Promise.all(Array.from({ length: N }, (_, index) => make(index)));
 const newPayment = () => newTransaction(remit.db, userId, 'payment', 100n);
 const reported = async ({ id }: { id: string }): Promise<void> => {
-  const { status } = await sendProviderWebhook({
-    ...{ url: remit.endpoints.api, secret: remit.config.PROVIDER_SECRET_DECARD, provider: 'decard' },
-    ...{ transactionId: id, status: 'success', amount: '1', currency: CURRENCY, type: 'payment' },
-    ...{ id: `msg-${id}`, timeoutMs: 15_000 },
-  });
+  const { status } = await successWebhook(remit.endpoints.api, remit.config, id);
   expect(status).toBe(202);
 };
 const newOrder = () => call('/orders', { amount: '2.00', currency: CURRENCY }, { 'x-user-id': userId });
 const newEvent = (number: number) => call('/api/v1/events', { type: 'parcel.sent', data: { number } });
 const disputed = async ({ id }: { id: string }): Promise<void> => {
-  const [webhookId, at] = [`msg_${randomUUID()}`, new Date()];
   const body = {
     ...{
       provider_event_id: `opened-${id}`,
@@ -97,15 +90,8 @@ const disputed = async ({ id }: { id: string }): Promise<void> => {
     },
     evidence_due_by: new Date(Date.now() + 3_600_000).toISOString(),
   };
-  await call('/webhooks/payments/chargebacks', body, {
-    'webhook-id': webhookId,
-    'webhook-timestamp': String(Math.floor(at.getTime() / 1_000)),
-    'webhook-signature': new Webhook(remit.config.ORDER_WEBHOOK_SECRET!).sign(
-      webhookId,
-      at,
-      JSON.stringify(body),
-    ),
-  });
+  const headers = signedHeaders(remit.config.ORDER_WEBHOOK_SECRET!, JSON.stringify(body));
+  await call('/webhooks/payments/chargebacks', body, headers);
 };
 
 async function count(db: Database, sql: string): Promise<number> {

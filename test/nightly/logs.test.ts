@@ -6,10 +6,10 @@ import type { AddressInfo } from 'node:net';
 import path from 'node:path';
 import { gunzipSync } from 'node:zlib';
 import { contentKey, embeddedCacheDir } from '../../src/embedded/cache';
-import { sendProviderWebhook } from '../../src/operations/send';
 import { PROJECT_ROOT } from '../../src/platform/project';
+import { successWebhook } from '../support/callers';
 import { eventually } from '../support/harness';
-import { CURRENCY, newTransaction, userWith } from '../support/money';
+import { newTransaction, userWith } from '../support/money';
 import { LocalRemit } from './local-remit';
 import { noteResult } from '../support/nightly';
 import { goCommands, isMissing, type Missing } from './tools';
@@ -136,11 +136,7 @@ if (isMissing(collector)) {
     const userId = await userWith(remit.db);
     for (let n = 0; n < 5; n++) {
       const { id } = await newTransaction(remit.db, userId, 'payment', 100n);
-      await sendProviderWebhook({
-        ...{ url: remit.endpoints.api, secret: remit.config.PROVIDER_SECRET_DECARD, provider: 'decard' },
-        ...{ transactionId: id, status: 'success', amount: '1', currency: CURRENCY, type: 'payment' },
-        ...{ id: `msg-${id}`, timeoutMs: 15_000 },
-      });
+      await successWebhook(remit.endpoints.api, remit.config, id);
     }
     await eventually(async () => {
       const { rows } = await remit.db.pool.query(`SELECT FROM payments WHERE status = 'succeeded'`);

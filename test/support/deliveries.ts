@@ -6,7 +6,10 @@ import {
   type DeliveryRow,
   type HealthRules,
 } from '../../src/domain/deliveries';
+import { fanOutSteps } from '../../src/domain/fan-out';
 import type { Database } from '../../src/platform/postgres';
+import type { Keyring } from '../../src/platform/secrets';
+import type { FirstAttempts } from '../../src/webhooks/first-attempts';
 import { deliveryPolicyOf } from '../../src/webhooks/delivery-policy';
 import { loadConfig } from '../../src/platform/config';
 
@@ -48,6 +51,19 @@ export async function announce(
     ...[eventId, tenantId, type, JSON.stringify(data)],
   ]);
   return { eventId, deliveries: await pendingOf({ pool }, eventId) };
+}
+
+/** What the consumer of `events` does with events of few subscriptions. @returns what needs a workflow. */
+export async function handOut(
+  deps: { db: Pick<Database, 'pool'>; keyring: Keyring },
+  first: FirstAttempts,
+  eventIds: readonly string[],
+): Promise<DeliveryRef[]> {
+  const steps = await fanOutSteps(deps.db, deps.keyring, { eventIds, after: '', limit: 100 });
+  const left = await Promise.all(
+    eventIds.map((id) => first.makeStep(id, steps.get(id)!, { correlationId: 'c' })),
+  );
+  return left.flat();
 }
 
 /** The pending deliveries of an event. */

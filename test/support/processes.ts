@@ -1,5 +1,6 @@
 import { execFile, execFileSync, spawn, type ChildProcess } from 'node:child_process';
 import { once } from 'node:events';
+import { readFileSync } from 'node:fs';
 import path from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { PROJECT_ROOT } from '../../src/platform/project';
@@ -44,6 +45,13 @@ function child(process: ChildProcess): Child {
   };
 }
 
+/** NODE_OPTIONS of the image. */
+export function imageNodeOptions(): string {
+  const options = /NODE_OPTIONS="([^"]+)"/.exec(readFileSync(path.join(PROJECT_ROOT, 'Dockerfile'), 'utf8'));
+  if (!options?.[1]) throw new Error('the Dockerfile sets no NODE_OPTIONS');
+  return options[1];
+}
+
 /** One role as production runs it: compiled, in a process of its own. Resolves when it is ready. */
 export async function startRole(
   args: string[],
@@ -58,6 +66,7 @@ export async function startRole(
       ...process.env,
       ...env,
       NODE_ENV: 'production',
+      NODE_OPTIONS: imageNodeOptions(),
       LOG_LEVEL: logLevel,
       METRICS_PORT: String(metricsPort),
     },
@@ -81,7 +90,7 @@ export async function startScript(
   args: readonly string[] = [],
 ): Promise<Child> {
   const spawned = spawn(process.execPath, ['--import', 'tsx', file, ...args], {
-    env: { ...process.env, ...env },
+    env: { ...process.env, NODE_OPTIONS: imageNodeOptions(), ...env },
     stdio: ['ignore', 'inherit', 'inherit', 'ipc'],
   });
   const running = child(spawned);

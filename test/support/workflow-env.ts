@@ -1,29 +1,78 @@
+import { spawn, type ChildProcess } from 'node:child_process';
+import { once } from 'node:events';
+import net from 'node:net';
+import { inspect } from 'node:util';
 import { defineSearchAttributeKey, type DataConverter, type TypedSearchAttributes } from '@temporalio/common';
 import type { WorkflowHandle } from '@temporalio/client';
 import { TestWorkflowEnvironment } from '@temporalio/testing';
 import { DefaultLogger, makeTelemetryFilterString, Runtime, Worker } from '@temporalio/worker';
 import { SEARCH_ATTRIBUTES, TASK_QUEUES } from '../../src/contracts/workflows';
 import { dataConverterOf } from '../../src/platform/payload-encryption';
+import { eventually, freePort } from './harness';
 
 /** The bundle of all workflows, built once by workflow-setup.ts. */
 export const workflowBundle = () => ({ codePath: process.env['REMIT_TEST_WORKFLOW_BUNDLE']! });
 
+const ERRORS = makeTelemetryFilterString({ core: 'ERROR', other: 'ERROR' });
+const REFUSALS = 'temporalio_sdk_core::worker::workflow=WARN';
+
+/** Errors, and tasks that the test server refuses: it hands out no other, and the test would only run into its limit (docs/testing.md). */
+const logger = new DefaultLogger('WARN', ({ level, message, meta }) => {
+  if (level === 'ERROR' || message.startsWith('Error while completing workflow'))
+    process.stderr.write(`${message} ${inspect(meta)}\n`);
+});
+
 let quiet = false;
 
-const START_ATTEMPTS = 5;
+const START_ATTEMPTS = 3;
+const START_MS = 120_000;
 
-/** The SDK gives the server five seconds to start, which a busy machine may not have for a JVM. */
+/** What the SDK's public ways call, which know no server that is there already and skips time. */
+const create = TestWorkflowEnvironment['create'] as (options: {
+  server: { type: 'existing' };
+  address: string;
+  supportsTimeSkipping: boolean;
+}) => Promise<TestWorkflowEnvironment>;
+
+/** Started here and not by the SDK, which gives it five seconds: a busy machine may not have them for a JVM. */
 async function startServer(): Promise<TestWorkflowEnvironment> {
   for (let attempt = 1; ; attempt++) {
+    const port = await freePort();
+    // Without --enable-time-skipping: time is skipped while a test waits for a result or sleeps, and not otherwise.
+    const server = spawn(process.env['REMIT_TEST_TIME_SKIPPING_SERVER']!, [String(port)], {
+      stdio: 'ignore',
+    });
+    const kill = () => void server.kill('SIGKILL');
+    process.once('exit', kill);
     try {
-      return await TestWorkflowEnvironment.createTimeSkipping({
-        server: {
-          executable: { type: 'existing-path', path: process.env['REMIT_TEST_TIME_SKIPPING_SERVER']! },
-        },
+      await eventually(() => untilAnswered(port, server), START_MS, 100);
+      const environment = await create.call(TestWorkflowEnvironment, {
+        server: { type: 'existing' },
+        address: `127.0.0.1:${port}`,
+        supportsTimeSkipping: true,
       });
+      const teardown = environment.teardown.bind(environment);
+      environment.teardown = async () => {
+        await teardown();
+        process.off('exit', kill);
+        kill();
+      };
+      return environment;
     } catch (error) {
+      kill();
       if (attempt === START_ATTEMPTS) throw error;
     }
+  }
+}
+
+/** @throws while it does not listen. Resolves as well when it has ended: the port was another's. */
+async function untilAnswered(port: number, server: ChildProcess): Promise<void> {
+  if (server.exitCode !== null) return;
+  const socket = net.connect(port, '127.0.0.1');
+  try {
+    await once(socket, 'connect');
+  } finally {
+    socket.destroy();
   }
 }
 
@@ -32,8 +81,8 @@ export async function createTimeSkippingEnvironment(): Promise<TestWorkflowEnvir
   if (!quiet) {
     quiet = true;
     Runtime.install({
-      logger: new DefaultLogger('ERROR'),
-      telemetryOptions: { logging: { filter: makeTelemetryFilterString({ core: 'ERROR', other: 'ERROR' }) } },
+      logger,
+      telemetryOptions: { logging: { forward: {}, filter: `${ERRORS},${REFUSALS}` } },
     });
   }
   const environment = await startServer();

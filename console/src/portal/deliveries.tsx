@@ -1,9 +1,9 @@
 import { useQuery } from '@tanstack/react-query';
-import { Link } from '@tanstack/react-router';
 import { FastForward, RotateCcw } from 'lucide-react';
 import { useMemo } from 'react';
 import { api, ok, type Schemas } from '../lib/api';
-import { BodyAndAttempts, lastAnswer } from '../ui/attempt';
+import { BodyAndAttempts } from '../ui/attempt';
+import { deliveryEventColumn, deliveryStateColumns, EventLink } from '../ui/delivery';
 import { Empty, Facts, Failure, Head, Id, Loading, Status, Time } from '../ui/basics';
 import { Drawer, useAct } from '../ui/dialogs';
 import { Filters, sinceOf, useFilters, type FilterSpec } from '../ui/filters';
@@ -39,24 +39,7 @@ export function Deliveries() {
   const columns = useMemo(
     () => [
       column<Delivery>('status', 'Status', ({ status }) => <Status value={status} />, { width: '112px' }),
-      column<Delivery>(
-        'type',
-        'Event',
-        ({ id, eventType }) => (
-          <a
-            href={`?${new URLSearchParams({ ...filter, open: id }).toString()}`}
-            className="open"
-            aria-label={`${eventType}, delivery ${id}`}
-            onClick={(event) => {
-              event.preventDefault();
-              set({ open: id });
-            }}
-          >
-            {eventType}
-          </a>
-        ),
-        { width: 'minmax(120px, 1.2fr)' },
-      ),
+      deliveryEventColumn,
       ...(all.length > 1
         ? [
             column<Delivery>('sub', 'Subscription', ({ subscriptionId }) => urls[subscriptionId] ?? '–', {
@@ -65,24 +48,9 @@ export function Deliveries() {
             }),
           ]
         : []),
-      column<Delivery>('tries', 'Attempts', ({ attempts }) => attempts, {
-        ...{ width: '76px', right: true, wide: true },
-      }),
-      column<Delivery>(
-        'answer',
-        'Last answer',
-        (row) => (
-          <span className={row.lastError !== null || (row.lastStatusCode ?? 200) >= 300 ? 'bad-text' : ''}>
-            {lastAnswer(row)}
-          </span>
-        ),
-        { width: 'minmax(90px, 1fr)' },
-      ),
-      column<Delivery>('created', 'Created', ({ createdAt }) => <Time at={createdAt} />, {
-        ...{ width: '96px', right: true, wide: true },
-      }),
+      ...deliveryStateColumns,
     ],
-    [urls, JSON.stringify(filter)],
+    [urls],
   );
   const specs: FilterSpec[] = [
     {
@@ -206,12 +174,7 @@ function Details({ delivery }: { delivery: Delivery }) {
       <Facts
         facts={[
           ['Delivery', <Id value={id} />],
-          [
-            'Event',
-            <Link to="/events/$id" params={{ id: eventId }} className="mono">
-              {eventId}
-            </Link>,
-          ],
+          ['Event', <EventLink id={eventId} />],
           [
             'Next attempt',
             delivery.nextAttemptAt ? (

@@ -1,8 +1,8 @@
-import { Link } from '@tanstack/react-router';
 import { useMemo } from 'react';
 import { api, ok, type Schemas } from '../lib/api';
 import { duration } from '../lib/format';
 import { Empty, Head, Status, Time } from '../ui/basics';
+import { eventColumn, subscriptionColumn } from '../ui/delivery';
 import { Filters, sinceOf, useFilters, type FilterSpec } from '../ui/filters';
 import { column, List, usePages } from '../ui/table';
 import { DeliveryDrawer } from './deliveries';
@@ -18,7 +18,7 @@ const FILTERS: FilterSpec[] = [
     options: ['http_error', 'timeout', 'refused_address', 'dns_error', 'tls_error', 'network_error'],
   },
   { name: 'subscriptionId', label: 'Subscription', kind: 'text', placeholder: 'sub_…' },
-  { name: 'eventType', label: 'Type', kind: 'text', placeholder: 'order.finished' },
+  { name: 'eventType', label: 'Type', kind: 'text', placeholder: 'remit.order.finished' },
   { name: 'since', label: 'Begun', kind: 'time' },
 ];
 
@@ -50,34 +50,11 @@ export function Attempts() {
         ({ result }) => <Status value={result === 'delivered' ? 'delivered' : 'failed'} />,
         { width: '100px' },
       ),
-      column<Attempt>(
-        'type',
-        'Event',
-        ({ deliveryId, attempt, eventType }) => (
-          <a
-            href={`?${new URLSearchParams({ ...filter, open: deliveryId }).toString()}`}
-            className="open"
-            aria-label={`${eventType}, attempt ${attempt} of delivery ${deliveryId}`}
-            onClick={(event) => {
-              event.preventDefault();
-              set({ open: deliveryId });
-            }}
-          >
-            {eventType}
-          </a>
-        ),
-        { width: 'minmax(110px, 1.2fr)' },
-      ),
-      column<Attempt>(
-        'sub',
-        'Subscription',
-        ({ subscriptionId }) => (
-          <Link to="/subscriptions/$id" params={{ id: subscriptionId }} className="mono">
-            {subscriptionId}
-          </Link>
-        ),
-        { wide: true, width: 'minmax(150px, 1fr)' },
-      ),
+      eventColumn<Attempt>(({ deliveryId, attempt, eventType }) => ({
+        id: deliveryId,
+        label: `${eventType}, attempt ${attempt} of delivery ${deliveryId}`,
+      })),
+      subscriptionColumn<Attempt>(),
       column<Attempt>('n', 'Attempt', ({ attempt }) => attempt, { width: '72px', right: true, wide: true }),
       column<Attempt>(
         'answer',
@@ -91,7 +68,7 @@ export function Attempts() {
         wide: true,
       }),
     ],
-    [JSON.stringify(filter)],
+    [],
   );
   return (
     <div className="page fill">

@@ -20,6 +20,13 @@ import {
   Workflow,
 } from '../ui/basics';
 import { BodyAndAttempts, lastAnswer } from '../ui/attempt';
+import {
+  deliveryEventColumn,
+  deliveryStateColumns,
+  EventLink,
+  subscriptionColumn,
+  SubscriptionLink,
+} from '../ui/delivery';
 import { Drawer, Modal, useAct } from '../ui/dialogs';
 import { Filters, sinceOf, useFilters, type FilterSpec } from '../ui/filters';
 import { column, List, usePages } from '../ui/table';
@@ -36,7 +43,7 @@ const FILTERS: FilterSpec[] = [
     options: ['pending', 'delivered', 'exhausted', 'cancelled', 'held'],
   },
   { name: 'subscriptionId', label: 'Subscription', kind: 'text', placeholder: 'sub_…' },
-  { name: 'eventType', label: 'Type', kind: 'text', placeholder: 'order.finished' },
+  { name: 'eventType', label: 'Type', kind: 'text', placeholder: 'remit.order.finished' },
   { name: 'eventId', label: 'Event', kind: 'text', placeholder: 'evt_…' },
   { name: 'since', label: 'Created', kind: 'time' },
 ];
@@ -137,56 +144,11 @@ export function Deliveries() {
         { width: '52px' },
       ),
       column<Delivery>('status', 'Status', ({ status }) => <Status value={status} />, { width: '106px' }),
-      column<Delivery>(
-        'type',
-        'Event',
-        ({ id, eventType }) => (
-          <a
-            href={`?${new URLSearchParams({ ...filter, open: id }).toString()}`}
-            className="open"
-            aria-label={`${eventType}, delivery ${id}`}
-            onClick={(event) => {
-              event.preventDefault();
-              set({ open: id });
-            }}
-          >
-            {eventType}
-          </a>
-        ),
-        { width: 'minmax(120px, 1.2fr)' },
-      ),
-      column<Delivery>(
-        'sub',
-        'Subscription',
-        ({ subscriptionId }) => (
-          <Link to="/subscriptions/$id" params={{ id: subscriptionId }} className="mono">
-            {subscriptionId}
-          </Link>
-        ),
-        { wide: true, width: 'minmax(150px, 1fr)' },
-      ),
-      column<Delivery>('tries', 'Attempts', ({ attempts }) => attempts, {
-        width: '76px',
-        right: true,
-        wide: true,
-      }),
-      column<Delivery>(
-        'answer',
-        'Last answer',
-        (row) => (
-          <span className={row.lastError !== null || (row.lastStatusCode ?? 200) >= 300 ? 'bad-text' : ''}>
-            {lastAnswer(row)}
-          </span>
-        ),
-        { width: 'minmax(90px, 1fr)' },
-      ),
-      column<Delivery>('created', 'Created', ({ createdAt }) => <Time at={createdAt} />, {
-        width: '96px',
-        right: true,
-        wide: true,
-      }),
+      deliveryEventColumn,
+      subscriptionColumn<Delivery>(),
+      ...deliveryStateColumns,
     ],
-    [chosen, JSON.stringify(filter)],
+    [chosen],
   );
   return (
     <div className="page fill">
@@ -481,18 +443,8 @@ function Attempts({ delivery }: { delivery: Delivery }) {
       <Facts
         facts={[
           ['Delivery', <Id value={id} />],
-          [
-            'Event',
-            <Link to="/events/$id" params={{ id: delivery.eventId }} className="mono">
-              {delivery.eventId}
-            </Link>,
-          ],
-          [
-            'Subscription',
-            <Link to="/subscriptions/$id" params={{ id: delivery.subscriptionId }} className="mono">
-              {delivery.subscriptionId}
-            </Link>,
-          ],
+          ['Event', <EventLink id={delivery.eventId} />],
+          ['Subscription', <SubscriptionLink id={delivery.subscriptionId} />],
           [
             'Next attempt',
             next ? (
@@ -551,18 +503,8 @@ export function Delivery() {
             <Facts
               facts={[
                 ['Id', <Id value={id} />],
-                [
-                  'Event',
-                  <Link to="/events/$id" params={{ id: delivery.eventId }} className="mono">
-                    {delivery.eventId}
-                  </Link>,
-                ],
-                [
-                  'Subscription',
-                  <Link to="/subscriptions/$id" params={{ id: delivery.subscriptionId }} className="mono">
-                    {delivery.subscriptionId}
-                  </Link>,
-                ],
+                ['Event', <EventLink id={delivery.eventId} />],
+                ['Subscription', <SubscriptionLink id={delivery.subscriptionId} />],
                 ['Attempts', delivery.attempts],
                 ['Last answer', lastAnswer(delivery)],
                 ['Created', <Time at={delivery.createdAt} />],

@@ -54,7 +54,7 @@ export function Events() {
       <Head title="Events" />
       <Filters
         specs={[
-          { name: 'type', label: 'Type', kind: 'text', placeholder: 'order.finished' },
+          { name: 'type', label: 'Type', kind: 'text', placeholder: 'remit.order.finished' },
           { name: 'source', label: 'Source', kind: 'choice', options: ['remit', 'api'] },
           { name: 'since', label: 'Created', kind: 'time' },
         ]}

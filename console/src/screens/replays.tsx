@@ -1,10 +1,10 @@
 import { useQuery } from '@tanstack/react-query';
-import { Link } from '@tanstack/react-router';
 import { Pause, Play, Square } from 'lucide-react';
 import { api, ok, type Schemas } from '../lib/api';
 import { count, shortDate } from '../lib/format';
 import { useSession } from '../lib/session';
 import { Empty, Failure, Head, Loading, Status, Time } from '../ui/basics';
+import { SubscriptionLink } from '../ui/delivery';
 import { useAct } from '../ui/dialogs';
 import { Filters, useFilters } from '../ui/filters';
 import { PlainTable } from '../ui/plain-table';
@@ -128,14 +128,7 @@ export function ReplayTable({
         ['What', ({ kind }) => kind],
         [
           'Subscription',
-          ({ subscriptionId: id }) =>
-            id === null ? (
-              'all of the tenant'
-            ) : (
-              <Link to="/subscriptions/$id" params={{ id }} className="mono">
-                {id}
-              </Link>
-            ),
+          ({ subscriptionId: id }) => (id === null ? 'all of the tenant' : <SubscriptionLink id={id} />),
         ],
         ['Of the time', (replay) => <Progress replay={replay} />, 'nowrap'],
         ['Looked at', ({ examined }) => count(examined), 'right'],

@@ -22,6 +22,7 @@ import {
   Time,
   Unready,
 } from '../ui/basics';
+import { EventLink } from '../ui/delivery';
 import { Modal, useAct, useOverlays } from '../ui/dialogs';
 import { Filters, useFilters } from '../ui/filters';
 import { AttemptHealth } from '../ui/health';
@@ -720,14 +721,7 @@ function FilterTester({ subscription }: { subscription: Subscription }) {
             rows={query.data.items}
             keyOf={({ id }) => id}
             columns={[
-              [
-                'Event',
-                ({ id }) => (
-                  <Link to="/events/$id" params={{ id }} className="mono">
-                    {id}
-                  </Link>
-                ),
-              ],
+              ['Event', ({ id }) => <EventLink id={id} />],
               ['Type', ({ type }) => type],
               ['Wanted', ({ matches }) => (matches ? 'yes' : 'no')],
             ]}

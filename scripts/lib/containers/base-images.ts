@@ -47,6 +47,7 @@ export const MADE_IMAGES = {
   TEMPORAL_ADMIN_TOOLS_IMAGE: base('temporal-admin-tools:1.31.0'),
   CLICKHOUSE_IMAGE: base('clickhouse:chdb'),
   PROMETHEUS_IMAGE: base('prometheus:debian'),
+  ALERTMANAGER_IMAGE: base('alertmanager:debian'),
 } as const;
 
 /** Services whose images can't be made from package registries, and on which no other depends. */
@@ -132,6 +133,7 @@ export async function makeImages(engine: Engine, dir: string, report: (line: str
     return Promise.resolve();
   });
   await make('prometheus', 'PROMETHEUS_IMAGE', () => Promise.resolve());
+  await make('alertmanager', 'ALERTMANAGER_IMAGE', () => Promise.resolve());
 }
 
 /** Debian, from its packages. */

@@ -10,6 +10,7 @@ import { PROJECT_ROOT } from '../../../src/platform/project';
 
 const run = promisify(execFile);
 const OUTPUT_MAX_BYTES = 64 * 1024 * 1024;
+const COMPOSE_MS = 600_000;
 const SERVICE_READY_MS = 20_000;
 
 /** For the message of who finds neither. */
@@ -136,6 +137,8 @@ export class Engine {
       title,
       env: { ...this.env, ...env },
       cwd: PROJECT_ROOT,
+      // It waits without end for what is started again and again.
+      maxMs: COMPOSE_MS,
       status: (line) => line.trim().slice(0, 100) || undefined,
       report: this.report,
     });
@@ -160,6 +163,10 @@ export class Engine {
   watch(project: string): void {
     this.checks?.start(project);
   }
+
+  unwatch(): void {
+    this.checks?.stop();
+  }
 }
 
 /**
@@ -179,6 +186,7 @@ class HealthChecks {
 
   stop(): void {
     clearInterval(this.timer);
+    this.timer = undefined;
   }
 
   private async tick(project: string): Promise<void> {

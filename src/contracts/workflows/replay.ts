@@ -25,6 +25,15 @@ export interface ReplayProgress {
   told?: { at: string; after: string };
 }
 
+/** Before the first row. */
+export const REPLAY_START: ReplayProgress = {
+  at: '1970-01-01T00:00:00Z',
+  after: '',
+  examined: 0,
+  replayed: 0,
+  paused: false,
+};
+
 export interface ReplayState extends ReplayProgress {
   status: 'running' | 'paused' | 'done' | 'cancelled' | 'stopped';
   reason: string | null;

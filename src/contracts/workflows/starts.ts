@@ -1,4 +1,8 @@
-import { TypedSearchAttributes, type SearchAttributePair } from '@temporalio/common';
+import {
+  TypedSearchAttributes,
+  WorkflowExecutionAlreadyStartedError,
+  type SearchAttributePair,
+} from '@temporalio/common';
 import type { DeliveryRef } from './delivery';
 import type { DisputeWorkflowInput } from './dispute';
 import type { LaneInput } from './lane';
@@ -15,6 +19,17 @@ import { SEARCH_ATTRIBUTE_KEYS as KEYS } from './search-attributes';
  * The id of one that has closed may be used again, but for replays: a late or repeated message opens a short run, and the
  * database judges whether there is anything left to do.
  */
+
+/** @returns false when one of the id is there, and the start says that it is left alone. @throws what else the start does. */
+export async function unlessThere(start: Promise<unknown>): Promise<boolean> {
+  try {
+    await start;
+    return true;
+  } catch (error) {
+    if (error instanceof WorkflowExecutionAlreadyStartedError) return false;
+    throw error;
+  }
+}
 
 /** Temporal's limit, in bytes. */
 const FAIRNESS_KEY_MAX = 64;

@@ -54,7 +54,12 @@ export class SlotInUse extends Error {}
 export async function ensureSlot(connection: ReplicationConnection): Promise<void> {
   const { slot_type: type } = await connection.row(`READ_REPLICATION_SLOT ${BACKUP_SLOT}`);
   if (type === 'physical') return;
-  await connection.row(`CREATE_REPLICATION_SLOT ${BACKUP_SLOT} PHYSICAL (RESERVE_WAL)`);
+  try {
+    await connection.row(`CREATE_REPLICATION_SLOT ${BACKUP_SLOT} PHYSICAL (RESERVE_WAL)`);
+  } catch (error) {
+    // duplicate_object: who makes a base backup and who receives come at the same time.
+    if ((error as { code?: string }).code !== '42710') throw error;
+  }
 }
 
 /** From where on the server keeps its log for us. */

@@ -1,5 +1,4 @@
 import { randomUUID } from 'node:crypto';
-import { Webhook } from 'standardwebhooks';
 import { createConsoleLink, type ConsoleUser } from '../../../src/domain/console-sessions';
 import { migrateClickHouse } from '../../../src/platform/clickhouse-migrations';
 import { startApi } from '../../../src/roles/api';
@@ -7,6 +6,7 @@ import { startBridge } from '../../../src/roles/bridge';
 import { startIngest } from '../../../src/roles/ingest';
 import { startRelay } from '../../../src/roles/relay';
 import { startWorker } from '../../../src/roles/worker';
+import { signedHeaders } from '../../support/callers';
 import { createTestSpace, eventually, runRoles } from '../../support/harness';
 import { sendProviderWebhook } from '../../../src/operations/send';
 import { TestApi } from '../../integration/api/support';
@@ -195,18 +195,7 @@ async function chargeback(api: TestApi, orderId: string): Promise<void> {
     status: 'opened',
     reason: 'fraudulent',
   });
-  const secret = api.space.config.ORDER_WEBHOOK_SECRET!;
-  const id = `msg_${randomUUID()}`;
-  const at = new Date();
-  const reply = await api.call(
-    'POST',
-    '/webhooks/payments/chargebacks',
-    {
-      'webhook-id': id,
-      'webhook-timestamp': String(Math.floor(at.getTime() / 1_000)),
-      'webhook-signature': new Webhook(secret).sign(id, at, body),
-    },
-    body,
-  );
+  const headers = signedHeaders(api.space.config.ORDER_WEBHOOK_SECRET!, body);
+  const reply = await api.call('POST', '/webhooks/payments/chargebacks', headers, body);
   if (reply.status !== 202) throw new Error(`chargeback: ${reply.status}`);
 }

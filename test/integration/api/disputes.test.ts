@@ -1,5 +1,4 @@
 import { randomUUID } from 'node:crypto';
-import { Webhook } from 'standardwebhooks';
 import { Dispute, DisputePage, DisputeWithEvidence, Refund, RefundPage } from '../../../src/contracts/orders';
 import { startApi } from '../../../src/roles/api';
 import { startBridge } from '../../../src/roles/bridge';
@@ -14,6 +13,7 @@ import {
   type RunningRoles,
   type TestSpace,
 } from '../../support/harness';
+import { signedHeaders } from '../../support/callers';
 import { paidOrder } from '../../support/disputes';
 import { inspectLedger, SOUND } from '../../support/money';
 import { withDatabase } from '../../support/shared-stack';
@@ -58,14 +58,12 @@ async function call(method: string, path: string, body?: unknown, headers: Recor
 }
 
 async function webhook(kind: 'orders' | 'chargebacks', body: object): Promise<void> {
-  const [id, at, text] = [`msg_${randomUUID()}`, new Date(), JSON.stringify(body)];
+  const text = JSON.stringify(body);
   const response = await fetch(`${running.started.url}/webhooks/payments/${kind}`, {
     method: 'POST',
     headers: {
       'content-type': 'application/json',
-      'webhook-id': id,
-      'webhook-timestamp': String(Math.floor(at.getTime() / 1_000)),
-      'webhook-signature': new Webhook(space.config.ORDER_WEBHOOK_SECRET!).sign(id, at, text),
+      ...signedHeaders(space.config.ORDER_WEBHOOK_SECRET!, text),
     },
     body: text,
   });

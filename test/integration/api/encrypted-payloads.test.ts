@@ -3,13 +3,13 @@ import { randomUUID } from 'node:crypto';
 import { promisify } from 'node:util';
 import { Client, Connection } from '@temporalio/client';
 import { historyToJSON, payloadToJSON, type JSONPayload } from '@temporalio/common/lib/proto-utils';
-import { Webhook } from 'standardwebhooks';
 import { z } from 'zod';
 import { QUERIES, workflowId } from '../../../src/contracts/workflows';
 import { createConsoleSession } from '../../../src/domain/console-sessions';
 import { findTemporalCli } from '../../../src/embedded/temporal-cli';
 import { mintToken } from '../../../src/operations/token';
 import { connectTemporal } from '../../../src/platform/temporal';
+import { signedHeaders } from '../../support/callers';
 import { eventually, openTestDatabase } from '../../support/harness';
 import { subscriber, type Subscriber } from '../../unit/webhooks/subscriber';
 import { expectProblem, newUser, TestApi } from './support';
@@ -114,17 +114,8 @@ async function chargeback(orderId: string): Promise<void> {
     ...{ provider_event_id: randomUUID(), order_id: orderId, status: 'opened', reason: NOTE },
     user_id: user,
   });
-  const [id, at] = [`msg_${randomUUID()}`, new Date()];
-  const reply = await api.call(
-    'POST',
-    '/webhooks/payments/chargebacks',
-    {
-      'webhook-id': id,
-      'webhook-timestamp': String(Math.floor(at.getTime() / 1_000)),
-      'webhook-signature': new Webhook(api.space.config.ORDER_WEBHOOK_SECRET!).sign(id, at, text),
-    },
-    text,
-  );
+  const headers = signedHeaders(api.space.config.ORDER_WEBHOOK_SECRET!, text);
+  const reply = await api.call('POST', '/webhooks/payments/chargebacks', headers, text);
   expect(reply.status).toBe(202);
 }
 

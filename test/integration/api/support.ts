@@ -1,11 +1,11 @@
 import { randomUUID } from 'node:crypto';
-import { Webhook } from 'standardwebhooks';
 import { Problem } from '../../../src/contracts/http';
 import { startApi } from '../../../src/roles/api';
 import { startBridge } from '../../../src/roles/bridge';
 import { startRelay } from '../../../src/roles/relay';
 import { mintToken } from '../../../src/operations/token';
 import { startWorker } from '../../../src/roles/worker';
+import { signedHeaders } from '../../support/callers';
 import { createTestSpace, runRoles, type RunningRoles, type TestSpace } from '../../support/harness';
 
 /** An answer of the API, read to its end. */
@@ -108,11 +108,7 @@ export class TestApi {
     at = new Date(),
     secret = this.space.config.PROVIDER_SECRET_DECARD!,
   ): Record<string, string> {
-    return {
-      'webhook-id': id,
-      'webhook-timestamp': String(Math.floor(at.getTime() / 1_000)),
-      'webhook-signature': new Webhook(secret).sign(id, at, body),
-    };
+    return signedHeaders(secret, body, id, at);
   }
 
   /** Opens an account with so much money in it. */

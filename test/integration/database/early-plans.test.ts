@@ -1,6 +1,11 @@
 import { Client } from 'pg';
-import { loadPendingOfEvents, recordAttempts, type AttemptRecord } from '../../../src/domain/deliveries';
-import { fanOutEvents } from '../../../src/domain/events';
+import {
+  claimAttempts,
+  loadPendingOfEvents,
+  recordAttempts,
+  type AttemptRecord,
+} from '../../../src/domain/deliveries';
+import { fanOutSteps, recordFirstAttempts } from '../../../src/domain/fan-out';
 import type { Database } from '../../../src/platform/postgres';
 import { createKeyring } from '../../../src/platform/secrets';
 import { createTestSpace, type TestSpace } from '../../support/harness';
@@ -26,7 +31,10 @@ beforeAll(async () => {
   client = new Client({ connectionString: space.config.DATABASE_URL });
   await client.connect();
   db = { pool: client as unknown as Database['pool'] };
-  for (let i = 0; i < CALLS_UNTIL_KEPT; i++) await handOutAndRecord(['evt_none'], []);
+  for (let i = 0; i < CALLS_UNTIL_KEPT; i++) {
+    await handOut(['evt_none']);
+    await record(['evt_none']);
+  }
   await withDatabase(space.ownerUrl, async (owner) => {
     for (const sql of [
       `INSERT INTO subscriptions (id, tenant_id, url, event_types, secret_ciphertext) VALUES ('sub_1', 't', 'https://example.com', '{*}', '\\x00')`,
@@ -41,17 +49,31 @@ beforeAll(async () => {
 }, 120_000);
 afterAll(() => client?.end());
 
-/** What a worker asks the database on the way of an event that goes well. */
-async function handOutAndRecord(eventIds: string[], made: string[]): Promise<string[]> {
-  await fanOutEvents(db, { eventIds, limit: 100 });
-  const pending = await loadPendingOfEvents(db, createKeyring(space.config), { eventIds, limit: 100 });
+/** What a worker asks the database on the way of events that go well, and of those whose deliveries were written with them. */
+async function handOut(eventIds: string[]): Promise<string[]> {
+  const keyring = createKeyring(space.config);
+  const steps = await fanOutSteps(db, keyring, { eventIds, after: '', limit: 100 });
+  const fresh = [...steps.values()].flatMap((step) => step.fresh);
+  const asRead = fresh.map(({ delivery }) => ({ ...delivery, isStored: false }));
+  expect(await claimAttempts(db, asRead)).toEqual(asRead.map(() => true));
   const at = new Date();
-  await recordAttempts(
-    db,
-    made.map((deliveryId) => ({ at, record: delivered(deliveryId, at) })),
-    RULES,
-  );
-  return pending.map(({ delivery }) => delivery.id);
+  const deliveries = fresh.map((pending) => ({
+    ...{ pending, laneAfterMs: null },
+    attempt: delivered(pending.delivery.id, at),
+  }));
+  expect(await recordFirstAttempts(db, deliveries, eventIds)).toEqual(new Map());
+  return fresh.map(({ delivery }) => delivery.id);
+}
+
+async function record(eventIds: string[]): Promise<void> {
+  const pending = await loadPendingOfEvents(db, createKeyring(space.config), {
+    eventIds,
+    after: '',
+    limit: 100,
+  });
+  const at = new Date();
+  const made = pending.map(({ delivery }) => ({ at, record: delivered(delivery.id, at) }));
+  await recordAttempts(db, made, RULES);
 }
 
 function delivered(deliveryId: string, startedAt: Date): AttemptRecord {
@@ -97,9 +119,10 @@ describe('a connection that planned while the tables were empty', () => {
   it('hands out events and records their attempts by key, however much is pending beside them', async () => {
     const eventIds = Array.from({ length: 10 }, (_, i) => `evt_${i + 1}`);
     let ids: string[] = [];
-    const handedOut = await readBy(async () => (ids = await handOutAndRecord(eventIds, [])));
+    const handedOut = await readBy(async () => (ids = await handOut(eventIds)));
     expect(ids).toHaveLength(10);
-    const recorded = await readBy(() => handOutAndRecord([], ids));
+    const written = Array.from({ length: 10 }, (_, i) => `evt_${i + 11}`);
+    const recorded = await readBy(() => record(written));
     for (const { relname, whole, fetched } of [...handedOut, ...recorded]) {
       expect([relname, whole]).toEqual([relname, 0]);
       // Ten events and their deliveries, a few times over.
@@ -107,8 +130,8 @@ describe('a connection that planned while the tables were empty', () => {
     }
     const { rows } = await client.query<{ status: string; n: number }>(
       `SELECT status, count(*)::int AS n FROM deliveries WHERE event_id = ANY($1) GROUP BY 1`,
-      [eventIds],
+      [[...eventIds, ...written]],
     );
-    expect(rows).toEqual([{ status: 'delivered', n: 10 }]);
+    expect(rows).toEqual([{ status: 'delivered', n: 20 }]);
   });
 });

@@ -2,7 +2,7 @@ import { randomUUID } from 'node:crypto';
 import { createEventActivities } from '../../../src/activities/events';
 import { createReplayActivities } from '../../../src/activities/replays';
 import { PURGE_START, purgeEventsStep, type PurgePosition } from '../../../src/domain/event-retention';
-import { fanOutEvent } from '../../../src/domain/events';
+import { fanOutSteps, recordFirstAttempts } from '../../../src/domain/fan-out';
 import { createReplay, getReplay, listStrandedReplays, recordReplay } from '../../../src/domain/replays';
 import { operateSubscription } from '../../../src/domain/subscription-health';
 import { createSubscription, getSubscription } from '../../../src/domain/subscriptions';
@@ -162,8 +162,13 @@ describe('a resume with what was missed', () => {
     const { tenantId, id } = await subscribed();
     const eventId = await event({ tenantId, ageMs: 2_000, fannedOut: false });
     await operateSubscription(db, by(tenantId), id, 'pause');
-    expect(await fanOutEvent(db, { eventId, after: '', limit: 10 })).toEqual({ next: null });
-    expect(await db.prisma.delivery.count({ where: { eventId } })).toBe(0);
+    const steps = await fanOutSteps(db, createKeyring(space.config), {
+      eventIds: [eventId],
+      after: '',
+      limit: 10,
+    });
+    expect(steps.get(eventId)).toMatchObject({ fresh: [], stored: [], next: null, handedOut: false });
+    await recordFirstAttempts(db, [], [eventId]);
     const replayId = randomUUID();
     await db.prisma.subscription.update({ where: { id }, data: { createdAt: new Date(Date.now() - DAY) } });
     await operateSubscription(db, by(tenantId), id, 'resume', missed(replayId));

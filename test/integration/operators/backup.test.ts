@@ -17,7 +17,9 @@ import { LogEndedEarly, runRecovery } from '../../../src/embedded/postgres-recov
 import { startEmbeddedStack, type EmbeddedStack } from '../../../src/embedded/stack';
 import { Archive } from '../../../src/operations/backup/archive';
 import { backUpOnce, follow, inspectArchive, runInspect } from '../../../src/operations/backup/backup';
+import { ReplicationConnection } from '../../../src/operations/backup/replication';
 import { runRestore, type RestoreCommand } from '../../../src/operations/backup/run-restore';
+import { ensureSlot } from '../../../src/operations/backup/wal-receiver';
 import { claimDataDir } from '../../../src/platform/data-dir';
 import { eventually } from '../../support/harness';
 
@@ -88,6 +90,19 @@ afterAll(async () => {
 describe('a backup of PostgreSQL', () => {
   let first: Date;
   let second: Date;
+
+  it('has one slot, also when who receives and who makes a base backup come to make it together', async () => {
+    const open = () => ReplicationConnection.open(stack!.endpoints.postgres);
+    const connections = await Promise.all([open(), open(), open(), open()]);
+    try {
+      await Promise.all(connections.map(ensureSlot));
+      expect(await sql('SELECT slot_name FROM pg_replication_slots')).toEqual([
+        { slot_name: 'remit_backup' },
+      ]);
+    } finally {
+      for (const connection of connections) connection.close();
+    }
+  });
 
   it('is restored to a time between two backups, to one after the last, and to the newest', async () => {
     await enter('before');

@@ -2,10 +2,9 @@ import { randomUUID } from 'node:crypto';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { JsonText } from '../../../src/contracts/json';
 import type { DeliveryRef, LaneStep } from '../../../src/contracts/workflows';
-import { finishDelivery, getDelivery, loadPendingOfEvents } from '../../../src/domain/deliveries';
+import { finishDelivery, getDelivery } from '../../../src/domain/deliveries';
 import { EventPublisher } from '../../../src/domain/event-publisher';
 import { EventSchemas } from '../../../src/domain/event-schemas';
-import { fanOutEvents } from '../../../src/domain/events';
 import { forgottenLanes, hurryInLane, lanesToWake } from '../../../src/domain/lanes';
 import { operateSubscription } from '../../../src/domain/subscription-health';
 import { createSubscription, getSubscription, updateSubscription } from '../../../src/domain/subscriptions';
@@ -15,7 +14,7 @@ import { Attempts } from '../../../src/webhooks/attempts';
 import { createWebhookClient, type WebhookClient } from '../../../src/webhooks/client';
 import { FirstAttempts } from '../../../src/webhooks/first-attempts';
 import { sendLane } from '../../../src/webhooks/lanes';
-import { playedPolicy } from '../../support/deliveries';
+import { handOut, playedPolicy } from '../../support/deliveries';
 import { createTestSpace, eventually, openTestDatabase, type TestSpace } from '../../support/harness';
 import { subscriber, type Subscriber } from '../../unit/webhooks/subscriber';
 
@@ -108,11 +107,7 @@ async function publisher() {
       return published.map(({ id }) => id);
     },
     /** What the consumer of `events` does with a message. */
-    handOut: async (...eventIds: string[]) => {
-      await fanOutEvents(db, { eventIds, limit: 100 });
-      const pending = await loadPendingOfEvents(db, keyring, { eventIds, limit: 100 });
-      return first.make(pending, () => 'c');
-    },
+    handOut: (...eventIds: string[]) => handOut(deps, first, eventIds),
     send: (id: string, signal?: AbortSignal): Promise<LaneStep> => sendLane(deps, id, signal),
     change: (id: string, changes: object) =>
       updateSubscription(
@@ -298,9 +293,12 @@ describe('a first attempt that waits for a place', () => {
     const handing = tenant.handOut(...events);
     await eventually(() => expect(target.got).toHaveLength(places));
     const waiting = events.filter((_, n) => !target.numbers().includes(n));
-    await sleep(20);
+    await eventually(async () =>
+      expect(await db.prisma.delivery.count({ where: { eventId: { in: waiting } } })).toBe(waiting.length),
+    );
+    await sleep(50);
     await db.pool.query(
-      `UPDATE deliveries SET status = 'cancelled', finished_at = now() WHERE subscription_id = $1 AND event_id = ANY($2)`,
+      `UPDATE deliveries SET status = 'cancelled', finished_at = now(), in_lane = false WHERE subscription_id = $1 AND event_id = ANY($2)`,
       [id, waiting],
     );
     held.open();
@@ -430,11 +428,7 @@ describe('tenants that share a host', () => {
     const shared = new FirstAttempts({ ...healthy.deps, wakeLanes: () => Promise.resolve() });
     for (let i = 0; i < 2; i++) await hostile.subscribe(`${target.url}/hangs-${i}`);
     await healthy.subscribe(target.url);
-    const hand = async (events: string[]) => {
-      await fanOutEvents(db, { eventIds: events, limit: 100 });
-      const pending = await loadPendingOfEvents(db, healthy.deps.keyring, { eventIds: events, limit: 100 });
-      return shared.make(pending, () => 'c');
-    };
+    const hand = (events: string[]) => handOut(healthy.deps, shared, events);
     const hanging = hand(await hostile.publish(...upTo(60).map((n) => -n - 1)));
     await sleep(200);
     const events = await healthy.publish(...upTo(50));

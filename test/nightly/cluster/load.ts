@@ -4,10 +4,10 @@ import { SubscriptionCreated } from '../../../src/contracts/subscriptions';
 import { createClickHouse } from '../../../src/platform/clickhouse';
 import { createKafka } from '../../../src/platform/kafka';
 import { purchaseGenerator } from '../../../src/operations/purchase-generator';
-import { sendProviderWebhook } from '../../../src/operations/send';
 import { mintToken } from '../../../src/operations/token';
 import { PlayedSubscribers } from '../../faults/arrivals-stage';
 import { Purchases } from '../../faults/hostile/purchases';
+import { insist, successWebhook } from '../../support/callers';
 import { CURRENCY, newTransaction, userWith } from '../../support/money';
 import type { Cluster } from './cluster';
 import { Flow } from './flow';
@@ -66,6 +66,7 @@ export class Load {
   /** No longer waits for what is not finished. */
   stopped = false;
   private readonly loops: Promise<unknown>[] = [];
+  private readonly insist = insist;
 
   constructor(
     private readonly cluster: Cluster,
@@ -140,19 +141,7 @@ export class Load {
     const { config, db } = this.cluster;
     const { id } = await this.untilDone(() => newTransaction(db, this.userOf(n), 'payment', AMOUNT));
     this.flows.payments.begin(id);
-    const webhook = {
-      url: this.cluster.api,
-      secret: config.PROVIDER_SECRET_DECARD,
-      provider: 'decard',
-      transactionId: id,
-      status: 'success',
-      amount: '1',
-      currency: CURRENCY,
-      type: 'payment',
-      id: `msg-${id}`,
-      timeoutMs: POST_MS,
-    };
-    await this.insist(() => sendProviderWebhook(webhook), [202]);
+    await this.insist(() => successWebhook(this.cluster.api, config, id, POST_MS), [202]);
     this.accepted.payments += 1;
   }
 
@@ -288,17 +277,6 @@ export class Load {
       signal: AbortSignal.timeout(POST_MS),
     });
     return { status: response.status, body: await response.text() };
-  }
-
-  /** What a caller does who must know: the same request under the same key until there is an answer. */
-  private async insist(send: () => Promise<Reply>, wanted: readonly number[]): Promise<string> {
-    for (;;) {
-      const { status, body } = await send().catch(() => ({ status: 0, body: '' }));
-      if (wanted.includes(status)) return body;
-      if (status >= 400 && status < 500 && status !== 409 && status !== 429)
-        throw new Error(`answered ${status}: ${body}`);
-      await sleep(RETRY_MS);
-    }
   }
 
   private async untilDone<T>(attempt: () => Promise<T>): Promise<T> {

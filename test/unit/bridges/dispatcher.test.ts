@@ -178,3 +178,50 @@ it('waits on stop for what runs, and abandons what pauses', async () => {
   await stopping;
   expect(work.committable).toBe(1n);
 });
+
+it('lets others take the places of messages that only wait, up to a limit, and commits nothing past those', async () => {
+  const handled: string[] = [];
+  let answer = (): void => undefined;
+  const answered = new Promise<void>((resolve) => (answer = resolve));
+  const { dispatcher, partition } = setUp({
+    concurrentKeys: 2,
+    handle: async ({ key }, yieldPlace) => {
+      handled.push(String(key));
+      if (!String(key).startsWith('waits')) return;
+      yieldPlace();
+      yieldPlace();
+      await answered;
+    },
+  });
+  const keys = Array.from({ length: 40 }, (_, n) => `waits-${n}`);
+  const work = partition(0, [...keys, 'quick']);
+  dispatcher.pump();
+  // 32 wait without a place, 2 with one; nothing else fits.
+  await until(() => handled.length === 34);
+  await sleep(50);
+  expect(handled).toHaveLength(34);
+  expect(work.committable).toBeUndefined();
+  answer();
+  await until(() => work.committable === 41n);
+  expect(handled).toHaveLength(41);
+  await dispatcher.stop();
+});
+
+it('handles one message after another while as many as it has places wait without them', async () => {
+  const handled: string[] = [];
+  const { dispatcher, partition } = setUp({
+    concurrentKeys: 2,
+    handle: ({ key }, yieldPlace) => {
+      if (String(key).startsWith('waits')) {
+        yieldPlace();
+        return new Promise(() => undefined);
+      }
+      handled.push(String(key));
+      return Promise.resolve();
+    },
+  });
+  partition(0, ['waits-1', 'waits-2', 'waits-3', 'a', 'b', 'c']);
+  dispatcher.pump();
+  await until(() => handled.length === 3);
+  expect(handled).toEqual(['a', 'b', 'c']);
+});

@@ -56,6 +56,8 @@ describe('docker-compose.yml', () => {
     expect(backup.volumes).toEqual(['backup-data:/backup']);
     expect(new URL(String(backup.environment?.['DATABASE_URL'])).username).toBe('postgres');
     expect(backup.healthcheck?.test?.slice(-3)).toEqual(['backup', 'ls', '/backup']);
+    // The disk of a backup may take longer than Docker's ten seconds for what was received.
+    expect(milliseconds(withDefaults(backup.stop_grace_period))).toBeGreaterThanOrEqual(60_000);
     // Bounds what a backup that is away keeps at the server.
     expect(compose.services['postgres']?.command).toContain('max_slot_wal_keep_size=4GB');
   });

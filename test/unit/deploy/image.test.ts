@@ -4,6 +4,7 @@ import path from 'node:path';
 import { Lifecycle } from '../../../src/platform/lifecycle';
 import { createLogger } from '../../../src/platform/logging';
 import { startOpsServer } from '../../../src/platform/ops-server';
+import { imageNodeOptions } from '../../support/processes';
 import { filesBelow, PROJECT, readText } from './project-files';
 
 const { dependencies, devDependencies } = JSON.parse(readText('package.json')) as Record<
@@ -53,6 +54,11 @@ describe('the production image', () => {
     expect(last).toMatch(/^HEALTHCHECK .*"healthcheck\.mjs"/m);
     expect(last).toMatch(/^ENTRYPOINT \[.*"node", "dist\/cli\.js"\]$/m);
     expect(last.indexOf('USER 1000')).toBeGreaterThan(last.lastIndexOf('COPY'));
+  });
+
+  it('gives roles the room for short-lived objects that `npm start` and the benchmarks give them', () => {
+    const [room] = /--max-semi-space-size=\d+/.exec(imageNodeOptions())!;
+    expect(readText('scripts/run.mjs')).toContain(`'${room}'`);
   });
 
   it('carries what `remit migrate` reads', () => {

@@ -128,7 +128,7 @@ describe('while tracing is on', () => {
     await start();
     const calls: (string | undefined)[] = [];
     const coalescer = new Coalescer<number, number>({
-      ...{ maxItems: 10, maxCalls: 1, mayBeOneItems: () => false },
+      ...{ maxItems: 10, mayBeOneItems: () => false },
       run: (items) => {
         calls.push(traceFields().span_id);
         return Promise.resolve(items);

@@ -18,7 +18,7 @@ export interface ProtocolRequest<T> {
   response: { decode(payload: Buffer): Promise<T>; parse(decoded: T): Promise<T> };
 }
 
-interface Broker {
+export interface Broker {
   /** By API key; known once connected. */
   versions: Record<number, { minVersion: number; maxVersion: number }> | null;
   /** Authenticates before the first request. */
@@ -29,7 +29,11 @@ interface Broker {
 export interface Cluster {
   connect(): Promise<void>;
   disconnect(): Promise<void>;
-  brokerPool: { findConnectedBroker(): Promise<Broker> };
+  brokerPool: {
+    findConnectedBroker(): Promise<Broker>;
+    /** Closes the connection to the broker by which the others would be found, and takes the next of those that are configured. */
+    createSeedBroker(): Promise<void>;
+  };
 }
 
 /** Connections of their own with the settings of this client; they are opened by `connect`. */

@@ -1,7 +1,7 @@
 import type { Kafka } from 'kafkajs';
 import Decoder from 'kafkajs/src/protocol/decoder';
 import Encoder from 'kafkajs/src/protocol/encoder';
-import { createCluster, type Cluster, type ProtocolRequest } from './kafkajs-internals';
+import { createCluster, type Broker, type Cluster, type ProtocolRequest } from './kafkajs-internals';
 
 /**
  * Which log a topic's name stands for. A topic that was deleted and created again has the name and the offsets of the
@@ -56,7 +56,7 @@ export class TopicIdentityReader {
     this.cluster = createCluster(kafka);
   }
 
-  /** See topicIdentities. Connects on first use, and again when the connection was lost. */
+  /** See topicIdentities. Connects on first use, and again when the connection was lost; to another broker after one has failed. */
   async read(topics: readonly string[]): Promise<Map<string, string>> {
     await this.cluster.connect();
     const broker = await this.cluster.brokerPool.findConnectedBroker();
@@ -65,9 +65,19 @@ export class TopicIdentityReader {
       throw new TopicIdentityError(
         `the brokers know no topic ids (Metadata up to version ${newest}, needed is ${METADATA_VERSION}): Kafka 2.8 or newer is required`,
       );
-    const { clusterId, topics: answers } = await broker.connectionPool.send(metadataRequest(topics));
+    const { clusterId, topics: answers } = await this.ask(broker, topics);
     const known = answers.filter(({ errorCode }) => errorCode !== UNKNOWN_TOPIC_OR_PARTITION);
     return new Map(known.map((answer) => [answer.name, identityOf(clusterId, answer)]));
+  }
+
+  /** A broker that failed is the only one that this client knows of: the next call would ask it again, for as long as it hangs. */
+  private async ask(broker: Broker, topics: readonly string[]): Promise<MetadataAnswer> {
+    try {
+      return await broker.connectionPool.send(metadataRequest(topics));
+    } catch (error) {
+      await this.cluster.brokerPool.createSeedBroker();
+      throw error;
+    }
   }
 
   async close(): Promise<void> {

@@ -3,8 +3,8 @@ import { setTimeout as sleep } from 'node:timers/promises';
 
 const EACH_MS = 1_000;
 const CHECK_MS = 2_000;
-/** Checks that have to fail before a server counts as down, as HAProxy's `fall`. */
-const FALL = 2;
+/** Checks that have to fail before a server counts as down: HAProxy's `fall`, as it is by default. */
+const FALL = 3;
 const UP_MS = 60_000;
 
 /**

@@ -51,9 +51,10 @@ export const FAULTS: readonly Fault[] = (['kill -9', 'freeze'] as const).flatMap
   VICTIMS.map(({ victim, ...rest }) => ({ name: `${how} ${victim}`, how, ...rest })),
 );
 
-/** Those whose names have one of the texts in them; all without one. @param texts separated by commas. */
-export const chosenFaults = (texts = ''): Fault[] =>
-  FAULTS.filter(({ name }) => texts.split(',').some((text) => name.includes(text)));
+/** Those whose names have one of the texts in them, in the order of the texts; all without one. @param texts separated by commas. */
+export const chosenFaults = (texts = ''): Fault[] => [
+  ...new Set(texts.split(',').flatMap((text) => FAULTS.filter(({ name }) => name.includes(text)))),
+];
 
 /** What one fault did. */
 export interface Outcome {

@@ -89,7 +89,9 @@ export class Load {
     this.operator = {
       authorization: `Bearer ${await mintToken(config, { subject: 'operator', scopes: ['admin'], expiresInS: 36_000 })}`,
     };
-    this.users = await Promise.all(Array.from({ length: USERS }, () => userWith(db, OPENING)));
+    this.users = await Promise.all(
+      Array.from({ length: USERS }, () => this.untilDone(() => userWith(db, OPENING))),
+    );
     for (const name of ['parcel.sent', 'letter.sent'])
       await this.insist(() => this.post('/api/v1/event-types', { name }), [201]);
     for (const name of NAMES) {

@@ -13,7 +13,7 @@ when everything flows again, what was away comes back. At the end everything is 
 lost, happened twice, or did not come back. Needs Go (once, to build Temporal's server), Java and the rest of what
 \`npm start\` needs; takes about 40 seconds a fault.
 
-  --faults <text,…>    only faults whose name has one of these texts in it
+  --faults <text,…>    only faults whose name has one of these texts in it, in this order
   --minutes <n>        no further fault is injected after so long
   --list               names the faults
   --rate <n>           times the usual load (2 payments, 1 order, 1 event, 40 purchases a second), or

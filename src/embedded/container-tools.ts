@@ -5,7 +5,10 @@ import { builtGoCommand, ensureGoCommand, type GoCommand } from './go-build';
 import { ensureJars, type JarSet } from './maven';
 import { EmbeddedError } from './types';
 
-/** What scripts/containers.ts builds where it can't be pulled or installed; nothing else of remit needs it. */
+/**
+ * What scripts/containers.ts builds where it can't be pulled or installed, and what test/nightly/release.test.ts publishes with and to;
+ * nothing else of remit needs it.
+ */
 const TEMPORAL = {
   asset: 'temporal-images',
   version: '1.31.0',
@@ -50,6 +53,28 @@ const COMMANDS = {
     progressTitle: 'Syft',
     takes: 'three to six minutes',
     linkerFlags: '-s -w -X main.version=1.57.1',
+  },
+  cosign: {
+    asset: 'cosign',
+    package: 'github.com/sigstore/cosign/v3/cmd/cosign',
+    version: '3.1.3',
+    executable: 'cosign',
+    folder: 'cosign',
+    title: 'cosign',
+    progressTitle: 'cosign',
+    takes: 'two to six minutes',
+    linkerFlags: '-s -w -X sigs.k8s.io/release-utils/version.gitVersion=v3.1.3',
+  },
+  registry: {
+    asset: 'registry',
+    package: 'github.com/distribution/distribution/v3/cmd/registry',
+    version: '3.1.2',
+    executable: 'registry',
+    folder: 'registry',
+    title: 'Registry of images',
+    progressTitle: 'Registry of images',
+    takes: 'one to two minutes',
+    linkerFlags: '-s -w -X github.com/distribution/distribution/v3/version.version=v3.1.2',
   },
 } as const satisfies Record<string, GoCommand>;
 

@@ -56,10 +56,25 @@ describe('GitHub workflows', () => {
       else expect(text).not.toMatch(/secrets\.|: write/);
     }
   });
+
+  test('a release is signed by the version of cosign that test/nightly/release.test.ts signs with, and published at one registry', () => {
+    const text = readText('.github/workflows/release.yml');
+    const [, pinned] = /sigstore\/cosign\/v3 (v\S+)/.exec(readText('src/embedded/cosign/go.mod'))!;
+    const { jobs, env } = readYaml<Workflow>('.github/workflows/release.yml');
+    const steps = Object.values(jobs).flatMap(({ steps: own = [] }) => own);
+    const installers = steps.filter(({ uses }) => uses?.startsWith('sigstore/cosign-installer@'));
+    expect(installers.map((step) => step.with)).toEqual(Array(3).fill({ 'cosign-release': pinned }));
+    expect(env).toEqual({ REGISTRY: 'ghcr.io' });
+    expect(text.match(/ghcr\.io/g)).toHaveLength(1);
+  });
 });
 
 interface Workflow {
   on: unknown;
+  env?: Record<string, string>;
   permissions: Record<string, string>;
-  jobs: Record<string, { permissions?: Record<string, string>; steps?: { run?: string }[] }>;
+  jobs: Record<
+    string,
+    { permissions?: Record<string, string>; steps?: { run?: string; uses?: string; with?: unknown }[] }
+  >;
 }

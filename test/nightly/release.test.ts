@@ -1,0 +1,416 @@
+import { execFileSync, spawnSync } from 'node:child_process';
+import {
+  cpSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  realpathSync,
+  rmSync,
+  writeFileSync,
+} from 'node:fs';
+import os from 'node:os';
+import path from 'node:path';
+import { findExecutable } from '../../src/embedded/cache';
+import { containerTool } from '../../src/embedded/container-tools';
+import { PROJECT_ROOT } from '../../src/platform/project';
+import { REMIT_IMAGE } from '../../scripts/lib/containers/base-images';
+import { noteResult } from '../support/nightly';
+import { parseManifests, valuesFile } from '../support/kubernetes';
+import { readText } from '../unit/deploy/project-files';
+import { basicAuth, digestOf, PASSWORD, Registry, USERNAME, type StoredManifest } from './release/registry';
+import { WorkflowRun, type Action, type Runner } from './release/workflow';
+import { installed, isMissing } from './tools';
+
+/**
+ * A release of the version of package.json: every script of .github/workflows/release.yml, with a registry of its own in the place of
+ * ghcr.io, and then the commands of SECURITY.md on what came of it. What only the forge has is replaced, each by what stands
+ * below: the actions, the identity that signs (a key, and no transparency log), and the GitHub release (a folder).
+ */
+
+const { version } = JSON.parse(readText('package.json')) as { version: string };
+const TAG = `v${version}`;
+/** Capitals, which no registry takes. */
+const OWNER = 'Some-Owner';
+const REPOSITORY = `${OWNER}/remit`;
+const [IMAGE, CHART] = [REPOSITORY.toLowerCase(), `${OWNER.toLowerCase()}/charts/remit`];
+const IDENTITY = `https://github.com/${REPOSITORY}/.github/workflows/release.yml@refs/tags/${TAG}`;
+const ISSUER = 'https://token.actions.githubusercontent.com';
+
+const needed = [
+  installed('go', 'golang-go, or https://go.dev/dl'),
+  installed('git', 'git'),
+  installed('bash', 'bash'),
+];
+const missing = needed.filter(isMissing).map((each) => each.missing);
+
+/** What one command of SECURITY.md came to. */
+interface Call {
+  /** `verify remit:0.2.0` */
+  what: string;
+  ok: boolean;
+}
+
+if (missing.length > 0) {
+  noteResult(`SKIPPED: ${missing.join('; ')}`);
+  it.skip(`a release is built, signed and published: ${missing.join('; ')}`, () => undefined);
+} else {
+  const top = realpathSync(mkdtempSync(path.join(os.tmpdir(), 'remit-release-')));
+  const at = (...names: string[]) => path.join(top, ...names);
+  const standIns = at('stand-ins');
+  const assets = at('assets');
+  const keys = { ours: at('ours'), theirs: at('theirs') };
+  /** Attested by actions that only the forge can run: `name@digest`. */
+  const provenance: string[] = [];
+  const report = (line: string) => void process.stderr.write(`  ${line}\n`);
+  let registry: Registry;
+  let run: WorkflowRun;
+  let cosign = '';
+  let published = '';
+
+  /** For the scripts: of this process only what they need, so that no setting of its user has a say. */
+  const shell = (): Record<string, string> => ({
+    PATH: [standIns, path.dirname(process.execPath), process.env['PATH']].join(path.delimiter),
+    SSL_CERT_FILE: registry.certificates.file,
+    COSIGN_PASSWORD: '',
+    ...goSettings(),
+  });
+
+  const docker = (home: string) => path.join(home, '.docker', 'config.json');
+  const exists = async (subject: string) => {
+    const [name = '', digest = ''] = subject.split('@');
+    await registry.manifest(name.replace(`${registry.host}/`, ''), digest);
+  };
+  /** In the place of BuildKit: the image of `npm run containers`, or where there is none the least that is an image. */
+  const pushImage = async (tag: string, { home }: Runner): Promise<string> => {
+    const [, repository = '', name = ''] = /^[^/]+\/(.+):([^:]+)$/.exec(tag) ?? [];
+    const podman = findExecutable('podman');
+    if (podman === undefined || spawnSync(podman, ['image', 'exists', REMIT_IMAGE]).status !== 0) {
+      published = `an empty image in the place of remit's: ${podman === undefined ? 'there is no podman here' : `podman has no ${REMIT_IMAGE}, which npm run containers makes`}`;
+      return registry.putImage(repository, name, ['amd64', 'arm64'], 'remit');
+    }
+    published = `${REMIT_IMAGE} of podman`;
+    const digest = at('digest');
+    execFileSync(
+      podman,
+      ['push', '--quiet', '--authfile', docker(home), '--cert-dir', registry.certificates.folder,
+       '--digestfile', digest, REMIT_IMAGE, `docker://${tag}`], // prettier-ignore
+      { stdio: ['ignore', 'ignore', 'inherit'], timeout: 15 * 60_000 },
+    );
+    return readFileSync(digest, 'utf8').trim();
+  };
+
+  const actions: Record<string, Action> = {
+    'actions/checkout': (_inputs, { workspace }) => checkOut(workspace),
+    'docker/setup-qemu-action': () => undefined,
+    'docker/setup-buildx-action': () => undefined,
+    'actions/setup-go': () => undefined,
+    'sigstore/cosign-installer': ({ 'cosign-release': release }) => {
+      const pinned = /cosign\/v3 (v\S+)/.exec(readText('src/embedded/cosign/go.mod'))?.[1];
+      expect(release).toBe(pinned);
+    },
+    'docker/login-action': ({ registry: host = '', username, password }, { home }) => {
+      expect([host, username, password]).toEqual([registry.host, USERNAME, PASSWORD]);
+      mkdirSync(path.dirname(docker(home)), { recursive: true });
+      writeFileSync(docker(home), JSON.stringify({ auths: { [host]: { auth: basicAuth } } }));
+    },
+    'docker/build-push-action': async ({ tags = '', push, platforms }, runner) => {
+      expect([tags, push, platforms]).toEqual([
+        `${registry.host}/${IMAGE}:${version}`,
+        'true',
+        'linux/amd64,linux/arm64',
+      ]);
+      return { digest: await pushImage(tags, runner) };
+    },
+    'actions/attest-build-provenance': async (inputs) => {
+      const subject = `${inputs['subject-name']}@${inputs['subject-digest']}`;
+      await exists(subject);
+      provenance.push(subject);
+    },
+  };
+
+  beforeAll(async () => {
+    cosign = await containerTool('cosign', report);
+    registry = new Registry(await containerTool('registry', report), at('registry'));
+    await registry.start();
+    for (const folder of [standIns, assets, ...Object.values(keys)]) mkdirSync(folder, { recursive: true });
+    for (const cwd of Object.values(keys))
+      execFileSync(cosign, ['generate-key-pair'], {
+        cwd,
+        stdio: 'ignore',
+        env: { ...process.env, COSIGN_PASSWORD: '' },
+      });
+    // No service that gives certificates, no time stamps and no log.
+    execFileSync(cosign, ['signing-config', 'create', '--out', at('signing-config.json')], {
+      stdio: 'ignore',
+    });
+    const program = (name: string, text: string) =>
+      writeFileSync(path.join(standIns, name), text, { mode: 0o755 });
+    program(
+      'cosign',
+      cosignStandIn({ cosign, config: at('signing-config.json'), key: at('ours', 'cosign.key') }),
+    );
+    program('gh', ghStandIn(assets));
+    program('docker', '#!/bin/bash\nexit 0\n');
+    run = new WorkflowRun('.github/workflows/release.yml', {
+      top: at('jobs'),
+      github: {
+        actor: USERNAME,
+        token: PASSWORD,
+        ref_name: TAG,
+        repository: REPOSITORY,
+        repository_owner: OWNER,
+        server_url: 'https://github.com',
+        sha: '0'.repeat(40),
+      },
+      env: { REGISTRY: registry.host },
+      shell: shell(),
+      actions,
+    });
+  }, 30 * 60_000);
+  afterAll(async () => {
+    await registry?.stop();
+    rmSync(top, { recursive: true, force: true });
+  });
+
+  /**
+   * The commands of SECURITY.md, as somebody pastes them, in a folder with the files of the release. `cosign` is given a key in
+   * the place of the identity, which it compares itself.
+   */
+  function verify(key: keyof typeof keys = 'ours'): Call[] {
+    const [, block] = /^## Verifying a release\n[^]*?```sh\n([^]*?)```/m.exec(readText('SECURITY.md')) ?? [];
+    const script = block!
+      .replaceAll('ghcr.io/OWNER', `${registry.host}/${OWNER.toLowerCase()}`)
+      .replaceAll('OWNER', OWNER)
+      .replace(/^VERSION=.*/m, `VERSION=${version}`);
+    const calls = at('calls');
+    rmSync(calls, { force: true });
+    writeFileSync(at('verify.sh'), script);
+    const home = at('verifier');
+    mkdirSync(path.dirname(docker(home)), { recursive: true });
+    writeFileSync(docker(home), JSON.stringify({ auths: { [registry.host]: { auth: basicAuth } } }));
+    const { stdout, stderr } = spawnSync('bash', [at('verify.sh')], {
+      cwd: assets,
+      encoding: 'utf8',
+      maxBuffer: 64 * 1024 * 1024,
+      env: {
+        ...shell(),
+        HOME: home,
+        CALLS: calls,
+        KEY: path.join(keys[key], 'cosign.pub'),
+        IDENTITY_WANTED: IDENTITY,
+        ISSUER_WANTED: ISSUER,
+      },
+    });
+    if (process.env['DEBUG']) process.stderr.write(stdout.slice(0, 2_000) + stderr);
+    return readFileSync(calls, 'utf8')
+      .trim()
+      .split('\n')
+      .map((line) => {
+        const [code, what] = line.split(' ', 1).concat(line.slice(line.indexOf(' ') + 1));
+        return { ok: code === '0', what: what!.replaceAll(`${registry.host}/${OWNER.toLowerCase()}/`, '') };
+      });
+  }
+  const ALL = [
+    `verify remit:${version}`,
+    `verify-attestation remit:${version}`,
+    `verify charts/remit:${version}`,
+    `verify-blob remit-${version}.cdx.json`,
+  ] as const;
+  const failed = (calls: Call[]): string[] => {
+    expect(calls.map(({ what }) => what)).toEqual(ALL);
+    return calls.flatMap(({ what, ok }) => (ok ? [] : [what]));
+  };
+
+  it(
+    'every script of the release workflow passes, in its order',
+    async () => {
+      await run.all();
+      expect(run.leftOut).toEqual(['./.github/workflows/check.yml']);
+      expect(run.scripts).toBeGreaterThanOrEqual(7);
+      expect(readdirSync(assets).sort()).toEqual(
+        [`remit-${version}.cdx.json`, `remit-${version}.cdx.json.sigstore.json`, 'release.json'].sort(),
+      );
+      const release = JSON.parse(readFileSync(path.join(assets, 'release.json'), 'utf8')) as Record<
+        string,
+        string
+      >;
+      expect(release).toMatchObject({ tag: TAG, title: `remit ${version}` });
+      const [, changes] = /^## .*\n([^]*?)(?=^## |$(?![^]))/m.exec(readText('CHANGELOG.md'))!;
+      expect(release['notes']).toContain(changes!.trim());
+      expect(release['notes']).toMatch(
+        new RegExp(`^Image: ${registry.host}/${IMAGE}@sha256:[0-9a-f]{64}$`, 'm'),
+      );
+      expect(provenance.map((each) => each.replace(/@.*/, ''))).toEqual(
+        [IMAGE, CHART].map((name) => `${registry.host}/${name}`),
+      );
+    },
+    40 * 60_000,
+  );
+
+  it('nobody pushes to the registry without the login of the workflow', async () => {
+    expect((await registry.ask('GET', `/v2/${IMAGE}/manifests/${version}`, undefined, false)).status).toBe(
+      401,
+    );
+  });
+
+  it('the chart that is pulled names the published image by its digest, and no other of remit', async () => {
+    const [home, folder] = [at('installer'), at('pulled')];
+    mkdirSync(folder);
+    const helm = at('jobs', 'chart', 'temp', 'bin', 'helm');
+    const ask = (args: string[], input?: string) =>
+      execFileSync(helm, args, {
+        encoding: 'utf8',
+        env: { ...shell(), HOME: home },
+        input,
+        stdio: ['pipe', 'pipe', 'pipe'],
+      });
+    ask(['registry', 'login', registry.host, '--username', USERNAME, '--password-stdin'], PASSWORD);
+    ask(['pull', `oci://${registry.host}/${CHART}`, '--version', version, '--destination', folder]);
+    const manifests = ask([
+      'template',
+      'remit',
+      path.join(folder, `remit-${version}.tgz`),
+      '--kube-version',
+      '1.34.0',
+      '-f',
+      valuesFile('minimal'),
+    ]);
+    const { body } = await registry.manifest(IMAGE, version);
+    const images = [...JSON.stringify(parseManifests(manifests)).matchAll(/"image":"([^"]*)"/g)].map(
+      ([, name]) => name,
+    );
+    // One for each role, and the migration.
+    expect(images.length).toBeGreaterThanOrEqual(7);
+    expect([...new Set(images)]).toEqual([`${registry.host}/${IMAGE}@${digestOf(body)}`]);
+  });
+
+  it('image, SBOM and chart pass the commands of SECURITY.md, and with another key none does', () => {
+    expect(failed(verify())).toEqual([]);
+    expect(failed(verify('theirs'))).toEqual([...ALL]);
+  });
+
+  it('the SBOM that is attested for the image is the one of the release', () => {
+    const attested = spawnSync(
+      cosign,
+      [
+        'verify-attestation',
+        '--type',
+        'cyclonedx',
+        '--key',
+        path.join(keys.ours, 'cosign.pub'),
+        '--insecure-ignore-tlog',
+        `${registry.host}/${IMAGE}:${version}`,
+      ],
+      { encoding: 'utf8', maxBuffer: 64 * 1024 * 1024, env: { ...shell(), HOME: at('verifier') } },
+    );
+    expect(attested.status).toBe(0);
+    const { payload } = JSON.parse(attested.stdout) as { payload: string };
+    const { predicate } = JSON.parse(Buffer.from(payload, 'base64').toString()) as { predicate: unknown };
+    const released = readFileSync(path.join(assets, `remit-${version}.cdx.json`), 'utf8');
+    expect(predicate).toEqual(JSON.parse(released));
+  });
+
+  it('one changed byte of the SBOM is seen', () => {
+    const file = path.join(assets, `remit-${version}.cdx.json`);
+    const bytes = readFileSync(file);
+    const changed = Buffer.from(bytes);
+    changed[changed.length >> 1]! ^= 1;
+    writeFileSync(file, changed);
+    try {
+      expect(failed(verify())).toEqual([`verify-blob remit-${version}.cdx.json`]);
+    } finally {
+      writeFileSync(file, bytes);
+    }
+    expect(failed(verify())).toEqual([]);
+  });
+
+  it.each([
+    ['image', IMAGE, [`verify remit:${version}`, `verify-attestation remit:${version}`]],
+    ['chart', CHART, [`verify charts/remit:${version}`]],
+  ])('another %s under the tag is seen', async (_what, repository, seen) => {
+    const ours: StoredManifest = await registry.manifest(repository, version);
+    await registry.putImage(repository, version, ['amd64'], 'of somebody else');
+    try {
+      expect(failed(verify())).toEqual(seen);
+    } finally {
+      await registry.putManifest(repository, version, ours);
+    }
+    expect(failed(verify())).toEqual([]);
+  });
+
+  it('is noted', () => {
+    noteResult(
+      `${run.scripts} scripts of the workflow; ${published}; image, its SBOM, chart and SBOM file verified by the commands of SECURITY.md with the key, ` +
+        'none with another; a changed SBOM, another image and another chart under the tag seen',
+    );
+  });
+}
+
+/** What git has of this folder, as it is now, with the date that is written when a release is made. */
+function checkOut(workspace: string): void {
+  const files = execFileSync('git', ['ls-files', '-z'], { cwd: PROJECT_ROOT, encoding: 'utf8' });
+  for (const file of files.split('\0').filter(Boolean))
+    cpSync(path.join(PROJECT_ROOT, file), path.join(workspace, file));
+  const changelog = path.join(workspace, 'CHANGELOG.md');
+  writeFileSync(
+    changelog,
+    readFileSync(changelog, 'utf8').replace(/^## (\S+) \(unreleased\)$/m, '## $1 (2026-12-01)'),
+  );
+}
+
+/** Go's folders, so that nothing is downloaded or compiled twice, and how it reaches modules. */
+function goSettings(): Record<string, string> {
+  const names = ['GOPATH', 'GOMODCACHE', 'GOCACHE', 'GOPROXY', 'GONOSUMDB', 'GOSUMDB', 'GOTOOLCHAIN'];
+  const values = execFileSync('go', ['env', '-json', ...names], { encoding: 'utf8' });
+  return { ...(JSON.parse(values) as Record<string, string>), GOWORK: 'off' };
+}
+
+/**
+ * cosign, with a key where the workflow has an identity and its verifier names one: an identity that is not the workflow's at the
+ * tag fails here as it would there.
+ */
+function cosignStandIn({ cosign, config, key }: { cosign: string; config: string; key: string }): string {
+  return `#!/bin/bash
+command=$1; shift
+case $command in
+  sign | attest | sign-blob) exec ${cosign} $command --key ${key} --signing-config ${config} "$@" ;;
+esac
+given=("$@"); rest=(); identity=; issuer=
+while [ $# -gt 0 ]; do
+  case $1 in
+    --certificate-identity) identity=$2; shift ;;
+    --certificate-oidc-issuer) issuer=$2; shift ;;
+    *) rest+=("$1") ;;
+  esac
+  shift
+done
+code=1
+if [ "$identity" = "$IDENTITY_WANTED" ] && [ "$issuer" = "$ISSUER_WANTED" ]; then
+  ${cosign} $command --key "$KEY" --insecure-ignore-tlog "\${rest[@]}"
+  code=$?
+fi
+echo "$code $command \${given[-1]}" >> "$CALLS"
+exit $code
+`;
+}
+
+/** `gh release create`: keeps the files, and what was said of them. Any other command of gh is left to the forge. */
+function ghStandIn(assets: string): string {
+  return `#!/usr/bin/env node
+const { cpSync, readFileSync, writeFileSync } = require('node:fs');
+const { parseArgs } = require('node:util');
+const args = process.argv.slice(2);
+if (args[0] !== 'release') process.exit(0);
+if (!process.env.GH_TOKEN) throw new Error('GH_TOKEN is not set');
+const { values, positionals } = parseArgs({
+  args, allowPositionals: true,
+  options: { 'verify-tag': { type: 'boolean' }, title: { type: 'string' }, 'notes-file': { type: 'string' } },
+});
+const [, verb, tag, ...files] = positionals;
+if (verb !== 'create' || !values['verify-tag']) throw new Error('gh ' + args.join(' '));
+for (const file of files) cpSync(file, ${JSON.stringify(assets)} + '/' + file);
+const notes = readFileSync(values['notes-file'], 'utf8');
+writeFileSync(${JSON.stringify(path.join(assets, 'release.json'))}, JSON.stringify({ tag, title: values.title, notes }));
+`;
+}

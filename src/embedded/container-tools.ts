@@ -16,6 +16,7 @@ const TEMPORAL = {
   takes: 'two to five minutes',
   linkerFlags: '-s -w',
 };
+const SIGSTORE = { asset: 'sigstore', takes: 'one to three minutes', linkerFlags: '-s -w' };
 const COMMANDS = {
   compose: {
     asset: 'compose',
@@ -64,6 +65,24 @@ const COMMANDS = {
     progressTitle: 'cosign',
     takes: 'two to six minutes',
     linkerFlags: '-s -w -X sigs.k8s.io/release-utils/version.gitVersion=v3.1.3',
+  },
+  fulcio: {
+    ...SIGSTORE,
+    package: 'github.com/sigstore/fulcio',
+    version: '1.8.8',
+    executable: 'fulcio',
+    folder: 'fulcio',
+    title: 'Fulcio',
+    progressTitle: 'Fulcio',
+  },
+  timestampServer: {
+    ...SIGSTORE,
+    package: 'github.com/sigstore/timestamp-authority/v2/cmd/timestamp-server',
+    version: '2.1.2',
+    executable: 'timestamp-server',
+    folder: 'timestamp-server',
+    title: 'Sigstore timestamp server',
+    progressTitle: 'Sigstore timestamp server',
   },
   registry: {
     asset: 'registry',

@@ -1,4 +1,4 @@
-import { execFileSync, spawnSync } from 'node:child_process';
+import { execFile, execFileSync, spawnSync } from 'node:child_process';
 import {
   cpSync,
   mkdirSync,
@@ -11,6 +11,7 @@ import {
 } from 'node:fs';
 import os from 'node:os';
 import path from 'node:path';
+import { promisify } from 'node:util';
 import { findExecutable } from '../../src/embedded/cache';
 import { containerTool } from '../../src/embedded/container-tools';
 import { PROJECT_ROOT } from '../../src/platform/project';
@@ -18,14 +19,15 @@ import { REMIT_IMAGE } from '../../scripts/lib/containers/base-images';
 import { noteResult } from '../support/nightly';
 import { parseManifests, valuesFile } from '../support/kubernetes';
 import { readText } from '../unit/deploy/project-files';
+import { Identities, type Running } from './release/identity';
 import { basicAuth, digestOf, PASSWORD, Registry, USERNAME, type StoredManifest } from './release/registry';
 import { WorkflowRun, type Action, type Runner } from './release/workflow';
 import { installed, isMissing } from './tools';
 
 /**
  * A release of the version of package.json: every script of .github/workflows/release.yml, with a registry of its own in the place of
- * ghcr.io, and then the commands of SECURITY.md on what came of it. What only the forge has is replaced, each by what stands
- * below: the actions, the identity that signs (a key, and no transparency log), and the GitHub release (a folder).
+ * ghcr.io and authorities of its own in the place of Sigstore's, and then the commands of SECURITY.md on what came of it. What only the
+ * forge has is replaced, each by what stands below: the actions, who it says that runs, and the GitHub release (a folder).
  */
 
 const { version } = JSON.parse(readText('package.json')) as { version: string };
@@ -34,8 +36,12 @@ const TAG = `v${version}`;
 const OWNER = 'Some-Owner';
 const REPOSITORY = `${OWNER}/remit`;
 const [IMAGE, CHART] = [REPOSITORY.toLowerCase(), `${OWNER.toLowerCase()}/charts/remit`];
-const IDENTITY = `https://github.com/${REPOSITORY}/.github/workflows/release.yml@refs/tags/${TAG}`;
-const ISSUER = 'https://token.actions.githubusercontent.com';
+/** Whom the forge's token names when a tag is released. */
+const RELEASE: Running = {
+  repository: REPOSITORY,
+  workflow: '.github/workflows/release.yml',
+  ref: `refs/tags/${TAG}`,
+};
 
 const needed = [
   installed('go', 'golang-go, or https://go.dev/dl'),
@@ -59,11 +65,11 @@ if (missing.length > 0) {
   const at = (...names: string[]) => path.join(top, ...names);
   const standIns = at('stand-ins');
   const assets = at('assets');
-  const keys = { ours: at('ours'), theirs: at('theirs') };
   /** Attested by actions that only the forge can run: `name@digest`. */
   const provenance: string[] = [];
   const report = (line: string) => void process.stderr.write(`  ${line}\n`);
   let registry: Registry;
+  let identities: Identities;
   let run: WorkflowRun;
   let cosign = '';
   let published = '';
@@ -72,7 +78,6 @@ if (missing.length > 0) {
   const shell = (): Record<string, string> => ({
     PATH: [standIns, path.dirname(process.execPath), process.env['PATH']].join(path.delimiter),
     SSL_CERT_FILE: registry.certificates.file,
-    COSIGN_PASSWORD: '',
     ...goSettings(),
   });
 
@@ -133,23 +138,20 @@ if (missing.length > 0) {
     cosign = await containerTool('cosign', report);
     registry = new Registry(await containerTool('registry', report), at('registry'));
     await registry.start();
-    for (const folder of [standIns, assets, ...Object.values(keys)]) mkdirSync(folder, { recursive: true });
-    for (const cwd of Object.values(keys))
-      execFileSync(cosign, ['generate-key-pair'], {
-        cwd,
-        stdio: 'ignore',
-        env: { ...process.env, COSIGN_PASSWORD: '' },
-      });
-    // No service that gives certificates, no time stamps and no log.
-    execFileSync(cosign, ['signing-config', 'create', '--out', at('signing-config.json')], {
-      stdio: 'ignore',
-    });
+    for (const folder of [standIns, assets]) mkdirSync(folder, { recursive: true });
+    identities = new Identities(
+      {
+        cosign,
+        fulcio: await containerTool('fulcio', report),
+        timestamps: await containerTool('timestampServer', report),
+      },
+      at('sigstore'),
+      registry.certificates.file,
+    );
+    await identities.start();
     const program = (name: string, text: string) =>
       writeFileSync(path.join(standIns, name), text, { mode: 0o755 });
-    program(
-      'cosign',
-      cosignStandIn({ cosign, config: at('signing-config.json'), key: at('ours', 'cosign.key') }),
-    );
+    program('cosign', cosignStandIn(cosign, identities.files.signing));
     program('gh', ghStandIn(assets));
     program('docker', '#!/bin/bash\nexit 0\n');
     run = new WorkflowRun('.github/workflows/release.yml', {
@@ -164,28 +166,34 @@ if (missing.length > 0) {
         sha: '0'.repeat(40),
       },
       env: { REGISTRY: registry.host },
-      shell: shell(),
+      shell: { ...shell(), TRUSTED_ROOT: identities.files.ours },
+      identity: identities.variables(RELEASE),
       actions,
     });
   }, 30 * 60_000);
   afterAll(async () => {
     await registry?.stop();
+    await identities?.stop();
     rmSync(top, { recursive: true, force: true });
   });
 
   /**
-   * The commands of SECURITY.md, as somebody pastes them, in a folder with the files of the release. `cosign` is given a key in
-   * the place of the identity, which it compares itself.
+   * The commands of SECURITY.md, as somebody pastes them in a folder with the files of the release.
+   * @param changed what of them is to be another; who issues the tokens here is put in always.
    */
-  function verify(key: keyof typeof keys = 'ours'): Call[] {
+  function verify(
+    changed: (script: string) => string = (script) => script,
+    root: 'ours' | 'others' = 'ours',
+  ): Call[] {
     const [, block] = /^## Verifying a release\n[^]*?```sh\n([^]*?)```/m.exec(readText('SECURITY.md')) ?? [];
     const script = block!
       .replaceAll('ghcr.io/OWNER', `${registry.host}/${OWNER.toLowerCase()}`)
       .replaceAll('OWNER', OWNER)
-      .replace(/^VERSION=.*/m, `VERSION=${version}`);
+      .replace(/^VERSION=.*/m, `VERSION=${version}`)
+      .replace(/^ISSUER=.*/m, `ISSUER=${identities.url}`);
     const calls = at('calls');
     rmSync(calls, { force: true });
-    writeFileSync(at('verify.sh'), script);
+    writeFileSync(at('verify.sh'), changed(script));
     const home = at('verifier');
     mkdirSync(path.dirname(docker(home)), { recursive: true });
     writeFileSync(docker(home), JSON.stringify({ auths: { [registry.host]: { auth: basicAuth } } }));
@@ -193,22 +201,15 @@ if (missing.length > 0) {
       cwd: assets,
       encoding: 'utf8',
       maxBuffer: 64 * 1024 * 1024,
-      env: {
-        ...shell(),
-        HOME: home,
-        CALLS: calls,
-        KEY: path.join(keys[key], 'cosign.pub'),
-        IDENTITY_WANTED: IDENTITY,
-        ISSUER_WANTED: ISSUER,
-      },
+      env: { ...shell(), HOME: home, CALLS: calls, TRUSTED_ROOT: identities.files[root] },
     });
     if (process.env['DEBUG']) process.stderr.write(stdout.slice(0, 2_000) + stderr);
     return readFileSync(calls, 'utf8')
       .trim()
       .split('\n')
       .map((line) => {
-        const [code, what] = line.split(' ', 1).concat(line.slice(line.indexOf(' ') + 1));
-        return { ok: code === '0', what: what!.replaceAll(`${registry.host}/${OWNER.toLowerCase()}/`, '') };
+        const [, code, what = ''] = /^(\d+) (.*)$/.exec(line)!;
+        return { ok: code === '0', what: what.replaceAll(`${registry.host}/${OWNER.toLowerCase()}/`, '') };
       });
   }
   const ALL = [
@@ -285,21 +286,55 @@ if (missing.length > 0) {
     expect([...new Set(images)]).toEqual([`${registry.host}/${IMAGE}@${digestOf(body)}`]);
   });
 
-  it('image, SBOM and chart pass the commands of SECURITY.md, and with another key none does', () => {
+  it('image, SBOM and chart pass the commands of SECURITY.md', () => {
     expect(failed(verify())).toEqual([]);
-    expect(failed(verify('theirs'))).toEqual([...ALL]);
+  });
+
+  it.each<[string, (script: string) => string]>([
+    ['another tag', (script) => script.replace('@refs/tags/v$VERSION', '@refs/tags/v9.9.9')],
+    ['a branch', (script) => script.replace('@refs/tags/v$VERSION', '@refs/heads/main')],
+    ['another workflow', (script) => script.replace('/release.yml@', '/check.yml@')],
+    ['another repository', (script) => script.replace(`${REPOSITORY}/.github`, `${OWNER}/other/.github`)],
+    ['another forge', (script) => script.replace(/^ISSUER=.*/m, 'ISSUER=https://gitlab.com')],
+  ])('none passes as signed by %s', (_who, changed) => {
+    expect(failed(verify(changed))).toEqual([...ALL]);
+  });
+
+  it('none passes where another authority is believed', () => {
+    expect(failed(verify(undefined, 'others'))).toEqual([...ALL]);
+  });
+
+  it('an image that a branch has signed does not pass under the tag', async () => {
+    const ours = await registry.manifest(IMAGE, version);
+    const digest = await registry.putImage(IMAGE, version, ['amd64'], 'of a branch');
+    // The issuer of its token is in this process.
+    const sign = (running: Running) =>
+      promisify(execFile)(path.join(standIns, 'cosign'), ['sign', '--yes', `${registry.host}/${IMAGE}@${digest}`], {
+        env: {
+          ...shell(),
+          HOME: at('verifier'),
+          TRUSTED_ROOT: identities.files.ours,
+          ...identities.variables(running),
+        },
+      });
+    try {
+      await sign({ ...RELEASE, ref: 'refs/heads/main' });
+      expect(failed(verify())).toEqual([`verify remit:${version}`, `verify-attestation remit:${version}`]);
+      // It was for the signer alone.
+      await sign(RELEASE);
+      expect(failed(verify())).toEqual([`verify-attestation remit:${version}`]);
+    } finally {
+      await registry.putManifest(IMAGE, version, ours);
+    }
   });
 
   it('the SBOM that is attested for the image is the one of the release', () => {
     const attested = spawnSync(
       cosign,
       [
-        'verify-attestation',
-        '--type',
-        'cyclonedx',
-        '--key',
-        path.join(keys.ours, 'cosign.pub'),
-        '--insecure-ignore-tlog',
+        ...['verify-attestation', '--type', 'cyclonedx', '--trusted-root', identities.files.ours],
+        ...['--insecure-ignore-tlog', '--insecure-ignore-sct', '--use-signed-timestamps'],
+        ...['--certificate-identity-regexp', '.', '--certificate-oidc-issuer', identities.url],
         `${registry.host}/${IMAGE}:${version}`,
       ],
       { encoding: 'utf8', maxBuffer: 64 * 1024 * 1024, env: { ...shell(), HOME: at('verifier') } },
@@ -341,8 +376,8 @@ if (missing.length > 0) {
 
   it('is noted', () => {
     noteResult(
-      `${run.scripts} scripts of the workflow; ${published}; image, its SBOM, chart and SBOM file verified by the commands of SECURITY.md with the key, ` +
-        'none with another; a changed SBOM, another image and another chart under the tag seen',
+      `${run.scripts} scripts of the workflow; ${published}; image, its SBOM, chart and SBOM file verified by the commands of SECURITY.md, ` +
+        'none as signed by another tag, branch, workflow, repository, forge or authority; a changed SBOM, another image and another chart under the tag seen',
     );
   });
 }
@@ -367,30 +402,19 @@ function goSettings(): Record<string, string> {
 }
 
 /**
- * cosign, with a key where the workflow has an identity and its verifier names one: an identity that is not the workflow's at the
- * tag fails here as it would there.
+ * cosign, told to use the authorities of this test instead of Sigstore's public ones, which have logs besides; notes what comes of
+ * each verification.
  */
-function cosignStandIn({ cosign, config, key }: { cosign: string; config: string; key: string }): string {
+function cosignStandIn(cosign: string, signing: string): string {
   return `#!/bin/bash
 command=$1; shift
 case $command in
-  sign | attest | sign-blob) exec ${cosign} $command --key ${key} --signing-config ${config} "$@" ;;
+  sign | attest | sign-blob)
+    exec ${cosign} $command --signing-config ${signing} --trusted-root "$TRUSTED_ROOT" "$@" ;;
 esac
-given=("$@"); rest=(); identity=; issuer=
-while [ $# -gt 0 ]; do
-  case $1 in
-    --certificate-identity) identity=$2; shift ;;
-    --certificate-oidc-issuer) issuer=$2; shift ;;
-    *) rest+=("$1") ;;
-  esac
-  shift
-done
-code=1
-if [ "$identity" = "$IDENTITY_WANTED" ] && [ "$issuer" = "$ISSUER_WANTED" ]; then
-  ${cosign} $command --key "$KEY" --insecure-ignore-tlog "\${rest[@]}"
-  code=$?
-fi
-echo "$code $command \${given[-1]}" >> "$CALLS"
+${cosign} $command --trusted-root "$TRUSTED_ROOT" --insecure-ignore-tlog --insecure-ignore-sct --use-signed-timestamps "$@"
+code=$?
+echo "$code $command \${@: -1}" >> "$CALLS"
 exit $code
 `;
 }

@@ -11,6 +11,8 @@ import { eventually, freePort } from '../../support/harness';
 
 const CERTIFICATE = path.join(PROJECT_ROOT, 'test/unit/webhooks/tls/certificate.pem');
 const KEY = path.join(PROJECT_ROOT, 'test/unit/webhooks/tls/key.pem');
+/** For `localhost`. */
+export const TLS = { cert: readFileSync(CERTIFICATE), key: readFileSync(KEY) };
 export const USERNAME = 'publisher';
 export const PASSWORD = 'rehearsal';
 /** Of the password, with a cost that slows no test. */
@@ -98,7 +100,7 @@ export class Registry {
         new URL(url, `https://${this.host}`),
         {
           method,
-          ca: readFileSync(CERTIFICATE),
+          ca: TLS.cert,
           headers: {
             accept: `${INDEX}, ${MANIFEST}, */*`,
             ...(login ? { authorization: `Basic ${basicAuth}` } : {}),

@@ -22,6 +22,7 @@ interface Step {
 interface Job {
   uses?: string;
   needs?: string | string[];
+  permissions?: Record<string, string>;
   outputs?: Record<string, string>;
   steps?: Step[];
 }
@@ -52,6 +53,8 @@ export interface Settings {
   env: Record<string, string>;
   /** Every other variable that the steps see. */
   shell: Record<string, string>;
+  /** What a job sees besides that may have a token that says who it is (`id-token: write`). */
+  identity: Record<string, string>;
   /** By the name of the action, without its version. */
   actions: Record<string, Action>;
 }
@@ -130,6 +133,7 @@ export class WorkflowRun {
           ),
           ...{ HOME: runner.home, RUNNER_TEMP: runner.temp, GITHUB_WORKSPACE: runner.workspace, CI: 'true' },
           GITHUB_OUTPUT: `${file}.outputs`,
+          ...(job.permissions?.['id-token'] === 'write' ? this.settings.identity : {}),
           ...this.env,
           ...resolved(step.env),
         });

@@ -192,6 +192,7 @@ declare module 'kafkajs/src/network/connection' {
       requestTimeout: number;
       enforceRequestTimeout?: boolean;
     });
+    isConnected(): boolean;
     connect(): Promise<boolean>;
     send(protocol: SentRequest): Promise<unknown>;
     /** Fails what waits for an answer or to be sent. */

@@ -69,7 +69,7 @@ describe('a connection to a broker', () => {
     expect(socket!.listenerCount('connect')).toBeLessThanOrEqual(1);
   });
 
-  it('that was silent counts as connected again when the broker has answered a question', async () => {
+  it('that was silent fails at once until the broker has answered a question, and is tried again every two seconds', async () => {
     jest.useFakeTimers({ doNotFake: ['nextTick', 'setImmediate', 'setTimeout', 'clearTimeout'] });
     const broker = new FakeBroker();
     const connection = connectionTo(await listen(broker.onSocket));
@@ -78,23 +78,68 @@ describe('a connection to a broker', () => {
 
     broker.hangs = true;
     await expect(untilLate(connection.send(question()), broker)).rejects.toThrow(/timed out/);
-    await expect(untilLate(connection.connect(), broker)).rejects.toThrow(/timed out/);
+    const { asked } = broker;
+    await expect(connection.connect()).rejects.toThrow(/does not answer/);
+    expect(broker.asked).toBe(asked);
+
+    jest.advanceTimersByTime(2_100);
+    const trial = connection.connect();
+    const others = connectionTo(connection.port);
+    await expect(others.connect()).rejects.toThrow(/does not answer/);
+    await expect(untilLate(trial, broker)).rejects.toThrow(/timed out/);
 
     broker.hangs = false;
-    const before = broker.asked;
+    await expect(connection.connect()).rejects.toThrow(/does not answer/);
+    jest.advanceTimersByTime(2_100);
     await connection.connect();
-    expect(broker.asked).toBe(before + 1);
-    await connection.disconnect();
+    expect(broker.asked).toBe(asked + 2);
+    await others.connect();
+    expect(broker.asked).toBe(asked + 2);
+  });
+
+  it('is closed when the broker was silent on another one, but not when it has answered meanwhile', async () => {
+    jest.useFakeTimers({ doNotFake: ['nextTick', 'setImmediate', 'setTimeout', 'clearTimeout'] });
+    const broker = new FakeBroker();
+    const port = await listen(broker.onSocket);
+    const [one, other] = [connectionTo(port), connectionTo(port)];
+    await Promise.all([one.connect(), other.connect()]);
+    await one.send(question());
+
+    broker.hangs = true;
+    const late = one.send(question());
+    while (broker.asked < 2) await new Promise(setImmediate);
+    jest.advanceTimersByTime(3_000);
+    broker.hangs = false;
+    await other.send(question());
+    await expect(untilLate(late)).rejects.toThrow(/timed out/);
+    expect([one.isConnected(), other.isConnected()]).toEqual([false, true]);
+
+    await one.connect();
+    broker.hangs = true;
+    jest.advanceTimersByTime(1_000);
+    await expect(untilLate(one.send(question()), broker)).rejects.toThrow(/timed out/);
+    expect([one.isConnected(), other.isConnected()]).toEqual([false, false]);
+  });
+
+  it('to a broker that refuses connections after it was silent says so', async () => {
+    jest.useFakeTimers({ doNotFake: ['nextTick', 'setImmediate', 'setTimeout', 'clearTimeout'] });
+    const broker = new FakeBroker();
+    const connection = connectionTo(await listen(broker.onSocket));
     await connection.connect();
-    expect(broker.asked).toBe(before + 1);
+    broker.hangs = true;
+    await expect(untilLate(connection.send(question()), broker)).rejects.toThrow(/timed out/);
+    servers.pop()!.close();
+    jest.advanceTimersByTime(2_100);
+    await expect(connection.connect()).rejects.toThrow(/ECONNREFUSED/);
+    await expect(connection.connect()).rejects.toThrow(/ECONNREFUSED/);
   });
 });
 
 /** Lets the time pass that a broker has for an answer, once it was asked. */
-async function untilLate<T>(work: Promise<T>, broker: FakeBroker): Promise<T> {
-  const before = broker.asked;
+async function untilLate<T>(work: Promise<T>, broker?: FakeBroker): Promise<T> {
+  const before = broker?.asked;
   work.catch(() => undefined);
-  while (broker.asked === before) await new Promise(setImmediate);
+  while (broker && broker.asked === before) await new Promise(setImmediate);
   jest.advanceTimersByTime(7_000);
   return await work;
 }

@@ -1,4 +1,5 @@
-import { execFile, execFileSync, spawnSync } from 'node:child_process';
+import { execFile, execFileSync, spawn, spawnSync } from 'node:child_process';
+import { once } from 'node:events';
 import {
   cpSync,
   mkdirSync,
@@ -181,10 +182,10 @@ if (missing.length > 0) {
    * The commands of SECURITY.md, as somebody pastes them in a folder with the files of the release.
    * @param changed what of them is to be another; who issues the tokens here is put in always.
    */
-  function verify(
+  async function verify(
     changed: (script: string) => string = (script) => script,
     root: 'ours' | 'others' = 'ours',
-  ): Call[] {
+  ): Promise<Call[]> {
     const [, block] = /^## Verifying a release\n[^]*?```sh\n([^]*?)```/m.exec(readText('SECURITY.md')) ?? [];
     const script = block!
       .replaceAll('ghcr.io/OWNER', `${registry.host}/${OWNER.toLowerCase()}`)
@@ -197,13 +198,18 @@ if (missing.length > 0) {
     const home = at('verifier');
     mkdirSync(path.dirname(docker(home)), { recursive: true });
     writeFileSync(docker(home), JSON.stringify({ auths: { [registry.host]: { auth: basicAuth } } }));
-    const { stdout, stderr } = spawnSync('bash', [at('verify.sh')], {
+    // Not in step with it: the registry writes to this process.
+    const child = spawn('bash', [at('verify.sh')], {
       cwd: assets,
-      encoding: 'utf8',
-      maxBuffer: 64 * 1024 * 1024,
       env: { ...shell(), HOME: home, CALLS: calls, TRUSTED_ROOT: identities.files[root] },
+      stdio: ['ignore', 'ignore', 'pipe'],
     });
-    if (process.env['DEBUG']) process.stderr.write(stdout.slice(0, 2_000) + stderr);
+    let said = '';
+    child.stderr.on('data', (chunk: Buffer) => (said += chunk.toString()));
+    await once(child, 'close');
+    if (process.env['DEBUG']) process.stderr.write(said);
+    // A refusal is to be one of what was published, and not of a registry that did not answer.
+    expect(said).not.toMatch(/deadline exceeded|connection refused/);
     return readFileSync(calls, 'utf8')
       .trim()
       .split('\n')
@@ -286,8 +292,8 @@ if (missing.length > 0) {
     expect([...new Set(images)]).toEqual([`${registry.host}/${IMAGE}@${digestOf(body)}`]);
   });
 
-  it('image, SBOM and chart pass the commands of SECURITY.md', () => {
-    expect(failed(verify())).toEqual([]);
+  it('image, SBOM and chart pass the commands of SECURITY.md', async () => {
+    expect(failed(await verify())).toEqual([]);
   });
 
   it.each<[string, (script: string) => string]>([
@@ -296,12 +302,12 @@ if (missing.length > 0) {
     ['another workflow', (script) => script.replace('/release.yml@', '/check.yml@')],
     ['another repository', (script) => script.replace(`${REPOSITORY}/.github`, `${OWNER}/other/.github`)],
     ['another forge', (script) => script.replace(/^ISSUER=.*/m, 'ISSUER=https://gitlab.com')],
-  ])('none passes as signed by %s', (_who, changed) => {
-    expect(failed(verify(changed))).toEqual([...ALL]);
+  ])('none passes as signed by %s', async (_who, changed) => {
+    expect(failed(await verify(changed))).toEqual([...ALL]);
   });
 
-  it('none passes where another authority is believed', () => {
-    expect(failed(verify(undefined, 'others'))).toEqual([...ALL]);
+  it('none passes where another authority is believed', async () => {
+    expect(failed(await verify(undefined, 'others'))).toEqual([...ALL]);
   });
 
   it('an image that a branch has signed does not pass under the tag', async () => {
@@ -309,20 +315,27 @@ if (missing.length > 0) {
     const digest = await registry.putImage(IMAGE, version, ['amd64'], 'of a branch');
     // The issuer of its token is in this process.
     const sign = (running: Running) =>
-      promisify(execFile)(path.join(standIns, 'cosign'), ['sign', '--yes', `${registry.host}/${IMAGE}@${digest}`], {
-        env: {
-          ...shell(),
-          HOME: at('verifier'),
-          TRUSTED_ROOT: identities.files.ours,
-          ...identities.variables(running),
+      promisify(execFile)(
+        path.join(standIns, 'cosign'),
+        ['sign', '--yes', `${registry.host}/${IMAGE}@${digest}`],
+        {
+          env: {
+            ...shell(),
+            HOME: at('verifier'),
+            TRUSTED_ROOT: identities.files.ours,
+            ...identities.variables(running),
+          },
         },
-      });
+      );
     try {
       await sign({ ...RELEASE, ref: 'refs/heads/main' });
-      expect(failed(verify())).toEqual([`verify remit:${version}`, `verify-attestation remit:${version}`]);
+      expect(failed(await verify())).toEqual([
+        `verify remit:${version}`,
+        `verify-attestation remit:${version}`,
+      ]);
       // It was for the signer alone.
       await sign(RELEASE);
-      expect(failed(verify())).toEqual([`verify-attestation remit:${version}`]);
+      expect(failed(await verify())).toEqual([`verify-attestation remit:${version}`]);
     } finally {
       await registry.putManifest(IMAGE, version, ours);
     }
@@ -346,18 +359,18 @@ if (missing.length > 0) {
     expect(predicate).toEqual(JSON.parse(released));
   });
 
-  it('one changed byte of the SBOM is seen', () => {
+  it('one changed byte of the SBOM is seen', async () => {
     const file = path.join(assets, `remit-${version}.cdx.json`);
     const bytes = readFileSync(file);
     const changed = Buffer.from(bytes);
     changed[changed.length >> 1]! ^= 1;
     writeFileSync(file, changed);
     try {
-      expect(failed(verify())).toEqual([`verify-blob remit-${version}.cdx.json`]);
+      expect(failed(await verify())).toEqual([`verify-blob remit-${version}.cdx.json`]);
     } finally {
       writeFileSync(file, bytes);
     }
-    expect(failed(verify())).toEqual([]);
+    expect(failed(await verify())).toEqual([]);
   });
 
   it.each([
@@ -367,11 +380,11 @@ if (missing.length > 0) {
     const ours: StoredManifest = await registry.manifest(repository, version);
     await registry.putImage(repository, version, ['amd64'], 'of somebody else');
     try {
-      expect(failed(verify())).toEqual(seen);
+      expect(failed(await verify())).toEqual(seen);
     } finally {
       await registry.putManifest(repository, version, ours);
     }
-    expect(failed(verify())).toEqual([]);
+    expect(failed(await verify())).toEqual([]);
   });
 
   it('is noted', () => {

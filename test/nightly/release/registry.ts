@@ -67,7 +67,7 @@ export class Registry {
       'config.yml',
       JSON.stringify({
         version: '0.1',
-        log: { level: 'warn' },
+        log: { level: 'warn', accesslog: { disabled: true } },
         storage: { filesystem: { rootdirectory: path.join(this.folder, 'stored') } },
         http: {
           addr: `127.0.0.1:${this.port}`,

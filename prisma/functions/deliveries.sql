@@ -52,7 +52,7 @@ BEGIN
 END $$;
 
 -- Writes an attempt, and what it means for its delivery and its subscription. p is AttemptRecord of
--- src/domain/deliveries.ts. Idempotent: two tries of one attempt can overlap, since a worker that Temporal takes for dead goes on
+-- src/domain/attempt-records.ts. Idempotent: two tries of one attempt can overlap, since a worker that Temporal takes for dead goes on
 -- with its own while another repeats it. The first record stands; the second changes nothing, is told so (repeated: true), and
 -- uses what is stored instead of its own result.
 -- The delivery may have ended while the attempt was under way, or been sent again: then it was made and is a row, which counts

@@ -15,7 +15,7 @@ import {
   type StrandedReplay,
 } from '../domain/replays';
 import { forgottenLanes, wakeSleepingLanes } from '../domain/lanes';
-import type { DeliveryRow } from '../domain/deliveries';
+import type { DeliveryRow } from '../domain/pending-deliveries';
 import type { Config } from '../platform/config';
 import type { Database } from '../platform/postgres';
 

@@ -4,7 +4,7 @@ import { RemitError } from '../contracts/errors';
 import { SIGNALS, workflowId, type ReplayInput } from '../contracts/workflows';
 import { hurryInLane } from '../domain/lanes';
 import { deliveryPolicyOf } from '../webhooks/delivery-policy';
-import type { DeliveryRow } from '../domain/deliveries';
+import type { DeliveryRow } from '../domain/pending-deliveries';
 import { signalLane, signalTryNow, startReplay as start } from '../platform/workflow-starts';
 import type { ApiDeps } from './routes/route';
 import { callTemporal } from './temporal-call';

@@ -5,7 +5,7 @@ import type { Replay } from '../generated/prisma/client';
 import type { Database } from '../platform/postgres';
 import { recordChange } from './audit';
 import { afterCursor, NEWEST_FIRST, toPage, type Page } from './pages';
-import type { DeliveryRow } from './deliveries';
+import type { DeliveryRow } from './pending-deliveries';
 import { createWithinQuota, requireRoom } from './quota';
 
 /**

@@ -2,7 +2,7 @@ import { HEADERS, type PaymentRequestEvent } from '../contracts/messages';
 import { formatMinor } from '../contracts/money';
 import { workflowId } from '../contracts/workflows';
 import type { Database } from '../platform/postgres';
-import type { DeliveryRow } from './deliveries';
+import type { DeliveryRow } from './pending-deliveries';
 
 /**
  * Work that the database knows to be unfinished. What carries it on lies elsewhere: a message on its way through outbox

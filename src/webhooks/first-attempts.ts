@@ -1,9 +1,8 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { Semaphore } from 'async-mutex';
 import type { DeliveryRef } from '../contracts/workflows';
-import type { PendingDelivery } from '../domain/deliveries';
+import type { DeliveryRow, PendingDelivery } from '../domain/pending-deliveries';
 import { parkDeliveries, wakeSleepingLanes } from '../domain/lanes';
-import type { DeliveryRow } from '../domain/deliveries';
 import type { FanOutStep } from '../domain/fan-out';
 import { Coalescer } from '../platform/coalescer';
 import type { Logger } from '../platform/logging';

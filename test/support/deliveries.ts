@@ -1,11 +1,7 @@
 import { randomUUID } from 'node:crypto';
 import type { DeliveryRef } from '../../src/contracts/workflows';
-import {
-  recordAttempts,
-  type AttemptRecord,
-  type DeliveryRow,
-  type HealthRules,
-} from '../../src/domain/deliveries';
+import { recordAttempts, type AttemptRecord, type HealthRules } from '../../src/domain/attempt-records';
+import type { DeliveryRow } from '../../src/domain/pending-deliveries';
 import { fanOutSteps } from '../../src/domain/fan-out';
 import type { Database } from '../../src/platform/postgres';
 import type { Keyring } from '../../src/platform/secrets';

@@ -13,7 +13,7 @@ import {
 import type { DeliveryStatus } from '../../contracts/webhooks';
 import { workflowId } from '../../contracts/workflows';
 import { recordChange } from '../../domain/audit';
-import { finishDelivery } from '../../domain/deliveries';
+import { finishDelivery } from '../../domain/delivery-ends';
 import {
   countRetried,
   createReplay,

@@ -5,7 +5,7 @@ import { MockActivityEnvironment } from '@temporalio/testing';
 import { DefaultLogger } from '@temporalio/worker';
 import { createActivities } from '../../../src/activities';
 import { eventDeliveryHandler } from '../../../src/bridges/event-deliveries';
-import type { DeliveryRow } from '../../../src/domain/deliveries';
+import type { DeliveryRow } from '../../../src/domain/pending-deliveries';
 import { DataRefusedError } from '../../../src/domain/money-transaction';
 import { EventPublisher } from '../../../src/domain/event-publisher';
 import { EventSchemas } from '../../../src/domain/event-schemas';

@@ -9,13 +9,9 @@ import {
   type DeliveryDeps,
 } from '../../../src/activities/deliveries';
 import { DeliveryDeadLetter } from '../../../src/contracts/webhooks';
-import {
-  getDelivery,
-  listAttempts,
-  listDeliveries,
-  recordAttempts,
-  type AttemptRecord,
-} from '../../../src/domain/deliveries';
+import { listAttempts } from '../../../src/domain/attempt-reads';
+import { recordAttempts, type AttemptRecord } from '../../../src/domain/attempt-records';
+import { getDelivery, listDeliveries } from '../../../src/domain/deliveries';
 import { reopenDelivery } from '../../../src/domain/replays';
 import {
   createSubscription,

@@ -7,15 +7,13 @@ import {
   type AttemptResult,
 } from '../../../src/activities/deliveries';
 import { DomainEvent } from '../../../src/contracts/messages';
-import {
-  finishDelivery,
-  getDelivery,
-  recordAttempts,
-  type AttemptRecord,
-} from '../../../src/domain/deliveries';
-import { reencryptSecrets } from '../../../src/domain/secret-rotation';
+import { recordAttempts, type AttemptRecord } from '../../../src/domain/attempt-records';
+import { getDelivery } from '../../../src/domain/deliveries';
+import { finishDelivery } from '../../../src/domain/delivery-ends';
+import { reencryptSecrets } from '../../../src/domain/reencryption';
 import { operateSubscription } from '../../../src/domain/subscription-health';
-import { createSubscription, rotateSecret, secretContext } from '../../../src/domain/subscriptions';
+import { rotateSecret } from '../../../src/domain/subscription-secrets';
+import { createSubscription, secretContext } from '../../../src/domain/subscriptions';
 import type { Database } from '../../../src/platform/postgres';
 import { createKeyring, Keyring } from '../../../src/platform/secrets';
 import { createWebhookClient, type WebhookClient } from '../../../src/webhooks/client';

@@ -11,7 +11,8 @@ import {
   WORKFLOWS,
   type DeliveryRef,
 } from '../../../src/contracts/workflows';
-import { getDelivery, listAttempts } from '../../../src/domain/deliveries';
+import { listAttempts } from '../../../src/domain/attempt-reads';
+import { getDelivery } from '../../../src/domain/deliveries';
 import { createSubscription } from '../../../src/domain/subscriptions';
 import { createKafka, headersToStrings, MessageProducer } from '../../../src/platform/kafka';
 import { dataConverterOf } from '../../../src/platform/payload-encryption';

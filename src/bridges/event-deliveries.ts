@@ -1,5 +1,6 @@
 import { fanOutSteps, type FanOutStep } from '../domain/fan-out';
-import { EventRefused, type EventPublisher } from '../domain/event-publisher';
+import type { EventPublisher } from '../domain/event-publisher';
+import { EventRefused } from '../domain/event-refusals';
 import type { DeliveryRef } from '../contracts/workflows';
 import { RemitError } from '../contracts/errors';
 import { EventMessage, PublishMessage } from '../contracts/events';
@@ -8,7 +9,6 @@ import { Coalescer } from '../platform/coalescer';
 import type { Config } from '../platform/config';
 import { headersToStrings } from '../platform/kafka';
 import type { Database } from '../platform/postgres';
-import { isDatabaseUnavailable } from '../platform/postgres-errors';
 import type { Keyring } from '../platform/secrets';
 import { annotate } from '../platform/tracing';
 import type { FirstAttempts } from '../webhooks/first-attempts';
@@ -62,7 +62,6 @@ export function eventDeliveryHandler({
   const limit = config.EVENT_FANOUT_BATCH_ROWS;
   const firstSteps = new Coalescer<string, FanOutStep | undefined>({
     maxItems: FAN_OUT_BATCH,
-    mayBeOneItems: (error) => !isDatabaseUnavailable(error),
     run: async (ids) => {
       const steps = await fanOutSteps(db, keyring, { eventIds: [...new Set(ids)], after: '', limit });
       return ids.map((id) => steps.get(id));

@@ -12,7 +12,6 @@ import { Coalescer } from '../platform/coalescer';
 import type { Logger } from '../platform/logging';
 import { metrics } from '../platform/metrics';
 import type { Database } from '../platform/postgres';
-import { isDatabaseUnavailable } from '../platform/postgres-errors';
 import { healthRules, makeAttempt, type AttemptPlan, type Deliverable, type MadeAttempt } from './attempt';
 import { AttemptGate, type AttemptGateSettings, type Place } from './attempt-gate';
 import type { WebhookClient } from './client';
@@ -53,17 +52,15 @@ export class Attempts {
   constructor(private readonly deps: AttemptsDeps) {
     this.gate = new AttemptGate(deps.config);
     this.rules = healthRules(deps.config);
-    const shared = {
-      maxItems: BATCH,
-      mayBeOneItems: (error: unknown) => !isDatabaseUnavailable(error),
-    };
     this.records = new Coalescer({
-      ...shared,
+      maxItems: BATCH,
       run: (attempts) => recordAttempts(deps.db, attempts, this.rules),
     });
-    this.claims = new Coalescer({ ...shared, run: (deliveries) => claimAttempts(deps.db, deliveries) });
+    this.claims = new Coalescer({
+      maxItems: BATCH,
+      run: (deliveries) => claimAttempts(deps.db, deliveries),
+    });
     this.rows = new Coalescer({
-      ...shared,
       maxItems: ROWS,
       sizeOf: ({ deliveries }) => Math.max(1, deliveries.length),
       run: async (events) => {

@@ -8,7 +8,6 @@ import { Coalescer } from '../platform/coalescer';
 import type { Logger } from '../platform/logging';
 import { metrics } from '../platform/metrics';
 import type { Database } from '../platform/postgres';
-import { isDatabaseUnavailable } from '../platform/postgres-errors';
 import type { MadeAttempt } from './attempt';
 import { gateKeys } from './attempt-gate';
 import type { Attempts } from './attempts';
@@ -65,7 +64,6 @@ export class FirstAttempts {
     this.parking = new Coalescer({
       maxItems: PARK_BATCH,
       maxCalls: PARK_CALLS,
-      mayBeOneItems: (error) => !isDatabaseUnavailable(error),
       run: (parked) => this.parkAll(parked),
     });
   }

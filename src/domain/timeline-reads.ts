@@ -1,7 +1,7 @@
 import type { SubjectRef } from '../contracts/timeline';
 import { workflowId } from '../contracts/workflows';
 import type { Database } from '../platform/postgres';
-import { readSubjects, SUBJECTS, titleOf, type Subject } from './subjects';
+import { readSubjects, refOf, SUBJECTS, titleOf, type Subject } from './subjects';
 import { action, amountOf, curlOf, type TimelineRecord } from './timeline-record';
 
 /** What a timeline reads at most of each kind; the rest is noted. */
@@ -435,6 +435,6 @@ export async function readRelated(
     [tenantId, ...values],
   );
   for (const subject of found)
-    record.relate({ kind: subject.kind, id: subject.id }, `${relation}: ${titleOf(subject)}`, subject.status);
+    record.relate(refOf(subject), `${relation}: ${titleOf(subject)}`, subject.status);
   return found;
 }

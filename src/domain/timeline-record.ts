@@ -60,6 +60,9 @@ export class TimelineRecord {
 export const amountOf = (minor: bigint | string, currency: string): string =>
   `${formatMinor(BigInt(minor), currency)} ${currency}`;
 
+/** Times as people read them; ? where none is known. */
+export const iso = (at: Date | null): string => at?.toISOString() ?? '?';
+
 /** A request of the API that hurries, stops or repairs something, and the command that does the same. */
 export function action(
   effect: TimelineAction['effect'],

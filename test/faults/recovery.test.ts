@@ -9,7 +9,7 @@ import { withAdmin } from '../../src/platform/topic-reader';
 import { createPayment } from '../../src/domain/payments';
 import type { RecoverReport } from '../../src/operations/recover';
 import { mintToken } from '../../src/operations/token';
-import { signedHeaders, successWebhook } from '../support/callers';
+import { postJson, signedHeaders, successWebhook } from '../support/callers';
 import { eventually } from '../support/harness';
 import { CURRENCY, inspectLedger, newTransaction, SOUND, TENANT, userWith } from '../support/money';
 import { FaultStack } from './money-stack';
@@ -65,16 +65,9 @@ afterAll(async () => {
 }, 90_000);
 
 async function call(path: string, body: unknown, headers = operator): Promise<{ id: string }> {
-  const text = JSON.stringify(body);
-  const response = await fetch(remit.api + path, {
-    method: 'POST',
-    headers: { 'content-type': 'application/json', ...headers },
-    body: text,
-    signal: AbortSignal.timeout(30_000),
-  });
-  const answer = (await response.json()) as { id: string };
-  expect({ path, ok: response.ok, answer }).toMatchObject({ ok: true });
-  return answer;
+  const { status, body: answer } = await postJson(remit.api + path, body, headers);
+  expect({ path, status, answer, ok: status < 300 }).toMatchObject({ ok: true });
+  return answer as { id: string };
 }
 
 /** Everything below is accepted when it returns: 201 or 202. */

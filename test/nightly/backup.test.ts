@@ -9,7 +9,7 @@ import type { BackupReport } from '../../src/operations/backup/backup';
 import { mintToken } from '../../src/operations/token';
 import { createLogger } from '../../src/platform/logging';
 import { openDatabase, type Database } from '../../src/platform/postgres';
-import { signedHeaders, successWebhook } from '../support/callers';
+import { postJson, signedHeaders, successWebhook } from '../support/callers';
 import { eventually } from '../support/harness';
 import { CURRENCY, inspectLedger, newTransaction, SOUND, userWith } from '../support/money';
 import { noteResult } from '../support/nightly';
@@ -59,15 +59,9 @@ afterAll(async () => {
 }, 90_000);
 
 async function call(route: string, body: unknown, headers = operator): Promise<{ id: string }> {
-  const response = await fetch(remit.endpoints.api + route, {
-    method: 'POST',
-    headers: { 'content-type': 'application/json', ...headers },
-    body: JSON.stringify(body),
-    signal: AbortSignal.timeout(30_000),
-  });
-  const answer = (await response.json()) as { id: string };
-  expect({ route, ok: response.ok, answer }).toMatchObject({ ok: true });
-  return answer;
+  const { status, body: answer } = await postJson(remit.endpoints.api + route, body, headers);
+  expect({ route, status, answer, ok: status < 300 }).toMatchObject({ ok: true });
+  return answer as { id: string };
 }
 
 const times = <T>(make: (index: number) => Promise<T>): Promise<T[]> =>

@@ -13,6 +13,7 @@ import { mintToken } from '../../src/operations/token';
 import { claimDataDir } from '../../src/platform/data-dir';
 import { createLogger } from '../../src/platform/logging';
 import { openDatabase, type Database } from '../../src/platform/postgres';
+import { postJson } from '../support/callers';
 import { eventually, freePort } from '../support/harness';
 import { CURRENCY, inspectLedger, newTransaction, SOUND, userWith } from '../support/money';
 import { noteResult } from '../support/nightly';
@@ -67,18 +68,12 @@ if (isMissing(native)) {
     const idempotencyKey = randomUUID();
     await eventually(
       async () => {
-        const response = await fetch(remit.endpoints.api + route, {
-          method: 'POST',
-          headers: {
-            'content-type': 'application/json',
-            authorization: `Bearer ${token}`,
-            'idempotency-key': idempotencyKey,
-            ...headers,
-          },
-          body: JSON.stringify(body),
-          signal: AbortSignal.timeout(30_000),
+        const { status, body: answer } = await postJson(remit.endpoints.api + route, body, {
+          authorization: `Bearer ${token}`,
+          'idempotency-key': idempotencyKey,
+          ...headers,
         });
-        if (!response.ok) throw new Error(`${route} answered ${response.status}: ${await response.text()}`);
+        if (status >= 300) throw new Error(`${route} answered ${status}: ${JSON.stringify(answer)}`);
       },
       60_000,
       500,

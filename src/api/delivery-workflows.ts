@@ -39,7 +39,7 @@ export async function signalWorkflow(deps: Deps, id: string, signal: SignalDefin
 }
 
 /** Has the workflow of a lane look at what waits; it is started when none is running. @throws RemitError unavailable. */
-export async function wakeLane(deps: Deps, subscriptionId: string): Promise<void> {
+async function wakeLane(deps: Deps, subscriptionId: string): Promise<void> {
   await callTemporal(deps, workflowId.lane(subscriptionId), (client) => signalLane(client, subscriptionId));
 }
 

@@ -94,7 +94,7 @@ export interface AttemptFilter {
 }
 
 /** The query of a page of attempts; by the index of the subscription or tenant on the time, failures by their own. */
-export function attemptsQuery(filter: AttemptFilter): { text: string; values: unknown[] } {
+function attemptsQuery(filter: AttemptFilter): { text: string; values: unknown[] } {
   const { tenantId, subscriptionId, eventType, outcome, result, since, until, limit, cursor } = filter;
   const values: unknown[] = [];
   const conditions: string[] = [];

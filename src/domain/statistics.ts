@@ -11,7 +11,7 @@ export interface Span {
 }
 
 /** Attempts that are counted at most. */
-export const ATTEMPTS_COUNTED_MAX = 100_000;
+const ATTEMPTS_COUNTED_MAX = 100_000;
 
 const bucketOf = (column: string) => `date_trunc($4, ${column}, 'UTC')`;
 const counted = (condition: string) => `count(*) FILTER (WHERE ${condition})::int`;

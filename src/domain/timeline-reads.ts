@@ -93,7 +93,7 @@ interface AuditRow {
 }
 
 /** Actions by which an event of a provider is refused or flagged. */
-export const REFUSED_ACTIONS: ReadonlySet<string> = new Set([
+const REFUSED_ACTIONS: ReadonlySet<string> = new Set([
   ...['amount_mismatch', 'type_mismatch', 'user_mismatch', 'payment_method_mismatch', 'event_conflict'],
   ...['contradiction', 'dispute_mismatch'],
 ]);

@@ -83,7 +83,7 @@ const VERBS: Record<
   },
 };
 
-export const operate = (verb: Verb, id: string, onlyIf?: Delivery['status']) =>
+const operate = (verb: Verb, id: string, onlyIf?: Delivery['status']) =>
   verb === 'resend'
     ? ok(
         api.POST('/api/v1/deliveries/{id}/resend', {

@@ -44,12 +44,14 @@ function parseMessage({ value }: IncomingMessage): EventMessage | PublishMessage
 }
 
 /**
- * The handler of `events`: hands an event out and makes its first attempts. Resolves when each of its deliveries
- * is recorded or has its workflow, so that the offset is committed then. A repeated message finds the rows that are written and
- * sees only to what is still pending. A message with an `id` is of an event that is stored (a published one, or a state change of
- * remit's own, with its deliveries), and what that says is read from the database; when it is not there, the message ends on the DLQ as `unknown_event`. One without is published by its
- * producer: it is checked and stored like one that came by HTTP, and its own message follows through the outbox, so that
- * repetitions write nothing and send nothing.
+ * The handler of `events`: hands an event out and makes its first attempts. Resolves when each of its deliveries is recorded
+ * or has its workflow, so that the offset is committed then. A repeated message finds the rows that are written, and sees
+ * only to what is still pending.
+ *
+ * A message with an `id` is of an event that is stored: a published one, or a state change of remit's own, with its
+ * deliveries. What that event says is read from the database; when it is not there, the message ends on the DLQ as
+ * `unknown_event`. A message without an `id` is an event that its producer publishes: it is checked and stored like one
+ * that came by HTTP, and a message with its `id` follows through the outbox, so that repetitions write and send nothing.
  */
 export function eventDeliveryHandler({
   db,

@@ -99,7 +99,7 @@ export class EventPublisher {
    */
   async publishTest(
     { tenantId, correlationId }: Publisher,
-    { subscriptionId, operationId = randomUUID() }: { subscriptionId: string; operationId?: string },
+    { subscriptionId, operationId }: { subscriptionId: string; operationId: string },
   ): Promise<Published> {
     const subscription = await this.db.prisma.subscription.findFirst({
       where: { id: subscriptionId, tenantId, state: { not: 'deleted' } },

@@ -94,13 +94,13 @@ export interface PendingDelivery {
 
 /**
  * Reads the pending deliveries of several events in one query: of each at most `limit`, of the subscriptions after
- * `after`.
+ * `after` ('' for the first).
  * @throws what the database throws in an outage.
  */
 export async function loadPendingOfEvents(
   db: Pick<Database, 'pool'>,
   keyring: Keyring,
-  { eventIds, after = '', limit }: { eventIds: readonly string[]; after?: string; limit: number },
+  { eventIds, after, limit }: { eventIds: readonly string[]; after: string; limit: number },
 ): Promise<PendingDelivery[]> {
   return queryPending(db, keyring, {
     name: 'load_pending_of_events',

@@ -40,7 +40,7 @@ export class TimelineRecord {
     at: Date,
     source: TimelineSource,
     what: string,
-    { level = 'info', subject = null, correlationId = null, details = {} }: More = {},
+    { level = 'info', subject = null, correlationId = null, details = {} }: More,
   ): void {
     this.entries.push({ at: at.toISOString(), source, level, what, subject, correlationId, details });
   }
@@ -68,7 +68,7 @@ export function action(
   effect: TimelineAction['effect'],
   label: string,
   path: string | null,
-  { command = null, body = null }: { command?: string | null; body?: Record<string, unknown> | null } = {},
+  { command, body = null }: { command: string; body?: Record<string, unknown> | null },
 ): TimelineAction {
   return { effect, label, method: path === null ? null : 'POST', path, body, command };
 }

@@ -56,7 +56,7 @@ interface Parked {
 
 export class FirstAttempts {
   private readonly parking: Coalescer<Parked, void>;
-  /** As many deliveries are begun as there are places: what waits longer than its rows may waits in Kafka, and not here. */
+  /** Of deliveries whose rows are not written yet, no more are begun than there are places; the others wait in Kafka. */
   private readonly begun: Semaphore;
 
   constructor(private readonly deps: FirstAttemptDeps) {
@@ -97,7 +97,7 @@ export class FirstAttempts {
       rows.writeNow();
       await rows.written.finally(release);
     }
-    // All to their ends, also when one fails: whoever tries again must not find others still under way.
+    // All to their ends, also when one fails: those who try again must not find others still under way.
     const made = Promise.allSettled([
       ...stored.map((each) => this.one(each, step, correlationId, undefined)),
       ...fresh.map((each) => this.one(each, step, correlationId, rows)),
@@ -110,7 +110,7 @@ export class FirstAttempts {
       onWritten?.();
     });
     const results = await made;
-    // Nor a write that is still to come.
+    // Nor must they find a write that is still to come.
     if (results.some(({ status }) => status === 'rejected')) {
       rows?.writeNow();
       await rows?.written.catch(() => undefined);

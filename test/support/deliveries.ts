@@ -20,8 +20,8 @@ export const RULES: HealthRules = {
 };
 
 /** Stores an attempt that ended just now. */
-export const recordAttempt = async (db: Pick<Database, 'pool'>, record: AttemptRecord, at = new Date()) =>
-  (await recordAttempts(db, [{ record, at }], RULES))[0];
+export const recordAttempt = async (db: Pick<Database, 'pool'>, record: AttemptRecord) =>
+  (await recordAttempts(db, [{ record, at: new Date() }], RULES))[0];
 
 /** The policy of the default configuration, as the worker role hands it to activities. */
 export const playedPolicy = deliveryPolicyOf(config);

@@ -40,7 +40,8 @@ const subscribers = http.createServer((request, response) => {
 
 beforeAll(async () => {
   remit = await FaultStack.start({
-    UNKNOWN_TRANSACTION_WAIT_MS: '60000',
+    // Longer than a busy machine takes to lose Temporal and come back.
+    UNKNOWN_TRANSACTION_WAIT_MS: '300000',
     WEBHOOK_SCHEDULE_MS: '0,500,1000,2000,4000,8000,16000,32000,64000',
     KAFKA_SESSION_TIMEOUT_MS: '6000',
   });

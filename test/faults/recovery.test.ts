@@ -12,6 +12,7 @@ import { mintToken } from '../../src/operations/token';
 import { postJson, signedHeaders, successWebhook } from '../support/callers';
 import { eventually } from '../support/harness';
 import { CURRENCY, inspectLedger, newTransaction, SOUND, TENANT, userWith } from '../support/money';
+import { countRows, unfinished } from '../support/unfinished';
 import { FaultStack } from './money-stack';
 
 /** Of each kind of work. */
@@ -104,31 +105,16 @@ const newPayment = () => newTransaction(remit.db, userId, 'payment', 100n);
 const times = <T>(make: (index: number) => Promise<T>): Promise<T[]> =>
   Promise.all(Array.from({ length: N }, (_, index) => make(index)));
 
-async function number(sql: string): Promise<number> {
-  const { rows } = await remit.db.pool.query<{ n: string }>(`SELECT count(*) AS n ${sql}`);
-  return Number(rows[0]?.n);
-}
-
-/** What is not at its end, by the database. */
-async function unfinished(): Promise<Record<string, number>> {
-  return {
-    outbox: await number('FROM outbox'),
-    orders: await number(`FROM orders WHERE status = 'NEW'`),
-    payments: await number(`FROM payments WHERE status = 'pending'`),
-    events: await number('FROM webhook_events WHERE fanned_out_at IS NULL'),
-    disputes: await number('FROM disputes WHERE closed_at IS NULL'),
-    deliveries: await number(`FROM deliveries WHERE status = 'pending'`),
-  };
-}
+const number = (from: string) => countRows(remit.db, from);
 const NOTHING = { outbox: 0, orders: 0, payments: 0, events: 0, disputes: 0, deliveries: 0 };
 const settled = (): Promise<void> =>
-  eventually(async () => expect(await unfinished()).toEqual(NOTHING), SETTLED_MS, 300);
+  eventually(async () => expect(await unfinished(remit.db)).toEqual(NOTHING), SETTLED_MS, 300);
 
 /** Every message that was accepted has been read, and none waits in the outbox. @param unread topics that nobody reads now. */
 async function handedOver(unread: readonly string[] = []): Promise<void> {
   await eventually(
     async () => {
-      expect(await number('FROM outbox')).toBe(0);
+      expect(await number('outbox')).toBe(0);
       const lag = await withAdmin(kafka, async (admin) => {
         let left = 0;
         for (const { group, topic } of bridgeGroups(remit.stack.config)) {
@@ -187,11 +173,7 @@ async function expectClean(): Promise<void> {
 /** Orders that are paid, to be disputed or collected for. */
 async function paidOrders(): Promise<string[]> {
   const orders = await times(accept.order);
-  await eventually(
-    async () => expect(await number(`FROM orders WHERE status = 'NEW'`)).toBe(0),
-    SETTLED_MS,
-    200,
-  );
+  await eventually(async () => expect(await number(`orders WHERE status = 'NEW'`)).toBe(0), SETTLED_MS, 200);
   return orders.map(({ id }) => id);
 }
 
@@ -228,7 +210,7 @@ describe('after a restore of PostgreSQL, by the documented procedure', () => {
     shakyIsUp = false;
     await times(accept.event);
     await eventually(
-      async () => expect(await number('FROM deliveries WHERE attempts > 1')).toBeGreaterThanOrEqual(N),
+      async () => expect(await number('deliveries WHERE attempts > 1')).toBeGreaterThanOrEqual(N),
       60_000,
     );
     await remit.stopRoles(['worker']);
@@ -280,8 +262,8 @@ describe('after a restore of PostgreSQL, by the documented procedure', () => {
     expect(letters.output).toContain('unknown_order');
     expect(letters.output).toContain(forgotten.id);
 
-    const delivered = await number(`FROM deliveries WHERE status = 'delivered'`);
-    const undelivered = await number(`FROM deliveries WHERE status <> 'delivered'`);
+    const delivered = await number(`deliveries WHERE status = 'delivered'`);
+    const undelivered = await number(`deliveries WHERE status <> 'delivered'`);
     expect({ undelivered }).toEqual({ undelivered: 0 });
     report('PostgreSQL restored', {
       accepted,
@@ -302,16 +284,16 @@ describe('after the loss of Temporal, by the documented procedure', () => {
     await times(accept.event);
     await eventually(
       async () =>
-        expect(
-          await number(`FROM deliveries WHERE status = 'pending' AND attempts > 1`),
-        ).toBeGreaterThanOrEqual(N),
+        expect(await number(`deliveries WHERE status = 'pending' AND attempts > 1`)).toBeGreaterThanOrEqual(
+          N,
+        ),
       60_000,
     );
     // An event that overtook its transaction, and disputes that wait for their evidence.
     const early = randomUUID();
     await accept.payment(early);
     await Promise.all(expiring.map((id) => accept.chargeback(id, 'opened', EVIDENCE_MS)));
-    await eventually(async () => expect(await number(`FROM disputes WHERE status = 'opened'`)).toBe(N));
+    await eventually(async () => expect(await number(`disputes WHERE status = 'opened'`)).toBe(N));
     await remit.stopRoles(['worker']);
     const accepted = (await acceptUndecided({ collected: [], expiring: [], lost })) + N + 1 + expiring.length;
 
@@ -340,11 +322,11 @@ describe('after the loss of Temporal, by the documented procedure', () => {
     await handedOver();
     await settled();
     await expectClean();
-    expect(await number(`FROM payments WHERE id = '${early}' AND status = 'succeeded'`)).toBe(1);
-    expect(
-      await number(`FROM disputes WHERE order_id = ANY('{${expiring.join()}}') AND status = 'expired'`),
-    ).toBe(N);
-    expect(await number(`FROM deliveries WHERE status <> 'delivered'`)).toBe(0);
+    expect(await number(`payments WHERE id = '${early}' AND status = 'succeeded'`)).toBe(1);
+    expect(await number(`disputes WHERE order_id = ANY('{${expiring.join()}}') AND status = 'expired'`)).toBe(
+      N,
+    );
+    expect(await number(`deliveries WHERE status <> 'delivered'`)).toBe(0);
     report('Temporal lost', { accepted: accepted + lost.length, decided: accepted + lost.length, lost: 0 });
   }, 420_000);
 });
@@ -359,7 +341,7 @@ describe('after the loss of Kafka, by the documented procedure', () => {
       times(accept.order),
       times(accept.event),
     ]);
-    await eventually(async () => expect(await number('FROM outbox')).toBe(0));
+    await eventually(async () => expect(await number('outbox')).toBe(0));
     await remit.stopRoles();
     await remit.lose('kafka');
     expect((await remit.remit('migrate')).code).toBe(0);

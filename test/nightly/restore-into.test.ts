@@ -8,15 +8,15 @@ import path from 'node:path';
 import { promisify } from 'node:util';
 import { stopOrphans } from '../../src/embedded/part-process';
 import { postgresOwner, postgresProgram } from '../../src/embedded/postgres';
-import { sendProviderWebhook } from '../../src/operations/send';
 import { mintToken } from '../../src/operations/token';
 import { claimDataDir } from '../../src/platform/data-dir';
 import { createLogger } from '../../src/platform/logging';
 import { openDatabase, type Database } from '../../src/platform/postgres';
-import { postJson } from '../support/callers';
+import { insist, postJson, successWebhook } from '../support/callers';
 import { eventually, freePort } from '../support/harness';
 import { CURRENCY, inspectLedger, newTransaction, SOUND, userWith } from '../support/money';
 import { noteResult } from '../support/nightly';
+import { countRows, unfinished } from '../support/unfinished';
 import { LocalRemit } from './local-remit';
 import { isMissing, postgresTools } from './tools';
 
@@ -64,28 +64,21 @@ if (isMissing(native)) {
     headers: Record<string, string> = {},
   ) => {
     const token = await mintToken(remit.config, { subject: 'operator', scopes: ['admin'], expiresInS: 600 });
-    // A machine that does other things as well may answer that it is busy.
     const idempotencyKey = randomUUID();
-    await eventually(
-      async () => {
-        const { status, body: answer } = await postJson(remit.endpoints.api + route, body, {
+    // A machine that does other things as well may answer that it is busy.
+    await insist(
+      () =>
+        postJson(remit.endpoints.api + route, body, {
           authorization: `Bearer ${token}`,
           'idempotency-key': idempotencyKey,
           ...headers,
-        });
-        if (status >= 300) throw new Error(`${route} answered ${status}: ${JSON.stringify(answer)}`);
-      },
-      60_000,
-      500,
+        }),
+      [200, 201, 202],
     );
   };
   const times = <T>(make: () => Promise<T>): Promise<T[]> => Promise.all(Array.from({ length: N }, make));
   const reported = async (remit: LocalRemit, { id }: { id: string }) => {
-    const { status } = await sendProviderWebhook({
-      ...{ url: remit.endpoints.api, secret: remit.config.PROVIDER_SECRET_DECARD, provider: 'decard' },
-      ...{ transactionId: id, status: 'success', amount: '1', currency: CURRENCY, type: 'payment' },
-      ...{ id: `msg-${id}`, timeoutMs: 15_000 },
-    });
+    const { status } = await successWebhook(remit.endpoints.api, remit.config, id);
     expect(status).toBe(202);
   };
   /** What is decided, and what waits. */
@@ -99,18 +92,12 @@ if (isMissing(native)) {
       deliveries: await rows('SELECT event_id, status FROM deliveries ORDER BY event_id'),
     };
   };
-  const count = async (db: Database, what: string) =>
-    Number((await db.pool.query<{ n: string }>(`SELECT count(*) AS n FROM ${what}`)).rows[0]?.n);
   const settled = (db: Database, payments: number, deliveries: number) =>
     eventually(
       async () =>
-        expect({
-          outbox: await count(db, 'outbox'),
-          payments: await count(db, `payments WHERE status = 'pending'`),
-          orders: await count(db, `orders WHERE status = 'NEW'`),
-          events: await count(db, 'webhook_events WHERE fanned_out_at IS NULL'),
-          deliveries: await count(db, `deliveries WHERE status = 'pending'`),
-        }).toEqual({ outbox: 0, payments, orders: 0, events: 0, deliveries }),
+        expect(await unfinished(db)).toEqual({
+          ...{ outbox: 0, payments, orders: 0, events: 0, disputes: 0, deliveries },
+        }),
       180_000,
       300,
     );
@@ -160,7 +147,7 @@ if (isMissing(native)) {
     const waiting = await times(newPayment);
     await Promise.all([times(newOrder), times(newEvent)]);
     await eventually(
-      async () => expect(await count(first.db, 'delivery_attempts')).toBeGreaterThanOrEqual(2 * N),
+      async () => expect(await countRows(first.db, 'delivery_attempts')).toBeGreaterThanOrEqual(2 * N),
       60_000,
     );
     await settled(first.db, N, N);
@@ -168,7 +155,7 @@ if (isMissing(native)) {
     const then = await state(first.db);
     await new Promise((resolve) => setTimeout(resolve, 50));
     await Promise.all([times(newOrder), times(newPayment)]);
-    await eventually(async () => expect(await count(first.db, 'outbox')).toBe(0));
+    await eventually(async () => expect(await countRows(first.db, 'outbox')).toBe(0));
     expect(await first.run('backup', backups)).toMatchObject({ code: 0 });
 
     // Files of PostgreSQL's formats, by PostgreSQL's word.

@@ -7,13 +7,12 @@ import {
 } from '../contracts/workflows';
 import {
   cancelledInWorkflows,
-  deliveriesStarted,
-  listStrandedDeliveries,
   listStrandedReplays,
   recordReplay,
   replaySlice,
   type StrandedReplay,
 } from '../domain/replays';
+import { deliveriesStarted, listStrandedDeliveries } from '../domain/resends';
 import { forgottenLanes, wakeSleepingLanes } from '../domain/lanes';
 import type { DeliveryRow } from '../domain/pending-deliveries';
 import type { Config } from '../platform/config';

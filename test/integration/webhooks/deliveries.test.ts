@@ -12,7 +12,7 @@ import { DeliveryDeadLetter } from '../../../src/contracts/webhooks';
 import { listAttempts } from '../../../src/domain/attempt-reads';
 import { recordAttempts, type AttemptRecord } from '../../../src/domain/attempt-records';
 import { getDelivery, listDeliveries } from '../../../src/domain/deliveries';
-import { reopenDelivery } from '../../../src/domain/replays';
+import { reopenDelivery } from '../../../src/domain/resends';
 import {
   createSubscription,
   deleteSubscription,

@@ -130,8 +130,9 @@ $$;
 
 -- Writes one attempt or several. p is a list of what record_delivery_attempt takes. Those that only say that all is well
 -- (delivered, of a delivery that waits for it, to a subscription that is healthy) are written together; every other one, and
--- one that had been stored before, as if it came alone, by subscription, so that two calls lock subscriptions in one order. Returns
--- what record_delivery_attempt returns for each of those; of the others only those that were overtaken at the last moment. Idempotent.
+-- one that had been stored before, as if it came alone, by subscription, so that two calls lock subscriptions in one order.
+-- Returns what record_delivery_attempt returns for each of those; of the others only those that were overtaken at the last
+-- moment. Idempotent.
 CREATE OR REPLACE FUNCTION record_delivery_attempts(p jsonb)
 RETURNS TABLE (delivery_id uuid, after jsonb) LANGUAGE plpgsql
 -- A connection keeps the plans that it made while the tables were small: they must be by key from the beginning. So a CASE asks
@@ -349,8 +350,9 @@ CREATE OR REPLACE FUNCTION lane_is_awake(p_subscription text) RETURNS void LANGU
    WHERE l.looks_at NOT BETWEEN clock_timestamp() - interval '10 seconds' AND clock_timestamp() OR NOT l.heeds_work
 $$;
 
--- Ends what waits in the lane of a subscription that gets nothing: held, or cancelled when it is deleted; at most p_limit, without
--- those that are under way (p_skip). Returns how many; none when it gets events again. The lock waits for a resume that is under way.
+-- Ends what waits in the lane of a subscription that gets nothing: held, or cancelled when it is deleted; at most p_limit,
+-- without those that are under way (p_skip). Returns how many; none when it gets events again. The lock waits for a resume that
+-- is under way.
 CREATE OR REPLACE FUNCTION hold_lane(p_subscription text, p_skip uuid[], p_limit integer) RETURNS integer LANGUAGE plpgsql AS $$
 DECLARE
   v_state text;

@@ -36,8 +36,8 @@ interface WaitingOrder {
 }
 
 /**
- * Orders paid from the balance that are not decided and whose payment request does not wait in the outbox: it is on its way, or lost. Their
- * request may be sent again at any time, as an order is paid once.
+ * Orders paid from the balance that are not decided and whose payment request does not wait in the outbox: it is on its way, or
+ * lost. Their request may be sent again at any time, as an order is paid once.
  */
 export const waitingOrders = (db: Db, olderThanMs = 0): AsyncGenerator<Announcement[]> =>
   pages<WaitingOrder, Announcement>(

@@ -1,7 +1,8 @@
 /**
- * What operators need not decide: sizes of steps, pauses and intervals that are right for every installation, because they follow from
- * how the code works and not from where it runs. They are part of the configuration object, so that a test may have others; no
- * variable sets them, and one that tries is refused. What nobody could choose better is a constant next to its code instead.
+ * What operators need not decide: sizes of steps, pauses and intervals that are right for every installation, because they
+ * follow from how the code works and not from where it runs. They are part of the configuration object, so that a test may have
+ * others; no variable sets them, and one that tries is refused. What nobody could choose better is a constant next to its code
+ * instead.
  */
 const MINUTE = 60_000;
 const HOUR = 60 * MINUTE;

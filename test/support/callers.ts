@@ -54,8 +54,8 @@ export async function postJson(
 }
 
 /**
- * What a caller does who must know: the same request under the same key, until it is answered with one of the statuses that are wanted.
- * It goes on for as long as the test does. @returns the body of that answer.
+ * What a caller does who must know: the same request under the same key, until it is answered with one of the statuses that are
+ * wanted. It goes on for as long as the test does. @returns the body of that answer.
  * @throws Error on an answer that says that the request itself is wrong.
  */
 export async function insist<Body>(

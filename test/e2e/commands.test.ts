@@ -24,7 +24,7 @@ import {
   type RunningRoles,
   type TestSpace,
 } from '../support/harness';
-import { subscriber } from '../unit/webhooks/subscriber';
+import { subscriber } from '../support/subscriber';
 
 const LONG_MS = 60_000;
 const CLI = path.join(PROJECT_ROOT, 'dist', 'cli.js');

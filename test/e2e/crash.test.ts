@@ -11,7 +11,7 @@ import { sendProviderWebhook } from '../../src/operations/send';
 import { createTestSpace, eventually, freePort, openTestDatabase, type TestSpace } from '../support/harness';
 import { CURRENCY, inspectLedger, newTransaction, SOUND, TENANT, userWith } from '../support/money';
 import { startRole, type Child } from '../support/processes';
-import { subscriber } from '../unit/webhooks/subscriber';
+import { subscriber } from '../support/subscriber';
 
 const USERS = 8;
 const PAYMENTS = 160;

@@ -1,6 +1,4 @@
 import { randomUUID } from 'node:crypto';
-import http from 'node:http';
-import type { AddressInfo } from 'node:net';
 import type { Kafka } from 'kafkajs';
 import { createKafka } from '../../src/platform/kafka';
 import { createLogger } from '../../src/platform/logging';
@@ -12,6 +10,7 @@ import { mintToken } from '../../src/operations/token';
 import { postJson, signedHeaders, successWebhook } from '../support/callers';
 import { eventually } from '../support/harness';
 import { CURRENCY, inspectLedger, newTransaction, SOUND, TENANT, userWith } from '../support/money';
+import { subscriber, type Subscriber } from '../support/subscriber';
 import { countRows, unfinished } from '../support/unfinished';
 import { FaultStack } from './money-stack';
 
@@ -29,15 +28,16 @@ let userId: string;
 /** One subscriber answers always, the other only while it is up. */
 let shakyIsUp = true;
 const heard = new Map<string, number>();
-const subscribers = http.createServer((request, response) => {
-  request.resume();
-  const refused = request.url === '/shaky' && !shakyIsUp;
-  if (!refused) {
-    const key = `${request.url} ${String(request.headers['webhook-id'])}`;
-    heard.set(key, (heard.get(key) ?? 0) + 1);
-  }
-  response.writeHead(refused ? 500 : 204).end();
-});
+let subscribers: Subscriber;
+const playSubscribers = () =>
+  subscriber((response, { path, headers }) => {
+    const refused = path === '/shaky' && !shakyIsUp;
+    if (!refused) {
+      const key = `${path} ${String(headers['webhook-id'])}`;
+      heard.set(key, (heard.get(key) ?? 0) + 1);
+    }
+    response.writeHead(refused ? 500 : 204).end();
+  });
 
 beforeAll(async () => {
   remit = await FaultStack.start({
@@ -53,16 +53,14 @@ beforeAll(async () => {
     expiresInS: 3_600,
   });
   operator = { authorization: `Bearer ${token}` };
-  await new Promise<void>((resolve) => subscribers.listen(0, '127.0.0.1', resolve));
-  const { port } = subscribers.address() as AddressInfo;
+  subscribers = await playSubscribers();
   await call('/api/v1/event-types', { name: 'parcel.sent' });
   for (const name of ['steady', 'shaky'])
-    await call('/api/v1/subscriptions', { url: `http://127.0.0.1:${port}/${name}`, eventTypes: ['*'] });
+    await call('/api/v1/subscriptions', { url: `${subscribers.url}/${name}`, eventTypes: ['*'] });
   userId = await userWith(remit.db, OPENING);
 }, 180_000);
 afterAll(async () => {
-  subscribers.closeAllConnections();
-  subscribers.close();
+  await subscribers?.close();
   await remit?.stop();
 }, 90_000);
 

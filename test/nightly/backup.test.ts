@@ -1,6 +1,4 @@
 import { rmSync } from 'node:fs';
-import http from 'node:http';
-import type { AddressInfo } from 'node:net';
 import path from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { startEmbeddedStack } from '../../src/embedded/stack';
@@ -13,6 +11,7 @@ import { postJson, signedHeaders, successWebhook } from '../support/callers';
 import { eventually } from '../support/harness';
 import { CURRENCY, inspectLedger, newTransaction, SOUND, userWith } from '../support/money';
 import { noteResult } from '../support/nightly';
+import { subscriber, type Subscriber } from '../support/subscriber';
 import { unfinished } from '../support/unfinished';
 import { LocalRemit } from './local-remit';
 
@@ -31,12 +30,7 @@ const remit = new LocalRemit({
 const backups = path.join(remit.top, 'backups');
 
 const heard = new Map<string, number>();
-const subscriber = http.createServer((request, response) => {
-  request.resume();
-  const id = String(request.headers['webhook-id']);
-  heard.set(id, (heard.get(id) ?? 0) + 1);
-  response.writeHead(204).end();
-});
+let told: Subscriber;
 
 let operator: Record<string, string>;
 let userId: string;
@@ -45,17 +39,17 @@ beforeAll(async () => {
   await remit.start();
   const token = await mintToken(remit.config, { subject: 'operator', scopes: ['admin'], expiresInS: 3_600 });
   operator = { authorization: `Bearer ${token}` };
-  await new Promise<void>((resolve) => subscriber.listen(0, '127.0.0.1', resolve));
-  await call('/api/v1/event-types', { name: 'parcel.sent' });
-  await call('/api/v1/subscriptions', {
-    url: `http://127.0.0.1:${(subscriber.address() as AddressInfo).port}/`,
-    eventTypes: ['*'],
+  told = await subscriber((response, { headers }) => {
+    const id = String(headers['webhook-id']);
+    heard.set(id, (heard.get(id) ?? 0) + 1);
+    response.writeHead(204).end();
   });
+  await call('/api/v1/event-types', { name: 'parcel.sent' });
+  await call('/api/v1/subscriptions', { url: told.url, eventTypes: ['*'] });
   userId = await userWith(remit.db, 100_000_000n);
 }, 300_000);
 afterAll(async () => {
-  subscriber.closeAllConnections();
-  subscriber.close();
+  await told?.close();
   await remit.remove();
 }, 90_000);
 

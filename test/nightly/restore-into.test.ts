@@ -2,8 +2,6 @@ import { execFile, spawn, type ChildProcess } from 'node:child_process';
 import { randomUUID } from 'node:crypto';
 import { once } from 'node:events';
 import { copyFileSync, existsSync, readdirSync, rmSync } from 'node:fs';
-import http from 'node:http';
-import type { AddressInfo } from 'node:net';
 import path from 'node:path';
 import { promisify } from 'node:util';
 import { stopOrphans } from '../../src/embedded/part-process';
@@ -16,6 +14,7 @@ import { insist, postJson, successWebhook } from '../support/callers';
 import { eventually, freePort } from '../support/harness';
 import { CURRENCY, inspectLedger, newTransaction, SOUND, userWith } from '../support/money';
 import { noteResult } from '../support/nightly';
+import { subscriber, type Subscriber } from '../support/subscriber';
 import { countRows, unfinished } from '../support/unfinished';
 import { LocalRemit } from './local-remit';
 import { isMissing, postgresTools } from './tools';
@@ -41,17 +40,10 @@ if (isMissing(native)) {
   let server: ChildProcess | undefined;
   let accepts = true;
   const heard = new Map<string, number>();
-  const subscriber = http.createServer((request, response) => {
-    request.resume();
-    const id = String(request.headers['webhook-id']);
-    if (accepts) heard.set(id, (heard.get(id) ?? 0) + 1);
-    // Of its own fault: what says that it is overloaded would keep others from their first attempts.
-    response.writeHead(accepts ? 204 : 500).end();
-  });
+  let told: Subscriber | undefined;
 
   afterAll(async () => {
-    subscriber.closeAllConnections();
-    subscriber.close();
+    await told?.close();
     await second?.remove();
     server?.kill('SIGINT');
     if (server?.exitCode === null) await once(server, 'exit');
@@ -124,12 +116,14 @@ if (isMissing(native)) {
 
   it('PostgreSQL’s own tools read the backup, an ordinary PostgreSQL starts on what is restored from it, and an empty remit carries on there', async () => {
     await first.start();
-    await new Promise<void>((resolve) => subscriber.listen(0, '127.0.0.1', resolve));
-    await call(first, '/api/v1/event-types', { name: 'parcel.sent' });
-    await call(first, '/api/v1/subscriptions', {
-      url: `http://127.0.0.1:${(subscriber.address() as AddressInfo).port}/`,
-      eventTypes: ['parcel.sent'],
+    told = await subscriber((response, { headers }) => {
+      const id = String(headers['webhook-id']);
+      if (accepts) heard.set(id, (heard.get(id) ?? 0) + 1);
+      // Of its own fault: what says that it is overloaded would keep others from their first attempts.
+      response.writeHead(accepts ? 204 : 500).end();
     });
+    await call(first, '/api/v1/event-types', { name: 'parcel.sent' });
+    await call(first, '/api/v1/subscriptions', { url: told.url, eventTypes: ['parcel.sent'] });
     const userId = await userWith(first.db, 100_000_000n);
     const newPayment = () => newTransaction(first.db, userId, 'payment', 100n);
     const newOrder = () =>

@@ -9,7 +9,7 @@ import { createKeyring } from '../../src/platform/secrets';
 import { Attempts } from '../../src/webhooks/attempts';
 import { createWebhookClient } from '../../src/webhooks/client';
 import { FirstAttempts } from '../../src/webhooks/first-attempts';
-import { subscriber, type Subscriber } from '../unit/webhooks/subscriber';
+import { subscriber, type Subscriber } from './subscriber';
 import { handOut, playedPolicy } from './deliveries';
 import { createTestSpace, openTestDatabase, type TestSpace } from './harness';
 

@@ -10,7 +10,7 @@ import { signedHeaders } from '../../support/callers';
 import { createTestSpace, eventually, runRoles } from '../../support/harness';
 import { sendProviderWebhook } from '../../../src/operations/send';
 import { TestApi } from '../../integration/api/support';
-import { subscriber, type Subscriber } from '../../unit/webhooks/subscriber';
+import { subscriber, type Subscriber } from '../../support/subscriber';
 
 /** What the console's tests look at: all roles on the real parts, and a little of everything that can happen. */
 export interface World {

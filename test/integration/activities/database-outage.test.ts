@@ -24,7 +24,7 @@ import { createTestSpace, eventually, openTestDatabase, type TestSpace } from '.
 import { eventOf, inspectLedger, newTransaction, SOUND, TENANT, userWith } from '../../support/money';
 import { withDatabase } from '../../support/shared-stack';
 import { TcpProxy, type CutTime } from '../../support/tcp-proxy';
-import { subscriber, type Subscriber } from '../../unit/webhooks/subscriber';
+import { subscriber, type Subscriber } from '../../support/subscriber';
 
 const MAX_STATEMENTS = 60;
 /** The consumer of `events`, which makes the first attempts. */

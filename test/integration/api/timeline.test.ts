@@ -6,7 +6,7 @@ import { SearchResult, Timeline } from '../../../src/contracts/timeline';
 import { mintToken } from '../../../src/operations/token';
 import { runWhy, timelineAsText } from '../../../src/operations/why';
 import { eventually } from '../../support/harness';
-import { subscriber, type Subscriber } from '../../unit/webhooks/subscriber';
+import { subscriber, type Subscriber } from '../../support/subscriber';
 import { expectProblem, newUser, TestApi } from './support';
 
 let api: TestApi;

@@ -14,7 +14,7 @@ import { announce, NOTHING_STARTED, playedPolicy } from '../../support/deliverie
 import { createTestSpace, openTestDatabase, type TestSpace } from '../../support/harness';
 import { createTimeSkippingEnvironment, workflowBundle } from '../../support/workflow-env';
 import workflowSetup from '../../support/workflow-setup';
-import { subscriber, type Subscriber } from '../../unit/webhooks/subscriber';
+import { subscriber, type Subscriber } from '../../support/subscriber';
 
 const HOUR = 3_600_000;
 const DAY = 24 * HOUR;

@@ -19,7 +19,7 @@ import { createKeyring, Keyring } from '../../../src/platform/secrets';
 import { createWebhookClient, type WebhookClient } from '../../../src/webhooks/client';
 import { announce as announceEvent, NOTHING_STARTED, playedPolicy, RULES } from '../../support/deliveries';
 import { createTestSpace, eventually, openTestDatabase, type TestSpace } from '../../support/harness';
-import { subscriber, type Received, type Subscriber } from '../../unit/webhooks/subscriber';
+import { subscriber, type Received, type Subscriber } from '../../support/subscriber';
 
 const MINUTE = 60_000;
 const HOUR = 60 * MINUTE;

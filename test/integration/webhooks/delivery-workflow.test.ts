@@ -22,7 +22,7 @@ import { connectTemporal } from '../../../src/platform/temporal';
 import { createWebhookClient } from '../../../src/webhooks/client';
 import { announce, NOTHING_STARTED, playedPolicy } from '../../support/deliveries';
 import { createTestSpace, eventually, type TestSpace } from '../../support/harness';
-import { subscriber, type Subscriber } from '../../unit/webhooks/subscriber';
+import { subscriber, type Subscriber } from '../../support/subscriber';
 
 const TENANT = 'acme';
 

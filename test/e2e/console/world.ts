@@ -82,8 +82,8 @@ export async function makeWorld(): Promise<World> {
 
 async function populate(world: World): Promise<void> {
   const { api } = world;
-  const made = async (path: string, body: object, scopes = ['read', 'write', 'admin']): Promise<Json> => {
-    const reply = await api.withToken({ scopes }, 'POST', path, body);
+  const made = async (path: string, body: object): Promise<Json> => {
+    const reply = await api.withToken({ scopes: ['read', 'write', 'admin'] }, 'POST', path, body);
     if (reply.status >= 300) throw new Error(`${path}: ${reply.status} ${JSON.stringify(reply.body)}`);
     return reply.body as Json;
   };
@@ -153,8 +153,8 @@ async function populate(world: World): Promise<void> {
     });
 
   await eventually(async () => {
-    const read = async (path: string, scopes = ['read', 'platform']) =>
-      (await api.withToken({ scopes }, 'GET', path)).body as { items: Json[] };
+    const read = async (path: string) =>
+      (await api.withToken({ scopes: ['read', 'platform'] }, 'GET', path)).body as { items: Json[] };
     const disputes = await read('/api/v1/disputes');
     const deliveries = await read('/api/v1/deliveries?status=pending');
     const letters = (await read('/api/v1/dead-letters')) as unknown as { items: { waiting: number }[] };

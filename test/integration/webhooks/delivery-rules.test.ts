@@ -46,8 +46,8 @@ afterEach(async () => {
 });
 
 /** A subscriber whose answer a test can change, and its subscription in a tenant of its own. */
-async function subscribed(status = 200, headers: Record<string, string> = {}) {
-  const answer = { status, headers };
+async function subscribed(status = 200) {
+  const answer: { status: number; headers: Record<string, string> } = { status, headers: {} };
   const server = await subscriber((response) => void response.writeHead(answer.status, answer.headers).end());
   open.push(server);
   const tenantId = `tenant-${randomUUID()}`;
@@ -65,8 +65,8 @@ const subscribe = (tenantId: string, url: string, eventTypes: string[]) =>
     maxPerTenant: 10,
   });
 
-async function announce(tenantId: string, type = 'payment.succeeded'): Promise<string> {
-  const { deliveries } = await announceEvent(db, { tenantId, type });
+async function announce(tenantId: string): Promise<string> {
+  const { deliveries } = await announceEvent(db, { tenantId });
   return deliveries[0]?.deliveryId ?? '';
 }
 

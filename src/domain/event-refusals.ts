@@ -1,8 +1,7 @@
 import { RemitError } from '../contracts/errors';
 
 /** Why an event can't be published, whoever sends it. */
-type EventFault =
-  'unknown_event_type' | 'reserved_event_type' | 'schema_mismatch' | 'message_too_large';
+type EventFault = 'unknown_event_type' | 'reserved_event_type' | 'schema_mismatch' | 'message_too_large';
 export interface Mistake {
   fault: EventFault;
   path: string;

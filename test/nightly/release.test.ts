@@ -18,7 +18,7 @@ import { containerTool } from '../../src/embedded/container-tools';
 import { PROJECT_ROOT } from '../../src/platform/project';
 import { REMIT_IMAGE } from '../../scripts/lib/containers/base-images';
 import { noteResult } from '../support/nightly';
-import { parseManifests, valuesFile } from '../support/kubernetes';
+import { parseManifests } from '../support/kubernetes';
 import { readText } from '../unit/deploy/project-files';
 import { Identities, type Running } from './release/identity';
 import { basicAuth, digestOf, PASSWORD, Registry, USERNAME, type StoredManifest } from './release/registry';
@@ -288,7 +288,7 @@ if (missing.length > 0) {
       '--kube-version',
       '1.34.0',
       '-f',
-      valuesFile('minimal'),
+      path.join(PROJECT_ROOT, 'deploy/helm/values/minimal.yaml'),
     ]);
     const { body } = await registry.manifest(IMAGE, version);
     const images = [...JSON.stringify(parseManifests(manifests)).matchAll(/"image":"([^"]*)"/g)].map(

@@ -14,6 +14,9 @@ CREATE ROLE remit_app NOLOGIN;
 CREATE ROLE remit_service LOGIN PASSWORD :'service_password' IN ROLE remit_app;
 CREATE DATABASE remit OWNER remit;
 CREATE ROLE temporal LOGIN CREATEDB PASSWORD :'temporal_password';
+-- A node of Temporal that hangs would keep the rows locked that another one needs to take over its workflows. remit's own sessions ask
+-- for as much themselves.
+ALTER ROLE temporal SET idle_in_transaction_session_timeout = '10s';
 REVOKE ALL ON DATABASE remit FROM PUBLIC;
 GRANT CONNECT ON DATABASE remit TO remit_app;
 SQL

@@ -20,7 +20,11 @@ const run = promisify(execFile);
 export async function createTemporalDatabases(sqlTool: string, url: string): Promise<void> {
   const client = new Client({ connectionString: url });
   await client.connect();
-  for (const name of Object.values(DATABASES)) await client.query(`CREATE DATABASE ${name}`);
+  for (const name of Object.values(DATABASES)) {
+    await client.query(`CREATE DATABASE ${name}`);
+    // As deploy/postgres/10-roles.sh has it for the login.
+    await client.query(`ALTER DATABASE ${name} SET idle_in_transaction_session_timeout = '10s'`);
+  }
   await client.end();
   const { hostname, port, username, password } = new URL(url);
   for (const [schema, name] of Object.entries(DATABASES)) {

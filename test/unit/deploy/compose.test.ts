@@ -50,6 +50,12 @@ describe('docker-compose.yml', () => {
     expect(script).toMatch(/^CREATE DATABASE remit OWNER remit;$/m);
   });
 
+  it('lets no node of Temporal that hangs keep rows locked that another one needs', () => {
+    expect(readText('deploy/postgres/10-roles.sh')).toMatch(
+      /^ALTER ROLE temporal SET idle_in_transaction_session_timeout = '10s';$/m,
+    );
+  });
+
   it('backs PostgreSQL up when asked to, by the command of remit, whole and in good time to be noticed', () => {
     const backup = compose.services['backup'] as Service;
     expect(backup.command?.slice(0, 3)).toEqual(['backup', '/backup', '--follow']);

@@ -32,7 +32,11 @@ export interface Prepared {
  */
 export async function chooseBase(archive: Archive, { to, timeline }: RestoreOptions): Promise<Reach> {
   const received = await archive.received();
-  const bases = (await archive.bases()).filter((base) => timeline === undefined || base.timeline <= timeline);
+  const all = await archive.bases();
+  const timelines = knownTimelines(archive, all);
+  if (timeline !== undefined && !timelines.includes(timeline))
+    throw new Error(`${archive.folder} has no timeline ${timeline}: known are ${timelines.join(', ')}`);
+  const bases = all.filter((base) => timeline === undefined || base.timeline <= timeline);
   if (bases.length === 0) throw new Error(`${archive.folder} has no complete base backup`);
   const at = to?.toISOString();
   const base = bases.findLast(({ finishedAt }) => at === undefined || finishedAt <= at);
@@ -48,6 +52,11 @@ export async function chooseBase(archive: Archive, { to, timeline }: RestoreOpti
   if (at !== undefined && reach.until !== undefined && at > reach.until)
     throw new Error(`the log that was received reaches to ${reach.until}: no later time can be restored`);
   return reach;
+}
+
+function knownTimelines(archive: Archive, bases: readonly BaseBackup[]): number[] {
+  const known = new Set([...bases, ...archive.segments()].map(({ timeline }) => timeline));
+  return [...known].sort((a, b) => a - b);
 }
 
 function describeReach(

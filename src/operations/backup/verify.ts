@@ -15,6 +15,7 @@ import {
   type Received,
 } from './archive';
 import { checkManifest } from './base-backup';
+import { WalRecords } from './wal-records';
 import { branchPoint, formatLsn, historyName, parseLsn, segmentName, segmentOf } from './wal-names';
 
 /** Of a page of the write-ahead log: its size, and what its header has where. */
@@ -59,11 +60,14 @@ export async function readBase(
       const { name, type, size } = entry.header;
       const hash = createHash('sha256');
       const sink = await open?.(entry.header);
-      for await (const chunk of entry as AsyncIterable<Buffer>) {
-        hash.update(chunk);
-        await sink?.write(chunk);
+      try {
+        for await (const chunk of entry as AsyncIterable<Buffer>) {
+          hash.update(chunk);
+          await sink?.write(chunk);
+        }
+      } finally {
+        await sink?.close();
       }
-      await sink?.close();
       if (type !== 'file') continue;
       const promised = expected.get(name);
       if (!promised && name.startsWith(LOG_FOLDER)) continue;
@@ -158,8 +162,8 @@ function lineage(archive: Archive, base: number, wanted?: number): { timeline: n
 }
 
 /**
- * Reads the log that a base backup needs and looks at each page: it is of the size, kind and place that its name promises.
- * PostgreSQL itself checks each record when it is applied.
+ * Reads the log that a base backup needs: each page is of the size, kind and place that the segment's name promises, and each
+ * record has its checksum.
  * @throws Error that names the first segment that is damaged.
  */
 export async function checkSegments(
@@ -169,8 +173,10 @@ export async function checkSegments(
 ): Promise<void> {
   const { segmentBytes } = archive.identity;
   const buffer = Buffer.alloc(segmentBytes + 1);
+  const records = await WalRecords.create();
   let magic: number | undefined;
-  for (const { file, number, partial } of segments) {
+  let before: bigint | undefined;
+  for (const { file, number, partial, timeline } of segments) {
     const handle = await open(file, 'r');
     let bytes = 0;
     try {
@@ -193,5 +199,11 @@ export async function checkSegments(
       if (empty === right)
         throw damaged(`its page at ${formatLsn(first + BigInt(at))} is not one of this place in the log`);
     }
+    if (number - 1n !== before) records.reset();
+    before = number;
+    // How much of one was received of a timeline that was left is not known.
+    if (partial && received?.timeline !== timeline) continue;
+    const wrong = records.next(buffer, first, Math.min(end, segmentBytes));
+    if (wrong !== undefined) throw damaged(wrong);
   }
 }

@@ -179,6 +179,8 @@ describe('a backup of PostgreSQL', () => {
     await expect(restoring({ to: new Date(Date.parse(newest.until!) + 60_000) })).rejects.toThrow(
       `reaches to ${newest.until}`,
     );
+    await expect(restoring({ timeline: 99 })).rejects.toThrow(/no timeline 99.*known are 1/);
+    await expect(restoring({ timeline: 0 })).rejects.toThrow('no timeline 0');
     expect(existsSync(anyFolder('never'))).toBe(false);
     // While the server runs on it, its folder is not replaced.
     await expect(
@@ -240,6 +242,23 @@ describe('a backup of PostgreSQL', () => {
     broken.writeBigUInt64LE(1n, 8);
     writeFileSync(segment, broken);
     await expect(inspectArchive(backups, true)).rejects.toThrow(`${segment} is damaged: its page at`);
+    // One bit of one record: PostgreSQL would take it for the end of the log, and leave out all that came after.
+    const rotten = Buffer.from(content);
+    const firstRecord = 40 + Math.ceil(content.readUInt32LE(16) / 8) * 8;
+    rotten[firstRecord + 26]! ^= 1;
+    writeFileSync(segment, rotten);
+    await expect(inspectArchive(backups, true)).rejects.toThrow(`${segment} is damaged: its record at`);
+    await expect(
+      runRestore(
+        dataDir,
+        {
+          ...{ folder: backups, json: true, embedded },
+          confirm: () => Promise.resolve(true),
+          into: anyFolder('rotten'),
+        },
+        say,
+      ),
+    ).rejects.toThrow('its record at');
     truncateSync(segment, 1_000);
     await expect(inspectArchive(backups, true)).rejects.toThrow('has 1000 bytes');
     rmSync(segment);

@@ -1,5 +1,5 @@
 import path from 'node:path';
-import type { Client, Connection } from '@temporalio/client';
+import { ServiceError, type Client, type Connection } from '@temporalio/client';
 import {
   buildIdOf,
   DEPLOYMENT_NAME,
@@ -12,7 +12,7 @@ import {
 } from '../platform/worker-versions';
 import { workflowBundlePath } from '../platform/build-workflow-bundle';
 import { createTable } from '../platform/table';
-import { connectTemporal } from '../platform/temporal';
+import { checkTemporal, connectTemporal, messageOfTemporal, whyNoTemporal } from '../platform/temporal';
 import type { Config } from '../platform/config';
 import { localAccess } from './local-access';
 
@@ -26,7 +26,10 @@ export interface RolloutCommand {
   force?: boolean;
 }
 
-/** A client of the installation's Temporal. @throws Error when none is known, or it does not answer. */
+/**
+ * A client of the installation's Temporal. @throws Error with what to do when none is known, it does not answer, or has no such
+ * namespace; with what the server said when it refuses something.
+ */
 export async function withTemporal<T>(
   dataDir: string,
   run: (client: Client, config: Config) => Promise<T>,
@@ -35,9 +38,16 @@ export async function withTemporal<T>(
   const address = config.TEMPORAL_ADDRESS ?? endpoints.temporal;
   if (!address)
     throw new Error('no Temporal is known: start remit first (npm start), or set TEMPORAL_ADDRESS');
-  const client = await connectTemporal({ ...config, TEMPORAL_ADDRESS: address });
+  const reachable = { ...config, TEMPORAL_ADDRESS: address };
+  const refused = (error: unknown): never => {
+    throw new Error(whyNoTemporal(error, reachable), { cause: error });
+  };
+  const client = await connectTemporal(reachable).catch(refused);
   try {
-    return await run(client, config);
+    await checkTemporal(client).catch(refused);
+    return await run(client, config).catch((error: unknown) => {
+      throw error instanceof ServiceError ? new Error(messageOfTemporal(error), { cause: error }) : error;
+    });
   } finally {
     await (client.connection as Connection).close();
   }
@@ -101,12 +111,19 @@ export async function rolloutRamp(
   if (deployment.current === buildId)
     throw new Error(`${buildId} is the current version: it has what does not ramp elsewhere`);
   await setRampingVersion(client, buildId, percent, { ...deployment, force });
+  sayWhatEnded(deployment, buildId, say);
   say(
     `${percent} % of new workflows go to ${buildId}, the others to ${deployment.current ?? 'unversioned workers'}`,
   );
 }
 
-/** `remit rollout promote`: sends everything new to a version. Idempotent. */
+/** A deployment has one ramp: another one takes its place. */
+function sayWhatEnded({ ramping }: Deployment, buildId: string, say: Say): void {
+  if (ramping && ramping.buildId !== buildId)
+    say(`the ramp of ${ramping.buildId} (${ramping.percent} %) has ended`);
+}
+
+/** `remit rollout promote`: sends everything new to a version, also what ramps to another one. Idempotent. */
 export async function rolloutPromote(
   client: Client,
   { build, force = false }: RolloutCommand,
@@ -119,6 +136,10 @@ export async function rolloutPromote(
     if (current !== null) await noteVersionBefore(client, buildId, current);
     await setCurrentVersion(client, buildId, { ...deployment, force });
   }
+  // The server ends the ramp of the version itself, and leaves that of another one: it would go on taking its share.
+  const now = await requireDeployment(client);
+  if (now.ramping) await setRampingVersion(client, null, 0, now);
+  sayWhatEnded(deployment, buildId, say);
   say(
     `${buildId} is the current version. Workers of the others have to run until they are drained (remit rollout status)`,
   );
@@ -138,7 +159,7 @@ export async function rolloutRollback(
   if (ramping) {
     await setRampingVersion(client, null, 0, deployment);
     return say(
-      `${ramping.buildId} gets no new workflows any more; ${current ?? 'unversioned workers'} gets all`,
+      `${ramping.buildId} gets no new workflows any more; all go to ${current ?? 'unversioned workers'}`,
     );
   }
   const before = current === null ? undefined : await versionBefore(client, current);

@@ -197,6 +197,14 @@ it('status says what each version has, and a ramp ends by a rollback', async () 
   );
 });
 
+it('promoting a version ends the ramp of another one, and says so', async () => {
+  await rolloutRamp(temporal, 5, { build: versions.two.id }, say);
+  lines.length = 0;
+  await rolloutPromote(temporal, { build: versions.one.id }, say);
+  expect(await readDeployment(temporal)).toMatchObject({ current: versions.one.id, ramping: null });
+  expect(lines[0]).toBe(`the ramp of ${versions.two.id} (5 %) has ended`);
+});
+
 it(
   'histories replay on the version that wrote them, and are told where they do not',
   async () => {

@@ -45,6 +45,14 @@ describe('the values of the Helm chart', () => {
     ['a role without a pod', { roles: { worker: { replicas: 0 } } }],
     ['a variable in small letters', { config: { log_level: 'debug' } }],
     ['a port that Services and probes name', { config: { METRICS_PORT: 9000 } }],
+    ['a time that is none for cron', { backup: { schedule: 'nightly' } }],
+    ['a name that Kubernetes refuses', { fullnameOverride: 'Remit_Prod' }],
+    [
+      'a label by which the chart finds its pods',
+      { pod: { labels: { 'app.kubernetes.io/component': 'x' } } },
+    ],
+    ['a variable without a value', { extraEnv: [{ name: 'LOG_LEVEL' }] }],
+    ['a port among the further variables', { extraEnv: [{ name: 'API_PORT', value: '80' }] }],
     ['a tag where the digest belongs', { image: { digest: 'latest' } }],
     [
       'a peer of a policy that does not exist',

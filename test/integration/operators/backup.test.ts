@@ -1,11 +1,13 @@
 import {
   existsSync,
+  mkdirSync,
   mkdtempSync,
   readdirSync,
   readFileSync,
   realpathSync,
   rmSync,
   truncateSync,
+  utimesSync,
   writeFileSync,
 } from 'node:fs';
 import os from 'node:os';
@@ -190,6 +192,20 @@ describe('a backup of PostgreSQL', () => {
         say,
       ),
     ).rejects.toThrow('in use');
+  });
+
+  it('takes away what an interrupted backup has left, and leaves the one that another process makes', async () => {
+    const part = (name: string) => path.join(backups, 'base', `${name}.part`);
+    for (const name of ['interrupted', 'under-way']) {
+      mkdirSync(part(name));
+      writeFileSync(path.join(part(name), 'base.tar.gz'), 'the beginning');
+    }
+    const longAgo = new Date(Date.now() - 2 * 3_600_000);
+    for (const file of [path.join(part('interrupted'), 'base.tar.gz'), part('interrupted')])
+      utimesSync(file, longAgo, longAgo);
+    await back();
+    expect([existsSync(part('interrupted')), existsSync(part('under-way'))]).toEqual([false, true]);
+    rmSync(part('under-way'), { recursive: true });
   });
 
   it('keeps as many as it is told, with what they need of the log', async () => {

@@ -4,6 +4,7 @@ import {
   buildIdOf,
   DEPLOYMENT_NAME,
   noteVersionBefore,
+  queuesWithoutWorkers,
   readDeployment,
   setCurrentVersion,
   setRampingVersion,
@@ -77,21 +78,43 @@ async function requireVersion(
   throw new Error(`no worker of the version ${buildId} has polled; known are ${known}`);
 }
 
+/** @throws Error when no worker of the version polls a task queue that they have polled, unless that is meant. */
+async function requireWorkers(client: Client, buildId: string, force: boolean, nowMs: number): Promise<void> {
+  const silent = force ? [] : await queuesWithoutWorkers(client, buildId, nowMs);
+  if (silent.length > 0)
+    throw new Error(
+      `no worker of the version ${buildId} polls ${silent.join(', ')} now: what begins would wait. Start its workers first, or add --force`,
+    );
+}
+
 /** `remit rollout status`. */
 export async function rolloutStatus(client: Client, { json }: RolloutCommand, say: Say): Promise<void> {
   const { conflictToken: _, ...deployment } = await requireDeployment(client);
   const here = await chosen(undefined);
-  if (json) return say(JSON.stringify({ deployment: DEPLOYMENT_NAME, here, ...deployment }));
-  const table = createTable(['version', 'status', 'share', 'open workflows', 'first seen', 'current since']);
-  for (const { buildId, status, openWorkflows, createdAt, currentSince } of deployment.versions)
+  const versions = await Promise.all(
+    deployment.versions.map(async (version) => ({
+      ...version,
+      // There may be a hundred former ones, and nobody needs their workers.
+      queuesWithoutWorkers:
+        version.status === 'drained' ? [] : await queuesWithoutWorkers(client, version.buildId),
+    })),
+  );
+  if (json) return say(JSON.stringify({ deployment: DEPLOYMENT_NAME, here, ...deployment, versions }));
+  const table = createTable([
+    ...['version', 'status', 'share', 'no worker polls', 'open workflows', 'first seen', 'current since'],
+  ]);
+  for (const version of versions) {
+    const { buildId, status, openWorkflows, createdAt, currentSince } = version;
     table.push([
       buildId === here ? `${buildId} (this remit)` : buildId,
       status,
       shareOf(deployment, buildId),
+      version.queuesWithoutWorkers.join('\n'),
       openWorkflows ?? '?',
       createdAt ?? '',
       currentSince ?? '',
     ]);
+  }
   say(table.toString());
 }
 
@@ -100,16 +123,18 @@ function shareOf({ current, ramping }: Pick<Deployment, 'current' | 'ramping'>, 
   return current === buildId ? `${100 - (ramping?.percent ?? 0)} %` : '';
 }
 
-/** `remit rollout ramp`: sends a share of what begins to a version. Idempotent. */
+/** `remit rollout ramp`: sends a share of what begins to a version. Idempotent. @throws Error when it has no workers. */
 export async function rolloutRamp(
   client: Client,
   percent: number,
   { build, force = false }: RolloutCommand,
   say: Say,
+  nowMs = Date.now(),
 ): Promise<void> {
   const { deployment, buildId } = await requireVersion(client, build);
   if (deployment.current === buildId)
     throw new Error(`${buildId} is the current version: it has what does not ramp elsewhere`);
+  await requireWorkers(client, buildId, force || percent === 0, nowMs);
   await setRampingVersion(client, buildId, percent, { ...deployment, force });
   sayWhatEnded(deployment, buildId, say);
   say(
@@ -128,10 +153,12 @@ export async function rolloutPromote(
   client: Client,
   { build, force = false }: RolloutCommand,
   say: Say,
+  nowMs = Date.now(),
 ): Promise<void> {
   const { deployment, buildId } = await requireVersion(client, build);
   const { current } = deployment;
   if (current !== buildId) {
+    await requireWorkers(client, buildId, force, nowMs);
     // Before, so that no crash leaves a version that can't be rolled back.
     if (current !== null) await noteVersionBefore(client, buildId, current);
     await setCurrentVersion(client, buildId, { ...deployment, force });
@@ -153,6 +180,7 @@ export async function rolloutRollback(
   client: Client,
   { force = false }: RolloutCommand,
   say: Say,
+  nowMs = Date.now(),
 ): Promise<void> {
   const deployment = await requireDeployment(client);
   const { current, ramping } = deployment;
@@ -164,6 +192,7 @@ export async function rolloutRollback(
   }
   const before = current === null ? undefined : await versionBefore(client, current);
   if (before === undefined) throw new Error('no version was current before this one');
+  await requireWorkers(client, before, force, nowMs);
   await setCurrentVersion(client, before, { ...deployment, force });
   say(
     `${before} is the current version again. What began on ${current} and is pinned ends there: leave its workers running`,

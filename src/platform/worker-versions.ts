@@ -130,10 +130,46 @@ async function openOn(client: Client, buildId: string): Promise<number | null> {
   }
 }
 
+/** A poll is held for a minute by the server, and notes when it began. */
+const POLLED_MS = 120_000;
+
+/**
+ * The task queues that a version's workers have served and that none of them polls now, each for workflows or activities. The
+ * server routes to a version without workers as well, and everything that begins would wait.
+ * @param nowMs milliseconds since 1970.
+ */
+export async function queuesWithoutWorkers(
+  client: Client,
+  buildId: string,
+  nowMs = Date.now(),
+): Promise<string[]> {
+  const { namespace } = client.options;
+  const version = await client.workflowService.describeWorkerDeploymentVersion({
+    namespace,
+    deploymentVersion: { deploymentName: DEPLOYMENT_NAME, buildId },
+  });
+  const silent = await Promise.all(
+    (version.workerDeploymentVersionInfo?.taskQueueInfos ?? []).map(async ({ name, type }) => {
+      const { pollers } = await client.workflowService.describeTaskQueue({
+        namespace,
+        taskQueue: { name: name ?? '' },
+        taskQueueType: type ?? 0,
+      });
+      const polled = (pollers ?? []).some(
+        ({ deploymentOptions, lastAccessTime }) =>
+          deploymentOptions?.buildId === buildId &&
+          nowMs - Number(lastAccessTime?.seconds ?? 0) * 1_000 < POLLED_MS,
+      );
+      return polled ? [] : [name ?? ''];
+    }),
+  );
+  return [...new Set(silent.flat())].sort();
+}
+
 /** What both kinds of change of the routing need. */
 interface RoutingChange {
   conflictToken: Uint8Array;
-  /** Also to a version that lacks a task queue of the current one, or workers: what they would have done waits then. */
+  /** Also to a version that lacks a task queue of the current one: what waits there goes on waiting. */
   force?: boolean;
 }
 

@@ -197,6 +197,25 @@ it('status says what each version has, and a ramp ends by a rollback', async () 
   );
 });
 
+it('a version whose workers are gone is given nothing, unless that is meant', async () => {
+  // The server lists who polled within the last minutes.
+  const later = Date.now() + 600_000;
+  const refused = new RegExp(
+    `no worker of the version ${versions.two.id} polls deliveries, .*payments now.*--force`,
+  );
+  const build = versions.two.id;
+  await expect(rolloutRamp(temporal, 5, { build }, say, later)).rejects.toThrow(refused);
+  await expect(rolloutPromote(temporal, { build }, say, later)).rejects.toThrow(refused);
+  expect(await readDeployment(temporal)).toMatchObject({ current: versions.one.id, ramping: null });
+  await rolloutPromote(temporal, { build, force: true }, say, later);
+  await expect(rolloutRollback(temporal, {}, say, later)).rejects.toThrow(`version ${versions.one.id} polls`);
+  await rolloutRollback(temporal, {}, say);
+  lines.length = 0;
+  await rolloutStatus(temporal, { json: true }, say);
+  const status = JSON.parse(lines[0]!) as { versions: { queuesWithoutWorkers: string[] }[] };
+  expect(status.versions.map(({ queuesWithoutWorkers }) => queuesWithoutWorkers)).toEqual([[], []]);
+});
+
 it('promoting a version ends the ramp of another one, and says so', async () => {
   await rolloutRamp(temporal, 5, { build: versions.two.id }, say);
   lines.length = 0;

@@ -10,6 +10,7 @@ import {
   type PayloadEncryption,
 } from '../platform/payload-encryption';
 import { buildIdOf } from '../platform/worker-versions';
+import { isNotFound } from '../platform/temporal';
 import { printable } from '../platform/terminal';
 
 /** How `remit replay` is called. */
@@ -85,8 +86,10 @@ export async function replayHistories(
     dataConverter: { payloadCodecs: [codec] },
     replayName: 'remit-replay',
   };
-  const found = listed.intoHistories({ concurrency: CONCURRENCY }) as AsyncIterable<FoundHistory>;
-  const some = atMost(found, limit, () => (report.cut = true));
+  const some = historiesOf(
+    client,
+    atMost(listed, limit, () => (report.cut = true)),
+  );
   // The replayer passes a history in which no task was ever completed, whatever its type is.
   const histories = ofKnownTypes(some, (failed) => report.failed.push(failed));
   let count = 0;
@@ -125,6 +128,38 @@ async function* atMost<T>(all: AsyncIterable<T>, limit: number, onMore: () => vo
   for await (const each of all) {
     if (count++ >= limit) return onMore();
     yield each;
+  }
+}
+
+/**
+ * Fetches histories, a few ahead. One that is gone meanwhile is left out: the namespace's retention goes on while others are
+ * replayed for minutes.
+ */
+export async function* historiesOf(
+  client: Client,
+  listed: AsyncIterable<{ workflowId: string; runId: string }>,
+): AsyncIterable<FoundHistory> {
+  const fetchOne = async ({ workflowId, runId }: { workflowId: string; runId: string }) => {
+    try {
+      return { workflowId, history: await client.workflow.getHandle(workflowId, runId).fetchHistory() };
+    } catch (error) {
+      if (isNotFound(error)) return undefined;
+      throw error;
+    }
+  };
+  const ahead: Promise<FoundHistory | undefined>[] = [];
+  for await (const each of listed) {
+    const fetching = fetchOne(each);
+    // It is awaited in its turn.
+    fetching.catch(() => undefined);
+    ahead.push(fetching);
+    if (ahead.length < CONCURRENCY) continue;
+    const found = await ahead.shift();
+    if (found) yield found;
+  }
+  for (const fetching of ahead) {
+    const found = await fetching;
+    if (found) yield found;
   }
 }
 

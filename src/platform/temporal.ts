@@ -85,6 +85,10 @@ export function whyNoTemporal(
   return `no answer from ${at} (${message}): is it up, are TEMPORAL_ADDRESS and TEMPORAL_TLS right?`;
 }
 
+/** Whether the server has no such thing, or has it no more. */
+export const isNotFound = (error: unknown): boolean =>
+  isGrpcServiceError(error) && Number(error.code) === GRPC.NOT_FOUND;
+
 /** What the server said, which the SDK's own message leaves out: "Failed to list workflows". */
 export function messageOfTemporal(error: unknown): string {
   const message = error instanceof Error ? error.message : String(error);

@@ -7,6 +7,7 @@ import type { WorkerOptions } from '@temporalio/worker';
 import { VERSIONED_WORKERS } from '../contracts/workflows';
 import type { Config } from './config';
 import type { Logger } from './logging';
+import { isNotFound } from './temporal';
 
 /** All workers of an installation, of whatever task queue, are one deployment of its namespace. */
 export const DEPLOYMENT_NAME = 'remit';
@@ -71,8 +72,6 @@ const STATUSES: readonly VersionStatus[] = [
   'draining',
   'drained',
 ];
-/** gRPC's code of what is not there. */
-const NOT_FOUND = 5;
 
 type Time = { seconds?: unknown; nanos?: number | null } | null | undefined;
 const isoOf = (time: Time): string | null =>
@@ -89,7 +88,7 @@ export async function readDeployment(client: Client): Promise<Deployment | undef
   const found = await client.workflowService
     .describeWorkerDeployment({ namespace, deploymentName: DEPLOYMENT_NAME })
     .catch((error: unknown) => {
-      if ((error as { code?: unknown }).code === NOT_FOUND) return undefined;
+      if (isNotFound(error)) return undefined;
       throw error;
     });
   const info = found?.workerDeploymentInfo;

@@ -4,7 +4,7 @@ import path from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Client, Connection } from '@temporalio/client';
 import { workflowId } from '../../../src/contracts/workflows';
-import { replayHistories } from '../../../src/operations/replay-histories';
+import { historiesOf, replayHistories } from '../../../src/operations/replay-histories';
 import { rolloutPromote, rolloutRamp, rolloutRollback, rolloutStatus } from '../../../src/operations/rollout';
 import { buildWorkflowBundle } from '../../../src/platform/build-workflow-bundle';
 import { connectTemporal } from '../../../src/platform/temporal';
@@ -244,3 +244,18 @@ it(
   },
   120_000 + PAYMENTS * 500,
 );
+
+it('a history that is gone before it is fetched is left out, and the others are replayed', async () => {
+  async function* listed() {
+    for await (const { workflowId, runId } of temporal.workflow.list({ pageSize: 10 })) {
+      yield { workflowId, runId };
+      yield { workflowId: `${workflowId}-of-yesterday`, runId };
+      if ((seen += 1) === 3) return;
+    }
+  }
+  let seen = 0;
+  let found = 0;
+  for await (const { history } of historiesOf(temporal, listed()))
+    found += (history.events ?? []).length > 0 ? 1 : 0;
+  expect(found).toBe(3);
+});

@@ -48,6 +48,10 @@ describe('docker-compose.yml', () => {
       /^CREATE ROLE remit_service LOGIN PASSWORD :'service_password' IN ROLE remit_app;$/m,
     );
     expect(script).toMatch(/^CREATE DATABASE remit OWNER remit;$/m);
+    // None stands on a command line, where everybody sees it who lists processes.
+    const ofPasswords = /\$\{?\w*PASSWORD/;
+    const commands = script.split('\n').filter((line) => ofPasswords.test(line) && !/^(#|: )/.test(line));
+    expect(commands).toEqual([]);
   });
 
   it('backs PostgreSQL up when asked to, by the command of remit, whole and in good time to be noticed', () => {

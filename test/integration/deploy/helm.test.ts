@@ -411,7 +411,24 @@ describe('the Helm chart', () => {
     expect(migrate![1].spec.containers[0]!.env.map(({ name }) => name)).not.toContain('DATABASE_URL');
   });
 
+  it('takes out a variable that is null, as a second file of values does', () => {
+    const text = renderText('production', {
+      'config.SHUTDOWN_TIMEOUT_MS': null,
+      'config.KAFKA_TLS_CA_FILE': null,
+      'roles.api.config': { LOG_LEVEL: null },
+    });
+    expect(text).not.toMatch(/nil|SHUTDOWN_TIMEOUT_MS|KAFKA_TLS_CA_FILE|LOG_LEVEL/);
+    const { spec } = deployment(parseManifests(text), 'bridge').template;
+    // The default of the variable, and some to spare.
+    expect(spec.terminationGracePeriodSeconds).toBe(45);
+  });
+
   it.each<[string, Sets, RegExp]>([
+    [
+      'autoscaling by a CPU that nothing is asked of',
+      { 'roles.api.autoscaling': { enabled: true }, 'roles.api.resources': null },
+      /needs roles.api.resources.requests.cpu/,
+    ],
     ['a section that is left empty', { config: null }, /config is null: leave it out/],
     ['a policy that is null', { networkPolicy: null }, /networkPolicy is null: leave it out/],
     [

@@ -52,8 +52,9 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- define "remit.variable" -}}
 {{- $own := (index .root.Values.roles .role).config -}}
 {{- $value := .default -}}
-{{- if hasKey .root.Values.config .name -}}{{- $value = index .root.Values.config .name -}}{{- end -}}
-{{- if hasKey $own .name -}}{{- $value = index $own .name -}}{{- end -}}
+{{- range $from := list .root.Values.config ($own | default dict) -}}
+{{- with index $from $.name -}}{{- $value = . -}}{{- end -}}
+{{- end -}}
 {{- include "remit.text" $value -}}
 {{- end -}}
 
@@ -160,6 +161,9 @@ priorityClassName: {{ . }}
 {{- fail (printf "roles.%s.%s: minReplicas (%d) is more than maxReplicas (%d)" $role $name (int .minReplicas) (int .maxReplicas)) -}}
 {{- end -}}
 {{- end -}}
+{{- end -}}
+{{- if and (eq $role "api") (dig "autoscaling" "enabled" false $own) (not (dig "resources" "requests" "cpu" "" $own)) -}}
+{{- fail "roles.api.autoscaling is by CPU: it needs roles.api.resources.requests.cpu" -}}
 {{- end -}}
 {{- range $from := list $values.config ($own.config | default dict) -}}
 {{- range $variable, $value := $from -}}

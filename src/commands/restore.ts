@@ -41,6 +41,7 @@ export function register(program: Command): void {
         }: { to?: Date; into?: string; timeline?: number; yes: boolean; json: boolean },
       ) => {
         const { runRestore } = await import('../operations/backup/run-restore.js');
+        const { untilStopped } = await import('../operations/until-stopped.js');
         const embedded = into === undefined ? await embeddedServer() : undefined;
         process.exit(
           await runRestore(
@@ -51,6 +52,7 @@ export function register(program: Command): void {
               folder: callerPath(folder),
               ...(into !== undefined && { into: callerPath(into) }),
               confirm: confirmUnless(yes),
+              signal: untilStopped(),
             },
             say,
           ),
@@ -62,11 +64,11 @@ export function register(program: Command): void {
 /** The image has no embedded servers. */
 async function embeddedServer() {
   try {
-    const [{ runRecovery, LogEndedEarly }, { stopOrphans }] = await Promise.all([
+    const [{ runRecovery, LogEndedEarly, stopServerOn }, { stopOrphans }] = await Promise.all([
       import('../embedded/postgres-recovery.js'),
       import('../embedded/part-process.js'),
     ]);
-    return { runRecovery, LogEndedEarly, stopOrphans };
+    return { runRecovery, LogEndedEarly, stopOrphans, stopServerOn };
   } catch (error) {
     if ((error as NodeJS.ErrnoException).code === 'MODULE_NOT_FOUND') return undefined;
     throw error;

@@ -1,10 +1,12 @@
 import { appendFile, chmod, copyFile, mkdir, open, readdir, readFile, rm, writeFile } from 'node:fs/promises';
 import path from 'node:path';
 import type { Archive, BaseBackup } from './archive';
-import { readBase, reachOf, checkSegments, type Reach } from './verify';
+import { readBase, reachOf, checkSegments, unlessStopped, type Reach } from './verify';
 import { parseLsn, segmentName } from './wal-names';
 
 export interface RestoreOptions {
+  /** Ends it before anything has changed. */
+  signal?: AbortSignal;
   /** The state of this time; the newest that there is when left out. */
   to?: Date;
   /** Along this timeline; the newest when left out. */
@@ -82,15 +84,15 @@ export async function prepareDataFolder(
   archive: Archive,
   reach: Reach,
   folder: string,
-  { to, timeline }: RestoreOptions,
+  { to, timeline, signal }: RestoreOptions,
 ): Promise<Prepared> {
   await mkdir(folder, { recursive: true, mode: 0o700 });
   if ((await readdir(folder)).length > 0) throw new Error(`${folder} is not empty`);
   try {
     const received = await archive.received();
-    await checkSegments(archive, reach.segments, received);
-    const files = await unpack(archive, reach.base, folder);
-    await copyLog(archive, reach, folder, received && parseLsn(received.lsn));
+    await checkSegments(archive, reach.segments, received, signal);
+    const files = await unpack(archive, reach.base, folder, signal);
+    await copyLog(archive, reach, folder, received && parseLsn(received.lsn), signal);
     const settings: RecoverySettings = {
       // All of the log is in pg_wal already: there is nowhere else to ask.
       restore_command: 'false',
@@ -111,7 +113,12 @@ export async function prepareDataFolder(
 }
 
 /** @returns how many files the manifest has. */
-function unpack(archive: Archive, base: BaseBackup, folder: string): Promise<number> {
+function unpack(
+  archive: Archive,
+  base: BaseBackup,
+  folder: string,
+  signal: AbortSignal | undefined,
+): Promise<number> {
   return readBase(archive, base, async ({ name, type, mode }) => {
     const target = path.join(folder, name);
     // As the server sent it; but an archive that was tampered with must not write elsewhere.
@@ -125,7 +132,10 @@ function unpack(archive: Archive, base: BaseBackup, folder: string): Promise<num
     await mkdir(path.dirname(target), { recursive: true, mode: 0o700 });
     const file = await open(target, 'wx', mode ?? 0o600);
     return {
-      write: (chunk) => file.writeFile(chunk),
+      write: (chunk) => {
+        unlessStopped(signal);
+        return file.writeFile(chunk);
+      },
       close: () => file.close(),
     };
   });
@@ -137,6 +147,7 @@ async function copyLog(
   { base, segments }: Reach,
   folder: string,
   receivedTo: bigint | undefined,
+  signal: AbortSignal | undefined,
 ): Promise<void> {
   const log = path.join(folder, 'pg_wal');
   const there = new Set(await readdir(log));
@@ -144,6 +155,7 @@ async function copyLog(
     const name = segmentName(segment, archive.identity.segmentBytes);
     const further = !segment.partial || (receivedTo ?? 0n) >= parseLsn(base.endLsn);
     if (there.has(name) && !further) continue;
+    unlessStopped(signal);
     await copyFile(segment.file, path.join(log, name));
     await chmod(path.join(log, name), 0o600);
   }

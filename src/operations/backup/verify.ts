@@ -24,6 +24,18 @@ const PAGE = { bytes: 8_192, magicAt: 0, addressAt: 8 } as const;
 const LOG_FOLDER = 'pg_wal/';
 const DAMAGED_SHOWN = 5;
 
+/** Somebody has stopped it. */
+export class Interrupted extends Error {
+  constructor() {
+    super('interrupted: nothing was changed');
+  }
+}
+
+/** @throws Interrupted. */
+export function unlessStopped(signal: AbortSignal | undefined): void {
+  if (signal?.aborted) throw new Interrupted();
+}
+
 /** Where the content of a file goes to. */
 export interface Sink {
   write(chunk: Buffer): Promise<unknown>;
@@ -78,7 +90,7 @@ export async function readBase(
     }
     await reading;
   } catch (error) {
-    throw damaged(String(error), error);
+    throw error instanceof Interrupted ? error : damaged(String(error), error);
   }
   for (const name of expected.keys()) wrong.push(`${name} is missing`);
   if (wrong.length > 0)
@@ -164,12 +176,13 @@ function lineage(archive: Archive, base: number, wanted?: number): { timeline: n
 /**
  * Reads the log that a base backup needs: each page is of the size, kind and place that the segment's name promises, and each
  * record has its checksum.
- * @throws Error that names the first segment that is damaged.
+ * @throws Error that names the first segment that is damaged; Interrupted.
  */
 export async function checkSegments(
   archive: Archive,
   segments: readonly ArchivedSegment[],
   received: Received | undefined,
+  signal?: AbortSignal,
 ): Promise<void> {
   const { segmentBytes } = archive.identity;
   const buffer = Buffer.alloc(segmentBytes + 1);
@@ -177,6 +190,7 @@ export async function checkSegments(
   let magic: number | undefined;
   let before: bigint | undefined;
   for (const { file, number, partial, timeline } of segments) {
+    unlessStopped(signal);
     const handle = await open(file, 'r');
     let bytes = 0;
     try {

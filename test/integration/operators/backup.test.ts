@@ -1,3 +1,5 @@
+import { execFileSync, spawn, type ChildProcess } from 'node:child_process';
+import { once } from 'node:events';
 import {
   existsSync,
   mkdirSync,
@@ -15,7 +17,8 @@ import path from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { Client } from 'pg';
 import { stopOrphans } from '../../../src/embedded/part-process';
-import { LogEndedEarly, runRecovery } from '../../../src/embedded/postgres-recovery';
+import { postgresNativeDir, postgresOwner, postgresProgram } from '../../../src/embedded/postgres';
+import { LogEndedEarly, runRecovery, stopServerOn } from '../../../src/embedded/postgres-recovery';
 import { startEmbeddedStack, type EmbeddedStack } from '../../../src/embedded/stack';
 import { Archive } from '../../../src/operations/backup/archive';
 import { backUpOnce, follow, inspectArchive, runInspect } from '../../../src/operations/backup/backup';
@@ -25,7 +28,7 @@ import { ensureSlot } from '../../../src/operations/backup/wal-receiver';
 import { claimDataDir } from '../../../src/platform/data-dir';
 import { eventually } from '../../support/harness';
 
-const embedded = { runRecovery, LogEndedEarly, stopOrphans };
+const embedded = { runRecovery, LogEndedEarly, stopOrphans, stopServerOn };
 /** A PostgreSQL of this test's own, whose data folder is destroyed and restored. */
 const top = realpathSync(mkdtempSync(path.join(os.tmpdir(), 'remit-backup-')));
 const dataDir = claimDataDir(path.join(top, 'data'));
@@ -193,6 +196,43 @@ describe('a backup of PostgreSQL', () => {
       ),
     ).rejects.toThrow('in use');
   });
+
+  it('is restored after a restore that was interrupted, and after one that was killed and left a server running', async () => {
+    await enter('kept');
+    await back();
+    const before = await entries();
+    await stop();
+    const again = (options: Partial<RestoreCommand>) =>
+      runRestore(
+        dataDir,
+        { folder: backups, json: false, confirm: () => Promise.resolve(true), embedded, ...options },
+        say,
+      );
+    const aborted = AbortSignal.abort();
+    await expect(again({ signal: aborted })).rejects.toThrow('interrupted: nothing was changed');
+    // What it has built is there until the next one.
+    const applying = { ...embedded, runRecovery: (folder: string) => runRecovery(folder, aborted) };
+    await expect(again({ embedded: applying })).rejects.toThrow('interrupted');
+
+    let orphan: ChildProcess | undefined;
+    const killed = async (folder: string): Promise<never> => {
+      const owner = postgresOwner();
+      if (owner) execFileSync('chown', ['-R', `${owner.uid}:${owner.gid}`, folder]);
+      const options = ['-D', folder, '-c', 'listen_addresses=', '-c', 'unix_socket_directories='];
+      const { command, args, ...run } = postgresProgram(postgresNativeDir(), 'postgres', options);
+      orphan = spawn(command, args, { ...run, cwd: folder, stdio: 'ignore', detached: true });
+      await eventually(() => expect(existsSync(path.join(folder, 'postmaster.pid'))).toBe(true));
+      throw new Error('killed');
+    };
+    await expect(again({ embedded: { ...embedded, runRecovery: killed } })).rejects.toThrow('killed');
+    lines.length = 0;
+    const gone = once(orphan!, 'exit');
+    await again({});
+    await gone;
+    expect(lines.join('\n')).toContain(`stopping PostgreSQL (process ${orphan!.pid})`);
+    await start();
+    expect(await entries()).toEqual(before);
+  }, 60_000);
 
   it('takes away what an interrupted backup has left, and leaves the one that another process makes', async () => {
     const part = (name: string) => path.join(backups, 'base', `${name}.part`);

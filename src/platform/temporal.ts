@@ -65,7 +65,7 @@ export async function connectTemporal(config: TemporalConfig): Promise<Client> {
 }
 
 /** Status codes of gRPC, by their numbers on the wire. */
-const GRPC = { NOT_FOUND: 5, PERMISSION_DENIED: 7, UNAUTHENTICATED: 16 };
+const GRPC = { NOT_FOUND: 5, PERMISSION_DENIED: 7, UNIMPLEMENTED: 12, UNAUTHENTICATED: 16 };
 
 /** Why connecting to Temporal, or asking for its namespace, failed, and what an operator can do about it. */
 export function whyNoTemporal(
@@ -88,6 +88,10 @@ export function whyNoTemporal(
 /** Whether the server has no such thing, or has it no more. */
 export const isNotFound = (error: unknown): boolean =>
   isGrpcServiceError(error) && Number(error.code) === GRPC.NOT_FOUND;
+
+/** Whether the server is too old, or too simple, for a call. */
+export const isUnimplemented = (error: unknown): boolean =>
+  isGrpcServiceError(error) && Number(error.code) === GRPC.UNIMPLEMENTED;
 
 /** What the server said, which the SDK's own message leaves out: "Failed to list workflows". */
 export function messageOfTemporal(error: unknown): string {

@@ -7,7 +7,7 @@ import type { WorkerOptions } from '@temporalio/worker';
 import { VERSIONED_WORKERS } from '../contracts/workflows';
 import type { Config } from './config';
 import type { Logger } from './logging';
-import { isNotFound } from './temporal';
+import { isNotFound, isUnimplemented } from './temporal';
 
 /** All workers of an installation, of whatever task queue, are one deployment of its namespace. */
 export const DEPLOYMENT_NAME = 'remit';
@@ -81,7 +81,7 @@ const isoOf = (time: Time): string | null =>
 
 /**
  * Reads the versions of remit's workers. Undefined when no versioned worker has ever polled in the namespace.
- * @throws what the client throws when Temporal does not answer, or knows no worker deployments.
+ * @throws what the client throws when Temporal does not answer; Error that says so when it knows no worker deployments.
  */
 export async function readDeployment(client: Client): Promise<Deployment | undefined> {
   const { namespace } = client.options;
@@ -89,6 +89,10 @@ export async function readDeployment(client: Client): Promise<Deployment | undef
     .describeWorkerDeployment({ namespace, deploymentName: DEPLOYMENT_NAME })
     .catch((error: unknown) => {
       if (isNotFound(error)) return undefined;
+      if (isUnimplemented(error))
+        throw new Error('this Temporal server knows no worker deployments: 1.28 or newer is needed', {
+          cause: error,
+        });
       throw error;
     });
   const info = found?.workerDeploymentInfo;

@@ -6,13 +6,14 @@ import { readCompose, readText, remitServices, withDefaults, type Service } from
 const compose = readCompose();
 const remit = remitServices(compose);
 const configNames = new Set(CONFIG_FIELDS.map(({ name }) => name));
-/** Read by the PostgreSQL client itself, when the URL has no password. */
+/** Read by the SDK itself. */
 const OPENTELEMETRY = [
   'OTEL_RESOURCE_ATTRIBUTES',
   'OTEL_EXPORTER_OTLP_HEADERS',
   'OTEL_EXPORTER_OTLP_COMPRESSION',
   'OTEL_EXPORTER_OTLP_TIMEOUT',
 ];
+/** PGPASSWORD is read by the PostgreSQL client itself, when the URL has no password. */
 const NOT_OURS = new Set(['PGPASSWORD', ...OPENTELEMETRY]);
 const SECRETS = {
   ENCRYPTION_KEY: Buffer.alloc(32, 7).toString('base64'),

@@ -83,8 +83,17 @@ declare module 'kafkajs/src/protocol/requests/fetch' {
   export default definition;
 }
 
+declare module 'kafkajs/src/protocol/requests/apiVersions' {
+  import type { SentRequest } from 'kafkajs/src/network/connection';
+
+  /** The first request on a connection, which needs no login. */
+  const definition: { protocol(which: { version: number }): () => SentRequest };
+  export default definition;
+}
+
 declare module 'kafkajs/src/network/requestQueue' {
   interface SocketRequest {
+    readonly entry: { readonly apiName: string };
     /** Milliseconds since 1970. */
     sentAt: number;
     /** Milliseconds. */
@@ -125,7 +134,7 @@ declare module 'kafkajs/src/network/requestQueue' {
     /** Milliseconds for which the broker wants nothing more. */
     maybeThrottle(ms: number): void;
     readonly enforceRequestTimeout: boolean;
-    /** By correlation id. */
+    /** By correlation id, in the order in which they were sent. */
     readonly inflight: Map<number, SocketRequest>;
     /** Not sent yet: the broker throttles, or too many are in flight. */
     readonly pending: readonly SocketRequest[];
@@ -163,8 +172,9 @@ declare module 'kafkajs/src/network/connection' {
   import type { Socket } from 'node:net';
   import type { ISocketFactory } from 'kafkajs';
 
-  interface SentRequest {
+  export interface SentRequest {
     request: { apiName: string };
+    response: unknown;
   }
 
   /** One connection to a broker; the class from which the pools of all clients make theirs. */
@@ -180,7 +190,9 @@ declare module 'kafkajs/src/network/connection' {
       /** Milliseconds. */
       connectionTimeout: number;
       requestTimeout: number;
+      enforceRequestTimeout?: boolean;
     });
+    isConnected(): boolean;
     connect(): Promise<boolean>;
     send(protocol: SentRequest): Promise<unknown>;
     /** Fails what waits for an answer or to be sent. */

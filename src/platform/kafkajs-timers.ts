@@ -1,11 +1,25 @@
 import RequestQueue from 'kafkajs/src/network/requestQueue';
 import './kafkajs-internals';
 
-/** How often all connections are looked at for requests that got no answer: those are given ten seconds and more. */
+/** How often all connections are looked at for requests that got no answer: those are given five seconds and more. */
 const LOOK_MS = 1_000;
+
+/** What a broker answers from memory, without asking its disk or another broker. */
+const FROM_MEMORY = new Set([
+  'ApiVersions',
+  'Metadata',
+  'GroupCoordinator',
+  'Heartbeat',
+  'OffsetFetch',
+  'ListOffsets',
+]);
+/** A broker that takes longer for that hangs. Half a session, so that a member has the time to find its group's new coordinator. */
+const FROM_MEMORY_MS = 5_000;
 
 /** The queues of connections that are open. */
 const open = new Set<RequestQueue>();
+/** When the broker answered last, in milliseconds since 1970. */
+const answeredAt = new WeakMap<RequestQueue, number>();
 let look: NodeJS.Timeout | undefined;
 let installed = false;
 
@@ -16,6 +30,10 @@ let installed = false;
  * throttles (https://github.com/tulios/kafkajs/issues/1704, open): nine hundred wake-ups a second for nothing, the most of what an
  * idle process cost. Here it looks while there is such a request; one that is sent when there is none asks again by itself.
  * And ten times a second each looks for requests that are over their time: here one timer looks for all connections.
+ *
+ * A request has the time that kafkajs gives all of them, which is what a batch may take until its replicas have it. What
+ * a broker answers from memory has FROM_MEMORY_MS, counted from when it was the broker's turn: it answers a connection's requests one
+ * after the other. kafkajs knows a shorter time for one request, and does not keep it.
  */
 export function installQuietTimers(): void {
   if (installed) return;
@@ -23,7 +41,7 @@ export function installQuietTimers(): void {
   const { prototype } = RequestQueue;
   // Called with the queue that they are of, like the methods that they were.
   // eslint-disable-next-line @typescript-eslint/unbound-method
-  const { scheduleCheckPendingRequests, destroy } = prototype;
+  const { scheduleCheckPendingRequests, fulfillRequest, destroy } = prototype;
 
   prototype.scheduleCheckPendingRequests = function () {
     if (this.pending.length > 0) scheduleCheckPendingRequests.call(this);
@@ -33,6 +51,10 @@ export function installQuietTimers(): void {
     open.add(this);
     // The connections' sockets keep the process alive, as long as there are any.
     look ??= setInterval(endLateRequests, LOOK_MS).unref();
+  };
+  prototype.fulfillRequest = function (answer) {
+    answeredAt.set(this, Date.now());
+    fulfillRequest.call(this, answer);
   };
   prototype.destroy = function () {
     open.delete(this);
@@ -47,6 +69,11 @@ export function installQuietTimers(): void {
 function endLateRequests(): void {
   const now = Date.now();
   for (const queue of open) {
+    const [next] = queue.inflight.values();
+    if (next && FROM_MEMORY.has(next.entry.apiName)) {
+      const since = Math.max(next.sentAt, answeredAt.get(queue) ?? 0);
+      if (now - since > FROM_MEMORY_MS) next.timeoutRequest();
+    }
     for (const request of queue.inflight.values())
       if (now - request.sentAt > request.requestTimeout) request.timeoutRequest();
     if (!queue.isConnected()) queue.destroy();

@@ -68,7 +68,7 @@ describe('the containers of docker-compose.yml', () => {
       }
       const slowest = Math.max(...report.cuts.flatMap(({ again }) => Object.values(again)));
       noteResult(
-        `4 servers and 6 roles cut off the network in turn: 0 lost, 0 twice, work of every kind again after ${slowest} s at most; ` +
+        `4 servers and 6 roles cut off the network in turn: 0 lost, 0 twice, work of every kind again after ${slowest.toFixed(1)} s at most; ` +
           `image ${report.imageMb} MB; demo passed with one and with two of api, bridge and worker, and after PostgreSQL was restored, ${report.restored!.whole} s after it was stopped`,
       );
     },

@@ -30,12 +30,12 @@ afterEach(() => {
 });
 
 /** Its outcome is told when there is one. */
-function send(requestTimeout = 0) {
+function send({ requestTimeout = 0, apiName = 'Produce' } = {}) {
   const id = correlationId++;
   const outcome: { value?: 'answered' | 'refused' } = {};
   queue.push({
     entry: {
-      ...{ correlationId: id, apiKey: 18, apiName: 'ApiVersions', apiVersion: 2 },
+      ...{ correlationId: id, apiKey: 0, apiName, apiVersion: 2 },
       resolve: () => (outcome.value = 'answered'),
       reject: () => (outcome.value = 'refused'),
     },
@@ -79,7 +79,7 @@ describe('a connection to a broker', () => {
   it('refuses a request that got no answer in its time, and leaves the others', () => {
     queue.scheduleRequestTimeoutCheck();
     const late = send();
-    const patient = send(60_000);
+    const patient = send({ requestTimeout: 60_000 });
     jest.advanceTimersByTime(29_000);
     expect(late.outcome.value).toBeUndefined();
     jest.advanceTimersByTime(3_000);
@@ -87,6 +87,28 @@ describe('a connection to a broker', () => {
     expect(patient.outcome.value).toBeUndefined();
     patient.answer();
     expect(patient.outcome.value).toBe('answered');
+  });
+
+  it('refuses after five seconds what a broker that is there answers from memory', () => {
+    queue.scheduleRequestTimeoutCheck();
+    const asked = send({ apiName: 'Metadata' });
+    jest.advanceTimersByTime(4_900);
+    expect(asked.outcome.value).toBeUndefined();
+    jest.advanceTimersByTime(1_200);
+    expect(asked.outcome.value).toBe('refused');
+  });
+
+  it('gives a broker that is busy with a batch those five seconds from when it has stored it', () => {
+    queue.scheduleRequestTimeoutCheck();
+    const batch = send();
+    jest.advanceTimersByTime(1_000);
+    const asked = send({ apiName: 'Metadata' });
+    jest.advanceTimersByTime(9_000);
+    batch.answer();
+    jest.advanceTimersByTime(4_000);
+    expect(asked.outcome.value).toBeUndefined();
+    jest.advanceTimersByTime(3_000);
+    expect(asked.outcome.value).toBe('refused');
   });
 
   it('has none when it is lost', () => {

@@ -336,7 +336,7 @@ describe('the Helm chart', () => {
       const { metadata } = find<Manifest>(of('production'), 'NetworkPolicy', '-migrate');
       expect(metadata.annotations).toMatchObject({
         'helm.sh/hook': 'pre-install,pre-upgrade',
-        'helm.sh/hook-delete-policy': 'before-hook-creation',
+        'helm.sh/hook-delete-policy': 'before-hook-creation,hook-succeeded',
       });
       const weight = (annotations: Record<string, string> = {}) => Number(annotations['helm.sh/hook-weight']);
       expect(weight(metadata.annotations)).toBeLessThan(weight(job('production').metadata.annotations));

@@ -51,7 +51,7 @@ export type BaseBackup = z.infer<typeof BaseBackup>;
 
 export const BASE_TAR = 'base.tar.gz';
 export const MANIFEST = 'backup_manifest';
-const PARTIAL = '.partial';
+export const PARTIAL = '.partial';
 /** A base backup to which nothing was written for so long is made by nobody. */
 const UNFINISHED_MS = 3_600_000;
 

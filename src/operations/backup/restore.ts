@@ -1,4 +1,5 @@
 import { appendFile, chmod, copyFile, mkdir, open, readdir, readFile, rm, writeFile } from 'node:fs/promises';
+import { existsSync } from 'node:fs';
 import path from 'node:path';
 import type { Archive, BaseBackup } from './archive';
 import { readBase, reachOf, checkSegments, unlessStopped, type Reach } from './verify';
@@ -156,7 +157,10 @@ async function copyLog(
     const further = !segment.partial || (receivedTo ?? 0n) >= parseLsn(base.endLsn);
     if (there.has(name) && !further) continue;
     unlessStopped(signal);
-    await copyFile(segment.file, path.join(log, name));
+    await copyFile(
+      existsSync(segment.file) ? segment.file : path.join(archive.walFolder, name),
+      path.join(log, name),
+    );
     await chmod(path.join(log, name), 0o600);
   }
   for (const history of archive.histories()) await copyFile(history, path.join(log, path.basename(history)));

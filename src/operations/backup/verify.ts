@@ -8,6 +8,7 @@ import { extract, type Header } from 'tar-stream';
 import {
   BASE_TAR,
   MANIFEST,
+  PARTIAL,
   readHistory,
   type Archive,
   type ArchivedSegment,
@@ -173,6 +174,13 @@ function lineage(archive: Archive, base: number, wanted?: number): { timeline: n
   return [{ timeline: base, from: 0n }, ...line];
 }
 
+/** One that was being received when it was listed has its whole name meanwhile. */
+const openSegment = (file: string) =>
+  open(file, 'r').catch((error: unknown) => {
+    if (!file.endsWith(PARTIAL)) throw error;
+    return open(file.slice(0, -PARTIAL.length), 'r');
+  });
+
 /**
  * Reads the log that a base backup needs: each page is of the size, kind and place that the segment's name promises, and each
  * record has its checksum.
@@ -191,7 +199,7 @@ export async function checkSegments(
   let before: bigint | undefined;
   for (const { file, number, partial, timeline } of segments) {
     unlessStopped(signal);
-    const handle = await open(file, 'r');
+    const handle = await openSegment(file);
     let bytes = 0;
     try {
       for (let read = -1; read !== 0; bytes += read) ({ bytesRead: read } = await handle.read(buffer, bytes));

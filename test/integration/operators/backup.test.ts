@@ -1,4 +1,4 @@
-import { execFileSync, spawn, type ChildProcess } from 'node:child_process';
+import { spawn, type ChildProcess } from 'node:child_process';
 import { once } from 'node:events';
 import {
   existsSync,
@@ -17,13 +17,13 @@ import path from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { Client } from 'pg';
 import { stopOrphans } from '../../../src/embedded/part-process';
-import { postgresNativeDir, postgresOwner, postgresProgram } from '../../../src/embedded/postgres';
 import { LogEndedEarly, runRecovery, stopServerOn } from '../../../src/embedded/postgres-recovery';
 import { startEmbeddedStack, type EmbeddedStack } from '../../../src/embedded/stack';
 import { Archive } from '../../../src/operations/backup/archive';
 import { backUpOnce, follow, inspectArchive, runInspect } from '../../../src/operations/backup/backup';
 import { ReplicationConnection } from '../../../src/operations/backup/replication';
 import { runRestore, type RestoreCommand } from '../../../src/operations/backup/run-restore';
+import { checkSegments } from '../../../src/operations/backup/verify';
 import { ensureSlot } from '../../../src/operations/backup/wal-receiver';
 import { claimDataDir } from '../../../src/platform/data-dir';
 import { eventually } from '../../support/harness';
@@ -214,25 +214,24 @@ describe('a backup of PostgreSQL', () => {
     const applying = { ...embedded, runRecovery: (folder: string) => runRecovery(folder, aborted) };
     await expect(again({ embedded: applying })).rejects.toThrow('interrupted');
 
+    // What a killed restore leaves, as far as the next one looks: a process of that command line, and PostgreSQL's note of it. A
+    // real one may be through with its recovery, or be ended by its own checks, before the next one looks.
     let orphan: ChildProcess | undefined;
-    const killed = async (folder: string): Promise<never> => {
-      const owner = postgresOwner();
-      if (owner) execFileSync('chown', ['-R', `${owner.uid}:${owner.gid}`, folder]);
-      const options = ['-D', folder, '-c', 'listen_addresses=', '-c', 'unix_socket_directories='];
-      const { command, args, ...run } = postgresProgram(postgresNativeDir(), 'postgres', options);
-      orphan = spawn(command, args, { ...run, cwd: folder, stdio: 'ignore', detached: true });
-      await eventually(() => expect(existsSync(path.join(folder, 'postmaster.pid'))).toBe(true));
-      throw new Error('killed');
+    const killed = (folder: string): Promise<never> => {
+      const idle = ['-e', 'setInterval(() => undefined, 1_000)'];
+      orphan = spawn(process.execPath, [...idle, 'postgres', '-D', folder, '-c', 'x'], { stdio: 'ignore' });
+      writeFileSync(path.join(folder, 'postmaster.pid'), `${orphan.pid}\n${folder}\n`);
+      return Promise.reject(new Error('killed'));
     };
     await expect(again({ embedded: { ...embedded, runRecovery: killed } })).rejects.toThrow('killed');
-    lines.length = 0;
     const gone = once(orphan!, 'exit');
+    lines.length = 0;
     await again({});
     await gone;
     expect(lines.join('\n')).toContain(`stopping PostgreSQL (process ${orphan!.pid})`);
     await start();
     expect(await entries()).toEqual(before);
-  }, 60_000);
+  }, 180_000);
 
   it('takes away what an interrupted backup has left, and leaves the one that another process makes', async () => {
     const part = (name: string) => path.join(backups, 'base', `${name}.part`);
@@ -265,6 +264,13 @@ describe('a backup of PostgreSQL', () => {
     await restore({ to: new Date(after.backups.at(-1)!.until!) });
     expect(await entries()).toEqual(last);
   }, 60_000);
+
+  it('is whole also when a segment was received to its end while it was looked at', async () => {
+    const archive = await Archive.open(backups);
+    const [last] = archive.segments().slice(-1);
+    const listed = { ...last!, file: `${last!.file.replace(/\.partial$/, '')}.partial`, partial: true };
+    await expect(checkSegments(archive, [listed], await archive.received())).resolves.toBeUndefined();
+  });
 
   it('is refused for another server, and for a folder with other content', async () => {
     const identity = path.join(backups, 'remit-backup.json');

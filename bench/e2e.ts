@@ -78,12 +78,12 @@ export const run: Benchmark = async (options) => {
         return ours;
       };
       // In turn, as what comes before and after which: the server gets slower with all that it keeps.
-      const round =
+      const figures =
         i % 2 === 0
           ? { ...(await references()), ours: await payments() }
           : { ours: await payments(), ...(await references()) };
-      seen.push(round);
-      const { ceiling, noop, ours } = round;
+      seen.push(figures);
+      const { ceiling, noop, ours } = figures;
       options.progress(
         `round ${i + 1}/${rounds}: remit ${[...ours].map(([n, { perSecond }]) => `${perSecond.toFixed(1)}/s with ${n} subscriptions`).join(', ')}; ` +
           `one activity ${ceiling.perSecond.toFixed(1)}/s, no-op ${noop.perSecond.toFixed(1)}/s`,

@@ -18,11 +18,11 @@ interface Figures {
 }
 
 /**
- * Purchases from Kafka into ClickHouse, each consumer a process of its own on the same broker, topic and engine:
- * (a) kafkajs reading and throwing away; (b) the bare loop that reads and inserts raw bytes into the same table with
- * nothing else; the same into a plain table without views; (c) ClickHouse's own Kafka table engine into the same table; and the ingest
- * role with everything on, fully validating (0.1 % of the messages bad), and in pass-through (a trusted producer).
- * Rounds alternate, medians are compared.
+ * Purchases from Kafka into ClickHouse, each consumer a process of its own on the same broker, topic and engine: (a) kafkajs
+ * reading and throwing away; (b) the bare loop that reads and inserts raw bytes into the same table with nothing else; the same
+ * into a plain table without views; (c) ClickHouse's own Kafka table engine into the same table; and the ingest role with
+ * everything on, fully validating (0.1 % of the messages bad), and in pass-through (a trusted producer). Rounds alternate,
+ * medians are compared.
  */
 export const run: Benchmark = async ({ quick, progress }) => {
   const stage = await openIngestStage(progress);

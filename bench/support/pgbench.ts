@@ -18,7 +18,7 @@ export function findPgbench(): string | undefined {
 }
 
 export interface DebitScript {
-  /** Names the orders: see orderIdSql. */
+  /** Names the orders, whose ids are made of it: see ledger-stage.ts. */
   run: string;
   spread: OrderSpread;
   accounts: number;
@@ -27,7 +27,7 @@ export interface DebitScript {
 
 /**
  * What `pay_order` does for an order that is paid, as statements of a client: the same tables, rows and order of locks
- * (prisma/functions: pay_order, ledger_post and emit_event). Client `c` pays the orders c, c + clients, …; it counts
+ * (prisma/functions: pay_order, ledger_post and announce_event). Client `c` pays the orders c, c + clients, …; it counts
  * after the commit, because a retried transaction begins at the first line with the variables as they stand.
  */
 export function debitScript({ run, spread, accounts, clients }: DebitScript): string {

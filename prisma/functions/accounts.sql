@@ -15,8 +15,8 @@ EXCEPTION WHEN unique_violation THEN
 END $$;
 
 -- Adds money to a user's account. p: tenantId, userId, currency, amountMinor, reference, actor, correlationId. Returns
--- {outcome: ok | account_missing | currency_mismatch, accountId}. Idempotent by reference: one that was booked already answers ok and
--- books nothing. The account is locked by then, so that the second of two calls with one reference waits for the first,
+-- {outcome: ok | account_missing | currency_mismatch, accountId}. Idempotent by reference: one that was booked already answers
+-- ok and books nothing. The account is locked by then, so that the second of two calls with one reference waits for the first,
 -- or is told of a conflict.
 CREATE OR REPLACE FUNCTION top_up(p jsonb) RETURNS jsonb LANGUAGE plpgsql AS $$
 DECLARE

@@ -52,13 +52,15 @@ BEGIN
 END $$;
 
 -- Writes an attempt, and what it means for its delivery and its subscription. p is AttemptRecord of
--- src/domain/deliveries.ts. Idempotent: two tries of one attempt can overlap, since a worker that Temporal takes for dead goes on
--- with its own while another repeats it. The first record stands; the second changes nothing, is told so (repeated: true), and
--- uses what is stored instead of its own result.
--- The delivery may have ended while the attempt was under way, or been sent again: then it was made and is a row, which counts
--- among the delivery's attempts, but it decides nothing of the delivery any more, and is told so (overtaken: true). One of a former generation
--- takes a number that the present one may have given to its own; that one gets the next. What it says of the subscriber still holds (judge_subscription_health).
--- Returns {repeated} or {overtaken} or NULL, and what after_attempt returns. p without generation is of a role of the version before.
+-- src/domain/attempt-records.ts. Returns {repeated} or {overtaken} or NULL, and what after_attempt returns. p without
+-- generation is of a role of the version before.
+-- Idempotent: two tries of one attempt can overlap, since a worker that Temporal takes for dead goes on with its own while
+-- another repeats it. The first record stands; the second changes nothing, is told so (repeated: true), and uses what is
+-- stored instead of its own result.
+-- The delivery may have ended while the attempt was under way, or been sent again. The attempt was made, so it is a row and
+-- counts among the delivery's attempts; but it decides nothing of the delivery any more, and is told so (overtaken: true).
+-- What it says of the subscriber still holds (judge_subscription_health). One of a former generation takes a number that the
+-- present one may have given to its own; that one gets the next.
 CREATE OR REPLACE FUNCTION record_delivery_attempt(p jsonb) RETURNS jsonb LANGUAGE plpgsql AS $$
 DECLARE
   v_id uuid := (p->>'deliveryId')::uuid;
@@ -128,8 +130,9 @@ $$;
 
 -- Writes one attempt or several. p is a list of what record_delivery_attempt takes. Those that only say that all is well
 -- (delivered, of a delivery that waits for it, to a subscription that is healthy) are written together; every other one, and
--- one that had been stored before, as if it came alone, by subscription, so that two calls lock subscriptions in one order. Returns
--- what record_delivery_attempt returns for each of those; of the others only those that were overtaken at the last moment. Idempotent.
+-- one that had been stored before, as if it came alone, by subscription, so that two calls lock subscriptions in one order.
+-- Returns what record_delivery_attempt returns for each of those; of the others only those that were overtaken at the last
+-- moment. Idempotent.
 CREATE OR REPLACE FUNCTION record_delivery_attempts(p jsonb)
 RETURNS TABLE (delivery_id uuid, after jsonb) LANGUAGE plpgsql
 -- A connection keeps the plans that it made while the tables were small: they must be by key from the beginning. So a CASE asks
@@ -217,9 +220,10 @@ CREATE OR REPLACE FUNCTION park_deliveries(p_ids uuid[], p_at timestamptz[]) RET
     FROM unnest(p_ids, p_at) AS p (id, at) WHERE d.id = p.id AND d.status = 'pending'
 $$;
 
--- Which of these lanes have to be woken, after something was put into them (in this transaction or before): those that
--- sleep and react to new work (or whatever they wait for, where p_any says so: what was put in may go before that), and those from
--- which nothing has been seen for a minute. They count as awake from then on. The lock makes lane_sleep see what was put in before, or us see that it sleeps.
+-- Which of these lanes have to be woken, after something was put into them (in this transaction or before): those that sleep
+-- and react to new work, and those from which nothing has been seen for a minute. With p_any also those that sleep and wait
+-- for something else: what was put in may go before that. All count as awake from then on. The lock makes lane_sleep see what
+-- was put in before, or us see that it sleeps.
 CREATE OR REPLACE FUNCTION lanes_to_wake(p_subscriptions text[], p_any boolean) RETURNS SETOF text LANGUAGE plpgsql AS $$
 DECLARE
   v_now timestamptz;
@@ -346,8 +350,9 @@ CREATE OR REPLACE FUNCTION lane_is_awake(p_subscription text) RETURNS void LANGU
    WHERE l.looks_at NOT BETWEEN clock_timestamp() - interval '10 seconds' AND clock_timestamp() OR NOT l.heeds_work
 $$;
 
--- Ends what waits in the lane of a subscription that gets nothing: held, or cancelled when it is deleted; at most p_limit, without
--- those that are under way (p_skip). Returns how many; none when it gets events again. The lock waits for a resume that is under way.
+-- Ends what waits in the lane of a subscription that gets nothing: held, or cancelled when it is deleted; at most p_limit,
+-- without those that are under way (p_skip). Returns how many; none when it gets events again. The lock waits for a resume that
+-- is under way.
 CREATE OR REPLACE FUNCTION hold_lane(p_subscription text, p_skip uuid[], p_limit integer) RETURNS integer LANGUAGE plpgsql AS $$
 DECLARE
   v_state text;

@@ -1,6 +1,6 @@
 -- Events: how a state change is announced to other systems (outbox, topic domain.events) and to subscribers (webhook_events,
--- deliveries), how published events are handed out, and how they are deleted after their retention. One rule (filters.sql) for both ways in:
--- announce_event and fan_out_steps. fan_out_event is what 0.1 calls.
+-- deliveries), how published events are handed out, and how they are deleted after their retention. One rule (filters.sql)
+-- for both ways in: announce_event and fan_out_steps. fan_out_event is what 0.1 calls.
 
 -- A fresh id of an event: the webhook-id that subscribers see.
 CREATE OR REPLACE FUNCTION new_event_id() RETURNS text LANGUAGE sql VOLATILE AS $$
@@ -178,8 +178,9 @@ END $$;
 -- What several events have to be handed out to, for each at most p_limit subscriptions in the order of their ids, beginning
 -- after p_after ('' for the first). Reads only: the rows of deliveries are written by record_first_attempts, with what came
 -- of them. Returns a row for every event that exists. Of one that is handed out (handed_out) its rows say all that there is
--- to do, and it has neither body nor subscriptions here. subscriptions: those without a row yet. pending: rows that an earlier try has left.
--- next: where the next step begins, NULL when there is none. schedule_ms, timeout_ms: of its type's config, NULL without one.
+-- to do, and it has neither body nor subscriptions here. subscriptions: those without a row yet. pending: rows that an earlier
+-- try has left. next: where the next step begins, NULL when there is none. schedule_ms, timeout_ms: of its type's config, NULL
+-- without one.
 CREATE OR REPLACE FUNCTION fan_out_steps(p_event_ids text[], p_after text, p_limit integer)
 RETURNS TABLE (id text, tenant_id text, type text, sequence bigint, body text, correlation_id text, traceparent text,
   handed_out boolean, schedule_ms jsonb, timeout_ms integer, keeps_order boolean, subscriptions text[], pending uuid[], next text)
@@ -211,10 +212,11 @@ BEGIN
 END $$;
 
 -- Writes the deliveries of steps of events (fan_out_steps), once: each with its first attempt when that says that all is well
--- (delivered, to a subscription that is healthy), or as pending; and marks the events that are handed out with that. p_deliveries is a
--- list of FirstDelivery of src/domain/fan-out.ts. Idempotent by event and subscription: a delivery that is there already stays as it is.
--- Returns what was not written with its attempt although it has one, whose attempt record_delivery_attempts judges, and what was there
--- already, with the id that it has.
+-- (delivered, to a subscription that is healthy), or as pending; and marks the events that are handed out with that.
+-- p_deliveries is a list of FirstDelivery of src/domain/fan-out.ts. Idempotent by event and subscription: a delivery that is
+-- there already stays as it is.
+-- Returns those that were there already, with the ids that they have; and, with their own ids, those that were written
+-- without the attempt that they were given with: record_delivery_attempts judges it.
 CREATE OR REPLACE FUNCTION record_first_attempts(p_deliveries jsonb, p_handed_out text[])
 RETURNS TABLE (delivery_id uuid, stored_id uuid) LANGUAGE plpgsql
 SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off AS $$

@@ -28,10 +28,10 @@ BEGIN
   RETURN decide_order(p_order, p_failure, p_event_id, p->>'correlationId');
 END $$;
 
--- A provider collected money for an order that the balance pays, or that had been cancelled: the money is the user's. What disputes had taken
--- of the order meanwhile was of this money: they are covered by it from now on, and the order's revenue, and then what was
--- lost, get back what they had given. The user keeps what is left, as if the collection had been heard of before the
--- disputes. An order that is CHARGED_BACK already stays so (docs/adr/0011).
+-- A provider collected money for an order that the balance pays, or that had been cancelled: the money is the user's. What
+-- disputes had taken of the order meanwhile was of this money: they are covered by it from now on, and the order's revenue, and
+-- then what was lost, get back what they had given. The user keeps what is left, as if the collection had been heard of before
+-- the disputes. An order that is CHARGED_BACK already stays so (docs/adr/0011).
 CREATE OR REPLACE FUNCTION credit_collected(p_order orders, p jsonb) RETURNS void LANGUAGE plpgsql AS $$
 DECLARE
   v_account uuid := account_of(p_order.tenant_id, p_order.user_id, p_order.currency);

@@ -1,9 +1,10 @@
 -- Payouts: reserving their money. What their provider reports is settled in payments.sql.
 
--- Creates a payout and reserves its money. p: id (optional), tenantId, provider, userId, currency, amountMinor,
--- expiresAfterMs, actor, correlationId. Returns {outcome: ok | insufficient_funds | account_missing, id}. Without
--- funds the payout still exists, failed with insufficient_funds; no workflow runs for it. 0.1 reads deliveries. Idempotent by id: a payout that exists is answered as it was, ok also when it has ended since, and nothing is held
--- again. The row is written before the hold, because only that insert can tell without looking.
+-- Creates a payout and reserves its money. p: id (optional), tenantId, provider, userId, currency, amountMinor, expiresAfterMs,
+-- actor, correlationId. Returns {outcome: ok | insufficient_funds | account_missing, id}. Without funds the payout still
+-- exists, failed with insufficient_funds; no workflow runs for it. 0.1 reads deliveries. Idempotent by id: a payout that exists
+-- is answered as it was, ok also when it has ended since, and nothing is held again. The row is written before the hold,
+-- because only that insert can tell without looking.
 CREATE OR REPLACE FUNCTION reserve_payout(p jsonb) RETURNS jsonb LANGUAGE plpgsql AS $$
 DECLARE
   v_account accounts;

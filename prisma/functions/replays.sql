@@ -1,8 +1,8 @@
 -- Replays: sending a subscription again what it has missed, or what an operator asks for.
 
--- One step of a replay, as 0.1 takes it; now it is replay_slice: at most p_limit rows after the position (p_at, p_after), in order of time. Returns {deliveries,
--- at, after, examined, done, stopped}. Idempotent: repeating a step opens nothing twice and returns what is still
--- pending. Raises no_data_found for an unknown replay.
+-- One step of a replay, as 0.1 takes it; now it is replay_slice: at most p_limit rows after the position (p_at, p_after), in
+-- order of time. Returns {deliveries, at, after, examined, done, stopped}. Idempotent: repeating a step opens nothing twice and
+-- returns what is still pending. Raises no_data_found for an unknown replay.
 CREATE OR REPLACE FUNCTION replay_step(p_replay uuid, p_at timestamptz, p_after text, p_limit integer) RETURNS jsonb
 LANGUAGE plpgsql AS $$
 DECLARE
@@ -109,7 +109,8 @@ CREATE OR REPLACE FUNCTION cancellation_wants(r replays, d deliveries) RETURNS b
   SELECT (r.event_types = '{}' OR event_type_wanted(r.event_types, d.event_type)) AND (r.event_id IS NULL OR d.event_id = r.event_id)
 $$;
 
--- The next pending deliveries that a cancellation in bulk is for, in the order of time: of one subscription, or all of the tenant's.
+-- The next pending deliveries that a cancellation in bulk is for, in the order of time: of one subscription, or all of the
+-- tenant's.
 CREATE OR REPLACE FUNCTION cancellable_deliveries(r replays, p_at timestamptz, p_after text, p_limit integer)
 RETURNS SETOF deliveries LANGUAGE sql STABLE AS $$
   SELECT * FROM (
@@ -127,9 +128,10 @@ RETURNS SETOF deliveries LANGUAGE sql STABLE AS $$
    ORDER BY created_at, id
 $$;
 
--- One page of a cancellation in bulk, as replay_slice: ends p_limit pending deliveries after the position without another attempt.
--- Nothing is sent for it, so that it keeps to no rate. Of those that no lane had, a workflow may wait for the next attempt: that
--- one is told later (cancelled_workflows), and finds them by a next_attempt_at that stays. Repeated, it counts what it ended before and goes on.
+-- One page of a cancellation in bulk, as replay_slice: ends p_limit pending deliveries after the position without another
+-- attempt. Nothing is sent for it, so that it keeps to no rate. Of those that no lane had, a workflow may wait for the next
+-- attempt: that one is told later (cancelled_workflows), and finds them by a next_attempt_at that stays. Repeated, it counts
+-- what it ended before and goes on.
 CREATE OR REPLACE FUNCTION cancel_slice(r replays, p_at timestamptz, p_after text, p_limit integer) RETURNS jsonb
 LANGUAGE plpgsql AS $$
 DECLARE

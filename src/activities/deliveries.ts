@@ -1,7 +1,8 @@
 import { Context } from '@temporalio/activity';
 import type { DeliveryStatus } from '../contracts/webhooks';
 import type { DeliveryRef, LaneStep } from '../contracts/workflows';
-import type { DeliveryEnd, DeliveryRow } from '../domain/deliveries';
+import type { DeliveryEnd } from '../domain/delivery-ends';
+import type { DeliveryRow } from '../domain/pending-deliveries';
 import type { Config } from '../platform/config';
 import type { OutgoingMessage } from '../platform/kafka';
 import type { Logger } from '../platform/logging';

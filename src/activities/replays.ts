@@ -7,15 +7,14 @@ import {
 } from '../contracts/workflows';
 import {
   cancelledInWorkflows,
-  deliveriesStarted,
-  listStrandedDeliveries,
   listStrandedReplays,
   recordReplay,
   replaySlice,
   type StrandedReplay,
 } from '../domain/replays';
+import { deliveriesStarted, listStrandedDeliveries } from '../domain/resends';
 import { forgottenLanes, wakeSleepingLanes } from '../domain/lanes';
-import type { DeliveryRow } from '../domain/deliveries';
+import type { DeliveryRow } from '../domain/pending-deliveries';
 import type { Config } from '../platform/config';
 import type { Database } from '../platform/postgres';
 

@@ -4,7 +4,7 @@ import { RemitError } from '../contracts/errors';
 import { SIGNALS, workflowId, type ReplayInput } from '../contracts/workflows';
 import { hurryInLane } from '../domain/lanes';
 import { deliveryPolicyOf } from '../webhooks/delivery-policy';
-import type { DeliveryRow } from '../domain/deliveries';
+import type { DeliveryRow } from '../domain/pending-deliveries';
 import { signalLane, signalTryNow, startReplay as start } from '../platform/workflow-starts';
 import type { ApiDeps } from './routes/route';
 import { callTemporal } from './temporal-call';
@@ -39,11 +39,14 @@ export async function signalWorkflow(deps: Deps, id: string, signal: SignalDefin
 }
 
 /** Has the workflow of a lane look at what waits; it is started when none is running. @throws RemitError unavailable. */
-export async function wakeLane(deps: Deps, subscriptionId: string): Promise<void> {
+async function wakeLane(deps: Deps, subscriptionId: string): Promise<void> {
   await callTemporal(deps, workflowId.lane(subscriptionId), (client) => signalLane(client, subscriptionId));
 }
 
-/** The same for a lane that may have nothing to do; when Temporal can't be reached, what waits is found by the recovery job. */
+/**
+ * Tells the workflow of a lane, if one runs, to look at what waits. When Temporal can't be reached, the recovery job finds what
+ * is due.
+ */
 export async function tellLane(deps: Deps, subscriptionId: string): Promise<void> {
   const id = workflowId.lane(subscriptionId);
   await signalWorkflow(deps, id, SIGNALS.wake).catch((error: unknown) =>
@@ -51,7 +54,7 @@ export async function tellLane(deps: Deps, subscriptionId: string): Promise<void
   );
 }
 
-/** Has a delivery's workflow end, if there is one, whose delivery is cancelled; otherwise it finds that out at its next attempt. */
+/** Tells the workflow of a cancelled delivery, if one runs, to end; one that is not told finds out at its next attempt. */
 export async function tellDelivery(deps: Deps, id: string): Promise<void> {
   await signalWorkflow(deps, id, SIGNALS.cancel).catch((error: unknown) =>
     deps.log.warn({ err: error, workflowId: id }, 'a delivery workflow was not told that it is cancelled'),

@@ -25,7 +25,7 @@ const NOT_EXECUTED: ReadonlySet<string> = new Set<ProblemCode>([
 ]);
 
 /** @throws RemitError invalid_request when the header is no key: 1 to 255 printable ASCII characters. */
-export function readIdempotencyKey(header: string | string[] | undefined): string | undefined {
+function readIdempotencyKey(header: string | string[] | undefined): string | undefined {
   if (header === undefined) return undefined;
   const text = Array.isArray(header) ? header.join(', ') : header;
   const quoted = QUOTED.exec(text.trim())?.[1];

@@ -5,7 +5,7 @@ import type { Config } from '../platform/config';
 
 /** What keeps other sites' pages from acting with the cookies of ours: for the console and the portal. */
 
-export const CSRF_HEADER = 'x-csrf-token';
+const CSRF_HEADER = 'x-csrf-token';
 
 /** Where browsers reach this API, as far as configuration or the request says. */
 export function originOf({ CONSOLE_URL }: Pick<Config, 'CONSOLE_URL'>, request: Request): string {

@@ -20,11 +20,11 @@ interface Deps {
 const callerOf = (response: Response) => response.locals['caller'] as Caller;
 
 /**
- * Limits the requests of a tenant, and those of each of its users on the users' routes, so that one of them can't use up
- * what is meant for all: what a user sends beyond its own limit does not count for the tenant. Both hold for all
- * processes of the API together (`SharedLimit`). It runs after authentication; what nobody authenticated sends is for
- * the gateway to limit, but for logins (`perAddress`). Answers carry RateLimit and RateLimit-Policy (draft-ietf-httpapi-ratelimit-headers), refusals
- * also Retry-After.
+ * Limits the requests of a tenant, and those of each of its users on the users' routes, so that one of them can't use up what
+ * is meant for all: what a user sends beyond its own limit does not count for the tenant. Both hold for all processes of the
+ * API together (`SharedLimit`). It runs after authentication; what nobody authenticated sends is for the gateway to limit, but
+ * for logins (`perAddress`). Answers carry RateLimit and RateLimit-Policy (draft-ietf-httpapi-ratelimit-headers), refusals also
+ * Retry-After.
  */
 export function rateLimits({ config, database, log }: Deps): RequestHandler[] {
   const { API_RATE_LIMIT_REQUESTS: ofTenant, API_RATE_LIMIT_USER_REQUESTS: ofUser } = config;

@@ -3,7 +3,7 @@ import { RemitError } from '../contracts/errors';
 import type { ApiDeps } from './routes/route';
 
 /** A start or a signal takes milliseconds; Temporal that takes longer than this hangs, or is away. */
-export const TEMPORAL_ANSWER_MS = 8_000;
+const TEMPORAL_ANSWER_MS = 8_000;
 
 /**
  * Calls Temporal, for at most TEMPORAL_ANSWER_MS, after connecting first when there is no connection yet. The call may have been

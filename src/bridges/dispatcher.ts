@@ -1,5 +1,3 @@
-import { CORRELATION_ID } from '../contracts/http';
-import { HEADERS } from '../contracts/messages';
 import { backoffMs } from '../platform/backoff';
 import { TRACEPARENT } from '../contracts/tracing';
 import { headersToStrings, messagingAttributes } from '../platform/kafka';
@@ -8,6 +6,7 @@ import { metrics } from '../platform/metrics';
 import { unreadableReason } from '../platform/record-batch';
 import { annotate, inEntrySpan, tracing } from '../platform/tracing';
 import { PoisonMessage, type IncomingMessage } from './message';
+import { givenCorrelationId } from './message-fields';
 import type { PartitionWork, Task } from './partition-work';
 
 export interface DispatcherOptions {
@@ -221,7 +220,5 @@ export class Dispatcher {
 }
 
 /** Undefined where the message carries none that we accept: the workflow is given a new one then. */
-function correlationOf({ headers }: IncomingMessage): string | undefined {
-  const given = headersToStrings(headers)[HEADERS.correlationId];
-  return given !== undefined && CORRELATION_ID.test(given) ? given : undefined;
-}
+const correlationOf = ({ headers }: IncomingMessage): string | undefined =>
+  givenCorrelationId(headersToStrings(headers));

@@ -8,7 +8,7 @@ import { correlationId, receivedAt } from './message-fields';
 const Wrapping = Envelope.pick({ key: true, type: true, payload: true });
 
 /** The provider of the endpoints under /webhooks/payments; its money is in `clearing:payments`. */
-export const PAYMENTS_PROVIDER = 'payments';
+const PAYMENTS_PROVIDER = 'payments';
 
 /**
  * Reads an envelope of the given type and the webhook in it, whoever produced it.

@@ -1,5 +1,6 @@
 import { fanOutSteps, type FanOutStep } from '../domain/fan-out';
-import { EventRefused, type EventPublisher } from '../domain/event-publisher';
+import type { EventPublisher } from '../domain/event-publisher';
+import { EventRefused } from '../domain/event-refusals';
 import type { DeliveryRef } from '../contracts/workflows';
 import { RemitError } from '../contracts/errors';
 import { EventMessage, PublishMessage } from '../contracts/events';
@@ -8,7 +9,6 @@ import { Coalescer } from '../platform/coalescer';
 import type { Config } from '../platform/config';
 import { headersToStrings } from '../platform/kafka';
 import type { Database } from '../platform/postgres';
-import { isDatabaseUnavailable } from '../platform/postgres-errors';
 import type { Keyring } from '../platform/secrets';
 import { annotate } from '../platform/tracing';
 import type { FirstAttempts } from '../webhooks/first-attempts';
@@ -44,12 +44,14 @@ function parseMessage({ value }: IncomingMessage): EventMessage | PublishMessage
 }
 
 /**
- * The handler of `events`: hands an event out and makes its first attempts. Resolves when each of its deliveries
- * is recorded or has its workflow, so that the offset is committed then. A repeated message finds the rows that are written and
- * sees only to what is still pending. A message with an `id` is of an event that is stored (a published one, or a state change of
- * remit's own, with its deliveries), and what that says is read from the database; when it is not there, the message ends on the DLQ as `unknown_event`. One without is published by its
- * producer: it is checked and stored like one that came by HTTP, and its own message follows through the outbox, so that
- * repetitions write nothing and send nothing.
+ * The handler of `events`: hands an event out and makes its first attempts. Resolves when each of its deliveries is recorded
+ * or has its workflow, so that the offset is committed then. A repeated message finds the rows that are written, and sees
+ * only to what is still pending.
+ *
+ * A message with an `id` is of an event that is stored: a published one, or a state change of remit's own, with its
+ * deliveries. What that event says is read from the database; when it is not there, the message ends on the DLQ as
+ * `unknown_event`. A message without an `id` is an event that its producer publishes: it is checked and stored like one
+ * that came by HTTP, and a message with its `id` follows through the outbox, so that repetitions write and send nothing.
  */
 export function eventDeliveryHandler({
   db,
@@ -62,7 +64,6 @@ export function eventDeliveryHandler({
   const limit = config.EVENT_FANOUT_BATCH_ROWS;
   const firstSteps = new Coalescer<string, FanOutStep | undefined>({
     maxItems: FAN_OUT_BATCH,
-    mayBeOneItems: (error) => !isDatabaseUnavailable(error),
     run: async (ids) => {
       const steps = await fanOutSteps(db, keyring, { eventIds: [...new Set(ids)], after: '', limit });
       return ids.map((id) => steps.get(id));

@@ -20,10 +20,15 @@ export function exactAmount(amount: number | string, currency: string): string {
   }
 }
 
-/** The caller's correlation id, or a new one where there is none that we accept. */
-export function correlationId(headers: Record<string, string>): string {
+/** The caller's correlation id; undefined where there is none that we accept. */
+export function givenCorrelationId(headers: Record<string, string>): string | undefined {
   const given = headers[HEADERS.correlationId];
-  return given !== undefined && CORRELATION_ID.test(given) ? given : randomUUID();
+  return given !== undefined && CORRELATION_ID.test(given) ? given : undefined;
+}
+
+/** The same, or a new one. */
+export function correlationId(headers: Record<string, string>): string {
+  return givenCorrelationId(headers) ?? randomUUID();
 }
 
 /** @throws PoisonMessage when there is an id that can't be one: ignoring it could let a duplicate through. */

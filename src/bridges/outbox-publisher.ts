@@ -23,7 +23,7 @@ export interface RefusedRow {
 }
 
 /** What the outbox calls its topics, and what they are called here. */
-export function outboxTopics(config: Config): ReadonlyMap<string, string> {
+function outboxTopics(config: Config): ReadonlyMap<string, string> {
   return new Map([
     ['payment-request', config.TOPIC_PAYMENT_REQUEST],
     ['payment-status', config.TOPIC_PAYMENT_STATUS],

@@ -11,7 +11,7 @@ import { DeliveryStatus, EventTypeName } from './webhooks';
  */
 
 /** Deeper JSON is refused: everything that walks it, here and at subscribers, may recurse. */
-export const JSON_MAX_DEPTH = 32;
+const JSON_MAX_DEPTH = 32;
 const HOUR_MS = 3_600_000;
 const JSON_OBJECT = { type: 'object', additionalProperties: true } as const;
 

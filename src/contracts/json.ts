@@ -198,8 +198,8 @@ function endOfValue(text: string, from: number): number {
 
 const NUMBER = /-?\d+(?:\.\d+)?(?:[eE][+-]?(\d+))?/y;
 /** What a number may take, so that everything behind us can hold it as it is: PostgreSQL's numeric has a limit far beyond. */
-export const NUMBER_MAX_CHARACTERS = 1_000;
-export const NUMBER_MAX_EXPONENT = 1_000;
+const NUMBER_MAX_CHARACTERS = 1_000;
+const NUMBER_MAX_EXPONENT = 1_000;
 
 /** Why a JSON text, known to be one, can't be handed on as it is; undefined when it can. */
 export function keptTextFault(text: string, maxLevels: number): string | undefined {

@@ -42,12 +42,11 @@ export const DecardEvent = z
 export type DecardEvent = z.infer<typeof DecardEvent>;
 
 /** A line of text that means somebody: PostgreSQL stores no NUL, and lone surrogates have no UTF-8 form. */
-const line = (maxLength: number) =>
-  z
-    .string()
-    .max(maxLength)
-    .regex(/^[^\u0000-\u001f\u007f-\u009f]*$/, { error: 'must not contain control characters' })
-    .refine((text) => !/\p{Surrogate}/u.test(text), { error: 'must not contain lone surrogates' });
+const line = z
+  .string()
+  .max(128)
+  .regex(/^[^\u0000-\u001f\u007f-\u009f]*$/, { error: 'must not contain control characters' })
+  .refine((text) => !/\p{Surrogate}/u.test(text), { error: 'must not contain lone surrogates' });
 
 /**
  * A provider's text of any kind as a line that everything behind can hold: runs of blanks and control characters (line
@@ -95,7 +94,7 @@ export const OrderWebhook = z
   .looseObject({
     provider_event_id: ProviderEventId,
     order_id: Uuid.meta({ format: 'uuid' }),
-    user_id: line(128).min(1),
+    user_id: line.min(1),
     status: ProviderStatus,
     amount: MajorAmount,
     currency: Currency,
@@ -186,7 +185,7 @@ export const PaymentRequestEvent = z
   .object({
     event: z.literal('payment-request'),
     orderId: Uuid,
-    userId: line(128).min(1),
+    userId: line.min(1),
     amount: z.string(),
     currency: Currency,
     requestedAt: Timestamp,

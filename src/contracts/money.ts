@@ -23,7 +23,7 @@ export function minorUnitExponent(currency: string): number {
 const NO_CURRENCY = 'is not a current ISO 4217 code with minor units';
 
 /** Whether amounts can be in it: a current currency or fund. */
-export function isCurrency(code: string): boolean {
+function isCurrency(code: string): boolean {
   return Object.hasOwn(CURRENCIES, code);
 }
 

@@ -10,7 +10,7 @@ import { timestamp } from './times';
 export const PURCHASE_STATUSES = ['pending', 'completed', 'failed', 'refunded'] as const;
 
 /** Times that the table can hold and that a purchase can sensibly have. */
-export const PURCHASE_YEARS = { first: 2000, last: 2099 } as const;
+const PURCHASE_YEARS = { first: 2000, last: 2099 } as const;
 /** Integer digits of the largest amount: with four decimals (ISO 4217 knows no more) it fits a Decimal(18, 4). */
 export const PURCHASE_AMOUNT_MAX_DIGITS = 14;
 export const PURCHASE_TEXT_MAX_BYTES = 64;

@@ -25,7 +25,6 @@ export const OWN_EVENT_TYPES = [
   'reconciliation.differs',
   'reconciliation.clean',
 ] as const;
-export type OwnEventType = (typeof OWN_EVENT_TYPES)[number];
 
 /** The first word of every type that remit itself emits to subscribers, and of nobody else's (ADR 0025). */
 export const RESERVED_EVENT_WORD = 'remit';

@@ -64,12 +64,6 @@ export async function getAccount(db: Database, key: AccountKey): Promise<Account
   return accountView(account);
 }
 
-/** All accounts of a user, by currency. */
-export async function listAccounts(db: Database, key: Omit<AccountKey, 'currency'>): Promise<AccountView[]> {
-  const accounts = await db.prisma.account.findMany({ where: key, orderBy: { currency: 'asc' } });
-  return accounts.map(accountView);
-}
-
 /** SQLSTATE of a bigint that overflows. */
 const OUT_OF_RANGE = '22003';
 

@@ -61,7 +61,7 @@ export async function listCorrections(
 }
 
 /** @throws RemitError not_found, also for another tenant's. `id` is a UUID. */
-export async function getCorrection(
+async function getCorrection(
   { pool }: Pick<Database, 'pool'>,
   { tenantId, id }: { tenantId: string; id: string },
 ): Promise<CorrectionView> {

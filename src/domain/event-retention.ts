@@ -20,9 +20,9 @@ export interface PurgeStep extends PurgePosition {
 export const PURGE_START: PurgePosition = { at: '1970-01-01T00:00:00Z', after: '' };
 
 /**
- * One step of the is deleted by retention: of the next `limit` events that are old enough for any type, deletes those that are older
- * than their own type is kept (its event config, or else `retentionDays`), with their deliveries and attempts. An event
- * that waits for its fan-out stays, and so does one with a pending delivery. Idempotent: a repeated step finds less.
+ * One step of the retention: of the next `limit` events that are old enough for any type, deletes those that are older than
+ * their own type is kept (its event config, or else `retentionDays`), with their deliveries and attempts. An event that is not
+ * handed out yet stays, and so does one with a pending delivery. Idempotent: a repeated step finds less.
  * @throws what the database throws in an outage.
  */
 export async function purgeEventsStep(

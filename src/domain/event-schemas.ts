@@ -28,8 +28,9 @@ export interface TypedEvent {
 }
 
 /**
- * Checks tenants' schemas, and data against them, in worker threads with a deadline (but for what
- * schema-inline.ts knows to be cheap): nothing that a tenant stores or publishes can stop the event loop or take the threads from other tenants. One for each API process.
+ * Checks tenants' schemas, and data against them, in worker threads with a deadline (but for what schema-inline.ts knows to be
+ * cheap): nothing that a tenant stores or publishes can stop the event loop or take the threads from other tenants. One for
+ * each process.
  */
 export class EventSchemas {
   private readonly pool: FairPool;

@@ -1,15 +1,14 @@
 import { randomUUID } from 'node:crypto';
 import type { Database } from '../platform/postgres';
 import type { Keyring } from '../platform/secrets';
+import { loadTargets, type SubscriptionTarget } from './attempt-targets';
+import type { AttemptRecord } from './attempt-records';
 import {
-  loadAddressed,
   loadPending,
   loadPendingOfEvents,
-  type AddressedSubscription,
-  type AttemptRecord,
   type DeliveryRow,
   type PendingDelivery,
-} from './deliveries';
+} from './pending-deliveries';
 
 /**
  * Handing events out: to whom, and the rows of their deliveries. A published event has none until its first attempts were
@@ -91,7 +90,7 @@ async function freshDeliveries(
 ): Promise<Map<string, PendingDelivery[]>> {
   const ids = [...new Set(rows.flatMap(({ subscriptions }) => subscriptions))];
   if (ids.length === 0) return new Map();
-  const subscriptions = await loadAddressed(db, keyring, ids);
+  const subscriptions = await loadTargets(db, keyring, ids);
   return new Map(
     rows.map((row) => [
       row.id,
@@ -104,7 +103,7 @@ async function freshDeliveries(
 }
 
 /** Written out, not spread: this is made for each delivery, and a literal costs a tenth of that. */
-function freshDelivery(row: StepRow, subscription: AddressedSubscription): PendingDelivery {
+function freshDelivery(row: StepRow, subscription: SubscriptionTarget): PendingDelivery {
   const id = randomUUID();
   const { subscriptionId, subscriptionState, subscriptionVersion, url, ratePerSecond } = subscription;
   const { throttledUntil, throttleLevel, secrets, headers } = subscription;
@@ -204,30 +203,25 @@ export type FirstRecord = Pick<
   'durationMs' | 'statusCode' | 'responseBody' | 'url' | 'requestHeaders' | 'responseHeaders'
 > & { startedAt: Date | string };
 
-/** What was not written as it was given. */
-export interface NotAsGiven {
-  /** The row's id: another than its own when the delivery was there already, and stays as it is. */
-  storedId: string;
-}
-
 /**
  * Writes deliveries, and marks the events that are handed out with that; one statement. Idempotent by event and
  * subscription.
- * @returns by the delivery's own id, those that were there already, and those whose attempt is not stored, because it says
- *   something of its subscription's health: see recordAttempts.
+ * @returns the row's id by the delivery's own, of those that were not written as given: another when the delivery was
+ *   there already, and stays as it is; its own when its attempt is not stored, because it says something of its
+ *   subscription's health (see recordAttempts).
  * @throws what the database throws in an outage.
  */
 export async function recordFirstAttempts(
   db: Pick<Database, 'pool'>,
   deliveries: readonly FirstDelivery[],
   handedOut: readonly string[],
-): Promise<Map<string, NotAsGiven>> {
+): Promise<Map<string, string>> {
   const { rows } = await db.pool.query<{ id: string; storedId: string }>({
     name: 'record_first_attempts',
     text: `SELECT delivery_id AS id, stored_id AS "storedId" FROM record_first_attempts($1::jsonb, $2::text[])`,
     values: [JSON.stringify(deliveries.map(recordOf)), handedOut],
   });
-  return new Map(rows.map(({ id, storedId }) => [id, { storedId }]));
+  return new Map(rows.map(({ id, storedId }) => [id, storedId]));
 }
 
 /** As record_first_attempts takes it. */

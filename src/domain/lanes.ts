@@ -79,8 +79,8 @@ export async function laneIsAwake(db: Db, subscriptionId: string): Promise<void>
 }
 
 /**
- * Wakes those lanes that have to be woken after something was put into them. When they can't be, they count as asleep again, so that
- * whoever repeats this finds them.
+ * Wakes those lanes that have to be woken after something was put into them. When they can't be, they count as asleep again, so
+ * that whoever repeats this finds them.
  * @throws what `wake` throws.
  */
 export async function wakeSleepingLanes(

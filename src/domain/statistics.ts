@@ -1,3 +1,4 @@
+import { DeliveryStatus } from '../contracts/webhooks';
 import type { Database } from '../platform/postgres';
 
 /** Figures of a tenant by time, read by the index of its table on tenant or subscription and time. */
@@ -11,7 +12,7 @@ export interface Span {
 }
 
 /** Attempts that are counted at most. */
-export const ATTEMPTS_COUNTED_MAX = 100_000;
+const ATTEMPTS_COUNTED_MAX = 100_000;
 
 const bucketOf = (column: string) => `date_trunc($4, ${column}, 'UTC')`;
 const counted = (condition: string) => `count(*) FILTER (WHERE ${condition})::int`;
@@ -50,7 +51,7 @@ export async function deliveryFigures(
   const status = (name: string) => `${counted(`status = '${name}'`)} AS ${name}`;
   const { rows } = await pool.query<DeliveryFigures>(
     `SELECT ${bucketOf('created_at')} AS at, ${DELIVERY_GROUPS[by]} AS "group", count(*)::int AS created,
-            ${['pending', 'delivered', 'exhausted', 'cancelled', 'held'].map(status).join(', ')},
+            ${DeliveryStatus.options.map(status).join(', ')},
             coalesce(sum(attempts), 0)::int AS attempts
        FROM deliveries
       WHERE tenant_id = $1 AND created_at >= $2 AND created_at < $3

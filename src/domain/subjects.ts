@@ -1,5 +1,5 @@
 import { formatMinor } from '../contracts/money';
-import type { SearchHit, SubjectKind } from '../contracts/timeline';
+import type { SearchHit, SubjectKind, SubjectRef } from '../contracts/timeline';
 import { workflowId } from '../contracts/workflows';
 import type { Database } from '../platform/postgres';
 
@@ -93,6 +93,8 @@ export function titleOf(subject: Subject): string {
       return `user ${id}`;
   }
 }
+
+export const refOf = ({ kind, id }: SubjectRef): SubjectRef => ({ kind, id });
 
 /** The workflow that carries it on; null when none does. */
 export function workflowOf({ kind, id, label, eventId, subscriptionId, generation }: Subject): string | null {

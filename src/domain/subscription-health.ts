@@ -22,10 +22,10 @@ export interface OperatedSubscription {
 }
 
 /**
- * Pauses a subscription that gets events, or resumes one that is paused or disabled, whatever the reason. What is pending
- * when it is paused is held at its next attempt; when it is resumed, that and what waits is tried now. Written with its audit record, its event (`subscription.paused` or
- * `subscription.recovered`) and the replay of what was missed in one transaction: after a crash the schedule finds the
- * replay.
+ * Pauses a subscription that gets events, or resumes one that is paused or disabled, whatever the reason. What is pending when
+ * it is paused is held at its next attempt; when it is resumed, that and what waits is tried now. Written with its audit
+ * record, its event (`subscription.paused` or `subscription.recovered`) and the replay of what was missed in one transaction:
+ * after a crash the schedule finds the replay.
  * @throws RemitError not_found; conflict when it is in that state already; unprocessable when too many replays of the
  *   tenant are running: then it is not resumed either.
  */

@@ -1,6 +1,5 @@
 import { randomUUID } from 'node:crypto';
 import { RemitError } from '../contracts/errors';
-import { MAX_VALID_SECRETS } from '../contracts/subscriptions';
 import type { SubscriptionFilter } from '../contracts/webhooks';
 import type { Prisma, Subscription } from '../generated/prisma/client';
 import { AddressRules } from '../webhooks/addresses';
@@ -109,8 +108,9 @@ function auditable(subscription: SubscriptionView) {
   };
 }
 
-const cause = (id: string) => `subscription:${id}`;
-const notFound = () => new RemitError('not_found', 'there is no such subscription');
+/** Of what happens to a subscription, in the audit log. */
+export const subscriptionCause = (id: string) => `subscription:${id}`;
+export const noSubscription = () => new RemitError('not_found', 'there is no such subscription');
 
 export interface NewSubscription extends SubscriptionOptions {
   /** It gets nothing until somebody resumes it. */
@@ -195,7 +195,7 @@ export async function createSubscription(
     const fresh = await tx.subscription.create({ data: row });
     await recordChange(tx, by, {
       action: 'subscription.created',
-      cause: cause(id),
+      cause: subscriptionCause(id),
       after: auditable(view(fresh)),
     });
     return fresh;
@@ -259,7 +259,7 @@ export async function getSubscription(
   const found = await db.prisma.subscription.findFirst({
     where: { id, tenantId, state: { not: 'deleted' } },
   });
-  if (!found) throw notFound();
+  if (!found) throw noSubscription();
   return view(found);
 }
 
@@ -361,123 +361,13 @@ export async function updateSubscription(
     const after = view(await tx.subscription.findUniqueOrThrow({ where: { id } }));
     await recordChange(tx, by, {
       action: 'subscription.updated',
-      cause: cause(id),
+      cause: subscriptionCause(id),
       before: auditable(before),
       // New values behind the same names are a change that nothing else would show.
       after: { ...auditable(after), ...(headers && { headersReplaced: true }) },
     });
     return after;
   });
-}
-
-/**
- * Gives a subscription a new secret, which is returned here and never again. The one before goes on signing alongside it
- * for `overlapMs` milliseconds, those of earlier rotations for as long as was said then; with 0 they all end at once.
- * Idempotent when it is given an operationId: while the secret that was made under it is the present one, it is handed
- * back as it is.
- * @throws RemitError not_found, precondition_failed; unprocessable when MAX_VALID_SECRETS would sign at the same time
- *   already, or when the secret is the present one.
- */
-export async function rotateSecret(
-  db: Pick<Database, 'prisma'>,
-  keyring: Keyring,
-  by: Actor,
-  {
-    id,
-    expected,
-    overlapMs,
-    operationId = randomUUID(),
-    repeats = false,
-    secret: ownSecret,
-  }: {
-    id: string;
-    expected: ExpectedVersions;
-    overlapMs: number;
-    operationId?: string;
-    /** It was carried out before under this operationId: nothing is rotated once more. */
-    repeats?: boolean;
-    secret?: string | undefined;
-  },
-): Promise<{ secret: string; previousSecretValidUntil: Date | null; version: number }> {
-  const { tenantId } = by;
-  const before = await db.prisma.subscription.findFirst({
-    where: { id, tenantId, state: { not: 'deleted' } },
-  });
-  if (!before) throw notFound();
-  if (before.secretOperationId === operationId)
-    return {
-      secret: keyring.decrypt(before.secretCiphertext, secretContext(id)),
-      previousSecretValidUntil: before.previousSecretValidUntil,
-      version: before.version,
-    };
-  if (repeats) throw new RemitError('conflict', 'the secret that this request made has been rotated since');
-  requireVersion(expected, before.version);
-  if (ownSecret !== undefined && keyring.decrypt(before.secretCiphertext, secretContext(id)) === ownSecret)
-    throw new RemitError('unprocessable', 'this is its present secret');
-  const secret = ownSecret ?? newWebhookSecret();
-  const validUntil = overlapMs > 0 ? new Date(Date.now() + overlapMs) : null;
-  const older = validUntil ? stillValid(before) : [];
-  if (older.length + 2 > MAX_VALID_SECRETS)
-    throw new RemitError(
-      'unprocessable',
-      `${MAX_VALID_SECRETS} secrets are valid already; wait until one ends, or rotate with overlapS 0`,
-    );
-  await db.prisma.$transaction(async (tx) => {
-    const { count } = await tx.subscription.updateMany({
-      where: { id, tenantId, version: before.version, state: { not: 'deleted' } },
-      data: {
-        secretCiphertext: keyring.encrypt(secret, secretContext(id)),
-        secretOperationId: operationId,
-        previousSecretCiphertext: validUntil ? before.secretCiphertext : null,
-        previousSecretValidUntil: validUntil,
-        olderSecretCiphertexts: older.map(({ ciphertext }) => ciphertext),
-        olderSecretsValidUntil: older.map((each) => each.validUntil),
-        version: { increment: 1 },
-        updatedAt: new Date(),
-      },
-    });
-    requireOneRow(count);
-    await recordChange(tx, by, {
-      action: 'subscription.secret_rotated',
-      cause: cause(id),
-      after: { previousSecretValidUntil: validUntil },
-    });
-  });
-  return { secret, previousSecretValidUntil: validUntil, version: before.version + 1 };
-}
-
-/**
- * The present secret, for the subscriber itself; it is noted in the audit log that it was seen.
- * @throws RemitError not_found.
- */
-export async function revealSecret(
-  db: Pick<Database, 'prisma'>,
-  keyring: Keyring,
-  by: Actor,
-  id: string,
-): Promise<string> {
-  const { tenantId } = by;
-  const found = await db.prisma.subscription.findFirst({
-    where: { id, tenantId, state: { not: 'deleted' } },
-    select: { secretCiphertext: true },
-  });
-  if (!found) throw notFound();
-  const secret = keyring.decrypt(found.secretCiphertext, secretContext(id));
-  await recordChange(db.prisma, by, { action: 'subscription.secret_viewed', cause: cause(id) });
-  return secret;
-}
-
-/** The secrets before the present one whose overlap is not over, newest first. */
-function stillValid(subscription: Subscription): { ciphertext: Uint8Array<ArrayBuffer>; validUntil: Date }[] {
-  const former = [
-    [subscription.previousSecretCiphertext, subscription.previousSecretValidUntil] as const,
-    ...subscription.olderSecretCiphertexts.map(
-      (ciphertext, index) => [ciphertext, subscription.olderSecretsValidUntil[index]] as const,
-    ),
-  ];
-  return former.flatMap(([ciphertext, validUntil]) =>
-    ciphertext && validUntil && validUntil.getTime() > Date.now() ? [{ ciphertext, validUntil }] : [],
-  );
 }
 
 /**
@@ -519,10 +409,10 @@ export async function deleteSubscription(
         updatedAt: new Date(),
       },
     });
-    if (count === 0) throw notFound();
+    if (count === 0) throw noSubscription();
     await recordChange(tx, actor, {
       action: 'subscription.deleted',
-      cause: cause(id),
+      cause: subscriptionCause(id),
       before: auditable(before),
     });
   });

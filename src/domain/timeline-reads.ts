@@ -1,7 +1,7 @@
 import type { SubjectRef } from '../contracts/timeline';
 import { workflowId } from '../contracts/workflows';
 import type { Database } from '../platform/postgres';
-import { readSubjects, SUBJECTS, titleOf, type Subject } from './subjects';
+import { readSubjects, refOf, SUBJECTS, titleOf, type Subject } from './subjects';
 import { action, amountOf, curlOf, type TimelineRecord } from './timeline-record';
 
 /** What a timeline reads at most of each kind; the rest is noted. */
@@ -93,7 +93,7 @@ interface AuditRow {
 }
 
 /** Actions by which an event of a provider is refused or flagged. */
-export const REFUSED_ACTIONS: ReadonlySet<string> = new Set([
+const REFUSED_ACTIONS: ReadonlySet<string> = new Set([
   ...['amount_mismatch', 'type_mismatch', 'user_mismatch', 'payment_method_mismatch', 'event_conflict'],
   ...['contradiction', 'dispute_mismatch'],
 ]);
@@ -435,6 +435,6 @@ export async function readRelated(
     [tenantId, ...values],
   );
   for (const subject of found)
-    record.relate({ kind: subject.kind, id: subject.id }, `${relation}: ${titleOf(subject)}`, subject.status);
+    record.relate(refOf(subject), `${relation}: ${titleOf(subject)}`, subject.status);
   return found;
 }

@@ -40,7 +40,7 @@ export class TimelineRecord {
     at: Date,
     source: TimelineSource,
     what: string,
-    { level = 'info', subject = null, correlationId = null, details = {} }: More = {},
+    { level = 'info', subject = null, correlationId = null, details = {} }: More,
   ): void {
     this.entries.push({ at: at.toISOString(), source, level, what, subject, correlationId, details });
   }
@@ -60,12 +60,15 @@ export class TimelineRecord {
 export const amountOf = (minor: bigint | string, currency: string): string =>
   `${formatMinor(BigInt(minor), currency)} ${currency}`;
 
+/** Times as people read them; ? where none is known. */
+export const iso = (at: Date | null): string => at?.toISOString() ?? '?';
+
 /** A request of the API that hurries, stops or repairs something, and the command that does the same. */
 export function action(
   effect: TimelineAction['effect'],
   label: string,
   path: string | null,
-  { command = null, body = null }: { command?: string | null; body?: Record<string, unknown> | null } = {},
+  { command, body = null }: { command: string; body?: Record<string, unknown> | null },
 ): TimelineAction {
   return { effect, label, method: path === null ? null : 'POST', path, body, command };
 }

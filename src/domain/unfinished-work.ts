@@ -2,7 +2,7 @@ import { HEADERS, type PaymentRequestEvent } from '../contracts/messages';
 import { formatMinor } from '../contracts/money';
 import { workflowId } from '../contracts/workflows';
 import type { Database } from '../platform/postgres';
-import type { DeliveryRow } from './deliveries';
+import type { DeliveryRow } from './pending-deliveries';
 
 /**
  * Work that the database knows to be unfinished. What carries it on lies elsewhere: a message on its way through outbox
@@ -36,8 +36,8 @@ interface WaitingOrder {
 }
 
 /**
- * Orders paid from the balance that are not decided and whose payment request does not wait in the outbox: it is on its way, or lost. Their
- * request may be sent again at any time, as an order is paid once.
+ * Orders paid from the balance that are not decided and whose payment request does not wait in the outbox: it is on its way, or
+ * lost. Their request may be sent again at any time, as an order is paid once.
  */
 export const waitingOrders = (db: Db, olderThanMs = 0): AsyncGenerator<Announcement[]> =>
   pages<WaitingOrder, Announcement>(

@@ -65,6 +65,8 @@ type Db = Pick<Database, 'prisma'>;
 /** What can be done with one kind of resource. `Deps` is what its check needs beside the database. */
 export interface VersionedOperations<View, Fields, Deps extends Db = Db> {
   notFound: () => RemitError;
+  /** What can be changed of it. */
+  fieldsOf: (view: View) => Fields;
   /** @throws RemitError not_found, also for another tenant's. */
   get: (db: Db, tenantId: string, key: string) => Promise<View>;
   /**
@@ -178,5 +180,5 @@ export function versionedResource<
     });
   }
 
-  return { notFound, get, create, list, update, remove };
+  return { notFound, fieldsOf, get, create, list, update, remove };
 }

@@ -62,8 +62,8 @@ export function writeFileAtomic(file: string, content: string, mode = 0o644): vo
 }
 
 /** First executable of that name in PATH, as a real path; undefined when there is none. */
-export function findExecutable(name: string, env: NodeJS.ProcessEnv = process.env): string | undefined {
-  const folders = (env['PATH'] ?? '').split(path.delimiter).filter((folder) => folder !== '');
+export function findExecutable(name: string): string | undefined {
+  const folders = (process.env['PATH'] ?? '').split(path.delimiter).filter((folder) => folder !== '');
   for (const folder of folders) {
     const candidate = path.join(folder, name);
     try {

@@ -34,7 +34,7 @@ export function parseStatement(latin1: string): Statement {
   if (insert !== undefined) return insert;
   let end = latin1.length;
   let semicolon: number | undefined;
-  for (const token of tokens(latin1, 0)) {
+  for (const token of tokens(latin1)) {
     if (token.text === ';') semicolon ??= token.start;
     else if (semicolon !== undefined) {
       throw new ClickHouseException(
@@ -49,7 +49,7 @@ export function parseStatement(latin1: string): Statement {
 }
 
 function parseInsert(text: string): Statement | undefined {
-  const iterator = tokens(text, 0);
+  const iterator = tokens(text);
   if (!isWord(iterator.next().value, 'INSERT')) return undefined;
   let token = nextOf(iterator);
   if (isWord(token, 'INTO')) token = nextOf(iterator);
@@ -125,8 +125,8 @@ function isWord(token: Token | undefined | void, word: string): boolean {
 }
 
 /** Lexes lazily: what follows the last token asked for, perhaps binary data, is never looked at. */
-function* tokens(text: string, from: number): Generator<Token, undefined> {
-  let at = from;
+function* tokens(text: string): Generator<Token, undefined> {
+  let at = 0;
   while (at < text.length) {
     const space = matchAt(SPACE, text, at);
     if (space !== undefined) {

@@ -32,7 +32,7 @@ export interface KafkaMember {
 }
 
 /** Fast to start: C1 only, the serial collector for small heaps, and shared class data when it is there. */
-export function javaFlags(heapMb: number): string[] {
+function javaFlags(heapMb: number): string[] {
   return [
     `-Xmx${heapMb}m`,
     `-Xms${Math.min(heapMb, 256)}m`,

@@ -7,7 +7,7 @@ const FREE_TO = 31_000;
 const ATTEMPTS = 500;
 
 /** Free means: nobody answers on it, and it can be bound. (A wildcard listener lets macOS bind all the same.) */
-export async function isPortFree(port: number): Promise<boolean> {
+async function isPortFree(port: number): Promise<boolean> {
   return !(await answers(port)) && (await canBind(port));
 }
 

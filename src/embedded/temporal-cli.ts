@@ -21,7 +21,7 @@ const BUILT_CLI: GoCommand = {
 };
 
 /** Where the CLI built by us is, or will be. */
-export const builtTemporalCli = (): string => builtGoCommand(BUILT_CLI);
+const builtTemporalCli = (): string => builtGoCommand(BUILT_CLI);
 
 /**
  * The `temporal` to run: one that is installed and whose server is new enough, else the one built by us.

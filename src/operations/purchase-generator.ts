@@ -27,7 +27,7 @@ const PROCESSING_MS = 2_500;
 type Mistake = (value: string, next: (below: number) => number) => string;
 
 /** What real producers get wrong: each makes of a right message one that must not be stored. */
-export const MISTAKES: Readonly<Record<string, Mistake>> = {
+const MISTAKES: Readonly<Record<string, Mistake>> = {
   not_json: () => 'purchase;42;129.90;TRY',
   cut_off: (value) => value.slice(0, value.length / 2),
   two_objects: (value) => value + value,

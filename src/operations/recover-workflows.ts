@@ -1,7 +1,7 @@
 import type { Client } from '@temporalio/client';
 import type { DeliveryRef, ReplayInput } from '../contracts/workflows';
 import type { UnfinishedWork } from '../domain/unfinished-work';
-import type { DeliveryRow } from '../domain/deliveries';
+import type { DeliveryRow } from '../domain/pending-deliveries';
 import { startDelivery, startDispute, startLane, startReplay } from '../platform/workflow-starts';
 
 /** Completes a delivery row with the retry policy that applies to it. */

@@ -1,5 +1,5 @@
 import path from 'node:path';
-import { reencryptSecrets } from '../domain/secret-rotation';
+import { reencryptSecrets } from '../domain/reencryption';
 import { createLogger } from '../platform/logging';
 import { openDatabase } from '../platform/postgres';
 import { createKeyring } from '../platform/secrets';

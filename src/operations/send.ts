@@ -93,7 +93,7 @@ export interface SampleWebhook {
 }
 
 /** Posts a sample as its provider would. It rejects only when there is no answer. */
-export async function sendSample({ provider, sample, ...given }: SampleWebhook): Promise<WebhookAnswer> {
+async function sendSample({ provider, sample, ...given }: SampleWebhook): Promise<WebhookAnswer> {
   const eventId = given.subject.eventId ?? randomUUID().replaceAll('-', '').slice(0, 16).toUpperCase();
   const signed = provider.sign(
     sample.body({ ...given.subject, eventId }),

@@ -1,3 +1,4 @@
+import { isDatabaseUnavailable } from './postgres-errors';
 import { inSharedSpan, tracing, type TraceSpan } from './tracing';
 
 /**
@@ -14,10 +15,10 @@ export interface CoalescerOptions<Item, Answer> {
   /** Calls under way at most; one without it, since few large ones cost the database less than many. */
   maxCalls?: number;
   /**
-   * Whether an error may be the fault of one item: then each is tried on its own, so that nobody pays for another. Of an
-   * outage that would only make more calls.
+   * Whether an error may be the fault of one item: then each is tried on its own, so that nobody pays for another. When left
+   * out, any but that of a database outage, where it would only make more calls.
    */
-  mayBeOneItems(error: unknown): boolean;
+  mayBeOneItems?: (error: unknown) => boolean;
 }
 
 interface Waiting<Item, Answer> {
@@ -71,8 +72,8 @@ export class Coalescer<Item, Answer> {
       const answers = await this.run(batch);
       batch.forEach(({ resolve }, index) => resolve(answers[index]!));
     } catch (error) {
-      if (batch.length > 1 && this.options.mayBeOneItems(error))
-        for (const each of batch) await this.alone(each);
+      const { mayBeOneItems = (error: unknown) => !isDatabaseUnavailable(error) } = this.options;
+      if (batch.length > 1 && mayBeOneItems(error)) for (const each of batch) await this.alone(each);
       else for (const { reject } of batch) reject(error);
     } finally {
       this.calls -= 1;

@@ -37,13 +37,15 @@ const notAPlaceholder = (command: string) =>
     (value: string) => !placeholderIn(value),
     { error: `is a placeholder, which anybody could guess; generate one with ${command}` },
   ] as const;
-const base64Key = (bytes: number) =>
+/** Of AES-256. */
+const KEY_BYTES = 32;
+const encryptionKey = () =>
   z
     .string()
-    .refine((value) => Buffer.from(value, 'base64').length === bytes, {
-      error: `must be ${bytes} bytes in base64 (openssl rand -base64 ${bytes})`,
+    .refine((value) => Buffer.from(value, 'base64').length === KEY_BYTES, {
+      error: `must be ${KEY_BYTES} bytes in base64 (openssl rand -base64 ${KEY_BYTES})`,
     })
-    .refine(...notAPlaceholder(`openssl rand -base64 ${bytes}`));
+    .refine(...notAPlaceholder(`openssl rand -base64 ${KEY_BYTES}`));
 /** One secret, or two while it is changed: the present one and the one before. */
 const webhookSecrets = () =>
   z
@@ -389,11 +391,11 @@ const shape = {
     'events and their deliveries are kept this long, unless the config of their type says otherwise',
   ),
   SUBSCRIPTIONS_MAX_PER_TENANT: int(1_000, 1, 100_000).describe('subscriptions of one tenant'),
-  ENCRYPTION_KEY: base64Key(32)
+  ENCRYPTION_KEY: encryptionKey()
     .optional()
     .describe('AES-256-GCM key of secrets at rest and of Temporal payloads, 32 bytes in base64'),
   ENCRYPTION_KEYS_OLD: list()
-    .pipe(z.array(base64Key(32)))
+    .pipe(z.array(encryptionKey()))
     .default([])
     .describe('earlier keys, still able to decrypt'),
 

@@ -64,7 +64,7 @@ export function claimDataDir(dataDir: string): string {
 const WHERE = 'Name an empty folder, or one that does not exist yet, in REMIT_DATA_DIR.';
 
 /** Writes the marker of a folder that was claimed, unless it is there. */
-export function markDataDir(folder: string): void {
+function markDataDir(folder: string): void {
   try {
     writeFileSync(path.join(folder, DATA_DIR_MARKER), MARKER, { flag: 'wx' });
   } catch (error) {

@@ -56,7 +56,7 @@ export interface Progress extends PartitionRange {
 }
 
 /** Metadata as `done:3,5-7`: offsets counted from the committed one. Anything else says nothing. */
-export function readBeyond(metadata: string | null | undefined, base: bigint): Span[] {
+function readBeyond(metadata: string | null | undefined, base: bigint): Span[] {
   if (!metadata?.startsWith('done:')) return [];
   return metadata
     .slice('done:'.length)
@@ -93,10 +93,7 @@ export const isDone = ({ base, beyond }: Pick<Progress, 'base' | 'beyond'>, offs
   offset < base || beyond.some(({ from, to }) => from <= offset && offset < to);
 
 /** The same with more offsets done; the base goes on as far as nothing before it waits. */
-export function withDone<P extends Pick<Progress, 'base' | 'beyond'>>(
-  progress: P,
-  offsets: Iterable<bigint>,
-): P {
+function withDone<P extends Pick<Progress, 'base' | 'beyond'>>(progress: P, offsets: Iterable<bigint>): P {
   const spans = [...progress.beyond, ...[...offsets].map((from) => ({ from, to: from + 1n }))].sort((a, b) =>
     a.from < b.from ? -1 : a.from > b.from ? 1 : 0,
   );

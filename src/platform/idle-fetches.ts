@@ -18,9 +18,9 @@ const REMEMBERED_MAX = 1_000;
 
 /**
  * Lets brokers hold back empty answers for longer while nothing comes: each answer costs a process as much as a message would,
- * and an idle installation has a dozen consumers. What comes is answered at once all the same. While there is traffic on a topic, or
- * one of its partitions has just been paused or resumed (which is another set of partitions), the consumer's own, shorter wait holds:
- * a fetch that is under way knows nothing of a partition that is resumed.
+ * and an idle installation has a dozen consumers. What comes is answered at once all the same. While there is traffic on a
+ * topic, or one of its partitions has just been paused or resumed (which is another set of partitions), the consumer's own,
+ * shorter wait holds: a fetch that is under way knows nothing of a partition that is resumed.
  */
 export class IdleFetches {
   /** When it was first asked for, by set of partitions. */

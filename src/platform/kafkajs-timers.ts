@@ -50,7 +50,8 @@ export function installQuietTimers(): void {
     if (!this.enforceRequestTimeout) return;
     open.add(this);
     // The connections' sockets keep the process alive, as long as there are any.
-    look ??= setInterval(endLateRequests, LOOK_MS).unref();
+    // After this turn's answers have been read: where this process itself stood still, it is not the brokers that are late.
+    look ??= setInterval(() => setImmediate(endLateRequests), LOOK_MS).unref();
   };
   prototype.fulfillRequest = function (answer) {
     answeredAt.set(this, Date.now());

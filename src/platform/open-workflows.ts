@@ -11,16 +11,12 @@ const runningOf = (types: readonly string[]): string =>
   `ExecutionStatus = 'Running' AND (${types.map((type) => `WorkflowType = '${type}'`).join(' OR ')})`;
 
 /** Runs something for each item, a few at a time. */
-export async function together<T>(
-  items: readonly T[],
-  run: (item: T) => Promise<unknown>,
-  limit = TOGETHER,
-): Promise<void> {
+export async function together<T>(items: readonly T[], run: (item: T) => Promise<unknown>): Promise<void> {
   const queue = items.values();
   const worker = async (): Promise<void> => {
     for (const item of queue) await run(item);
   };
-  await Promise.all(Array.from({ length: Math.min(limit, items.length) }, worker));
+  await Promise.all(Array.from({ length: Math.min(TOGETHER, items.length) }, worker));
 }
 
 /**

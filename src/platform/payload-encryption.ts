@@ -17,7 +17,7 @@ const ENCODING = 'binary/encrypted';
 const CIPHER = 'AES-256-GCM';
 
 /** Names of what stands beside the encrypted bytes, in clear: nothing of it is secret. */
-export const METADATA = {
+const METADATA = {
   encoding: 'encoding',
   cipher: 'encryption-cipher',
   keyId: 'encryption-key-id',

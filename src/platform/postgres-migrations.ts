@@ -42,10 +42,10 @@ export interface Migrated {
 }
 
 /**
- * Applies `prisma/migrations` in order, each in a transaction with its row in Prisma's own table, so that
- * `prisma migrate deploy` and `status` agree with it; one that is marked as such outside of a transaction; then the files of `prisma/functions` that have changed since they
- * were applied, all in one transaction. Idempotent; concurrent runs wait for each other. Roles of this version and of
- * the one before may be at work meanwhile (docs/adr/0002).
+ * Applies `prisma/migrations` in order, each in a transaction with its row in Prisma's own table, so that `prisma migrate
+ * deploy` and `status` agree with it; one that is marked as such outside of a transaction; then the files of `prisma/functions`
+ * that have changed since they were applied, all in one transaction. Idempotent; concurrent runs wait for each other. Roles of
+ * this version and of the one before may be at work meanwhile (docs/adr/0002).
  *
  * A database that a newer version has migrated is left as it is.
  * @param source the folder with `migrations` and `functions`, and the version that they are of.

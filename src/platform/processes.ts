@@ -53,7 +53,7 @@ export function signalProcess(pid: number, signal: NodeJS.Signals): boolean {
 }
 
 /** Waits until the process with this identity is gone; false when it outlives `timeoutMs`. */
-export async function waitForExit(pid: number, identity: string, timeoutMs: number): Promise<boolean> {
+async function waitForExit(pid: number, identity: string, timeoutMs: number): Promise<boolean> {
   const deadline = Date.now() + timeoutMs;
   while (processIdentity(pid) === identity) {
     if (Date.now() >= deadline) return false;

@@ -56,7 +56,7 @@ export function unreadableReason(
 /** The part of a batch before its records. */
 export const BATCH_HEADER_BYTES = 61;
 /** Offset and length, which the length does not count. */
-export const BATCH_PREFIX_BYTES = 12;
+const BATCH_PREFIX_BYTES = 12;
 const CRC_AT = 17;
 const ATTRIBUTES_AT = 21;
 const MAGIC = 2;

@@ -1,7 +1,8 @@
 /**
- * What operators need not decide: sizes of steps, pauses and intervals that are right for every installation, because they follow from
- * how the code works and not from where it runs. They are part of the configuration object, so that a test may have others; no
- * variable sets them, and one that tries is refused. What nobody could choose better is a constant next to its code instead.
+ * What operators need not decide: sizes of steps, pauses and intervals that are right for every installation, because they
+ * follow from how the code works and not from where it runs. They are part of the configuration object, so that a test may have
+ * others; no variable sets them, and one that tries is refused. What nobody could choose better is a constant next to its code
+ * instead.
  */
 const MINUTE = 60_000;
 const HOUR = 60 * MINUTE;
@@ -23,6 +24,10 @@ export const SETTINGS = {
   IDEMPOTENCY_LEASE_MS: 5_000,
   /** Expired keys deleted in one statement. */
   IDEMPOTENCY_PURGE_ROWS: 5_000,
+  /** A session of the console ends after so long without use. */
+  CONSOLE_SESSION_IDLE_MS: 30 * MINUTE,
+  /** It ends after so long in any case, so that what the issuer takes away holds here by then. */
+  CONSOLE_SESSION_MAX_MS: 12 * HOUR,
 
   // PostgreSQL and money: measured together (docs/benchmarks.md): conflicts are many and short, so pauses are of milliseconds.
   /** A connection on which nothing happens is probed (TCP keepalive) after this long. */
@@ -51,7 +56,7 @@ export const SETTINGS = {
   RECONCILIATION_FINDINGS_MAX: 20,
   /** How often the schedule looks for replays, and deliveries sent again, whose workflow was never started. */
   RECOVERY_INTERVAL_MS: MINUTE,
-  /** How often the schedule deletes what is older than that. */
+  /** How often the schedule deletes events that are older than EVENT_RETENTION_DAYS. */
   EVENT_RETENTION_INTERVAL_MS: HOUR,
   /** Events that it looks at in one step. */
   EVENT_RETENTION_BATCH_ROWS: 500,
@@ -105,9 +110,9 @@ export const SETTINGS = {
   WEBHOOK_REPLAY_BATCH_ROWS: 100,
   /** Subscribers whose connections are kept open. */
   WEBHOOK_ORIGINS_MAX: 1_000,
-  /** Compiled JSON Schemas kept by each thread of an API process that checks events. */
+  /** Compiled JSON Schemas kept by each thread that checks events. */
   EVENT_SCHEMA_CACHE_ENTRIES: 1_000,
-  /** Deliveries of one event that are written at a time. */
+  /** Subscriptions that one event is handed out to in one step. */
   EVENT_FANOUT_BATCH_ROWS: 100,
 
   // Ingest: measured (docs/benchmarks.md): beyond these, neither Kafka nor ClickHouse gets faster.
@@ -121,10 +126,6 @@ export const SETTINGS = {
   INGEST_FETCH_WAIT_MS: 50,
   /** Offsets of stored batches are committed this often. */
   INGEST_COMMIT_INTERVAL_MS: 200,
-  /** A session of the console ends after so long without use. */
-  CONSOLE_SESSION_IDLE_MS: 30 * 60_000,
-  /** It ends after so long in any case, so that what the issuer takes away holds here by then. */
-  CONSOLE_SESSION_MAX_MS: 12 * 3_600_000,
   /** First pause when ClickHouse or Kafka is down or full. */
   INGEST_RETRY_BASE_MS: 200,
   /** Longest such pause. */

@@ -16,7 +16,8 @@ import {
  * Adyen. The merchant reference says what a notification is about: `payment:<id>`, `payout:<id>` or `order:<id>`.
  *
  * Each item of a body is signed by itself, and the signature covers eight of its fields and no others
- * (https://docs.adyen.com/development-resources/webhooks/secure-webhooks/verify-hmac-signatures). What moves money is read from those alone.
+ * (https://docs.adyen.com/development-resources/webhooks/secure-webhooks/verify-hmac-signatures). What moves money is read from
+ * those alone.
  */
 
 /** Where Adyen's decimals differ from ISO 4217. Source: https://docs.adyen.com/development-resources/currency-codes */

@@ -54,7 +54,8 @@ export const CLEAR_PAYLOADS = { TEMPORAL_ENCRYPT_PAYLOADS: 'false' } as const;
 /**
  * Starts the embedded parts that no variable replaces, and makes the configuration that all roles share.
  * Starts no role and migrates nothing.
- * @throws ConfigError on bad configuration, and when another process uses the data folder; EmbeddedError when a part can't start or a prerequisite is missing.
+ * @throws ConfigError on bad configuration, and when another process uses the data folder; EmbeddedError when a part can't
+ *   start or a prerequisite is missing.
  */
 export async function startLocalStack(options: LocalStackOptions): Promise<LocalStack> {
   const dataDir = claimDataDir(options.dataDir);

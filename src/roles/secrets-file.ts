@@ -26,8 +26,8 @@ const secretsOf = (providers: readonly Provider[]) =>
 export type LocalSecrets = Record<string, string>;
 
 /**
- * The secrets of a local installation: made at random on the first start, kept in `secrets.json` (mode 600) so that
- * tokens, signatures and encrypted data survive a restart. The folder has been claimed before. Production sets the variables instead.
+ * The secrets of a local installation: made at random on the first start, kept in `secrets.json` (mode 600) so that tokens,
+ * signatures and encrypted data survive a restart. The folder has been claimed before. Production sets the variables instead.
  */
 export async function localSecrets(dataDir: string, providers: readonly Provider[]): Promise<LocalSecrets> {
   const Secrets = secretsOf(providers);

@@ -1,4 +1,5 @@
-import type { AttemptRecord, HealthRules, LoadedDelivery } from '../domain/deliveries';
+import type { AttemptRecord, HealthRules } from '../domain/attempt-records';
+import type { LoadedDelivery } from '../domain/pending-deliveries';
 import { idsOf, readTraceparent, TRACEPARENT } from '../contracts/tracing';
 import type { DeliveryStatus } from '../contracts/webhooks';
 import { shownBody, shownRequestHeaders, shownResponseHeaders } from './shown-headers';

@@ -5,14 +5,13 @@ import {
   type AttemptRecord,
   type HealthRules,
   type Recorded,
-} from '../domain/deliveries';
-import { recordFirstAttempts, type FirstDelivery, type NotAsGiven } from '../domain/fan-out';
+} from '../domain/attempt-records';
+import { recordFirstAttempts, type FirstDelivery } from '../domain/fan-out';
 import { Backoff } from '../platform/backoff';
 import { Coalescer } from '../platform/coalescer';
 import type { Logger } from '../platform/logging';
 import { metrics } from '../platform/metrics';
 import type { Database } from '../platform/postgres';
-import { isDatabaseUnavailable } from '../platform/postgres-errors';
 import { healthRules, makeAttempt, type AttemptPlan, type Deliverable, type MadeAttempt } from './attempt';
 import { AttemptGate, type AttemptGateSettings, type Place } from './attempt-gate';
 import type { WebhookClient } from './client';
@@ -48,32 +47,30 @@ export class Attempts {
   private readonly claims: Coalescer<AsRead, boolean>;
   /** The last rows could not be written: nothing is to be sent before its own are. */
   cannotWrite = false;
-  private readonly rows: Coalescer<FirstRows, Map<string, NotAsGiven>>;
+  private readonly rows: Coalescer<FirstRows, Map<string, string>>;
 
   constructor(private readonly deps: AttemptsDeps) {
     this.gate = new AttemptGate(deps.config);
     this.rules = healthRules(deps.config);
-    const shared = {
-      maxItems: BATCH,
-      mayBeOneItems: (error: unknown) => !isDatabaseUnavailable(error),
-    };
     this.records = new Coalescer({
-      ...shared,
+      maxItems: BATCH,
       run: (attempts) => recordAttempts(deps.db, attempts, this.rules),
     });
-    this.claims = new Coalescer({ ...shared, run: (deliveries) => claimAttempts(deps.db, deliveries) });
+    this.claims = new Coalescer({
+      maxItems: BATCH,
+      run: (deliveries) => claimAttempts(deps.db, deliveries),
+    });
     this.rows = new Coalescer({
-      ...shared,
       maxItems: ROWS,
       sizeOf: ({ deliveries }) => Math.max(1, deliveries.length),
       run: async (events) => {
-        const written = await recordFirstAttempts(
+        const notAsGiven = await recordFirstAttempts(
           deps.db,
           events.flatMap(({ deliveries }) => deliveries),
           // In one order, so that two that share events wait for each other.
           events.flatMap(({ handedOut }) => handedOut ?? []).sort(),
         );
-        return events.map(() => written);
+        return events.map(() => notAsGiven);
       },
     });
   }
@@ -119,11 +116,11 @@ export class Attempts {
   }
 
   /**
-   * Writes the rows of an event's deliveries, together with those of others. Idempotent.
+   * Writes the rows of an event's deliveries, together with those of others: see recordFirstAttempts. Idempotent.
    * @throws what the database throws when the last try fails.
    */
-  async storeFirst(rows: FirstRows): Promise<Map<string, NotAsGiven>> {
-    const written = await this.untilStored(RECORD_TRIES, async () => {
+  async storeFirst(rows: FirstRows): Promise<Map<string, string>> {
+    const notAsGiven = await this.untilStored(RECORD_TRIES, async () => {
       try {
         const answer = await this.rows.add(rows);
         this.cannotWrite = false;
@@ -134,9 +131,9 @@ export class Attempts {
       }
     });
     for (const { pending, attempt } of rows.deliveries)
-      if (attempt && !written.has(pending.delivery.id))
+      if (attempt && !notAsGiven.has(pending.delivery.id))
         metrics.deliveriesFinished.inc({ status: 'delivered' });
-    return written;
+    return notAsGiven;
   }
 
   private async untilStored<T>(maxTries: number, store: () => Promise<T>): Promise<T> {

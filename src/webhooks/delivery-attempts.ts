@@ -1,11 +1,6 @@
 import type { AttemptOutcome, DeliveryStatus } from '../contracts/webhooks';
-import {
-  finishDelivery,
-  loadDelivery,
-  type DeliveryEnd,
-  type EndStatus,
-  type LoadedDelivery,
-} from '../domain/deliveries';
+import { finishDelivery, type DeliveryEnd, type EndStatus } from '../domain/delivery-ends';
+import { loadDelivery, type LoadedDelivery } from '../domain/pending-deliveries';
 import { AT_ONCE, parkDeliveries, wakeSleepingLanes } from '../domain/lanes';
 import { metrics } from '../platform/metrics';
 import type { Database } from '../platform/postgres';

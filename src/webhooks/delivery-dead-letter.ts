@@ -1,6 +1,6 @@
 import { HEADERS } from '../contracts/messages';
 import { DeliveryDeadLetter } from '../contracts/webhooks';
-import { loadDeadLetter } from '../domain/deliveries';
+import { loadDeadLetter } from '../domain/delivery-ends';
 import type { Config } from '../platform/config';
 import type { OutgoingMessage } from '../platform/kafka';
 import type { Logger } from '../platform/logging';

@@ -1,6 +1,6 @@
 import type { DeliveryRef } from '../contracts/workflows';
 import type { Config } from '../platform/config';
-import type { DeliveryRow } from '../domain/deliveries';
+import type { DeliveryRow } from '../domain/pending-deliveries';
 
 /** Completes a delivery row with the retry policy that applies to it: its event type's, or else the deployment's. */
 export function deliveryPolicyOf(config: Pick<Config, 'WEBHOOK_SCHEDULE_MS' | 'WEBHOOK_TIMEOUT_MS'>) {

@@ -33,7 +33,7 @@ export interface ExchangeInput {
  */
 const HEAD_MAX_BYTES = 262_144;
 
-export class HeadTooLongError extends Error {
+class HeadTooLongError extends Error {
   readonly code = 'HEAD_TOO_LONG';
 }
 

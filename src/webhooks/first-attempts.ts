@@ -1,15 +1,13 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { Semaphore } from 'async-mutex';
 import type { DeliveryRef } from '../contracts/workflows';
-import type { PendingDelivery } from '../domain/deliveries';
+import type { DeliveryRow, PendingDelivery } from '../domain/pending-deliveries';
 import { parkDeliveries, wakeSleepingLanes } from '../domain/lanes';
-import type { DeliveryRow } from '../domain/deliveries';
 import type { FanOutStep } from '../domain/fan-out';
 import { Coalescer } from '../platform/coalescer';
 import type { Logger } from '../platform/logging';
 import { metrics } from '../platform/metrics';
 import type { Database } from '../platform/postgres';
-import { isDatabaseUnavailable } from '../platform/postgres-errors';
 import type { MadeAttempt } from './attempt';
 import { gateKeys } from './attempt-gate';
 import type { Attempts } from './attempts';
@@ -58,7 +56,7 @@ interface Parked {
 
 export class FirstAttempts {
   private readonly parking: Coalescer<Parked, void>;
-  /** As many deliveries are begun as there are places: what waits longer than its rows may waits in Kafka, and not here. */
+  /** Of deliveries whose rows are not written yet, no more are begun than there are places; the others wait in Kafka. */
   private readonly begun: Semaphore;
 
   constructor(private readonly deps: FirstAttemptDeps) {
@@ -66,7 +64,6 @@ export class FirstAttempts {
     this.parking = new Coalescer({
       maxItems: PARK_BATCH,
       maxCalls: PARK_CALLS,
-      mayBeOneItems: (error) => !isDatabaseUnavailable(error),
       run: (parked) => this.parkAll(parked),
     });
   }
@@ -100,7 +97,7 @@ export class FirstAttempts {
       rows.writeNow();
       await rows.written.finally(release);
     }
-    // All to their ends, also when one fails: whoever tries again must not find others still under way.
+    // All to their ends, also when one fails: those who try again must not find others still under way.
     const made = Promise.allSettled([
       ...stored.map((each) => this.one(each, step, correlationId, undefined)),
       ...fresh.map((each) => this.one(each, step, correlationId, rows)),
@@ -113,7 +110,7 @@ export class FirstAttempts {
       onWritten?.();
     });
     const results = await made;
-    // Nor a write that is still to come.
+    // Nor must they find a write that is still to come.
     if (results.some(({ status }) => status === 'rejected')) {
       rows?.writeNow();
       await rows?.written.catch(() => undefined);

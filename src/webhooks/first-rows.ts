@@ -1,5 +1,5 @@
-import type { PendingDelivery } from '../domain/deliveries';
-import type { FirstDelivery, NotAsGiven } from '../domain/fan-out';
+import type { PendingDelivery } from '../domain/pending-deliveries';
+import type { FirstDelivery } from '../domain/fan-out';
 import type { MadeAttempt } from './attempt';
 import type { FirstRows } from './attempts';
 
@@ -24,15 +24,15 @@ export class EventRows {
   private begun = false;
   private stored = false;
   private begin!: () => void;
-  /** Resolves when the rows are there. */
-  readonly written: Promise<Map<string, NotAsGiven>>;
+  /** Resolves when the rows are there: see recordFirstAttempts. */
+  readonly written: Promise<Map<string, string>>;
 
   /**
    * @param handedOut the event, when it is handed out with these rows.
    * @param afterMs when they are written at the latest.
    */
   constructor(
-    store: (rows: FirstRows) => Promise<Map<string, NotAsGiven>>,
+    store: (rows: FirstRows) => Promise<Map<string, string>>,
     {
       fresh,
       handedOut,
@@ -78,7 +78,7 @@ export class EventRows {
       this.rows.set(id, { ...row, laneAfterMs, attempt: attempt ?? null });
       if (this.undecided.size === 0) this.begin();
     }
-    const storedId = (await this.written).get(id)?.storedId;
+    const storedId = (await this.written).get(id);
     if (storedId !== undefined && storedId !== id) return { id: storedId, withAttempt: true, inLane: true };
     const given = inTime && storedId === undefined;
     return { id, withAttempt: given && attempt !== undefined, inLane: given && laneAfterMs !== null };

@@ -1,8 +1,8 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { DeliveryRef, LaneStep } from '../contracts/workflows';
-import { endWithoutEvents, loadPending, type PendingDelivery } from '../domain/deliveries';
+import { endWithoutEvents } from '../domain/delivery-ends';
+import { loadPending, type DeliveryRow, type PendingDelivery } from '../domain/pending-deliveries';
 import { holdLane, laneIsAwake, leaveLane, lookIntoLane, sleepLane, type LaneLook } from '../domain/lanes';
-import type { DeliveryRow } from '../domain/deliveries';
 import type { Logger } from '../platform/logging';
 import { metrics } from '../platform/metrics';
 import type { Database } from '../platform/postgres';

@@ -26,7 +26,6 @@ export class Pacer {
   constructor(
     readonly perSecond: number,
     before?: Pacer,
-    private readonly now: () => number = () => performance.now(),
   ) {
     this.sent = before?.sent.slice(-perSecond) ?? [];
   }
@@ -48,10 +47,10 @@ export class Pacer {
       }
       const value = await begin();
       if (value === undefined) return undefined;
-      const sent: Sent = { startedAt: this.now(), endedAt: undefined };
+      const sent: Sent = { startedAt: performance.now(), endedAt: undefined };
       this.sent.push(sent);
       if (this.sent.length > this.perSecond) this.sent.shift();
-      return { value, ended: () => void (sent.endedAt ??= this.now()) };
+      return { value, ended: () => void (sent.endedAt ??= performance.now()) };
     });
     this.turns = mine.catch(() => undefined).finally(() => (this.waiting -= 1));
     return mine;
@@ -59,7 +58,7 @@ export class Pacer {
 
   /** In how many milliseconds the next one may start. */
   waitMs(): number {
-    const now = this.now();
+    const now = performance.now();
     const last = this.sent.at(-1);
     const even = last === undefined ? now : last.startedAt + SECOND_MS / this.perSecond;
     const oldest = this.sent.length < this.perSecond ? undefined : this.sent[0];
@@ -69,12 +68,12 @@ export class Pacer {
 
   /** In how many milliseconds somebody else may send without knowing of what was sent here. */
   freeInMs(): number {
-    const now = this.now();
+    const now = performance.now();
     const latest = Math.max(0, ...this.sent.map((sent) => this.receivedBy(sent)));
     return latest === 0 ? 0 : Math.max(0, Math.ceil(latest + SECOND_MS + MARGIN_MS - now));
   }
 
   private receivedBy({ startedAt, endedAt }: Sent): number {
-    return endedAt ?? Math.min(this.now(), startedAt + RECEIVED_WITHIN_MS);
+    return endedAt ?? Math.min(performance.now(), startedAt + RECEIVED_WITHIN_MS);
   }
 }

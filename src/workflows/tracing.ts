@@ -231,7 +231,7 @@ function carriedMessages([input]: readonly unknown[]): object[] {
 const messageOf = (error: unknown): string => (error instanceof Error ? error.message : String(error));
 
 /** 16 hex digits from a text, spread evenly: two rounds of cyrb53, a hash that needs no BigInt and no crypto. */
-export function spanIdOf(text: string): string {
+function spanIdOf(text: string): string {
   return half(text, 0x9e3779b9) + half(text, 0x85ebca6b);
 }
 

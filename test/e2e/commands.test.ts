@@ -27,7 +27,7 @@ import {
   type RunningRoles,
   type TestSpace,
 } from '../support/harness';
-import { subscriber } from '../unit/webhooks/subscriber';
+import { subscriber } from '../support/subscriber';
 
 const LONG_MS = 60_000;
 const CLI = path.join(PROJECT_ROOT, 'dist', 'cli.js');
@@ -71,8 +71,8 @@ interface Command {
   ended: Promise<number | null>;
 }
 
-function run(file: string, args: string[], env: NodeJS.ProcessEnv, options = {}): Command {
-  const child = spawn(file, args, { env, stdio: ['ignore', 'pipe', 'pipe'], ...options });
+function run(file: string, args: string[], env: NodeJS.ProcessEnv): Command {
+  const child = spawn(file, args, { env, stdio: ['ignore', 'pipe', 'pipe'] });
   children.push(child);
   let [stdout, stderr] = ['', ''];
   child.stdout?.on('data', (chunk: Buffer) => (stdout += chunk.toString()));

@@ -8,10 +8,11 @@ import type { Database } from '../../src/platform/postgres';
 import { connectTemporal } from '../../src/platform/temporal';
 import { mintToken } from '../../src/operations/token';
 import { sendProviderWebhook } from '../../src/operations/send';
+import { postJson } from '../support/callers';
 import { createTestSpace, eventually, freePort, openTestDatabase, type TestSpace } from '../support/harness';
 import { CURRENCY, inspectLedger, newTransaction, SOUND, TENANT, userWith } from '../support/money';
 import { startRole, type Child } from '../support/processes';
-import { subscriber } from '../unit/webhooks/subscriber';
+import { subscriber } from '../support/subscriber';
 
 const USERS = 8;
 const PAYMENTS = 160;
@@ -33,21 +34,13 @@ async function start(role: string): Promise<void> {
   running.set(role, await startRole([role], space.env, await freePort()));
 }
 
-async function call(
-  method: string,
-  path: string,
-  userId: string,
-  body: unknown,
-): Promise<Record<string, unknown>> {
+async function create(path: string, userId: string, body: unknown): Promise<Record<string, unknown>> {
   const scopes = path.startsWith('/api/v1/') ? ['read', 'write'] : [];
   const token = await mintToken(space.config, { subject: userId, scopes, expiresInS: 600 });
-  const response = await fetch(api + path, {
-    method,
-    headers: { authorization: `Bearer ${token}`, 'x-user-id': userId, 'content-type': 'application/json' },
-    body: JSON.stringify(body),
-  });
-  expect(response.status).toBe(201);
-  return (await response.json()) as Record<string, unknown>;
+  const headers = { authorization: `Bearer ${token}`, 'x-user-id': userId };
+  const { status, body: created } = await postJson(api + path, body, headers);
+  expect(status).toBe(201);
+  return created as Record<string, unknown>;
 }
 
 /** The provider's word that a payment succeeded. */
@@ -65,7 +58,7 @@ beforeAll(async () => {
   temporal = await connectTemporal(space.config);
   await Promise.all(['api', 'bridge', 'worker', 'relay'].map(start));
   const url = await receiver.listen();
-  const { secret } = await call('POST', '/api/v1/subscriptions', 'client', { url, eventTypes: ['*'] });
+  const { secret } = await create('/api/v1/subscriptions', 'client', { url, eventTypes: ['*'] });
   receiver.verifyWith(String(secret));
 });
 
@@ -93,7 +86,7 @@ describe('when worker and bridge are killed with SIGKILL in the middle of a flow
         // Providers resend what they are not sure of.
         if (i % 5 === 0) expect((await send()).status).toBe(202);
         if (i % 3 === 0 && orders.length < ORDERS) {
-          const order = await call('POST', '/orders', users[i % USERS]!, {
+          const order = await create('/orders', users[i % USERS]!, {
             amount: '1.50',
             description: `order ${i}`,
           });
@@ -199,7 +192,7 @@ describe('when worker and bridge are killed with SIGKILL in the middle of a flow
       await start('worker');
     };
     try {
-      const { id } = await call('POST', '/api/v1/subscriptions', 'client', {
+      const { id } = await create('/api/v1/subscriptions', 'client', {
         url: patient.url,
         eventTypes: ['remit.payment.succeeded'],
       });

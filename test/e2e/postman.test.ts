@@ -9,7 +9,7 @@ import { migrateClickHouse } from '../../src/platform/clickhouse-migrations';
 import { PROJECT_ROOT } from '../../src/platform/project';
 import { mintToken } from '../../src/operations/token';
 import { TestApi } from '../integration/api/support';
-import { subscriber, type Subscriber } from '../unit/webhooks/subscriber';
+import { subscriber, type Subscriber } from '../support/subscriber';
 
 const NEWMAN = path.join(PROJECT_ROOT, 'node_modules', 'newman', 'bin', 'newman.js');
 const COLLECTION = path.join(PROJECT_ROOT, 'postman_collection.json');

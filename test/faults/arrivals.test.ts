@@ -6,6 +6,7 @@ import type { EmbeddedPart } from '../../src/embedded/stack';
 import { createTable } from '../../src/platform/table';
 import { connectTemporal } from '../../src/platform/temporal';
 import { mintToken } from '../../src/operations/token';
+import { insist, postJson } from '../support/callers';
 import { eventually } from '../support/harness';
 import { noteResult } from '../support/nightly';
 import { PlayedSubscribers, type Part } from './arrivals-stage';
@@ -87,34 +88,19 @@ afterAll(async () => {
   await subscribers.close();
 }, 90_000);
 
-async function post(path: string, body: unknown): Promise<{ status: number; answer: unknown }> {
-  const response = await fetch(`${remit.api}/api/v1${path}`, {
-    method: 'POST',
-    headers: { authorization: `Bearer ${token}`, 'content-type': 'application/json' },
-    body: JSON.stringify(body),
-    signal: AbortSignal.timeout(30_000),
-  });
-  return { status: response.status, answer: await response.json() };
-}
+const post = (path: string, body: unknown) =>
+  postJson(`${remit.api}/api/v1${path}`, body, { authorization: `Bearer ${token}` });
 
 async function create(path: string, body: unknown): Promise<unknown> {
-  const { status, answer } = await post(path, body);
+  const { status, body: answer } = await post(path, body);
   expect({ path, status, answer }).toMatchObject({ status: 201 });
   return answer;
 }
 
 /** The same batch until it is accepted: what the answer was lost of is known by the events' own ids. */
 async function publishBatch(events: unknown[]): Promise<string[]> {
-  for (;;) {
-    const { status, answer } = await post('/events/batch', { events }).catch(() => ({
-      status: 0,
-      answer: undefined,
-    }));
-    if (status === 202) return PublishedBatch.parse(answer).items.map(({ id }) => id);
-    if (status >= 400 && status < 500 && status !== 429)
-      throw new Error(`answered ${status}: ${JSON.stringify(answer)}`);
-    await sleep(200);
-  }
+  const answer = await insist(() => post('/events/batch', { events }), [202]);
+  return PublishedBatch.parse(answer).items.map(({ id }) => id);
 }
 
 /** Publishes all events in batches, one after the other, and keeps the ids that the API gives them, by number. */

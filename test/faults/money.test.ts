@@ -2,7 +2,7 @@ import { randomUUID } from 'node:crypto';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { reconcile } from '../../src/domain/reconciliation';
 import { mintToken } from '../../src/operations/token';
-import { insist, signedHeaders, successWebhook } from '../support/callers';
+import { insist, postJson, signedHeaders, successWebhook } from '../support/callers';
 import { eventually } from '../support/harness';
 import { CURRENCY, inspectLedger, newTransaction, SOUND, TENANT, userWith } from '../support/money';
 import { noteResult } from '../support/nightly';
@@ -17,6 +17,7 @@ const REFUND = 40n;
 const AWAY_MS = 2_000;
 const BETWEEN_MS = 2_000;
 const PACE_MS = 150;
+const ANSWER_MS = 15_000;
 
 let remit: FaultStack;
 let asOperator: Record<string, string>;
@@ -27,28 +28,13 @@ beforeAll(async () => {
 }, 180_000);
 afterAll(() => remit?.stop(), 90_000);
 
-interface Reply {
-  status: number;
-  body: string;
-}
+const post = (who: Record<string, string>, path: string, body: unknown, key: string) =>
+  postJson(remit.api + path, body, { ...who, 'idempotency-key': key }, ANSWER_MS);
 
-async function send(path: string, text: string, headers: Record<string, string>): Promise<Reply> {
-  const response = await fetch(remit.api + path, {
-    method: 'POST',
-    headers: { 'content-type': 'application/json', ...headers },
-    body: text,
-    signal: AbortSignal.timeout(15_000),
-  });
-  return { status: response.status, body: await response.text() };
-}
-
-const post = (who: Record<string, string>, path: string, body: unknown, key: string): Promise<Reply> =>
-  send(path, JSON.stringify(body), { ...who, 'idempotency-key': key });
-
-function postChargeback(body: unknown): Promise<Reply> {
+function postChargeback(body: unknown) {
   const text = JSON.stringify(body);
   const headers = signedHeaders(remit.stack.config.ORDER_WEBHOOK_SECRET!, text);
-  return send('/webhooks/payments/chargebacks', text, headers);
+  return postJson(`${remit.api}/webhooks/payments/chargebacks`, text, headers, ANSWER_MS);
 }
 
 const asUser = (userId: string) => ({ 'x-user-id': userId });
@@ -78,7 +64,7 @@ describe('with worker, bridge, API, PostgreSQL and broker killed in turn under l
       const key = randomUUID();
       const body = { amount: '1.00', currency: CURRENCY };
       const placed = await insist(() => post(asUser(userId), '/orders', body, key), [201]);
-      const { id } = JSON.parse(placed) as { id: string };
+      const { id } = placed as { id: string };
       accepted.orders += 1;
       const after: Promise<void>[] = [];
       if (i % 3 === 0) after.push(refund(id));

@@ -7,7 +7,7 @@ import type { Config } from '../../src/platform/config';
 import type { Database } from '../../src/platform/postgres';
 import { purchaseGenerator } from '../../src/operations/purchase-generator';
 import { mintToken } from '../../src/operations/token';
-import { insist, successWebhook } from '../support/callers';
+import { insist, postJson, successWebhook } from '../support/callers';
 import { eventually } from '../support/harness';
 import { CURRENCY, inspectLedger, SOUND, TENANT } from '../support/money';
 import { PlayedSubscribers } from './arrivals-stage';
@@ -275,18 +275,8 @@ export class OutsideLoad {
     const key = randomUUID();
     return insist(async () => {
       const token = await mintToken(this.remit.config, { subject, scopes, expiresInS: 600 });
-      const response = await fetch(this.api() + path, {
-        method: 'POST',
-        headers: {
-          authorization: `Bearer ${token}`,
-          'content-type': 'application/json',
-          'idempotency-key': key,
-        },
-        body: JSON.stringify(body),
-        signal: AbortSignal.timeout(ANSWER_MS),
-      });
-      const answer: unknown = await response.json();
-      return { status: response.status, body: answer };
+      const headers = { authorization: `Bearer ${token}`, 'idempotency-key': key };
+      return postJson(this.api() + path, body, headers, ANSWER_MS);
     }, wanted);
   }
 

@@ -1,6 +1,4 @@
 import { randomUUID } from 'node:crypto';
-import http from 'node:http';
-import type { AddressInfo } from 'node:net';
 import type { Kafka } from 'kafkajs';
 import { createKafka } from '../../src/platform/kafka';
 import { createLogger } from '../../src/platform/logging';
@@ -9,9 +7,11 @@ import { withAdmin } from '../../src/platform/topic-reader';
 import { createPayment } from '../../src/domain/payments';
 import type { RecoverReport } from '../../src/operations/recover';
 import { mintToken } from '../../src/operations/token';
-import { signedHeaders, successWebhook } from '../support/callers';
+import { postJson, signedHeaders, successWebhook } from '../support/callers';
 import { eventually } from '../support/harness';
 import { CURRENCY, inspectLedger, newTransaction, SOUND, TENANT, userWith } from '../support/money';
+import { subscriber, type Subscriber } from '../support/subscriber';
+import { countRows, unfinished } from '../support/unfinished';
 import { FaultStack } from './money-stack';
 
 /** Of each kind of work. */
@@ -28,19 +28,21 @@ let userId: string;
 /** One subscriber answers always, the other only while it is up. */
 let shakyIsUp = true;
 const heard = new Map<string, number>();
-const subscribers = http.createServer((request, response) => {
-  request.resume();
-  const refused = request.url === '/shaky' && !shakyIsUp;
-  if (!refused) {
-    const key = `${request.url} ${String(request.headers['webhook-id'])}`;
-    heard.set(key, (heard.get(key) ?? 0) + 1);
-  }
-  response.writeHead(refused ? 500 : 204).end();
-});
+let subscribers: Subscriber;
+const playSubscribers = () =>
+  subscriber((response, { path, headers }) => {
+    const refused = path === '/shaky' && !shakyIsUp;
+    if (!refused) {
+      const key = `${path} ${String(headers['webhook-id'])}`;
+      heard.set(key, (heard.get(key) ?? 0) + 1);
+    }
+    response.writeHead(refused ? 500 : 204).end();
+  });
 
 beforeAll(async () => {
   remit = await FaultStack.start({
-    UNKNOWN_TRANSACTION_WAIT_MS: '60000',
+    // Longer than a busy machine takes to lose Temporal and come back.
+    UNKNOWN_TRANSACTION_WAIT_MS: '300000',
     WEBHOOK_SCHEDULE_MS: '0,500,1000,2000,4000,8000,16000,32000,64000',
     KAFKA_SESSION_TIMEOUT_MS: '6000',
   });
@@ -51,30 +53,21 @@ beforeAll(async () => {
     expiresInS: 3_600,
   });
   operator = { authorization: `Bearer ${token}` };
-  await new Promise<void>((resolve) => subscribers.listen(0, '127.0.0.1', resolve));
-  const { port } = subscribers.address() as AddressInfo;
+  subscribers = await playSubscribers();
   await call('/api/v1/event-types', { name: 'parcel.sent' });
   for (const name of ['steady', 'shaky'])
-    await call('/api/v1/subscriptions', { url: `http://127.0.0.1:${port}/${name}`, eventTypes: ['*'] });
+    await call('/api/v1/subscriptions', { url: `${subscribers.url}/${name}`, eventTypes: ['*'] });
   userId = await userWith(remit.db, OPENING);
 }, 180_000);
 afterAll(async () => {
-  subscribers.closeAllConnections();
-  subscribers.close();
+  await subscribers?.close();
   await remit?.stop();
 }, 90_000);
 
 async function call(path: string, body: unknown, headers = operator): Promise<{ id: string }> {
-  const text = JSON.stringify(body);
-  const response = await fetch(remit.api + path, {
-    method: 'POST',
-    headers: { 'content-type': 'application/json', ...headers },
-    body: text,
-    signal: AbortSignal.timeout(30_000),
-  });
-  const answer = (await response.json()) as { id: string };
-  expect({ path, ok: response.ok, answer }).toMatchObject({ ok: true });
-  return answer;
+  const { status, body: answer } = await postJson(remit.api + path, body, headers);
+  expect({ path, status, answer, ok: status < 300 }).toMatchObject({ ok: true });
+  return answer as { id: string };
 }
 
 /** Everything below is accepted when it returns: 201 or 202. */
@@ -110,31 +103,16 @@ const newPayment = () => newTransaction(remit.db, userId, 'payment', 100n);
 const times = <T>(make: (index: number) => Promise<T>): Promise<T[]> =>
   Promise.all(Array.from({ length: N }, (_, index) => make(index)));
 
-async function number(sql: string): Promise<number> {
-  const { rows } = await remit.db.pool.query<{ n: string }>(`SELECT count(*) AS n ${sql}`);
-  return Number(rows[0]?.n);
-}
-
-/** What is not at its end, by the database. */
-async function unfinished(): Promise<Record<string, number>> {
-  return {
-    outbox: await number('FROM outbox'),
-    orders: await number(`FROM orders WHERE status = 'NEW'`),
-    payments: await number(`FROM payments WHERE status = 'pending'`),
-    events: await number('FROM webhook_events WHERE fanned_out_at IS NULL'),
-    disputes: await number('FROM disputes WHERE closed_at IS NULL'),
-    deliveries: await number(`FROM deliveries WHERE status = 'pending'`),
-  };
-}
+const number = (from: string) => countRows(remit.db, from);
 const NOTHING = { outbox: 0, orders: 0, payments: 0, events: 0, disputes: 0, deliveries: 0 };
 const settled = (): Promise<void> =>
-  eventually(async () => expect(await unfinished()).toEqual(NOTHING), SETTLED_MS, 300);
+  eventually(async () => expect(await unfinished(remit.db)).toEqual(NOTHING), SETTLED_MS, 300);
 
 /** Every message that was accepted has been read, and none waits in the outbox. @param unread topics that nobody reads now. */
 async function handedOver(unread: readonly string[] = []): Promise<void> {
   await eventually(
     async () => {
-      expect(await number('FROM outbox')).toBe(0);
+      expect(await number('outbox')).toBe(0);
       const lag = await withAdmin(kafka, async (admin) => {
         let left = 0;
         for (const { group, topic } of bridgeGroups(remit.stack.config)) {
@@ -193,11 +171,7 @@ async function expectClean(): Promise<void> {
 /** Orders that are paid, to be disputed or collected for. */
 async function paidOrders(): Promise<string[]> {
   const orders = await times(accept.order);
-  await eventually(
-    async () => expect(await number(`FROM orders WHERE status = 'NEW'`)).toBe(0),
-    SETTLED_MS,
-    200,
-  );
+  await eventually(async () => expect(await number(`orders WHERE status = 'NEW'`)).toBe(0), SETTLED_MS, 200);
   return orders.map(({ id }) => id);
 }
 
@@ -234,7 +208,7 @@ describe('after a restore of PostgreSQL, by the documented procedure', () => {
     shakyIsUp = false;
     await times(accept.event);
     await eventually(
-      async () => expect(await number('FROM deliveries WHERE attempts > 1')).toBeGreaterThanOrEqual(N),
+      async () => expect(await number('deliveries WHERE attempts > 1')).toBeGreaterThanOrEqual(N),
       60_000,
     );
     await remit.stopRoles(['worker']);
@@ -286,8 +260,8 @@ describe('after a restore of PostgreSQL, by the documented procedure', () => {
     expect(letters.output).toContain('unknown_order');
     expect(letters.output).toContain(forgotten.id);
 
-    const delivered = await number(`FROM deliveries WHERE status = 'delivered'`);
-    const undelivered = await number(`FROM deliveries WHERE status <> 'delivered'`);
+    const delivered = await number(`deliveries WHERE status = 'delivered'`);
+    const undelivered = await number(`deliveries WHERE status <> 'delivered'`);
     expect({ undelivered }).toEqual({ undelivered: 0 });
     report('PostgreSQL restored', {
       accepted,
@@ -308,16 +282,16 @@ describe('after the loss of Temporal, by the documented procedure', () => {
     await times(accept.event);
     await eventually(
       async () =>
-        expect(
-          await number(`FROM deliveries WHERE status = 'pending' AND attempts > 1`),
-        ).toBeGreaterThanOrEqual(N),
+        expect(await number(`deliveries WHERE status = 'pending' AND attempts > 1`)).toBeGreaterThanOrEqual(
+          N,
+        ),
       60_000,
     );
     // An event that overtook its transaction, and disputes that wait for their evidence.
     const early = randomUUID();
     await accept.payment(early);
     await Promise.all(expiring.map((id) => accept.chargeback(id, 'opened', EVIDENCE_MS)));
-    await eventually(async () => expect(await number(`FROM disputes WHERE status = 'opened'`)).toBe(N));
+    await eventually(async () => expect(await number(`disputes WHERE status = 'opened'`)).toBe(N));
     await remit.stopRoles(['worker']);
     const accepted = (await acceptUndecided({ collected: [], expiring: [], lost })) + N + 1 + expiring.length;
 
@@ -346,11 +320,11 @@ describe('after the loss of Temporal, by the documented procedure', () => {
     await handedOver();
     await settled();
     await expectClean();
-    expect(await number(`FROM payments WHERE id = '${early}' AND status = 'succeeded'`)).toBe(1);
-    expect(
-      await number(`FROM disputes WHERE order_id = ANY('{${expiring.join()}}') AND status = 'expired'`),
-    ).toBe(N);
-    expect(await number(`FROM deliveries WHERE status <> 'delivered'`)).toBe(0);
+    expect(await number(`payments WHERE id = '${early}' AND status = 'succeeded'`)).toBe(1);
+    expect(await number(`disputes WHERE order_id = ANY('{${expiring.join()}}') AND status = 'expired'`)).toBe(
+      N,
+    );
+    expect(await number(`deliveries WHERE status <> 'delivered'`)).toBe(0);
     report('Temporal lost', { accepted: accepted + lost.length, decided: accepted + lost.length, lost: 0 });
   }, 420_000);
 });
@@ -365,7 +339,7 @@ describe('after the loss of Kafka, by the documented procedure', () => {
       times(accept.order),
       times(accept.event),
     ]);
-    await eventually(async () => expect(await number('FROM outbox')).toBe(0));
+    await eventually(async () => expect(await number('outbox')).toBe(0));
     await remit.stopRoles();
     await remit.lose('kafka');
     expect((await remit.remit('migrate')).code).toBe(0);

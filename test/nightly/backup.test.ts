@@ -1,6 +1,4 @@
 import { rmSync } from 'node:fs';
-import http from 'node:http';
-import type { AddressInfo } from 'node:net';
 import path from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { startEmbeddedStack } from '../../src/embedded/stack';
@@ -9,10 +7,12 @@ import type { BackupReport } from '../../src/operations/backup/backup';
 import { mintToken } from '../../src/operations/token';
 import { createLogger } from '../../src/platform/logging';
 import { openDatabase, type Database } from '../../src/platform/postgres';
-import { signedHeaders, successWebhook } from '../support/callers';
+import { postJson, signedHeaders, successWebhook } from '../support/callers';
 import { eventually } from '../support/harness';
 import { CURRENCY, inspectLedger, newTransaction, SOUND, userWith } from '../support/money';
 import { noteResult } from '../support/nightly';
+import { subscriber, type Subscriber } from '../support/subscriber';
+import { unfinished } from '../support/unfinished';
 import { LocalRemit } from './local-remit';
 
 /**
@@ -30,12 +30,7 @@ const remit = new LocalRemit({
 const backups = path.join(remit.top, 'backups');
 
 const heard = new Map<string, number>();
-const subscriber = http.createServer((request, response) => {
-  request.resume();
-  const id = String(request.headers['webhook-id']);
-  heard.set(id, (heard.get(id) ?? 0) + 1);
-  response.writeHead(204).end();
-});
+let told: Subscriber;
 
 let operator: Record<string, string>;
 let userId: string;
@@ -44,30 +39,24 @@ beforeAll(async () => {
   await remit.start();
   const token = await mintToken(remit.config, { subject: 'operator', scopes: ['admin'], expiresInS: 3_600 });
   operator = { authorization: `Bearer ${token}` };
-  await new Promise<void>((resolve) => subscriber.listen(0, '127.0.0.1', resolve));
-  await call('/api/v1/event-types', { name: 'parcel.sent' });
-  await call('/api/v1/subscriptions', {
-    url: `http://127.0.0.1:${(subscriber.address() as AddressInfo).port}/`,
-    eventTypes: ['*'],
+  told = await subscriber((response, { headers }) => {
+    const id = String(headers['webhook-id']);
+    heard.set(id, (heard.get(id) ?? 0) + 1);
+    response.writeHead(204).end();
   });
+  await call('/api/v1/event-types', { name: 'parcel.sent' });
+  await call('/api/v1/subscriptions', { url: told.url, eventTypes: ['*'] });
   userId = await userWith(remit.db, 100_000_000n);
 }, 300_000);
 afterAll(async () => {
-  subscriber.closeAllConnections();
-  subscriber.close();
+  await told?.close();
   await remit.remove();
 }, 90_000);
 
 async function call(route: string, body: unknown, headers = operator): Promise<{ id: string }> {
-  const response = await fetch(remit.endpoints.api + route, {
-    method: 'POST',
-    headers: { 'content-type': 'application/json', ...headers },
-    body: JSON.stringify(body),
-    signal: AbortSignal.timeout(30_000),
-  });
-  const answer = (await response.json()) as { id: string };
-  expect({ route, ok: response.ok, answer }).toMatchObject({ ok: true });
-  return answer;
+  const { status, body: answer } = await postJson(remit.endpoints.api + route, body, headers);
+  expect({ route, status, answer, ok: status < 300 }).toMatchObject({ ok: true });
+  return answer as { id: string };
 }
 
 const times = <T>(make: (index: number) => Promise<T>): Promise<T[]> =>
@@ -94,21 +83,13 @@ const disputed = async ({ id }: { id: string }): Promise<void> => {
   await call('/webhooks/payments/chargebacks', body, headers);
 };
 
-async function count(db: Database, sql: string): Promise<number> {
-  const { rows } = await db.pool.query<{ n: string }>(`SELECT count(*) AS n FROM ${sql}`);
-  return Number(rows[0]?.n);
-}
 /** Nothing is on its way: what is pending waits for its provider. */
 const settled = (waiting: number): Promise<void> =>
   eventually(
-    async () =>
-      expect({
-        outbox: await count(remit.db, 'outbox'),
-        orders: await count(remit.db, `orders WHERE status = 'NEW'`),
-        payments: await count(remit.db, `payments WHERE status = 'pending'`),
-        events: await count(remit.db, 'webhook_events WHERE fanned_out_at IS NULL'),
-        deliveries: await count(remit.db, `deliveries WHERE status = 'pending'`),
-      }).toEqual({ outbox: 0, orders: 0, payments: waiting, events: 0, deliveries: 0 }),
+    async () => {
+      const { disputes: _, ...left } = await unfinished(remit.db);
+      expect(left).toEqual({ outbox: 0, orders: 0, payments: waiting, events: 0, deliveries: 0 });
+    },
     SETTLED_MS,
     300,
   );

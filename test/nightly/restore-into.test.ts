@@ -2,20 +2,20 @@ import { execFile, spawn, type ChildProcess } from 'node:child_process';
 import { randomUUID } from 'node:crypto';
 import { once } from 'node:events';
 import { copyFileSync, existsSync, readdirSync, rmSync } from 'node:fs';
-import http from 'node:http';
-import type { AddressInfo } from 'node:net';
 import path from 'node:path';
 import { promisify } from 'node:util';
 import { stopOrphans } from '../../src/embedded/part-process';
 import { postgresOwner, postgresProgram } from '../../src/embedded/postgres';
-import { sendProviderWebhook } from '../../src/operations/send';
 import { mintToken } from '../../src/operations/token';
 import { claimDataDir } from '../../src/platform/data-dir';
 import { createLogger } from '../../src/platform/logging';
 import { openDatabase, type Database } from '../../src/platform/postgres';
+import { insist, postJson, successWebhook } from '../support/callers';
 import { eventually, freePort } from '../support/harness';
 import { CURRENCY, inspectLedger, newTransaction, SOUND, userWith } from '../support/money';
 import { noteResult } from '../support/nightly';
+import { subscriber, type Subscriber } from '../support/subscriber';
+import { countRows, unfinished } from '../support/unfinished';
 import { LocalRemit } from './local-remit';
 import { isMissing, postgresTools } from './tools';
 
@@ -40,16 +40,10 @@ if (isMissing(native)) {
   let server: ChildProcess | undefined;
   let accepts = true;
   const heard = new Map<string, number>();
-  const subscriber = http.createServer((request, response) => {
-    request.resume();
-    const id = String(request.headers['webhook-id']);
-    if (accepts) heard.set(id, (heard.get(id) ?? 0) + 1);
-    response.writeHead(accepts ? 204 : 503).end();
-  });
+  let told: Subscriber | undefined;
 
   afterAll(async () => {
-    subscriber.closeAllConnections();
-    subscriber.close();
+    await told?.close();
     await second?.remove();
     server?.kill('SIGINT');
     if (server?.exitCode === null) await once(server, 'exit');
@@ -63,34 +57,21 @@ if (isMissing(native)) {
     headers: Record<string, string> = {},
   ) => {
     const token = await mintToken(remit.config, { subject: 'operator', scopes: ['admin'], expiresInS: 600 });
-    // A machine that does other things as well may answer that it is busy.
     const idempotencyKey = randomUUID();
-    await eventually(
-      async () => {
-        const response = await fetch(remit.endpoints.api + route, {
-          method: 'POST',
-          headers: {
-            'content-type': 'application/json',
-            authorization: `Bearer ${token}`,
-            'idempotency-key': idempotencyKey,
-            ...headers,
-          },
-          body: JSON.stringify(body),
-          signal: AbortSignal.timeout(30_000),
-        });
-        if (!response.ok) throw new Error(`${route} answered ${response.status}: ${await response.text()}`);
-      },
-      60_000,
-      500,
+    // A machine that does other things as well may answer that it is busy.
+    await insist(
+      () =>
+        postJson(remit.endpoints.api + route, body, {
+          authorization: `Bearer ${token}`,
+          'idempotency-key': idempotencyKey,
+          ...headers,
+        }),
+      [200, 201, 202],
     );
   };
   const times = <T>(make: () => Promise<T>): Promise<T[]> => Promise.all(Array.from({ length: N }, make));
   const reported = async (remit: LocalRemit, { id }: { id: string }) => {
-    const { status } = await sendProviderWebhook({
-      ...{ url: remit.endpoints.api, secret: remit.config.PROVIDER_SECRET_DECARD, provider: 'decard' },
-      ...{ transactionId: id, status: 'success', amount: '1', currency: CURRENCY, type: 'payment' },
-      ...{ id: `msg-${id}`, timeoutMs: 15_000 },
-    });
+    const { status } = await successWebhook(remit.endpoints.api, remit.config, id);
     expect(status).toBe(202);
   };
   /** What is decided, and what waits. */
@@ -104,18 +85,12 @@ if (isMissing(native)) {
       deliveries: await rows('SELECT event_id, status FROM deliveries ORDER BY event_id'),
     };
   };
-  const count = async (db: Database, what: string) =>
-    Number((await db.pool.query<{ n: string }>(`SELECT count(*) AS n FROM ${what}`)).rows[0]?.n);
   const settled = (db: Database, payments: number, deliveries: number) =>
     eventually(
       async () =>
-        expect({
-          outbox: await count(db, 'outbox'),
-          payments: await count(db, `payments WHERE status = 'pending'`),
-          orders: await count(db, `orders WHERE status = 'NEW'`),
-          events: await count(db, 'webhook_events WHERE fanned_out_at IS NULL'),
-          deliveries: await count(db, `deliveries WHERE status = 'pending'`),
-        }).toEqual({ outbox: 0, payments, orders: 0, events: 0, deliveries }),
+        expect(await unfinished(db)).toEqual({
+          ...{ outbox: 0, payments, orders: 0, events: 0, disputes: 0, deliveries },
+        }),
       180_000,
       300,
     );
@@ -141,12 +116,14 @@ if (isMissing(native)) {
 
   it('PostgreSQL’s own tools read the backup, an ordinary PostgreSQL starts on what is restored from it, and an empty remit carries on there', async () => {
     await first.start();
-    await new Promise<void>((resolve) => subscriber.listen(0, '127.0.0.1', resolve));
-    await call(first, '/api/v1/event-types', { name: 'parcel.sent' });
-    await call(first, '/api/v1/subscriptions', {
-      url: `http://127.0.0.1:${(subscriber.address() as AddressInfo).port}/`,
-      eventTypes: ['parcel.sent'],
+    told = await subscriber((response, { headers }) => {
+      const id = String(headers['webhook-id']);
+      if (accepts) heard.set(id, (heard.get(id) ?? 0) + 1);
+      // Of its own fault: what says that it is overloaded would keep others from their first attempts.
+      response.writeHead(accepts ? 204 : 500).end();
     });
+    await call(first, '/api/v1/event-types', { name: 'parcel.sent' });
+    await call(first, '/api/v1/subscriptions', { url: told.url, eventTypes: ['parcel.sent'] });
     const userId = await userWith(first.db, 100_000_000n);
     const newPayment = () => newTransaction(first.db, userId, 'payment', 100n);
     const newOrder = () =>
@@ -165,7 +142,7 @@ if (isMissing(native)) {
     const waiting = await times(newPayment);
     await Promise.all([times(newOrder), times(newEvent)]);
     await eventually(
-      async () => expect(await count(first.db, 'delivery_attempts')).toBeGreaterThanOrEqual(2 * N),
+      async () => expect(await countRows(first.db, 'delivery_attempts')).toBeGreaterThanOrEqual(2 * N),
       60_000,
     );
     await settled(first.db, N, N);
@@ -173,7 +150,7 @@ if (isMissing(native)) {
     const then = await state(first.db);
     await new Promise((resolve) => setTimeout(resolve, 50));
     await Promise.all([times(newOrder), times(newPayment)]);
-    await eventually(async () => expect(await count(first.db, 'outbox')).toBe(0));
+    await eventually(async () => expect(await countRows(first.db, 'outbox')).toBe(0));
     expect(await first.run('backup', backups)).toMatchObject({ code: 0 });
 
     // Files of PostgreSQL's formats, by PostgreSQL's word.

@@ -11,7 +11,8 @@ export interface Missing {
 }
 
 /**
- * Builds commands of one Go module at a version, once. The module proxy's checksum database says whether they are what everybody gets.
+ * Builds commands of one Go module at a version, once. The module proxy's checksum database says whether they are what
+ * everybody gets.
  * @returns where they are.
  */
 export function goCommands(module: string, version: string, packages: readonly string[]): string[] | Missing {

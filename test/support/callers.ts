@@ -34,8 +34,28 @@ export const signedHeaders = (
 });
 
 /**
- * What a caller does who must know: the same request under the same key, until it is answered with one of the statuses that are wanted.
- * It goes on for as long as the test does. @returns the body of that answer.
+ * Posts JSON. @param body a value, or a text that is sent as it is, because it was signed.
+ * @returns what was answered. @throws when there is no answer in time, or none in JSON.
+ */
+export async function postJson(
+  url: string,
+  body: unknown,
+  headers: Record<string, string> = {},
+  timeoutMs = 30_000,
+): Promise<{ status: number; body: unknown }> {
+  const response = await fetch(url, {
+    method: 'POST',
+    headers: { 'content-type': 'application/json', ...headers },
+    body: typeof body === 'string' ? body : JSON.stringify(body),
+    signal: AbortSignal.timeout(timeoutMs),
+  });
+  const text = await response.text();
+  return { status: response.status, body: text === '' ? undefined : JSON.parse(text) };
+}
+
+/**
+ * What a caller does who must know: the same request under the same key, until it is answered with one of the statuses that are
+ * wanted. It goes on for as long as the test does. @returns the body of that answer.
  * @throws Error on an answer that says that the request itself is wrong.
  */
 export async function insist<Body>(

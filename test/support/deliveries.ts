@@ -1,11 +1,7 @@
 import { randomUUID } from 'node:crypto';
 import type { DeliveryRef } from '../../src/contracts/workflows';
-import {
-  recordAttempts,
-  type AttemptRecord,
-  type DeliveryRow,
-  type HealthRules,
-} from '../../src/domain/deliveries';
+import { recordAttempts, type AttemptRecord, type HealthRules } from '../../src/domain/attempt-records';
+import type { DeliveryRow } from '../../src/domain/pending-deliveries';
 import { fanOutSteps } from '../../src/domain/fan-out';
 import type { Database } from '../../src/platform/postgres';
 import type { Keyring } from '../../src/platform/secrets';
@@ -24,8 +20,8 @@ export const RULES: HealthRules = {
 };
 
 /** Stores an attempt that ended just now. */
-export const recordAttempt = async (db: Pick<Database, 'pool'>, record: AttemptRecord, at = new Date()) =>
-  (await recordAttempts(db, [{ record, at }], RULES))[0];
+export const recordAttempt = async (db: Pick<Database, 'pool'>, record: AttemptRecord) =>
+  (await recordAttempts(db, [{ record, at: new Date() }], RULES))[0];
 
 /** The policy of the default configuration, as the worker role hands it to activities. */
 export const playedPolicy = deliveryPolicyOf(config);

@@ -25,7 +25,7 @@ function tool(found: string | undefined, name: string): string {
   throw new Error(`There is no ${name}: \`npm test\` builds it with Go, which is not in PATH.`);
 }
 
-export const valuesFile = (set: string) => path.join(PROJECT, 'deploy/helm/values', `${set}.yaml`);
+const valuesFile = (set: string) => path.join(PROJECT, 'deploy/helm/values', `${set}.yaml`);
 
 /** Runs helm on the chart, with its settings in no home folder. @throws Error with what it says. */
 function helm(args: readonly string[]): string {

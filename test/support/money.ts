@@ -14,9 +14,9 @@ export const CURRENCY = 'TRY';
 const DAY_MS = 86_400_000;
 
 /** A fresh user with an account and, when given, money in it (minor units). */
-export async function userWith(db: Database, balanceMinor = 0n, currency = CURRENCY): Promise<string> {
+export async function userWith(db: Database, balanceMinor = 0n): Promise<string> {
   const userId = `user-${randomUUID()}`;
-  const key = { tenantId: TENANT, userId, currency };
+  const key = { tenantId: TENANT, userId, currency: CURRENCY };
   await createAccount(db, key);
   if (balanceMinor > 0n)
     await topUp(db, { ...key, amountMinor: balanceMinor, correlationId: 'test', actor: 'test' });

@@ -40,7 +40,7 @@ const answer = (result: Partial<DisputeResult>): DisputeResult => ({
 });
 const UNKNOWN = answer({ outcome: 'unknown_dispute', status: null, userId: null });
 
-function event(disputeId: string, status: DisputeEvent['status'], receivedAt = new Date()): DisputeEvent {
+function event(disputeId: string, status: DisputeEvent['status']): DisputeEvent {
   const orderId = randomUUID();
   return {
     provider: 'payments',
@@ -53,7 +53,7 @@ function event(disputeId: string, status: DisputeEvent['status'], receivedAt = n
     reason: null,
     evidenceDueBy: null,
     payloadHash: 'hash',
-    receivedAt: receivedAt.toISOString(),
+    receivedAt: new Date().toISOString(),
     correlationId: 'correlation',
     source: messageRef('webhooks.disputes'),
   };

@@ -25,14 +25,10 @@ const stage = playedStage([
   'purgeIdempotencyKeys',
 ]);
 
-function providerEvent(
-  transactionId: string,
-  status: ProviderEvent['status'],
-  id = randomUUID(),
-): ProviderEvent {
+function providerEvent(transactionId: string, status: ProviderEvent['status']): ProviderEvent {
   return {
     provider: 'decard',
-    providerEventId: id,
+    providerEventId: randomUUID(),
     transactionId,
     type: 'payment',
     status,

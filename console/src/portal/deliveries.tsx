@@ -3,7 +3,7 @@ import { FastForward, RotateCcw } from 'lucide-react';
 import { useMemo } from 'react';
 import { api, ok, type Schemas } from '../lib/api';
 import { BodyAndAttempts } from '../ui/attempt';
-import { deliveryEventColumn, deliveryStateColumns, EventLink } from '../ui/delivery';
+import { DELIVERY_STATUS_FILTER, deliveryEventColumn, deliveryStateColumns, EventLink } from '../ui/delivery';
 import { Empty, Facts, Failure, Head, Id, Loading, Status, Time } from '../ui/basics';
 import { Drawer, useAct } from '../ui/dialogs';
 import { Filters, sinceOf, useFilters, type FilterSpec } from '../ui/filters';
@@ -53,12 +53,7 @@ export function Deliveries() {
     [urls],
   );
   const specs: FilterSpec[] = [
-    {
-      name: 'status',
-      label: 'Status',
-      kind: 'choice',
-      options: ['pending', 'delivered', 'exhausted', 'cancelled', 'held'],
-    },
+    DELIVERY_STATUS_FILTER,
     ...(all.length > 1
       ? [
           {

@@ -21,6 +21,7 @@ import {
 } from '../ui/basics';
 import { BodyAndAttempts, lastAnswer } from '../ui/attempt';
 import {
+  DELIVERY_STATUS_FILTER,
   deliveryEventColumn,
   deliveryStateColumns,
   EventLink,
@@ -36,12 +37,7 @@ type Delivery = Schemas['Delivery'];
 type Verb = 'resend' | 'try-now' | 'cancel';
 
 const FILTERS: FilterSpec[] = [
-  {
-    name: 'status',
-    label: 'Status',
-    kind: 'choice',
-    options: ['pending', 'delivered', 'exhausted', 'cancelled', 'held'],
-  },
+  DELIVERY_STATUS_FILTER,
   { name: 'subscriptionId', label: 'Subscription', kind: 'text', placeholder: 'sub_…' },
   { name: 'eventType', label: 'Type', kind: 'text', placeholder: 'remit.order.finished' },
   { name: 'eventId', label: 'Event', kind: 'text', placeholder: 'evt_…' },
@@ -83,7 +79,7 @@ const VERBS: Record<
   },
 };
 
-export const operate = (verb: Verb, id: string, onlyIf?: Delivery['status']) =>
+const operate = (verb: Verb, id: string, onlyIf?: Delivery['status']) =>
   verb === 'resend'
     ? ok(
         api.POST('/api/v1/deliveries/{id}/resend', {

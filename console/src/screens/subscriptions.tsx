@@ -23,7 +23,7 @@ import {
   Unready,
 } from '../ui/basics';
 import { EventLink } from '../ui/delivery';
-import { Modal, useAct, useOverlays } from '../ui/dialogs';
+import { Modal, useAct } from '../ui/dialogs';
 import { Filters, useFilters } from '../ui/filters';
 import { AttemptHealth } from '../ui/health';
 import { column, idColumn, List, usePages } from '../ui/table';
@@ -223,7 +223,6 @@ export function Subscription() {
 function Page({ subscription }: { subscription: Subscription }) {
   const { id, state, stateReason } = subscription;
   const { act, busy } = useAct();
-  const { ask } = useOverlays();
   const { mayAct } = useSession();
   const [secret, setSecret] = useState<Schemas['SecretRotated'] | undefined>();
   const [resuming, setResuming] = useState(false);
@@ -259,21 +258,20 @@ function Page({ subscription }: { subscription: Subscription }) {
               className="btn"
               disabled={busy || !mayAct}
               onClick={() =>
-                void ask({
-                  title: 'Give it a new secret?',
-                  body: 'The new secret is shown once. For 24 hours both sign, so that the subscriber can change it without losing a webhook.',
-                  action: 'Rotate the secret',
-                }).then(
-                  (yes) =>
-                    yes &&
-                    act(async () => {
-                      setSecret(
-                        await ok(
-                          api.POST('/api/v1/subscriptions/{id}/rotate-secret', { params: path, body: {} }),
-                        ),
-                      );
-                      return 'The secret was rotated.';
-                    }),
+                void act(
+                  async () => {
+                    setSecret(
+                      await ok(
+                        api.POST('/api/v1/subscriptions/{id}/rotate-secret', { params: path, body: {} }),
+                      ),
+                    );
+                    return 'The secret was rotated.';
+                  },
+                  {
+                    title: 'Give it a new secret?',
+                    body: 'The new secret is shown once. For 24 hours both sign, so that the subscriber can change it without losing a webhook.',
+                    action: 'Rotate the secret',
+                  },
                 )
               }
             >

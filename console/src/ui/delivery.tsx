@@ -2,12 +2,19 @@ import { Link } from '@tanstack/react-router';
 import type { Schemas } from '../lib/api';
 import { lastAnswer } from './attempt';
 import { Time } from './basics';
-import { useFilters } from './filters';
+import { useFilters, type FilterSpec } from './filters';
 import { column, type Column } from './table';
 
 /** What lists and pages of deliveries and attempts show alike, in the console and in the portal. */
 
 type Delivery = Schemas['Delivery'];
+
+export const DELIVERY_STATUS_FILTER: FilterSpec = {
+  name: 'status',
+  label: 'Status',
+  kind: 'choice',
+  options: ['pending', 'delivered', 'exhausted', 'cancelled', 'held'],
+};
 
 export const EventLink = ({ id }: { id: string }) => (
   <Link to="/events/$id" params={{ id }} className="mono">

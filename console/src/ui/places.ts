@@ -18,6 +18,20 @@ import {
   BarChart3,
   type LucideIcon,
 } from 'lucide-react';
+import type { Schemas } from '../lib/api';
+
+/** Of a thing, by its kind. */
+export const PAGE_OF: Record<Schemas['SubjectRef']['kind'], string> = {
+  payment: '/payments/$id',
+  payout: '/payouts/$id',
+  order: '/orders/$id',
+  dispute: '/disputes/$id',
+  event: '/events/$id',
+  delivery: '/deliveries/$id',
+  subscription: '/subscriptions/$id',
+  replay: '/replays',
+  user: '/users/$id',
+};
 
 interface Place {
   title: string;

@@ -2,11 +2,10 @@ import * as Dialog from '@radix-ui/react-dialog';
 import { keepPreviousData, useQuery } from '@tanstack/react-query';
 import { useNavigate } from '@tanstack/react-router';
 import { useEffect, useState } from 'react';
-import { api, ok, type Schemas } from '../lib/api';
+import { api, ok } from '../lib/api';
 import { Status } from './basics';
-import { PLACES } from './places';
+import { PAGE_OF, PLACES } from './places';
 
-type Hit = Schemas['SearchHit'];
 interface Choice {
   key: string;
   kind: string;
@@ -16,17 +15,6 @@ interface Choice {
   id?: string;
 }
 
-const PAGE_OF: Record<Hit['kind'], string> = {
-  payment: '/payments/$id',
-  payout: '/payouts/$id',
-  order: '/orders/$id',
-  dispute: '/disputes/$id',
-  event: '/events/$id',
-  delivery: '/deliveries/$id',
-  subscription: '/subscriptions/$id',
-  replay: '/replays',
-  user: '/users/$id',
-};
 const TYPING_MS = 180;
 
 /** ⌘K: anything by its id, the beginning of one, or a user; and every page. */

@@ -48,7 +48,7 @@ export function usePages<T>(
 }
 
 const NARROW = '(max-width: 820px)';
-export const useNarrow = (): boolean =>
+const useNarrow = (): boolean =>
   useSyncExternalStore(
     (changed) => {
       const media = matchMedia(NARROW);

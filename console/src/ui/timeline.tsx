@@ -6,37 +6,22 @@ import { exact, readable, relative, shortDate } from '../lib/format';
 import { useSession } from '../lib/session';
 import { Code, Failure, Loading, Money, Note, Panel, Status, useNow, Workflow } from './basics';
 import { useAct } from './dialogs';
+import { PAGE_OF } from './places';
 import { PlainTable } from './plain-table';
 
 type Timeline = Schemas['Timeline'];
 type Kind = Schemas['SubjectRef']['kind'];
 
-const PAGES: Record<Kind, string | undefined> = {
-  payment: '/payments/$id',
-  payout: '/payouts/$id',
-  order: '/orders/$id',
-  dispute: '/disputes/$id',
-  event: '/events/$id',
-  delivery: '/deliveries/$id',
-  subscription: '/subscriptions/$id',
-  replay: '/replays',
-  user: '/users/$id',
-};
-
 /** A link to the page of a thing. */
 export function Subject({ kind, id, children }: { kind: Kind; id: string; children?: React.ReactNode }) {
-  const to = PAGES[kind];
-  const text = children ?? (
-    <>
-      {kind} <span className="mono">{id.length > 20 ? `${id.slice(0, 8)}…` : id}</span>
-    </>
-  );
-  return to ? (
-    <Link to={to as never} params={{ id } as never}>
-      {text}
+  return (
+    <Link to={PAGE_OF[kind] as never} params={{ id } as never}>
+      {children ?? (
+        <>
+          {kind} <span className="mono">{id.length > 20 ? `${id.slice(0, 8)}…` : id}</span>
+        </>
+      )}
     </Link>
-  ) : (
-    <span>{text}</span>
   );
 }
 

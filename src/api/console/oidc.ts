@@ -188,7 +188,7 @@ export class OidcLogin {
 }
 
 /** The words of a claim: text with spaces or commas, or a list. */
-export function wordsOf(claim: unknown): string[] {
+function wordsOf(claim: unknown): string[] {
   if (typeof claim === 'string') return claim.split(/[\s,]+/);
   return Array.isArray(claim) ? claim.filter((word) => typeof word === 'string') : [];
 }

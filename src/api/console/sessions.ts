@@ -14,7 +14,7 @@ import type { Principal, Scope } from '../auth';
 import { cookieOf, requireOwnPage, requireSameOrigin } from '../own-page';
 
 /** What each role of the console may do, in the words of tokens. */
-export const SCOPES_OF_ROLE: Record<ConsoleRole, readonly Scope[]> = {
+const SCOPES_OF_ROLE: Record<ConsoleRole, readonly Scope[]> = {
   viewer: ['read'],
   operator: ['read', 'write'],
   admin: ['admin'],

@@ -12,12 +12,8 @@ import {
   listPortalEvents,
   requirePortalDelivery,
 } from '../../domain/portal-reads';
-import {
-  getSubscription,
-  getSubscriptions,
-  revealSecret,
-  type SubscriptionView,
-} from '../../domain/subscriptions';
+import { revealSecret } from '../../domain/subscription-secrets';
+import { getSubscription, getSubscriptions, type SubscriptionView } from '../../domain/subscriptions';
 import { deliveryActionRoutes } from '../routes/delivery-actions';
 import { eventOf } from '../routes/events';
 import { uuidOr404 } from '../routes/ids';

@@ -15,7 +15,7 @@ import { headersToBase64 } from '../../platform/kafka';
 import { uuidOrUndefined } from '../../contracts/http';
 import { recordChange } from '../../domain/audit';
 import { decodeCursor, encodeCursor } from '../../domain/pages';
-import { deliveriesStarted, reopenDelivery } from '../../domain/replays';
+import { deliveriesStarted, reopenDelivery } from '../../domain/resends';
 import { letterId, letterSummary } from '../dead-letter-desk';
 import { tryDeliveryNow } from '../delivery-workflows';
 import { actorOf, defineRoute, pageLimits, type Route, type RouteDeps } from './route';

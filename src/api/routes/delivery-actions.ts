@@ -13,15 +13,9 @@ import {
 import type { DeliveryStatus } from '../../contracts/webhooks';
 import { workflowId } from '../../contracts/workflows';
 import { recordChange } from '../../domain/audit';
-import { finishDelivery } from '../../domain/deliveries';
-import {
-  countRetried,
-  createReplay,
-  deliveriesStarted,
-  findDeliveryRow,
-  getReplay,
-  reopenDelivery,
-} from '../../domain/replays';
+import { finishDelivery } from '../../domain/delivery-ends';
+import { countRetried, createReplay, getReplay } from '../../domain/replays';
+import { deliveriesStarted, findDeliveryRow, reopenDelivery } from '../../domain/resends';
 import { operateSubscription } from '../../domain/subscription-health';
 import { tellDelivery, tellLane, tryDeliveryNow } from '../delivery-workflows';
 import { beginReplay, replayOf } from './replays';

@@ -11,9 +11,6 @@ export const eventConfigRoutes = versionedRoutes({
   key: 'eventType',
   contract: eventConfigContract,
   operations: eventConfigs,
-  answered: ({ enabled, scheduleMs, timeoutMs, retentionDays, ordered }) => ({
-    ...{ enabled, scheduleMs, timeoutMs, retentionDays, ordered },
-  }),
   texts: {
     create: {
       summary: 'Define how events of one type are delivered',

@@ -11,7 +11,6 @@ export const eventTypeRoutes = versionedRoutes({
   key: 'name',
   contract: eventTypeContract,
   operations: eventTypes,
-  answered: ({ description, schema, example }) => ({ description, schema, example }),
   anyJson: true,
   problems: ['schema_too_complex'],
   texts: {

@@ -19,19 +19,14 @@ import {
   TestFilterBody,
   UpdateSubscriptionBody,
 } from '../../contracts/subscriptions';
-import {
-  getDelivery,
-  findAttempts,
-  listAttempts,
-  listDeliveries,
-  type DeliveryView,
-} from '../../domain/deliveries';
+import { findAttempts, listAttempts } from '../../domain/attempt-reads';
+import { getDelivery, listDeliveries, type DeliveryView } from '../../domain/deliveries';
+import { rotateSecret } from '../../domain/subscription-secrets';
 import {
   createSubscription,
   deleteSubscription,
   getSubscription,
   listSubscriptions,
-  rotateSecret,
   updateSubscription,
   type SubscriptionView,
 } from '../../domain/subscriptions';

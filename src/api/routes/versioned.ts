@@ -34,8 +34,6 @@ export interface VersionedRoutes<Key extends string, View extends Stamps, Fields
     page: z.ZodType;
   };
   operations: VersionedOperations<View, Fields, Pick<RouteDeps['database'], 'prisma'> & Schemas>;
-  /** What an answer says beside name and stamps. */
-  answered: (view: View) => object;
   texts: Record<'create' | 'list' | 'get' | 'update' | 'remove', Texts>;
   /** Its fields hold JSON of any content. */
   anyJson?: boolean;
@@ -55,8 +53,18 @@ export function versionedRoutes<
   Key extends string,
   View extends Stamps & Record<Key, string>,
   Fields extends object,
->(resource: VersionedRoutes<Key, View, Fields>): Route[] {
-  const { path, noun, tag, one, key, contract, operations, texts, anyJson, problems = [] } = resource;
+>({
+  path,
+  noun,
+  tag,
+  one,
+  key,
+  contract,
+  operations,
+  texts,
+  anyJson,
+  problems = [],
+}: VersionedRoutes<Key, View, Fields>): Route[] {
   const common = { tag, access: 'token' } as const;
   const changes = { ...common, scope: 'admin' } as const;
   const written = anyJson ? { anyJson } : {};
@@ -68,7 +76,7 @@ export function versionedRoutes<
   });
   const answer = (view: View) => ({
     [key]: view[key],
-    ...resource.answered(view),
+    ...operations.fieldsOf(view),
     version: view.version,
     createdAt: view.createdAt.toISOString(),
     updatedAt: view.updatedAt.toISOString(),

@@ -6,7 +6,7 @@ import { createConsoleLink } from '../../../src/domain/console-sessions';
 import { TestApi } from '../../integration/api/support';
 import { launchBrowser } from '../../support/browser';
 import { eventually, freePort } from '../../support/harness';
-import { subscriber, type Subscriber } from '../../unit/webhooks/subscriber';
+import { subscriber, type Subscriber } from '../../support/subscriber';
 import { PHONE, Tab } from './page';
 
 const PATIENCE_MS = 60_000;

@@ -10,7 +10,7 @@ import { signedHeaders } from '../../support/callers';
 import { createTestSpace, eventually, runRoles } from '../../support/harness';
 import { sendProviderWebhook } from '../../../src/operations/send';
 import { TestApi } from '../../integration/api/support';
-import { subscriber, type Subscriber } from '../../unit/webhooks/subscriber';
+import { subscriber, type Subscriber } from '../../support/subscriber';
 
 /** What the console's tests look at: all roles on the real parts, and a little of everything that can happen. */
 export interface World {
@@ -82,8 +82,8 @@ export async function makeWorld(): Promise<World> {
 
 async function populate(world: World): Promise<void> {
   const { api } = world;
-  const made = async (path: string, body: object, scopes = ['read', 'write', 'admin']): Promise<Json> => {
-    const reply = await api.withToken({ scopes }, 'POST', path, body);
+  const made = async (path: string, body: object): Promise<Json> => {
+    const reply = await api.withToken({ scopes: ['read', 'write', 'admin'] }, 'POST', path, body);
     if (reply.status >= 300) throw new Error(`${path}: ${reply.status} ${JSON.stringify(reply.body)}`);
     return reply.body as Json;
   };
@@ -153,8 +153,8 @@ async function populate(world: World): Promise<void> {
     });
 
   await eventually(async () => {
-    const read = async (path: string, scopes = ['read', 'platform']) =>
-      (await api.withToken({ scopes }, 'GET', path)).body as { items: Json[] };
+    const read = async (path: string) =>
+      (await api.withToken({ scopes: ['read', 'platform'] }, 'GET', path)).body as { items: Json[] };
     const disputes = await read('/api/v1/disputes');
     const deliveries = await read('/api/v1/deliveries?status=pending');
     const letters = (await read('/api/v1/dead-letters')) as unknown as { items: { waiting: number }[] };

@@ -5,7 +5,7 @@ import { MockActivityEnvironment } from '@temporalio/testing';
 import { DefaultLogger } from '@temporalio/worker';
 import { createActivities } from '../../../src/activities';
 import { eventDeliveryHandler } from '../../../src/bridges/event-deliveries';
-import type { DeliveryRow } from '../../../src/domain/deliveries';
+import type { DeliveryRow } from '../../../src/domain/pending-deliveries';
 import { DataRefusedError } from '../../../src/domain/money-transaction';
 import { EventPublisher } from '../../../src/domain/event-publisher';
 import { EventSchemas } from '../../../src/domain/event-schemas';
@@ -24,7 +24,7 @@ import { createTestSpace, eventually, openTestDatabase, type TestSpace } from '.
 import { eventOf, inspectLedger, newTransaction, SOUND, TENANT, userWith } from '../../support/money';
 import { withDatabase } from '../../support/shared-stack';
 import { TcpProxy, type CutTime } from '../../support/tcp-proxy';
-import { subscriber, type Subscriber } from '../../unit/webhooks/subscriber';
+import { subscriber, type Subscriber } from '../../support/subscriber';
 
 const MAX_STATEMENTS = 60;
 /** The consumer of `events`, which makes the first attempts. */

@@ -11,7 +11,7 @@ import { mintToken } from '../../../src/operations/token';
 import { connectTemporal } from '../../../src/platform/temporal';
 import { signedHeaders } from '../../support/callers';
 import { eventually, openTestDatabase } from '../../support/harness';
-import { subscriber, type Subscriber } from '../../unit/webhooks/subscriber';
+import { subscriber, type Subscriber } from '../../support/subscriber';
 import { expectProblem, newUser, TestApi } from './support';
 
 const UI = 'http://localhost:8233';

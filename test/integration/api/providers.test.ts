@@ -38,8 +38,8 @@ const freshId = () => randomUUID().replaceAll('-', '').slice(0, 16).toUpperCase(
 const sampleOf = ({ samples }: Provider, kind: Sample['kind']) =>
   Object.values(samples).find((sample) => sample.kind === kind);
 
-const bodyOf = (sample: Sample, id: string, eventId = freshId()) =>
-  sample.body({ id, userId: user, eventId, ...MONEY });
+const bodyOf = (sample: Sample, id: string) =>
+  sample.body({ id, userId: user, eventId: freshId(), ...MONEY });
 
 async function post(
   { name }: Provider,

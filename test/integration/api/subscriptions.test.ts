@@ -10,7 +10,7 @@ import {
 } from '../../../src/contracts/subscriptions';
 import { AttemptStatistics } from '../../../src/contracts/statistics';
 import type { AttemptOutcome } from '../../../src/contracts/webhooks';
-import { recordAttempts, type AttemptRecord } from '../../../src/domain/deliveries';
+import { recordAttempts, type AttemptRecord } from '../../../src/domain/attempt-records';
 import { recordAttempt, RULES } from '../../support/deliveries';
 import { withDatabase } from '../../support/shared-stack';
 import { expectProblem, TestApi } from './support';

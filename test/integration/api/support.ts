@@ -112,7 +112,8 @@ export class TestApi {
   }
 
   /** Opens an account with so much money in it. */
-  async fund(userId: string, amount: string, currency = 'TRY'): Promise<void> {
+  async fund(userId: string, amount: string): Promise<void> {
+    const currency = 'TRY';
     await this.asUser(userId, 'POST', '/accounts', { currency });
     await this.asUser(userId, 'POST', '/accounts/topup', { amount, currency });
   }

@@ -6,7 +6,7 @@ import { SearchResult, Timeline } from '../../../src/contracts/timeline';
 import { mintToken } from '../../../src/operations/token';
 import { runWhy, timelineAsText } from '../../../src/operations/why';
 import { eventually } from '../../support/harness';
-import { subscriber, type Subscriber } from '../../unit/webhooks/subscriber';
+import { subscriber, type Subscriber } from '../../support/subscriber';
 import { expectProblem, newUser, TestApi } from './support';
 
 let api: TestApi;
@@ -39,12 +39,12 @@ async function pendingPayment(): Promise<Payment> {
   const body = { userId, amount: '100.00', currency: 'TRY', provider: 'decard' };
   return Payment.parse((await api.operator('POST', '/api/v1/payments', body)).body);
 }
-const webhook = (payment: Payment, amount: number, status = 'success') =>
+const webhook = (payment: Payment, amount: number) =>
   api.webhook(
     JSON.stringify({
       provider: 'decard',
       transactionId: payment.id,
-      status,
+      status: 'success',
       amount,
       currency: 'TRY',
       type: 'payment',

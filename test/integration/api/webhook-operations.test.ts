@@ -14,7 +14,7 @@ import { ensureSchedules } from '../../../src/platform/schedules';
 import { connectTemporal } from '../../../src/platform/temporal';
 import { eventually } from '../../support/harness';
 import { withDatabase } from '../../support/shared-stack';
-import { subscriber, type Received, type Subscriber } from '../../unit/webhooks/subscriber';
+import { subscriber, type Received, type Subscriber } from '../../support/subscriber';
 import { expectProblem, TestApi } from './support';
 import { deliver, tenantOf, type Tenant } from './tenant';
 

@@ -31,11 +31,11 @@ function noting(): {
 const countOf = (seen: Map<string, number>, name: string) =>
   [...seen.keys()].filter((value) => value.startsWith(`${name} `)).length;
 
-async function makeAnew({ topic }: Stream, partitions = 1): Promise<void> {
+async function makeAnew({ topic }: Stream): Promise<void> {
   const before = (await topicIdentities(bench.kafka, [topic])).get(topic);
   await bench.admin(async (admin) => {
     await admin.deleteTopics({ topics: [topic] });
-    await eventually(() => admin.createTopics({ topics: [{ topic, numPartitions: partitions }] }));
+    await eventually(() => admin.createTopics({ topics: [{ topic, numPartitions: 1 }] }));
     await eventually(async () => {
       const now = (await topicIdentities(bench.kafka, [topic])).get(topic);
       if (now === undefined || now === before) throw new Error('the brokers still know the former topic');

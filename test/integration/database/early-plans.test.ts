@@ -1,10 +1,6 @@
 import { Client } from 'pg';
-import {
-  claimAttempts,
-  loadPendingOfEvents,
-  recordAttempts,
-  type AttemptRecord,
-} from '../../../src/domain/deliveries';
+import { claimAttempts, recordAttempts, type AttemptRecord } from '../../../src/domain/attempt-records';
+import { loadPendingOfEvents } from '../../../src/domain/pending-deliveries';
 import { fanOutSteps, recordFirstAttempts } from '../../../src/domain/fan-out';
 import type { Database } from '../../../src/platform/postgres';
 import { createKeyring } from '../../../src/platform/secrets';

@@ -10,7 +10,7 @@ import {
   WebhookBody,
 } from '../../../src/contracts/webhooks';
 import { ReconciliationEventData } from '../../../src/contracts/reconciliation';
-import type { AttemptRecord } from '../../../src/domain/deliveries';
+import type { AttemptRecord } from '../../../src/domain/attempt-records';
 import { expireDispute } from '../../../src/domain/disputes';
 import { operateSubscription } from '../../../src/domain/subscription-health';
 import type { Reconciliation } from '../../../src/domain/reconciliation';

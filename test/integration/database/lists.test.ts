@@ -1,10 +1,6 @@
 import { Client } from 'pg';
-import {
-  findAttempts,
-  listDeliveries,
-  type AttemptFilter,
-  type DeliveryFilter,
-} from '../../../src/domain/deliveries';
+import { findAttempts, type AttemptFilter } from '../../../src/domain/attempt-reads';
+import { listDeliveries, type DeliveryFilter } from '../../../src/domain/deliveries';
 import { listAudit, type AuditFilter } from '../../../src/domain/audit';
 import { listDisputes, type DisputeFilter } from '../../../src/domain/disputes';
 import { listEvents, type EventFilter } from '../../../src/domain/events';

@@ -23,7 +23,7 @@ import {
 } from '../../support/harness';
 import { jsonObjectText } from '../../support/json-texts';
 import { withDatabase } from '../../support/shared-stack';
-import { subscriber, type Subscriber } from '../../unit/webhooks/subscriber';
+import { subscriber, type Subscriber } from '../../support/subscriber';
 
 let space: TestSpace;
 let running: RunningRoles<{ url: string }>;

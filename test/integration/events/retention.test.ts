@@ -22,7 +22,8 @@ beforeAll(async () => {
 afterAll(() => db.close());
 
 const by = (tenantId: string) => ({ tenantId, actor: 'token:test', correlationId: 'c' });
-async function subscribed(tenantId = `tenant-${randomUUID()}`) {
+async function subscribed() {
+  const tenantId = `tenant-${randomUUID()}`;
   const { subscription } = await createSubscription(db, createKeyring(space.config), {
     ...{ tenantId, url: 'http://127.0.0.1:9/', eventTypes: ['invoice.*'], description: '', maxPerTenant: 10 },
     allowedPrivateCidrs: space.config.WEBHOOK_ALLOWED_PRIVATE_CIDRS,

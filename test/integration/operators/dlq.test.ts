@@ -28,7 +28,7 @@ import {
   type TestSpace,
 } from '../../support/harness';
 import { TENANT, userWith } from '../../support/money';
-import { subscriber, type Subscriber } from '../../unit/webhooks/subscriber';
+import { subscriber, type Subscriber } from '../../support/subscriber';
 
 const LONG_MS = 60_000;
 const BINARY = Buffer.from([0xff, 0x00, 0xfe]);

@@ -5,7 +5,8 @@ import { Worker } from '@temporalio/worker';
 import { createDeliveryActivities } from '../../../src/activities/deliveries';
 import { TASK_QUEUES, workflowId, WORKFLOWS, type DeliveryRef } from '../../../src/contracts/workflows';
 import { operateSubscription } from '../../../src/domain/subscription-health';
-import { createSubscription, rotateSecret } from '../../../src/domain/subscriptions';
+import { rotateSecret } from '../../../src/domain/subscription-secrets';
+import { createSubscription } from '../../../src/domain/subscriptions';
 import type { Database } from '../../../src/platform/postgres';
 import { createKeyring } from '../../../src/platform/secrets';
 import { createWebhookClient, type WebhookClient } from '../../../src/webhooks/client';
@@ -13,7 +14,7 @@ import { announce, NOTHING_STARTED, playedPolicy } from '../../support/deliverie
 import { createTestSpace, openTestDatabase, type TestSpace } from '../../support/harness';
 import { createTimeSkippingEnvironment, workflowBundle } from '../../support/workflow-env';
 import workflowSetup from '../../support/workflow-setup';
-import { subscriber, type Subscriber } from '../../unit/webhooks/subscriber';
+import { subscriber, type Subscriber } from '../../support/subscriber';
 
 const HOUR = 3_600_000;
 const DAY = 24 * HOUR;

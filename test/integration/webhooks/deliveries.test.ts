@@ -9,14 +9,10 @@ import {
   type DeliveryDeps,
 } from '../../../src/activities/deliveries';
 import { DeliveryDeadLetter } from '../../../src/contracts/webhooks';
-import {
-  getDelivery,
-  listAttempts,
-  listDeliveries,
-  recordAttempts,
-  type AttemptRecord,
-} from '../../../src/domain/deliveries';
-import { reopenDelivery } from '../../../src/domain/replays';
+import { listAttempts } from '../../../src/domain/attempt-reads';
+import { recordAttempts, type AttemptRecord } from '../../../src/domain/attempt-records';
+import { getDelivery, listDeliveries } from '../../../src/domain/deliveries';
+import { reopenDelivery } from '../../../src/domain/resends';
 import {
   createSubscription,
   deleteSubscription,
@@ -35,7 +31,7 @@ import {
   RULES,
 } from '../../support/deliveries';
 import { createTestSpace, eventually, openTestDatabase, type TestSpace } from '../../support/harness';
-import { subscriber, type Subscriber } from '../../unit/webhooks/subscriber';
+import { subscriber, type Subscriber } from '../../support/subscriber';
 
 let space: TestSpace;
 let db: Database;

@@ -7,21 +7,19 @@ import {
   type AttemptResult,
 } from '../../../src/activities/deliveries';
 import { DomainEvent } from '../../../src/contracts/messages';
-import {
-  finishDelivery,
-  getDelivery,
-  recordAttempts,
-  type AttemptRecord,
-} from '../../../src/domain/deliveries';
-import { reencryptSecrets } from '../../../src/domain/secret-rotation';
+import { recordAttempts, type AttemptRecord } from '../../../src/domain/attempt-records';
+import { getDelivery } from '../../../src/domain/deliveries';
+import { finishDelivery } from '../../../src/domain/delivery-ends';
+import { reencryptSecrets } from '../../../src/domain/reencryption';
 import { operateSubscription } from '../../../src/domain/subscription-health';
-import { createSubscription, rotateSecret, secretContext } from '../../../src/domain/subscriptions';
+import { rotateSecret } from '../../../src/domain/subscription-secrets';
+import { createSubscription, secretContext } from '../../../src/domain/subscriptions';
 import type { Database } from '../../../src/platform/postgres';
 import { createKeyring, Keyring } from '../../../src/platform/secrets';
 import { createWebhookClient, type WebhookClient } from '../../../src/webhooks/client';
 import { announce as announceEvent, NOTHING_STARTED, playedPolicy, RULES } from '../../support/deliveries';
 import { createTestSpace, eventually, openTestDatabase, type TestSpace } from '../../support/harness';
-import { subscriber, type Received, type Subscriber } from '../../unit/webhooks/subscriber';
+import { subscriber, type Received, type Subscriber } from '../../support/subscriber';
 
 const MINUTE = 60_000;
 const HOUR = 60 * MINUTE;
@@ -48,8 +46,8 @@ afterEach(async () => {
 });
 
 /** A subscriber whose answer a test can change, and its subscription in a tenant of its own. */
-async function subscribed(status = 200, headers: Record<string, string> = {}) {
-  const answer = { status, headers };
+async function subscribed(status = 200) {
+  const answer: { status: number; headers: Record<string, string> } = { status, headers: {} };
   const server = await subscriber((response) => void response.writeHead(answer.status, answer.headers).end());
   open.push(server);
   const tenantId = `tenant-${randomUUID()}`;
@@ -67,8 +65,8 @@ const subscribe = (tenantId: string, url: string, eventTypes: string[]) =>
     maxPerTenant: 10,
   });
 
-async function announce(tenantId: string, type = 'payment.succeeded'): Promise<string> {
-  const { deliveries } = await announceEvent(db, { tenantId, type });
+async function announce(tenantId: string): Promise<string> {
+  const { deliveries } = await announceEvent(db, { tenantId });
   return deliveries[0]?.deliveryId ?? '';
 }
 

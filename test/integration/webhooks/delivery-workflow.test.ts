@@ -11,7 +11,8 @@ import {
   WORKFLOWS,
   type DeliveryRef,
 } from '../../../src/contracts/workflows';
-import { getDelivery, listAttempts } from '../../../src/domain/deliveries';
+import { listAttempts } from '../../../src/domain/attempt-reads';
+import { getDelivery } from '../../../src/domain/deliveries';
 import { createSubscription } from '../../../src/domain/subscriptions';
 import { createKafka, headersToStrings, MessageProducer } from '../../../src/platform/kafka';
 import { dataConverterOf } from '../../../src/platform/payload-encryption';
@@ -21,7 +22,7 @@ import { connectTemporal } from '../../../src/platform/temporal';
 import { createWebhookClient } from '../../../src/webhooks/client';
 import { announce, NOTHING_STARTED, playedPolicy } from '../../support/deliveries';
 import { createTestSpace, eventually, type TestSpace } from '../../support/harness';
-import { subscriber, type Subscriber } from '../../unit/webhooks/subscriber';
+import { subscriber, type Subscriber } from '../../support/subscriber';
 
 const TENANT = 'acme';
 

@@ -1,53 +1,28 @@
-import { randomUUID } from 'node:crypto';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { JsonText } from '../../../src/contracts/json';
-import { EventPublisher } from '../../../src/domain/event-publisher';
-import { EventSchemas } from '../../../src/domain/event-schemas';
 import { fanOutSteps } from '../../../src/domain/fan-out';
-import { createSubscription } from '../../../src/domain/subscriptions';
 import type { Database } from '../../../src/platform/postgres';
-import { createKeyring } from '../../../src/platform/secrets';
-import { Attempts } from '../../../src/webhooks/attempts';
-import { createWebhookClient, type WebhookClient } from '../../../src/webhooks/client';
-import { FirstAttempts } from '../../../src/webhooks/first-attempts';
-import { handOut, playedPolicy } from '../../support/deliveries';
-import { createTestSpace, eventually, openTestDatabase, type TestSpace } from '../../support/harness';
+import { eventually } from '../../support/harness';
+import { createDeliveryStage, type DeliveryStage } from '../../support/delivery-stage';
 import { withDatabase } from '../../support/shared-stack';
-import { subscriber, type Subscriber } from '../../unit/webhooks/subscriber';
 
-const TYPE = 'invoice.paid';
-
-let space: TestSpace;
+let stage: DeliveryStage;
 let db: Database;
-let webhooks: WebhookClient;
-let schemas: EventSchemas;
 beforeAll(async () => {
-  space = await createTestSpace();
-  db = openTestDatabase(space);
-  webhooks = createWebhookClient(space.config);
-  schemas = new EventSchemas(10);
+  stage = await createDeliveryStage();
+  ({ db } = stage);
 });
-afterAll(async () => {
-  await schemas.close();
-  await webhooks.close();
-  await db.close();
-});
-
-const open: Subscriber[] = [];
-afterEach(async () => {
-  for (const each of open.splice(0)) await each.close();
-});
+afterEach(() => stage.closeSubscribers());
+afterAll(() => stage.close());
 
 /** A subscriber whose path says what it answers: /204, /503, or /later when it is told to. */
 async function receiver() {
   let answerLater = (): void => undefined;
   const later = new Promise<void>((resolve) => (answerLater = resolve));
-  const server = await subscriber((response, { path }) => {
+  const server = await stage.subscriber((response, { path }) => {
     const status = Number(path.slice(1));
     if (status > 0) response.writeHead(status).end();
     else void later.then(() => response.writeHead(204).end());
   });
-  open.push(server);
   return { ...server, answerLater };
 }
 
@@ -62,36 +37,14 @@ interface Row {
 
 /** @param writeAfterMs longer than a test takes on a busy machine, unless it is about that. */
 async function tenant(writeAfterMs = 60_000) {
-  const tenantId = `tenant-${randomUUID()}`;
-  const { config, log } = space;
-  const keyring = createKeyring(config);
-  await db.prisma.eventType.create({ data: { tenantId, name: TYPE } });
-  const events = new EventPublisher(db, schemas, config.KAFKA_MESSAGE_MAX_BYTES);
-  const woken: string[] = [];
-  const first = new FirstAttempts({
-    ...{ db, log, deliveryPolicy: playedPolicy, writeAfterMs },
-    attempts: new Attempts({ db, webhooks, log, config }),
-    wakeLanes: (ids) => Promise.resolve(void woken.push(...ids)),
-  });
+  const publisher = await stage.publisher({ writeAfterMs });
   return {
-    first,
-    woken,
-    subscribe: async (url: string, more: { ordered?: boolean } = {}) => {
-      const { subscription } = await createSubscription(db, keyring, {
-        ...{ tenantId, url, eventTypes: [TYPE], description: '', maxPerTenant: 1_000, ...more },
-        allowedPrivateCidrs: config.WEBHOOK_ALLOWED_PRIVATE_CIDRS,
-      });
-      return subscription.id;
-    },
-    publish: async () => {
-      const [published] = await events.publish({ tenantId, correlationId: 'c' }, [
-        { type: TYPE, data: JsonText.of({ n: 1 }) },
-      ]);
-      return published!.id;
-    },
-    handOut: (eventId: string) => handOut({ db, keyring }, first, [eventId]),
+    ...publisher,
+    publish: async () => (await publisher.publish(1))[0]!,
     steps: (eventId: string, after: string, limit: number) =>
-      fanOutSteps(db, keyring, { eventIds: [eventId], after, limit }).then((steps) => steps.get(eventId)!),
+      fanOutSteps(db, publisher.deps.keyring, { eventIds: [eventId], after, limit }).then((steps) =>
+        steps.get(eventId)!,
+      ),
   };
 }
 
@@ -231,7 +184,7 @@ describe('the first attempts of a published event', () => {
     const { subscribe, publish, handOut } = await tenant();
     await subscribe(`${url}/204`);
     const [sentAtOnce, waits] = [await publish(), await publish()];
-    await withDatabase(space.ownerUrl, async (owner) => {
+    await withDatabase(stage.space.ownerUrl, async (owner) => {
       await owner.query(`
         CREATE FUNCTION disk_full() RETURNS trigger LANGUAGE plpgsql AS $$
         BEGIN RAISE EXCEPTION 'no space left on device' USING ERRCODE = 'disk_full'; END $$;

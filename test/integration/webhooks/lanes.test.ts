@@ -1,45 +1,24 @@
 import { randomUUID } from 'node:crypto';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { JsonText } from '../../../src/contracts/json';
-import type { DeliveryRef, LaneStep } from '../../../src/contracts/workflows';
-import { finishDelivery, getDelivery } from '../../../src/domain/deliveries';
-import { EventPublisher } from '../../../src/domain/event-publisher';
-import { EventSchemas } from '../../../src/domain/event-schemas';
+import type { LaneStep } from '../../../src/contracts/workflows';
+import { getDelivery } from '../../../src/domain/deliveries';
+import { finishDelivery } from '../../../src/domain/delivery-ends';
 import { forgottenLanes, hurryInLane, lanesToWake } from '../../../src/domain/lanes';
 import { operateSubscription } from '../../../src/domain/subscription-health';
-import { createSubscription, getSubscription, updateSubscription } from '../../../src/domain/subscriptions';
+import { getSubscription, updateSubscription } from '../../../src/domain/subscriptions';
 import type { Database } from '../../../src/platform/postgres';
-import { createKeyring } from '../../../src/platform/secrets';
-import { Attempts } from '../../../src/webhooks/attempts';
-import { createWebhookClient, type WebhookClient } from '../../../src/webhooks/client';
-import { FirstAttempts } from '../../../src/webhooks/first-attempts';
 import { sendLane } from '../../../src/webhooks/lanes';
-import { handOut, playedPolicy } from '../../support/deliveries';
-import { createTestSpace, eventually, openTestDatabase, type TestSpace } from '../../support/harness';
-import { subscriber, type Subscriber } from '../../unit/webhooks/subscriber';
+import { eventually } from '../../support/harness';
+import { createDeliveryStage, type DeliveryStage } from '../../support/delivery-stage';
 
-const TYPE = 'invoice.paid';
-
-let space: TestSpace;
+let stage: DeliveryStage;
 let db: Database;
-let webhooks: WebhookClient;
-let schemas: EventSchemas;
 beforeAll(async () => {
-  space = await createTestSpace();
-  db = openTestDatabase(space);
-  webhooks = createWebhookClient(space.config);
-  schemas = new EventSchemas(10);
+  stage = await createDeliveryStage();
+  ({ db } = stage);
 });
-afterAll(async () => {
-  await schemas.close();
-  await webhooks.close();
-  await db.close();
-});
-
-const open: Subscriber[] = [];
-afterEach(async () => {
-  for (const each of open.splice(0)) await each.close();
-});
+afterEach(() => stage.closeSubscribers());
+afterAll(() => stage.close());
 
 /** Resolves when a test says so. */
 function gate() {
@@ -56,69 +35,26 @@ interface Got {
 /** A subscriber that answers as a test says; the numbers of what it was sent, in the order in which it came. */
 async function receiver(answer: (n: number) => number | 'never' | Promise<number> = () => 200) {
   const got: Got[] = [];
-  const server = await subscriber((response, { body }) => {
+  const server = await stage.subscriber((response, { body }) => {
     const { n } = (JSON.parse(body) as { data: { n: number } }).data;
     got.push({ n, at: performance.now() });
     void Promise.resolve(answer(n)).then((status) => {
       if (status !== 'never') response.writeHead(status).end();
     });
   });
-  open.push(server);
   return { url: server.url, got, numbers: () => got.map(({ n }) => n) };
 }
 
-/** A tenant that publishes, with what a process that delivers has. */
 async function publisher() {
-  const tenantId = `tenant-${randomUUID()}`;
-  const { config, log } = space;
-  const keyring = createKeyring(config);
-  await db.prisma.eventType.create({ data: { tenantId, name: TYPE } });
-  const events = new EventPublisher(db, schemas, config.KAFKA_MESSAGE_MAX_BYTES);
-  const started: DeliveryRef[] = [];
-  const dead: string[] = [];
-  const attempts = new Attempts({ db, webhooks, log, config });
-  const deps = {
-    ...{ db, keyring, log, attempts, deliveryPolicy: playedPolicy },
-    startDeliveries: (refs: readonly DeliveryRef[]) => Promise.resolve(void started.push(...refs)),
-    deadLetter: ({ deliveryId }: { deliveryId: string }) => Promise.resolve(void dead.push(deliveryId)),
-  };
-  const woken: string[] = [];
-  const wakeLanes = (ids: readonly string[]) => Promise.resolve(void woken.push(...ids));
-  const first = new FirstAttempts({ ...deps, wakeLanes });
+  const tenant = await stage.publisher();
   return {
-    tenantId,
-    started,
-    dead,
-    woken,
-    deps,
-    by: { tenantId, actor: 'test', correlationId: 'c' },
-    subscribe: async (url: string, more: { ordered?: boolean; rateLimitPerSecond?: number } = {}) => {
-      const { subscription } = await createSubscription(db, keyring, {
-        ...{ tenantId, url, eventTypes: [TYPE], description: '', maxPerTenant: 100, ...more },
-        allowedPrivateCidrs: config.WEBHOOK_ALLOWED_PRIVATE_CIDRS,
-      });
-      return subscription.id;
-    },
-    publish: async (...numbers: number[]): Promise<string[]> => {
-      const published = await events.publish(
-        { tenantId, correlationId: 'c' },
-        numbers.map((n) => ({ type: TYPE, data: JsonText.of({ n }) })),
-      );
-      return published.map(({ id }) => id);
-    },
-    /** What the consumer of `events` does with a message. */
-    handOut: (...eventIds: string[]) => handOut(deps, first, eventIds),
-    send: (id: string, signal?: AbortSignal): Promise<LaneStep> => sendLane(deps, id, signal),
+    ...tenant,
+    send: (id: string, signal?: AbortSignal): Promise<LaneStep> => sendLane(tenant.deps, id, signal),
     change: (id: string, changes: object) =>
-      updateSubscription(
-        db,
-        keyring,
-        { tenantId, actor: 'test', correlationId: 'c' },
-        {
-          ...{ id, expected: '*', changes },
-          allowedPrivateCidrs: config.WEBHOOK_ALLOWED_PRIVATE_CIDRS,
-        },
-      ),
+      updateSubscription(db, tenant.deps.keyring, tenant.by, {
+        ...{ id, expected: '*', changes },
+        allowedPrivateCidrs: stage.space.config.WEBHOOK_ALLOWED_PRIVATE_CIDRS,
+      }),
   };
 }
 
@@ -287,7 +223,7 @@ describe('a first attempt that waits for a place', () => {
     const tenant = await publisher();
     const held = gate();
     const target = await receiver(() => held.opened.then(() => 200));
-    const places = space.config.WEBHOOK_CONCURRENT_PER_SUBSCRIPTION;
+    const places = stage.space.config.WEBHOOK_CONCURRENT_PER_SUBSCRIPTION;
     const id = await tenant.subscribe(target.url);
     const events = await tenant.publish(...upTo(places + 5));
     const handing = tenant.handOut(...events);
@@ -425,21 +361,19 @@ describe('tenants that share a host', () => {
     const [hostile, healthy] = [await publisher(), await publisher()];
     // One process, one host: /hangs-… is never answered.
     const target = await receiver((n) => (n < 0 ? 'never' : 200));
-    const shared = new FirstAttempts({ ...healthy.deps, wakeLanes: () => Promise.resolve() });
     for (let i = 0; i < 2; i++) await hostile.subscribe(`${target.url}/hangs-${i}`);
     await healthy.subscribe(target.url);
-    const hand = (events: string[]) => handOut(healthy.deps, shared, events);
-    const hanging = hand(await hostile.publish(...upTo(60).map((n) => -n - 1)));
+    const hanging = healthy.handOut(...(await hostile.publish(...upTo(60).map((n) => -n - 1))));
     await sleep(200);
     const events = await healthy.publish(...upTo(50));
     const startedAt = performance.now();
-    expect(await hand(events)).toEqual([]);
+    expect(await healthy.handOut(...events)).toEqual([]);
     expect(performance.now() - startedAt).toBeLessThan(10_000);
     expect(target.numbers().filter((n) => n >= 0)).toHaveLength(50);
     expect(
       await db.prisma.delivery.count({ where: { tenantId: healthy.tenantId, status: 'delivered' } }),
     ).toBe(50);
-    for (const each of open.splice(0)) await each.close();
+    await stage.closeSubscribers();
     await hanging;
   }, 60_000);
 });

@@ -13,7 +13,7 @@ import { announce, NOTHING_STARTED, playedPolicy } from '../../support/deliverie
 import { createTestSpace, openTestDatabase, type TestSpace } from '../../support/harness';
 import { messageRef } from '../../support/message-refs';
 import { eventOf, newTransaction, TENANT, userWith } from '../../support/money';
-import { subscriber, type Subscriber } from '../../unit/webhooks/subscriber';
+import { subscriber, type Subscriber } from '../../support/subscriber';
 
 const SUBSCRIPTIONS = 2_500;
 /** Each tenth subscriber refuses. */

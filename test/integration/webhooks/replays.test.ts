@@ -3,13 +3,8 @@ import { createReplayActivities, type ReplayDeps } from '../../../src/activities
 import type { DeliveryStatus } from '../../../src/contracts/webhooks';
 import type { ReplayProgress } from '../../../src/contracts/workflows';
 import { listAudit } from '../../../src/domain/audit';
-import {
-  countRetried,
-  createReplay,
-  getReplay,
-  reopenDelivery,
-  type ReplayKind,
-} from '../../../src/domain/replays';
+import { countRetried, createReplay, getReplay, type ReplayKind } from '../../../src/domain/replays';
+import { reopenDelivery } from '../../../src/domain/resends';
 import { createSubscription } from '../../../src/domain/subscriptions';
 import type { Database } from '../../../src/platform/postgres';
 import { createKeyring } from '../../../src/platform/secrets';

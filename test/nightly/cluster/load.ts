@@ -7,7 +7,7 @@ import { purchaseGenerator } from '../../../src/operations/purchase-generator';
 import { mintToken } from '../../../src/operations/token';
 import { PlayedSubscribers } from '../../faults/arrivals-stage';
 import { Purchases } from '../../faults/hostile/purchases';
-import { insist, successWebhook } from '../../support/callers';
+import { insist, postJson, successWebhook } from '../../support/callers';
 import { CURRENCY, newTransaction, userWith } from '../../support/money';
 import type { Cluster } from './cluster';
 import { Flow } from './flow';
@@ -33,11 +33,6 @@ export interface Rates {
 export const SUBSCRIBERS = { steady: 0, failing: 1, ordered: 10 } as const;
 type Subscriber = keyof typeof SUBSCRIBERS;
 const NAMES = Object.keys(SUBSCRIBERS) as Subscriber[];
-
-interface Reply {
-  status: number;
-  body: string;
-}
 
 /** Users, providers, publishers and subscribers, who insist until they know what became of their request. */
 export class Load {
@@ -66,7 +61,6 @@ export class Load {
   /** No longer waits for what is not finished. */
   stopped = false;
   private readonly loops: Promise<unknown>[] = [];
-  private readonly insist = insist;
 
   constructor(
     private readonly cluster: Cluster,
@@ -93,21 +87,21 @@ export class Load {
       Array.from({ length: USERS }, () => this.untilDone(() => userWith(db, OPENING))),
     );
     for (const name of ['parcel.sent', 'letter.sent'])
-      await this.insist(() => this.post('/api/v1/event-types', { name }), [201]);
+      await insist(() => this.post('/api/v1/event-types', { name }), [201]);
     for (const name of NAMES) {
       const body = {
         url: this.subscribers.url(name),
         eventTypes: name === 'steady' ? ['parcel.sent', 'letter.sent'] : ['parcel.sent'],
         ordered: hostile && name === 'ordered',
       };
-      const created = await this.insist(() => this.post('/api/v1/subscriptions', body), [201]);
+      const created = await insist(() => this.post('/api/v1/subscriptions', body), [201]);
       const every = hostile ? SUBSCRIBERS[name] : 0;
       this.subscribers.add(
         {
           name,
           answer: (number, first) => (first && every > 0 && number % every === 0 ? 500 : 204),
         },
-        SubscriptionCreated.parse(JSON.parse(created)).secret,
+        SubscriptionCreated.parse(created).secret,
       );
     }
   }
@@ -141,7 +135,7 @@ export class Load {
     const { config, db } = this.cluster;
     const { id } = await this.untilDone(() => newTransaction(db, this.userOf(n), 'payment', AMOUNT));
     this.flows.payments.begin(id);
-    await this.insist(() => successWebhook(this.cluster.api, config, id, POST_MS), [202]);
+    await insist(() => successWebhook(this.cluster.api, config, id, POST_MS), [202]);
     this.accepted.payments += 1;
   }
 
@@ -149,7 +143,7 @@ export class Load {
   async order(n: number): Promise<void> {
     const [mark, key] = [randomUUID(), randomUUID()];
     this.flows.orders.begin(mark);
-    const placed = await this.insist(
+    const placed = await insist(
       () =>
         this.post(
           '/orders',
@@ -158,7 +152,7 @@ export class Load {
         ),
       [201],
     );
-    const { id } = JSON.parse(placed) as { id: string };
+    const { id } = placed as { id: string };
     this.accepted.orders += 1;
     await this.untilDone(async () => {
       if (this.lookMs > LOOK_MS) await sleep(this.lookMs);
@@ -171,7 +165,7 @@ export class Load {
     this.flows.orders.end(mark);
     if (n % 3 !== 0) return;
     const refundKey = randomUUID();
-    await this.insist(
+    await insist(
       () =>
         this.post(
           `/api/v1/orders/${id}/refunds`,
@@ -187,15 +181,15 @@ export class Load {
   async event(n: number): Promise<void> {
     for (const flow of [this.flows.events, this.flows.ordered]) flow.begin(String(n));
     const body = { id: `n-${n}`, type: 'parcel.sent', data: { number: n } };
-    const answer = await this.insist(() => this.post('/api/v1/events', body), [200, 202]);
-    this.published.set(n, (JSON.parse(answer) as { id: string }).id);
+    const answer = await insist(() => this.post('/api/v1/events', body), [200, 202]);
+    this.published.set(n, (answer as { id: string }).id);
   }
 
   /** An event to one subscriber alone. @param n of no other event. */
   async letter(n: number): Promise<void> {
     this.letters.begin(String(n));
     const body = { id: `n-${n}`, type: 'letter.sent', data: { number: n } };
-    await this.insist(() => this.post('/api/v1/events', body), [200, 202]);
+    await insist(() => this.post('/api/v1/events', body), [200, 202]);
   }
 
   /** Webhooks that a subscriber accepted more than once, by when it happened. */
@@ -269,14 +263,8 @@ export class Load {
     }
   }
 
-  private async post(path: string, body: unknown, headers = this.operator): Promise<Reply> {
-    const response = await fetch(this.cluster.api + path, {
-      method: 'POST',
-      headers: { 'content-type': 'application/json', ...headers },
-      body: JSON.stringify(body),
-      signal: AbortSignal.timeout(POST_MS),
-    });
-    return { status: response.status, body: await response.text() };
+  private post(path: string, body: unknown, headers = this.operator) {
+    return postJson(this.cluster.api + path, body, headers, POST_MS);
   }
 
   private async untilDone<T>(attempt: () => Promise<T>): Promise<T> {

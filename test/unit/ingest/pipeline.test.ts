@@ -67,8 +67,8 @@ const allCommitted = (cluster: PlayedCluster) =>
 const timers = () => process.getActiveResourcesInfo().filter((kind) => kind === 'Timeout').length;
 const lastCommitAge = async () =>
   (await registry.getSingleMetric('remit_ingest_last_commit_age_seconds')!.get()).values[0]?.value ?? 0;
-async function until(done: () => boolean, limitMs = 20_000): Promise<void> {
-  for (const deadline = Date.now() + limitMs; !done(); await sleep(2))
+async function until(done: () => boolean): Promise<void> {
+  for (const deadline = Date.now() + 20_000; !done(); await sleep(2))
     if (Date.now() > deadline) throw new Error('did not come to an end');
 }
 

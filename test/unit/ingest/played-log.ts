@@ -132,6 +132,9 @@ export class PlayedSource implements MessageSource {
   }
 }
 
+/** A batch is stored within so long. */
+const STORING_MS = 4;
+
 /** A table that deduplicates by token and by nothing else, so that a batch that is cut otherwise shows as repetition. */
 export class PlayedTable {
   readonly tokens = new Map<string, readonly string[]>();
@@ -140,10 +143,7 @@ export class PlayedTable {
   storing = 0;
   storingMax = 0;
 
-  constructor(
-    private readonly random: (below: number) => number,
-    private readonly slowMs = 4,
-  ) {}
+  constructor(private readonly random: (below: number) => number) {}
 
   get rows(): string[] {
     return [...this.tokens.values()].flat();
@@ -158,7 +158,7 @@ export class PlayedTable {
         const { token } = batch;
         const log = token.split(':')[0]!;
         const rows = batch.liveRowNumbers().map((row) => `${log}/${batch.partition}/${batch.offsetOf(row)}`);
-        await new Promise((resolve) => setTimeout(resolve, this.random(this.slowMs)));
+        await new Promise((resolve) => setTimeout(resolve, this.random(STORING_MS)));
         this.storing -= 1;
         if (!alive() && this.random(2) === 0) return new Promise(() => undefined);
         if (alive() && this.random(20) === 0 && batch.abandoned) throw new Abandoned('moved');

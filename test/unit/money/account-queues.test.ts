@@ -9,7 +9,7 @@ const LIMITS = {
   queueCalls: 100,
   batchCalls: 16,
 };
-const failed = (code: string | undefined, message = 'failed') => Object.assign(new Error(message), { code });
+const failed = (code: string | undefined) => Object.assign(new Error('failed'), { code });
 
 /** Queues over a played database, with what it was asked: the inputs of each transaction. */
 function queuesOver(answer: (inputs: string[]) => Promise<unknown[]>, limits = LIMITS) {

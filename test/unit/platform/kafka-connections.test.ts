@@ -45,6 +45,7 @@ function connectionTo(port: number): Connection {
 class FakeBroker {
   hangs = false;
   asked = 0;
+  onAnswered?: () => void;
 
   readonly onSocket = (socket: net.Socket): void => {
     socket.on('error', () => undefined);
@@ -55,6 +56,7 @@ class FakeBroker {
       answer.writeInt32BE(10, 0);
       request.copy(answer, 4, 8, 12); // the correlation id
       socket.write(answer);
+      this.onAnswered?.();
     });
   };
 }
@@ -119,6 +121,18 @@ describe('a connection to a broker', () => {
     jest.advanceTimersByTime(1_000);
     await expect(untilLate(one.send(question()), broker)).rejects.toThrow(/timed out/);
     expect([one.isConnected(), other.isConnected()]).toEqual([false, false]);
+  });
+
+  it('stays open when it was this process that stood still, and the answer is there', async () => {
+    jest.useFakeTimers({ doNotFake: ['nextTick', 'setImmediate', 'setTimeout', 'clearTimeout'] });
+    const broker = new FakeBroker();
+    const connection = connectionTo(await listen(broker.onSocket));
+    await connection.connect();
+    await connection.send(question());
+    // The answer has come, and nothing was read since: then time-outs are looked for first, and sockets afterwards.
+    broker.onAnswered = () => setImmediate(() => jest.advanceTimersByTime(7_000));
+    await expect(connection.send(question())).resolves.toBeDefined();
+    expect(connection.isConnected()).toBe(true);
   });
 
   it('to a broker that refuses connections after it was silent says so', async () => {

@@ -3,7 +3,7 @@ import net from 'node:net';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { createWebhookClient, type WebhookClient } from '../../../src/webhooks/client';
 import { drips, rawSubscriber, says, saysAndCloses, saysAndResets, type Conduct } from './raw-subscriber';
-import { clientSettings, listen, LOOPBACK, subscriber } from './subscriber';
+import { clientSettings, listen, LOOPBACK, subscriber } from '../../support/subscriber';
 
 const open: { close(): Promise<void> | void }[] = [];
 const closing = <T extends { close(): Promise<void> | void }>(each: T): T => {

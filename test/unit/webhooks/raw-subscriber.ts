@@ -1,6 +1,6 @@
 import net, { type Socket } from 'node:net';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { listen } from './subscriber';
+import { listen } from '../../support/subscriber';
 
 /** What a raw subscriber does with a connection once a request has come in on it; `nth` counts its requests from 1. */
 export type Conduct = (socket: Socket, nth: number) => void | Promise<void>;

@@ -9,7 +9,7 @@ import { loadConfig } from '../../../src/platform/config';
 import type { ResolveAll } from '../../../src/webhooks/dns';
 import { createWebhookClient, type WebhookClient } from '../../../src/webhooks/client';
 import table from './ssrf-addresses.json';
-import { clientSettings, listen, LOOPBACK, subscriber } from './subscriber';
+import { clientSettings, listen, LOOPBACK, subscriber } from '../../support/subscriber';
 
 const open: { close(): Promise<void> | void }[] = [];
 const closing = <T extends { close(): Promise<void> | void }>(each: T): T => {

@@ -4,7 +4,7 @@ import path from 'node:path';
 import { createResolver } from '../../../src/webhooks/dns';
 import { createWebhookClient, type WebhookClientSettings } from '../../../src/webhooks/client';
 import { dnsServer, type DnsServer } from './dns-server';
-import { clientSettings, LOOPBACK, subscriber } from './subscriber';
+import { clientSettings, LOOPBACK, subscriber } from '../../support/subscriber';
 
 const open: { close(): Promise<void> }[] = [];
 const closing = <T extends { close(): Promise<void> }>(each: T): T => {

@@ -6,7 +6,7 @@ import fc from 'fast-check';
 import type { ResolveAll } from '../../../src/webhooks/dns';
 import { createWebhookClient, parseRetryAfter, type WebhookClient } from '../../../src/webhooks/client';
 import { storableText } from '../../../src/webhooks/storable-text';
-import { clientSettings, listen, LOOPBACK, subscriber } from './subscriber';
+import { clientSettings, listen, LOOPBACK, subscriber } from '../../support/subscriber';
 
 const open: { close(): Promise<void> }[] = [];
 const closing = <T extends { close(): Promise<void> }>(each: T): T => {

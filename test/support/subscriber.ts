@@ -1,6 +1,6 @@
 import http from 'node:http';
 import type { AddressInfo, Server } from 'node:net';
-import type { WebhookClientSettings } from '../../../src/webhooks/client';
+import type { WebhookClientSettings } from '../../src/webhooks/client';
 
 /** Settings of the client with the defaults of configuration; loopback is allowed only where a test says so. */
 export function clientSettings(changes: Partial<WebhookClientSettings> = {}): WebhookClientSettings {

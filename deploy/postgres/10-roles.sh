@@ -6,9 +6,12 @@
 #   temporal       makes its two databases itself
 set -eu
 
-psql --no-psqlrc --set ON_ERROR_STOP=1 --username "$POSTGRES_USER" --dbname postgres \
-  --set remit_password="$REMIT_DB_PASSWORD" --set service_password="$REMIT_SERVICE_DB_PASSWORD" \
-  --set temporal_password="$TEMPORAL_DB_PASSWORD" <<'SQL'
+# psql reads the passwords itself (15 or later): a command line is there for everybody who lists processes.
+: "${REMIT_DB_PASSWORD:?}" "${REMIT_SERVICE_DB_PASSWORD:?}" "${TEMPORAL_DB_PASSWORD:?}"
+psql --no-psqlrc --set ON_ERROR_STOP=1 --username "$POSTGRES_USER" --dbname postgres <<'SQL'
+\getenv remit_password REMIT_DB_PASSWORD
+\getenv service_password REMIT_SERVICE_DB_PASSWORD
+\getenv temporal_password TEMPORAL_DB_PASSWORD
 CREATE ROLE remit LOGIN PASSWORD :'remit_password';
 CREATE ROLE remit_app NOLOGIN;
 CREATE ROLE remit_service LOGIN PASSWORD :'service_password' IN ROLE remit_app;

@@ -20,6 +20,19 @@ export const COMPOSE_FIELDS: readonly { name: string; description: string }[] = 
     name: 'TEMPORAL_DB_PASSWORD',
     description: 'required: PostgreSQL role of Temporal; openssl rand -hex 24',
   },
+  {
+    name: 'OTEL_RESOURCE_ATTRIBUTES',
+    description: 'of every span: deployment.environment=test,… (docs/tracing.md)',
+  },
+  {
+    name: 'OTEL_EXPORTER_OTLP_HEADERS',
+    description: 'of every request to the collector: authorization=Bearer …',
+  },
+  { name: 'OTEL_EXPORTER_OTLP_COMPRESSION', description: 'gzip or none' },
+  {
+    name: 'OTEL_EXPORTER_OTLP_TIMEOUT',
+    description: 'longest request to the collector, in milliseconds; 10000',
+  },
   { name: 'API_REPLICAS', description: 'containers of the API; then API_PUBLISHED_PORTS needs a range' },
   {
     name: 'BRIDGE_REPLICAS',

@@ -1,6 +1,6 @@
 import { Option, type Command } from 'commander';
 import { callerPath } from '../platform/project';
-import { dataDir, integer, say } from './command';
+import { atLeastOne, dataDir, say } from './command';
 
 const HELP = `
 A base backup and the write-ahead log, from which remit restore builds PostgreSQL as it was at any time after the backup:
@@ -8,7 +8,7 @@ A base backup and the write-ahead log, from which remit restore builds PostgreSQ
   remit backup /backup                       one base backup, and the log up to now
   remit backup /backup --follow --every 24   keeps receiving the log, and makes a base backup each day
   remit backup ls /backup                    what is there, and which times can be restored
-  remit backup verify /backup                reads every file and every page of the log in it
+  remit backup verify /backup                reads every file, and every page and record of the log
 
 The folder may be anywhere but on the disk that it is there to outlive. Between two calls the server keeps what was not received
 yet (replication slot remit_backup); --follow loses at most the last half second. DATABASE_URL needs a login with REPLICATION;
@@ -22,12 +22,20 @@ export function register(program: Command): void {
     .addHelpText('after', HELP)
     .enablePositionalOptions()
     .argument('<folder>', 'of the backups of this server; made when it is not there')
-    .option('--keep <count>', 'keep the newest base backups and what they need; all when left out', integer)
+    .option(
+      '--keep <count>',
+      'keep the newest base backups and what they need; all when left out',
+      atLeastOne,
+    )
     .option('--follow', 'go on receiving the log until Ctrl-C', false)
     .addOption(
-      new Option('--every <hours>', 'with --follow: the next base backup after so long').argParser(integer),
+      new Option('--every <hours>', 'with --follow: the next base backup after so long').argParser(
+        atLeastOne,
+      ),
     )
     .action(async (folder: string, options: { keep?: number; follow: boolean; every?: number }) => {
+      if (options.every !== undefined && !options.follow)
+        backup.error('error: --every needs --follow: without it there is one base backup');
       const { runBackup } = await import('../operations/backup/backup.js');
       process.exit(await runBackup(dataDir(), { ...options, folder: callerPath(folder) }, say));
     });
@@ -40,7 +48,7 @@ export function register(program: Command): void {
     [
       'verify',
       true,
-      'reads every file and every page of the log; exits 1 when something is missing or damaged',
+      'reads every file, and every page and record of the log; exits 1 when something is missing or damaged',
     ],
   ] as const)
     backup

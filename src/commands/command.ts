@@ -27,10 +27,22 @@ export function integer(value: string): number {
   return Number(value);
 }
 
+/** Where none of something would be nothing, or no end. @throws InvalidArgumentError. */
+export function atLeastOne(value: string): number {
+  const number = integer(value);
+  if (number < 1) throw new InvalidArgumentError('at least 1 is needed');
+  return number;
+}
+
+const ISO_TIME = /^\d{4}-\d\d-(\d\d)T\d\d:\d\d(?::\d\d(?:\.\d{1,9})?)?(?:Z|[+-]\d\d:?\d\d)$/i;
+
 /** A time with its zone: a local one would be another time on another machine. */
 export function moment(value: string): Date {
   const at = new Date(value);
-  if (Number.isNaN(at.getTime()) || !/\d(Z|[+-]\d\d:?\d\d)$/i.test(value))
+  const day = ISO_TIME.exec(value)?.[1];
+  // JavaScript takes the 30th of February for the 2nd of March.
+  const exists = new Date(`${value.slice(0, 10)}T00:00:00Z`).getUTCDate() === Number(day);
+  if (Number.isNaN(at.getTime()) || day === undefined || !exists)
     throw new InvalidArgumentError('a time with its zone is needed, such as 2026-11-26T05:00:00Z');
   if (at.getTime() > Date.now()) throw new InvalidArgumentError('a time in the past is needed');
   return at;

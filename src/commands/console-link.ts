@@ -1,6 +1,6 @@
 import { Option, type Command } from 'commander';
 import type { ConsoleLinkCommand } from '../operations/console-link';
-import { dataDir, integer, say } from './command';
+import { atLeastOne, dataDir, say } from './command';
 
 export function register(program: Command): void {
   program
@@ -14,7 +14,7 @@ export function register(program: Command): void {
         .default('admin'),
     )
     .option('--no-platform', 'without what belongs to no tenant: dead letters, lag, purchases')
-    .option('--expires-s <seconds>', 'the link must be used within so many seconds', integer, 900)
+    .option('--expires-s <seconds>', 'the link must be used within so many seconds', atLeastOne, 900)
     .action(async (options: ConsoleLinkCommand) => {
       const { runConsoleLink } = await import('../operations/console-link.js');
       say(await runConsoleLink(dataDir(), options));

@@ -1,12 +1,12 @@
 import { Option, type Command } from 'commander';
 import { callerPath } from '../platform/project';
-import { confirmUnless, dataDir, integer, moment, say } from './command';
+import { atLeastOne, confirmUnless, dataDir, moment, say } from './command';
 
 const HELP = `
   remit restore /backup --to 2026-11-26T05:00:00Z                        the embedded PostgreSQL, stopped
   remit restore /backup --to 2026-11-26T05:00:00Z --into /var/lib/…/data  a folder for a PostgreSQL of yours to start on
 
-Every file and page is checked while it is written. What was there before is moved aside, never deleted. With the embedded one the
+Every file, and every page and record of the log, is checked before. What was there before is moved aside, never deleted. With the embedded one the
 log is applied at once, and its next start brings Kafka and Temporal to agree; with yours, stop all roles first, and then:
 remit migrate, remit recover --restored-to <the time>, start the roles, remit reconcile.
 A time too early? Restore again from the same backups: what the restored server wrote meanwhile is on a timeline of its own, and
@@ -28,7 +28,7 @@ export function register(program: Command): void {
       '--into <folder>',
       'build it here, for a PostgreSQL of the same major version; empty or not there',
     )
-    .option('--timeline <number>', 'follow this timeline; the newest when left out', integer)
+    .option('--timeline <number>', 'follow this timeline; the newest when left out', atLeastOne)
     .option('--yes', 'do not ask', false)
     .option('--json', 'one JSON document', false)
     .action(
@@ -41,6 +41,7 @@ export function register(program: Command): void {
         }: { to?: Date; into?: string; timeline?: number; yes: boolean; json: boolean },
       ) => {
         const { runRestore } = await import('../operations/backup/run-restore.js');
+        const { untilStopped } = await import('../operations/until-stopped.js');
         const embedded = into === undefined ? await embeddedServer() : undefined;
         process.exit(
           await runRestore(
@@ -51,6 +52,7 @@ export function register(program: Command): void {
               folder: callerPath(folder),
               ...(into !== undefined && { into: callerPath(into) }),
               confirm: confirmUnless(yes),
+              signal: untilStopped(),
             },
             say,
           ),
@@ -62,11 +64,11 @@ export function register(program: Command): void {
 /** The image has no embedded servers. */
 async function embeddedServer() {
   try {
-    const [{ runRecovery, LogEndedEarly }, { stopOrphans }] = await Promise.all([
+    const [{ runRecovery, LogEndedEarly, stopServerOn }, { stopOrphans }] = await Promise.all([
       import('../embedded/postgres-recovery.js'),
       import('../embedded/part-process.js'),
     ]);
-    return { runRecovery, LogEndedEarly, stopOrphans };
+    return { runRecovery, LogEndedEarly, stopOrphans, stopServerOn };
   } catch (error) {
     if ((error as NodeJS.ErrnoException).code === 'MODULE_NOT_FOUND') return undefined;
     throw error;

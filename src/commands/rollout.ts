@@ -41,7 +41,11 @@ export function register(program: Command): void {
     rollout
       .command(name)
       .description(description)
-      .option('--force', 'also when the version lacks workers, or a task queue of the current one', false);
+      .option(
+        '--force',
+        'also when no worker of the version polls, or it lacks a task queue of the current one',
+        false,
+      );
   changing('ramp', 'gives a version a share of what begins')
     .argument('<percent>', 'from 0 to 100', percent)
     .option('--build <id>', 'the version; that of this remit when left out')

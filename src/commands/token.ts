@@ -1,5 +1,5 @@
 import { Option, type Command } from 'commander';
-import { dataDir, integer, say } from './command';
+import { atLeastOne, dataDir, say } from './command';
 
 export function register(program: Command): void {
   program
@@ -14,7 +14,7 @@ export function register(program: Command): void {
         .choices(['read', 'write', 'topup', 'admin', 'platform'])
         .default(['read', 'write']),
     )
-    .option('--expires-s <seconds>', 'lifetime in seconds', integer, 3_600)
+    .option('--expires-s <seconds>', 'lifetime in seconds', atLeastOne, 3_600)
     .action(async (options: { subject: string; tenant?: string; scope: string[]; expiresS: number }) => {
       const { runToken } = await import('../operations/token.js');
       say(await runToken(dataDir(), options));

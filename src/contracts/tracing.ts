@@ -16,11 +16,12 @@ export interface SpanName {
   sampled: boolean;
 }
 
-const FORM = /^(?!ff)[0-9a-f]{2}-(?!0{32})([0-9a-f]{32})-(?!0{16})([0-9a-f]{16})-([0-9a-f]{2})(?:-.*)?$/;
+// Version 00 has exactly this length; a later one may have more, of which nothing is read.
+const FORM =
+  /^(?!ff)(?!00.{54})[0-9a-f]{2}-(?!0{32})([0-9a-f]{32})-(?!0{16})([0-9a-f]{16})-([0-9a-f]{2})(?:-.*)?$/;
 
 /** Reads a traceparent; undefined when it is none, as anybody may have written it. */
 export function readTraceparent(text: unknown): SpanName | undefined {
-  // Version 00 has this length; a later one may have more, of which nothing is read.
   const found = typeof text === 'string' && text.length <= 128 ? FORM.exec(text) : null;
   if (!found) return undefined;
   const [, traceId, spanId, flags] = found as unknown as [string, string, string, string];

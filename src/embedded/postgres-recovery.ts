@@ -4,6 +4,7 @@ import { chown, readdir } from 'node:fs/promises';
 import os from 'node:os';
 import path from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
+import { processCommand, processIdentity, stopProcess } from '../platform/processes';
 import { lastLines } from './log-file';
 import { MAJOR, postgresNativeDir, postgresOwner, postgresProgram } from './postgres';
 import { EmbeddedError } from './types';
@@ -73,7 +74,7 @@ export async function runRecovery(folder: string, signal?: AbortSignal): Promise
       if (ended !== undefined) throw failure(said(), ended);
       if (signal?.aborted) {
         await stop();
-        throw new EmbeddedError('interrupted; the folder is not at that time yet');
+        throw new EmbeddedError('interrupted: what is there now was not changed');
       }
       await sleep(50);
     }
@@ -83,6 +84,21 @@ export async function runRecovery(folder: string, signal?: AbortSignal): Promise
     if (ended === undefined) await stop();
     rmSync(sockets, { recursive: true, force: true });
   }
+}
+
+const STOP_GRACE_MS = 30_000;
+
+/**
+ * Ends a server that runs on a folder because whoever recovered it was killed. By PostgreSQL's own note of its process, which is
+ * believed only when that is a PostgreSQL on this folder.
+ */
+export async function stopServerOn(folder: string, report: (line: string) => void): Promise<void> {
+  const note = path.join(folder, 'postmaster.pid');
+  const pid = existsSync(note) ? Number(readFileSync(note, 'utf8').split('\n')[0]) : Number.NaN;
+  const identity = Number.isInteger(pid) && pid > 1 ? processIdentity(pid) : undefined;
+  if (identity === undefined || !processCommand(pid)?.includes(`postgres -D ${folder} `)) return;
+  report(`stopping PostgreSQL (process ${pid}), left over from a restore that was killed`);
+  await stopProcess(pid, identity, 'SIGINT', STOP_GRACE_MS);
 }
 
 function failure(log: string, ended: string): EmbeddedError {

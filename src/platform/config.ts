@@ -3,6 +3,7 @@ import { Currency } from '../contracts/money';
 import { TenantId } from '../contracts/http';
 import { misspelt } from './config-names';
 import { crossFieldMistakes, isCidr, isHostAndPort, isWebOrigin, placeholderIn } from './config-rules';
+import { otelMistakes } from './otel-variables';
 import { callerPath } from './project';
 import { derivedSettings, SETTINGS, type Derived, type Settings } from './settings';
 import type { Provider } from '../providers/provider';
@@ -515,6 +516,7 @@ export function loadConfig(env: NodeJS.ProcessEnv, needs: readonly ConfigKey[]):
     ...more.mistakes,
     ...invalid,
     ...crossFieldMistakes(config as Partial<Config>),
+    ...otelMistakes(given),
   ];
   if (mistakes.length > 0)
     throw new ConfigError(

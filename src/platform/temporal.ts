@@ -1,5 +1,11 @@
 import { readFile } from 'node:fs/promises';
-import { Client, Connection, type ConnectionOptions } from '@temporalio/client';
+import {
+  Client,
+  Connection,
+  isGrpcServiceError,
+  ServiceError,
+  type ConnectionOptions,
+} from '@temporalio/client';
 import { NativeConnection } from '@temporalio/worker';
 import { SEARCH_ATTRIBUTES } from '../contracts/workflows';
 import type { Config } from './config';
@@ -56,6 +62,42 @@ export async function connectTemporal(config: TemporalConfig): Promise<Client> {
   const client = await openTemporal(config);
   await (client.connection as Connection).ensureConnected();
   return client;
+}
+
+/** Status codes of gRPC, by their numbers on the wire. */
+const GRPC = { NOT_FOUND: 5, PERMISSION_DENIED: 7, UNIMPLEMENTED: 12, UNAUTHENTICATED: 16 };
+
+/** Why connecting to Temporal, or asking for its namespace, failed, and what an operator can do about it. */
+export function whyNoTemporal(
+  error: unknown,
+  {
+    TEMPORAL_ADDRESS: at,
+    TEMPORAL_NAMESPACE: namespace,
+  }: Pick<Config, 'TEMPORAL_ADDRESS' | 'TEMPORAL_NAMESPACE'>,
+): string {
+  const cause = error instanceof ServiceError ? error.cause : error;
+  const code = isGrpcServiceError(cause) ? Number(cause.code) : undefined;
+  const message = cause instanceof Error ? cause.message : String(cause);
+  if (code === GRPC.NOT_FOUND)
+    return `${at} has no namespace ${namespace}: create it, or correct TEMPORAL_NAMESPACE`;
+  if (code === GRPC.PERMISSION_DENIED || code === GRPC.UNAUTHENTICATED)
+    return `${at} refuses TEMPORAL_API_KEY or the client certificate (${message})`;
+  return `no answer from ${at} (${message}): is it up, are TEMPORAL_ADDRESS and TEMPORAL_TLS right?`;
+}
+
+/** Whether the server has no such thing, or has it no more. */
+export const isNotFound = (error: unknown): boolean =>
+  isGrpcServiceError(error) && Number(error.code) === GRPC.NOT_FOUND;
+
+/** Whether the server is too old, or too simple, for a call. */
+export const isUnimplemented = (error: unknown): boolean =>
+  isGrpcServiceError(error) && Number(error.code) === GRPC.UNIMPLEMENTED;
+
+/** What the server said, which the SDK's own message leaves out: "Failed to list workflows". */
+export function messageOfTemporal(error: unknown): string {
+  const message = error instanceof Error ? error.message : String(error);
+  const cause = error instanceof ServiceError ? error.cause : undefined;
+  return isGrpcServiceError(cause) ? `${message}: ${cause.details || cause.message}` : message;
 }
 
 /** Connects the native client that workers run on; the caller closes it. */

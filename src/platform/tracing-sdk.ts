@@ -1,4 +1,5 @@
 import { AsyncLocalStorage } from 'node:async_hooks';
+import { setTimeout as sleep } from 'node:timers/promises';
 import {
   ROOT_CONTEXT,
   SpanKind,
@@ -40,6 +41,7 @@ import type { SpanStart, TraceSpan, Tracing } from './tracing';
 /** Longer values are cut: an attribute is no place for a document. */
 const ATTRIBUTE_MAX_CHARACTERS = 1_000;
 const ERRORS_EVERY_MS = 60_000;
+const STOP_MAX_MS = 3_000;
 
 const KINDS = {
   internal: SpanKind.INTERNAL,
@@ -94,8 +96,18 @@ export function createTracing(options: TracingOptions): Tracing {
     },
     current: () => storage.getStore(),
     within: (span, run) => storage.run(span, run),
-    stop: () => provider.shutdown(),
+    stop: () => withinTime(provider.shutdown()),
   };
+}
+
+/** A collector that does not answer costs the last spans, and not the time that a process has for its ordered end. */
+async function withinTime(shutdown: Promise<void>): Promise<void> {
+  const over = new AbortController();
+  try {
+    await Promise.race([shutdown, sleep(STOP_MAX_MS, undefined, { signal: over.signal })]);
+  } finally {
+    over.abort();
+  }
 }
 
 /** Span ids are drawn, but for spans whose id was made elsewhere: workflows make the same one whenever they are replayed. */

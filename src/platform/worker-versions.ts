@@ -7,6 +7,7 @@ import type { WorkerOptions } from '@temporalio/worker';
 import { VERSIONED_WORKERS } from '../contracts/workflows';
 import type { Config } from './config';
 import type { Logger } from './logging';
+import { isNotFound, isUnimplemented } from './temporal';
 
 /** All workers of an installation, of whatever task queue, are one deployment of its namespace. */
 export const DEPLOYMENT_NAME = 'remit';
@@ -71,8 +72,6 @@ const STATUSES: readonly VersionStatus[] = [
   'draining',
   'drained',
 ];
-/** gRPC's code of what is not there. */
-const NOT_FOUND = 5;
 
 type Time = { seconds?: unknown; nanos?: number | null } | null | undefined;
 const isoOf = (time: Time): string | null =>
@@ -82,14 +81,18 @@ const isoOf = (time: Time): string | null =>
 
 /**
  * Reads the versions of remit's workers. Undefined when no versioned worker has ever polled in the namespace.
- * @throws what the client throws when Temporal does not answer, or knows no worker deployments.
+ * @throws what the client throws when Temporal does not answer; Error that says so when it knows no worker deployments.
  */
 export async function readDeployment(client: Client): Promise<Deployment | undefined> {
   const { namespace } = client.options;
   const found = await client.workflowService
     .describeWorkerDeployment({ namespace, deploymentName: DEPLOYMENT_NAME })
     .catch((error: unknown) => {
-      if ((error as { code?: unknown }).code === NOT_FOUND) return undefined;
+      if (isNotFound(error)) return undefined;
+      if (isUnimplemented(error))
+        throw new Error('this Temporal server knows no worker deployments: 1.28 or newer is needed', {
+          cause: error,
+        });
       throw error;
     });
   const info = found?.workerDeploymentInfo;
@@ -130,10 +133,46 @@ async function openOn(client: Client, buildId: string): Promise<number | null> {
   }
 }
 
+/** A poll is held for a minute by the server, and notes when it began. */
+const POLLED_MS = 120_000;
+
+/**
+ * The task queues that a version's workers have served and that none of them polls now, each for workflows or activities. The
+ * server routes to a version without workers as well, and everything that begins would wait.
+ * @param nowMs milliseconds since 1970.
+ */
+export async function queuesWithoutWorkers(
+  client: Client,
+  buildId: string,
+  nowMs = Date.now(),
+): Promise<string[]> {
+  const { namespace } = client.options;
+  const version = await client.workflowService.describeWorkerDeploymentVersion({
+    namespace,
+    deploymentVersion: { deploymentName: DEPLOYMENT_NAME, buildId },
+  });
+  const silent = await Promise.all(
+    (version.workerDeploymentVersionInfo?.taskQueueInfos ?? []).map(async ({ name, type }) => {
+      const { pollers } = await client.workflowService.describeTaskQueue({
+        namespace,
+        taskQueue: { name: name ?? '' },
+        taskQueueType: type ?? 0,
+      });
+      const polled = (pollers ?? []).some(
+        ({ deploymentOptions, lastAccessTime }) =>
+          deploymentOptions?.buildId === buildId &&
+          nowMs - Number(lastAccessTime?.seconds ?? 0) * 1_000 < POLLED_MS,
+      );
+      return polled ? [] : [name ?? ''];
+    }),
+  );
+  return [...new Set(silent.flat())].sort();
+}
+
 /** What both kinds of change of the routing need. */
 interface RoutingChange {
   conflictToken: Uint8Array;
-  /** Also to a version that lacks a task queue of the current one, or workers: what they would have done waits then. */
+  /** Also to a version that lacks a task queue of the current one: what waits there goes on waiting. */
   force?: boolean;
 }
 

@@ -1,8 +1,8 @@
 import { setTimeout as sleep } from 'node:timers/promises';
-import { isGrpcServiceError, ServiceError } from '@temporalio/client';
 import type { Config } from '../platform/config';
 import type { Lifecycle } from '../platform/lifecycle';
 import type { Logger } from '../platform/logging';
+import { whyNoTemporal } from '../platform/temporal';
 
 /** What a role can't begin without. */
 export type Dependency = 'kafka' | 'temporal';
@@ -77,18 +77,7 @@ const REASONS: Record<Dependency, (error: unknown, config: Config) => string> = 
       return `${at} refuses KAFKA_SASL_USERNAME, KAFKA_SASL_PASSWORD or KAFKA_SASL_MECHANISM (${error.message})`;
     return `no answer from ${at} (${messageOf(error)}): is it up, are KAFKA_BROKERS and KAFKA_TLS right?`;
   },
-  temporal(error, { TEMPORAL_ADDRESS: at, TEMPORAL_NAMESPACE: namespace }) {
-    const cause = error instanceof ServiceError ? error.cause : error;
-    const code = isGrpcServiceError(cause) ? Number(cause.code) : undefined;
-    if (code === GRPC.NOT_FOUND)
-      return `${at} has no namespace ${namespace}: create it, or correct TEMPORAL_NAMESPACE`;
-    if (code === GRPC.PERMISSION_DENIED || code === GRPC.UNAUTHENTICATED)
-      return `${at} refuses TEMPORAL_API_KEY or the client certificate (${messageOf(cause)})`;
-    return `no answer from ${at} (${messageOf(cause)}): is it up, are TEMPORAL_ADDRESS and TEMPORAL_TLS right?`;
-  },
+  temporal: whyNoTemporal,
 };
-
-/** Status codes of gRPC, by their numbers on the wire. */
-const GRPC = { NOT_FOUND: 5, PERMISSION_DENIED: 7, UNAUTHENTICATED: 16 };
 
 const messageOf = (error: unknown): string => (error instanceof Error ? error.message : String(error));

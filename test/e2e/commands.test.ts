@@ -3,12 +3,15 @@ import { once } from 'node:events';
 import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import os from 'node:os';
 import path from 'node:path';
+import type { Connection } from '@temporalio/client';
 import { Webhook } from 'standardwebhooks';
 import { PublishedEvent } from '../../src/contracts/events';
 import { SubscriptionCreated } from '../../src/contracts/subscriptions';
+import { TASK_QUEUES, WORKFLOWS } from '../../src/contracts/workflows';
 import { loadConfig } from '../../src/platform/config';
 import { migrateClickHouse } from '../../src/platform/clickhouse-migrations';
 import { PROJECT_ROOT } from '../../src/platform/project';
+import { connectTemporal } from '../../src/platform/temporal';
 import { startApi } from '../../src/roles/api';
 import { startBridge } from '../../src/roles/bridge';
 import { startRelay } from '../../src/roles/relay';
@@ -256,6 +259,16 @@ describe('a command that can not do what it was asked', () => {
     [['token'], {}, /AUTH_JWT_SECRET/],
     [['dlq', 'show'], {}, /missing required argument 'topic'[\s\S]*--help/],
     [['stats', '--days', 'many'], {}, /a whole number is needed/],
+    [['token', '--expires-s', '0'], {}, /at least 1 is needed/],
+    [['rollout', 'ramp', '101'], {}, /a share from 0 to 100 is needed/],
+    [['rollout', 'status'], {}, /npm start/],
+    [['rollout', 'status'], { TEMPORAL_ADDRESS: '127.0.0.1:9' }, /no answer from 127.0.0.1:9 .*TEMPORAL_TLS/],
+    [['replay', '--limit', '0'], {}, /at least 1 is needed/],
+    [['backup', 'there', '--follow', '--every', '0'], {}, /at least 1 is needed/],
+    [['backup', 'there', '--keep', '0'], {}, /at least 1 is needed/],
+    [['backup', 'there', '--every', '24'], {}, /--every needs --follow/],
+    [['restore', 'there', '--to', '2026-02-30T00:00:00Z'], {}, /a time with its zone is needed/],
+    [['restore', 'there', '--to', '1Z'], {}, /a time with its zone is needed/],
   ])('%j with %j says what to do', async (args, env, hint) => {
     const command = stranger(args, env);
     expect(await command.ended).not.toBe(0);
@@ -315,6 +328,66 @@ describe('remit dlq', () => {
     const sure = remit(['dlq', 'purge', dlq, '--all', '--yes']);
     expect(await sure.ended).toBe(0);
     expect(sure.stdout()).toMatch(/^\d+ deleted/);
+  });
+});
+
+describe('remit replay', () => {
+  const ONE = "WorkflowId = 'replayed-by-hand'";
+  beforeAll(async () => {
+    const temporal = await connectTemporal(space.config);
+    try {
+      const start = { workflowId: 'replayed-by-hand', taskQueue: TASK_QUEUES.payments, args: [] };
+      await temporal.workflow.execute(WORKFLOWS.expiry, start);
+      await temporal.workflow.start('goneWorkflow', { ...start, workflowId: 'of-a-type-that-is-gone' });
+    } finally {
+      await (temporal.connection as Connection).close();
+    }
+  }, LONG_MS);
+  const replay = async (query: string, env: NodeJS.ProcessEnv = {}) => {
+    const command = remit(['replay', '--json', '--query', query], env);
+    const code = await command.ended;
+    return { code, report: JSON.parse(command.stdout() || 'null') as unknown, stderr: command.stderr() };
+  };
+
+  it('replays what a query names', async () => {
+    await eventually(async () => {
+      const { code, report } = await replay(ONE);
+      expect({ code, report }).toMatchObject({ code: 0, report: { passed: 1, failed: [], unreadable: [] } });
+    }, LONG_MS);
+  });
+
+  it('tells what it can not read from what does not fit, in one JSON document', async () => {
+    expect(await replay(ONE, { ENCRYPTION_KEY: NEW_KEY })).toMatchObject({
+      code: 1,
+      report: {
+        passed: 0,
+        failed: [],
+        unreadable: [{ reason: expect.stringContaining('ENCRYPTION_KEYS_OLD') as string }],
+      },
+      stderr: '',
+    });
+  });
+
+  it('finds a workflow whose type the code has no more', async () => {
+    await eventually(async () => {
+      const { code, report } = await replay("WorkflowType = 'goneWorkflow'");
+      expect({ code, report }).toMatchObject({
+        code: 1,
+        report: { passed: 0, failed: [{ reason: 'the workflow code has no goneWorkflow' }] },
+      });
+    }, LONG_MS);
+  });
+
+  it('says what Temporal has against a query, and when there is no such namespace', async () => {
+    const misspelt = await replay('WorkflowType = ');
+    expect(misspelt).toMatchObject({ code: 1, report: null });
+    expect(misspelt.stderr).toMatch(/invalid query/);
+    const elsewhere = await replay(ONE, { TEMPORAL_NAMESPACE: 'nowhere' });
+    expect(elsewhere).toMatchObject({ code: 1, report: null });
+    expect(elsewhere.stderr).toMatch(/has no namespace nowhere: create it/);
+    const nothing = remit(['replay', '--query', "WorkflowId = 'nothing'"]);
+    expect(await nothing.ended).toBe(0);
+    expect(nothing.stdout()).toContain('nothing was replayed');
   });
 });
 

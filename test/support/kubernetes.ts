@@ -42,15 +42,21 @@ function helm(args: readonly string[]): string {
   }
 }
 
-const settings = (sets: Record<string, string>) =>
-  Object.entries(sets).flatMap(([name, value]) => ['--set', `${name}=${value}`]);
+/** Values beside those of a file: text as `--set` takes it, all else in JSON. */
+export type Sets = Record<string, unknown>;
+const settings = (sets: Sets) =>
+  Object.entries(sets).flatMap(([name, value]) =>
+    typeof value === 'string'
+      ? ['--set', `${name}=${value}`]
+      : ['--set-json', `${name}=${JSON.stringify(value)}`],
+  );
 
 export const lintChart = (set: string): string => helm(['lint', '--strict', CHART, '-f', valuesFile(set)]);
 
 /** `helm template`, hooks and all. `set`: one of deploy/helm/values, or undefined for the chart's own values. */
 export function renderText(
   set: string | undefined,
-  sets: Record<string, string> = {},
+  sets: Sets = {},
   kubeVersion: string = KUBERNETES[0],
 ): string {
   const files = set === undefined ? [] : ['-f', valuesFile(set)];
@@ -65,7 +71,7 @@ export function parseManifests(text: string): Manifest[] {
   });
 }
 
-export const renderManifests = (set: string | undefined, sets: Record<string, string> = {}): Manifest[] =>
+export const renderManifests = (set: string | undefined, sets: Sets = {}): Manifest[] =>
   parseManifests(renderText(set, sets));
 
 /** What kube-score finds, one line each; `ignored` are the ids of its tests that are not asked. */

@@ -2,6 +2,7 @@ import { randomUUID } from 'node:crypto';
 import type { AttemptInput, AttemptResult } from '../../src/activities/deliveries';
 import { TASK_QUEUES, workflowId, WORKFLOWS } from '../../src/contracts/workflows';
 import type { PurgePosition, PurgeStep } from '../../src/domain/event-retention';
+import { readDeployment } from '../../src/platform/worker-versions';
 import { deliveryRef } from '../support/deliveries';
 import { eventually } from '../support/harness';
 import { playedStage } from '../support/workflow-env';
@@ -11,6 +12,11 @@ const stage = playedStage([
   ...['purgeEvents', 'strandedReplays', 'strandedDeliveries', 'stepReplay', 'recordReplayState'],
   'wakeForgottenLanes',
 ]);
+
+it('a Temporal server that is too old for versions of workers is named as such', async () => {
+  // The one of these tests knows none of them.
+  await expect(readDeployment(stage.environment.client)).rejects.toThrow('1.28 or newer is needed');
+});
 
 describe('the retention of events', () => {
   it('goes on in another run when it has many steps, from where it was', async () => {

@@ -51,7 +51,9 @@ export type BaseBackup = z.infer<typeof BaseBackup>;
 
 export const BASE_TAR = 'base.tar.gz';
 export const MANIFEST = 'backup_manifest';
-const PARTIAL = '.partial';
+export const PARTIAL = '.partial';
+/** A base backup to which nothing was written for so long is made by nobody. */
+const UNFINISHED_MS = 3_600_000;
 
 export interface ArchivedSegment extends Segment {
   file: string;
@@ -153,11 +155,14 @@ export class Archive {
     writeDurably(path.join(this.folder, 'received.json'), JSON.stringify(received));
   }
 
-  /** What of base backups that were interrupted is left. */
+  /** What is left of base backups that were interrupted; one that another process makes is written to all the time. */
   async removeUnfinished(): Promise<void> {
     const folder = path.join(this.folder, 'base');
-    for (const name of await readdir(folder))
-      if (name.endsWith('.part')) await rm(path.join(folder, name), { recursive: true, force: true });
+    for (const name of await readdir(folder)) {
+      const part = path.join(folder, name);
+      if (name.endsWith('.part') && Date.now() - (await writtenAt(part)) > UNFINISHED_MS)
+        await rm(part, { recursive: true, force: true });
+    }
   }
 
   /**
@@ -194,6 +199,18 @@ export class Archive {
       );
     return (await Promise.all(sizes)).reduce((sum, size) => sum + size, 0);
   }
+}
+
+/** When something in a folder was last written, in milliseconds since 1970; 0 when it is gone. */
+async function writtenAt(folder: string): Promise<number> {
+  const names = await readdir(folder).catch(() => []);
+  const times = [folder, ...names.map((name) => path.join(folder, name))].map((file) =>
+    stat(file).then(
+      ({ mtimeMs }) => mtimeMs,
+      () => 0,
+    ),
+  );
+  return Math.max(...(await Promise.all(times)));
 }
 
 const ascending = (a: Lsn, b: Lsn): number => (a < b ? -1 : a > b ? 1 : 0);

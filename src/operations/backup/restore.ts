@@ -1,10 +1,13 @@
 import { appendFile, chmod, copyFile, mkdir, open, readdir, readFile, rm, writeFile } from 'node:fs/promises';
+import { existsSync } from 'node:fs';
 import path from 'node:path';
 import type { Archive, BaseBackup } from './archive';
-import { readBase, reachOf, checkSegments, type Reach } from './verify';
+import { readBase, reachOf, checkSegments, unlessStopped, type Reach } from './verify';
 import { parseLsn, segmentName } from './wal-names';
 
 export interface RestoreOptions {
+  /** Ends it before anything has changed. */
+  signal?: AbortSignal;
   /** The state of this time; the newest that there is when left out. */
   to?: Date;
   /** Along this timeline; the newest when left out. */
@@ -32,7 +35,11 @@ export interface Prepared {
  */
 export async function chooseBase(archive: Archive, { to, timeline }: RestoreOptions): Promise<Reach> {
   const received = await archive.received();
-  const bases = (await archive.bases()).filter((base) => timeline === undefined || base.timeline <= timeline);
+  const all = await archive.bases();
+  const timelines = knownTimelines(archive, all);
+  if (timeline !== undefined && !timelines.includes(timeline))
+    throw new Error(`${archive.folder} has no timeline ${timeline}: known are ${timelines.join(', ')}`);
+  const bases = all.filter((base) => timeline === undefined || base.timeline <= timeline);
   if (bases.length === 0) throw new Error(`${archive.folder} has no complete base backup`);
   const at = to?.toISOString();
   const base = bases.findLast(({ finishedAt }) => at === undefined || finishedAt <= at);
@@ -48,6 +55,11 @@ export async function chooseBase(archive: Archive, { to, timeline }: RestoreOpti
   if (at !== undefined && reach.until !== undefined && at > reach.until)
     throw new Error(`the log that was received reaches to ${reach.until}: no later time can be restored`);
   return reach;
+}
+
+function knownTimelines(archive: Archive, bases: readonly BaseBackup[]): number[] {
+  const known = new Set([...bases, ...archive.segments()].map(({ timeline }) => timeline));
+  return [...known].sort((a, b) => a - b);
 }
 
 function describeReach(
@@ -73,15 +85,15 @@ export async function prepareDataFolder(
   archive: Archive,
   reach: Reach,
   folder: string,
-  { to, timeline }: RestoreOptions,
+  { to, timeline, signal }: RestoreOptions,
 ): Promise<Prepared> {
   await mkdir(folder, { recursive: true, mode: 0o700 });
   if ((await readdir(folder)).length > 0) throw new Error(`${folder} is not empty`);
   try {
     const received = await archive.received();
-    await checkSegments(archive, reach.segments, received);
-    const files = await unpack(archive, reach.base, folder);
-    await copyLog(archive, reach, folder, received && parseLsn(received.lsn));
+    await checkSegments(archive, reach.segments, received, signal);
+    const files = await unpack(archive, reach.base, folder, signal);
+    await copyLog(archive, reach, folder, received && parseLsn(received.lsn), signal);
     const settings: RecoverySettings = {
       // All of the log is in pg_wal already: there is nowhere else to ask.
       restore_command: 'false',
@@ -102,7 +114,12 @@ export async function prepareDataFolder(
 }
 
 /** @returns how many files the manifest has. */
-function unpack(archive: Archive, base: BaseBackup, folder: string): Promise<number> {
+function unpack(
+  archive: Archive,
+  base: BaseBackup,
+  folder: string,
+  signal: AbortSignal | undefined,
+): Promise<number> {
   return readBase(archive, base, async ({ name, type, mode }) => {
     const target = path.join(folder, name);
     // As the server sent it; but an archive that was tampered with must not write elsewhere.
@@ -116,7 +133,10 @@ function unpack(archive: Archive, base: BaseBackup, folder: string): Promise<num
     await mkdir(path.dirname(target), { recursive: true, mode: 0o700 });
     const file = await open(target, 'wx', mode ?? 0o600);
     return {
-      write: (chunk) => file.writeFile(chunk),
+      write: (chunk) => {
+        unlessStopped(signal);
+        return file.writeFile(chunk);
+      },
       close: () => file.close(),
     };
   });
@@ -128,6 +148,7 @@ async function copyLog(
   { base, segments }: Reach,
   folder: string,
   receivedTo: bigint | undefined,
+  signal: AbortSignal | undefined,
 ): Promise<void> {
   const log = path.join(folder, 'pg_wal');
   const there = new Set(await readdir(log));
@@ -135,7 +156,11 @@ async function copyLog(
     const name = segmentName(segment, archive.identity.segmentBytes);
     const further = !segment.partial || (receivedTo ?? 0n) >= parseLsn(base.endLsn);
     if (there.has(name) && !further) continue;
-    await copyFile(segment.file, path.join(log, name));
+    unlessStopped(signal);
+    await copyFile(
+      existsSync(segment.file) ? segment.file : path.join(archive.walFolder, name),
+      path.join(log, name),
+    );
     await chmod(path.join(log, name), 0o600);
   }
   for (const history of archive.histories()) await copyFile(history, path.join(log, path.basename(history)));

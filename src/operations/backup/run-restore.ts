@@ -31,10 +31,12 @@ export interface RestoreCommand extends RestoreOptions {
 /** What the embedded PostgreSQL does of a restore. */
 export interface EmbeddedServer {
   /** Starts it on a folder until it has applied its log. @throws LogEndedEarly when there is no transaction after the time. */
-  runRecovery(folder: string): Promise<{ lastCommit?: string }>;
+  runRecovery(folder: string, signal?: AbortSignal): Promise<{ lastCommit?: string }>;
   LogEndedEarly: new (message: string) => Error;
   /** Ends servers that a killed start has left behind. */
   stopOrphans(dataDir: string, report: (line: string) => void): Promise<void>;
+  /** Ends one that an earlier restore has left on the folder that it built. */
+  stopServerOn(folder: string, report: (line: string) => void): Promise<void>;
 }
 
 /**
@@ -76,14 +78,12 @@ interface Restored {
 async function restoreInto(
   into: string,
   archive: Archive,
-  { to, timeline }: RestoreCommand,
+  command: RestoreCommand,
   reach: Prepared['reach'],
   tell: Say,
 ): Promise<Restored> {
-  const { files, settings } = await prepareDataFolder(archive, reach, into, {
-    ...(to && { to }),
-    ...(timeline !== undefined && { timeline }),
-  });
+  const { to } = command;
+  const { files, settings } = await prepareDataFolder(archive, reach, into, command);
   await writeSettings(into, settings);
   const major = reach.base.serverVersion.split('.')[0];
   tell(`${into}: ${files} files, each as the server sent it`);
@@ -96,10 +96,11 @@ async function restoreInto(
 async function restoreEmbedded(
   dataDir: string,
   archive: Archive,
-  { to, timeline, confirm, embedded }: RestoreCommand,
+  command: RestoreCommand,
   reach: Prepared['reach'],
   tell: Say,
 ): Promise<Restored | undefined> {
+  const { to, confirm, embedded, signal } = command;
   if (!embedded)
     throw new Error('there is no embedded PostgreSQL here: name the folder that is to be built with --into');
   const root = claimDataDir(dataDir);
@@ -117,21 +118,19 @@ async function restoreEmbedded(
     if (there && !(await confirm(`Replace ${folder}? What is there now is moved to ${former}.`)))
       return undefined;
     const aside = path.join(root, 'postgres.restore');
+    await embedded.stopServerOn(aside, tell);
     await rm(aside, { recursive: true, force: true });
-    const { files, settings } = await prepareDataFolder(archive, reach, aside, {
-      ...(to && { to }),
-      ...(timeline !== undefined && { timeline }),
-    });
+    const { files, settings } = await prepareDataFolder(archive, reach, aside, command);
     tell(`${files} files, each as the server sent it; PostgreSQL applies the log`);
     const before = await settingsOf(aside);
     await writeSettings(aside, settings);
-    const recovered = await embedded.runRecovery(aside).catch(async (error: unknown) => {
+    const recovered = await embedded.runRecovery(aside, signal).catch(async (error: unknown) => {
       // Nothing was committed between that time and the end of what was received: the end is the state of that time.
       if (!(error instanceof embedded.LogEndedEarly) || reach.until === undefined) throw error;
       await putSettings(aside, before);
       const { recovery_target_time: _, ...rest } = settings;
       await writeSettings(aside, rest);
-      return embedded.runRecovery(aside);
+      return embedded.runRecovery(aside, signal);
     });
     await putSettings(aside, before);
     const at = to?.toISOString() ?? reach.until ?? recovered.lastCommit;

@@ -8,6 +8,7 @@ import { extract, type Header } from 'tar-stream';
 import {
   BASE_TAR,
   MANIFEST,
+  PARTIAL,
   readHistory,
   type Archive,
   type ArchivedSegment,
@@ -15,6 +16,7 @@ import {
   type Received,
 } from './archive';
 import { checkManifest } from './base-backup';
+import { WalRecords } from './wal-records';
 import { branchPoint, formatLsn, historyName, parseLsn, segmentName, segmentOf } from './wal-names';
 
 /** Of a page of the write-ahead log: its size, and what its header has where. */
@@ -22,6 +24,18 @@ const PAGE = { bytes: 8_192, magicAt: 0, addressAt: 8 } as const;
 /** Segments that came with the files are in none of the manifest's lines: the log itself says whether it is whole. */
 const LOG_FOLDER = 'pg_wal/';
 const DAMAGED_SHOWN = 5;
+
+/** Somebody has stopped it. */
+export class Interrupted extends Error {
+  constructor() {
+    super('interrupted: nothing was changed');
+  }
+}
+
+/** @throws Interrupted. */
+export function unlessStopped(signal: AbortSignal | undefined): void {
+  if (signal?.aborted) throw new Interrupted();
+}
 
 /** Where the content of a file goes to. */
 export interface Sink {
@@ -59,11 +73,14 @@ export async function readBase(
       const { name, type, size } = entry.header;
       const hash = createHash('sha256');
       const sink = await open?.(entry.header);
-      for await (const chunk of entry as AsyncIterable<Buffer>) {
-        hash.update(chunk);
-        await sink?.write(chunk);
+      try {
+        for await (const chunk of entry as AsyncIterable<Buffer>) {
+          hash.update(chunk);
+          await sink?.write(chunk);
+        }
+      } finally {
+        await sink?.close();
       }
-      await sink?.close();
       if (type !== 'file') continue;
       const promised = expected.get(name);
       if (!promised && name.startsWith(LOG_FOLDER)) continue;
@@ -74,7 +91,7 @@ export async function readBase(
     }
     await reading;
   } catch (error) {
-    throw damaged(String(error), error);
+    throw error instanceof Interrupted ? error : damaged(String(error), error);
   }
   for (const name of expected.keys()) wrong.push(`${name} is missing`);
   if (wrong.length > 0)
@@ -157,21 +174,32 @@ function lineage(archive: Archive, base: number, wanted?: number): { timeline: n
   return [{ timeline: base, from: 0n }, ...line];
 }
 
+/** One that was being received when it was listed has its whole name meanwhile. */
+const openSegment = (file: string) =>
+  open(file, 'r').catch((error: unknown) => {
+    if (!file.endsWith(PARTIAL)) throw error;
+    return open(file.slice(0, -PARTIAL.length), 'r');
+  });
+
 /**
- * Reads the log that a base backup needs and looks at each page: it is of the size, kind and place that its name promises.
- * PostgreSQL itself checks each record when it is applied.
- * @throws Error that names the first segment that is damaged.
+ * Reads the log that a base backup needs: each page is of the size, kind and place that the segment's name promises, and each
+ * record has its checksum.
+ * @throws Error that names the first segment that is damaged; Interrupted.
  */
 export async function checkSegments(
   archive: Archive,
   segments: readonly ArchivedSegment[],
   received: Received | undefined,
+  signal?: AbortSignal,
 ): Promise<void> {
   const { segmentBytes } = archive.identity;
   const buffer = Buffer.alloc(segmentBytes + 1);
+  const records = await WalRecords.create();
   let magic: number | undefined;
-  for (const { file, number, partial } of segments) {
-    const handle = await open(file, 'r');
+  let before: bigint | undefined;
+  for (const { file, number, partial, timeline } of segments) {
+    unlessStopped(signal);
+    const handle = await openSegment(file);
     let bytes = 0;
     try {
       for (let read = -1; read !== 0; bytes += read) ({ bytesRead: read } = await handle.read(buffer, bytes));
@@ -193,5 +221,11 @@ export async function checkSegments(
       if (empty === right)
         throw damaged(`its page at ${formatLsn(first + BigInt(at))} is not one of this place in the log`);
     }
+    if (number - 1n !== before) records.reset();
+    before = number;
+    // How much of one was received of a timeline that was left is not known.
+    if (partial && received?.timeline !== timeline) continue;
+    const wrong = records.next(buffer, first, Math.min(end, segmentBytes));
+    if (wrong !== undefined) throw damaged(wrong);
   }
 }

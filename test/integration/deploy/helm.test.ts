@@ -14,6 +14,7 @@ import {
   RELEASE,
   renderManifests,
   renderText,
+  type Sets,
 } from '../../support/kubernetes';
 import { readText, readYaml } from '../../unit/deploy/project-files';
 
@@ -314,7 +315,7 @@ describe('the Helm chart', () => {
   });
 
   describe('its migrations', () => {
-    const job = (set: string, sets?: Record<string, string>) =>
+    const job = (set: string, sets?: Sets) =>
       find<Manifest & { spec: { template: Template } }>(renderManifests(set, sets), 'Job', '-migrate');
 
     it('run before the roles of a version, with what the owner of the tables has over theirs', () => {
@@ -329,6 +330,16 @@ describe('the Helm chart', () => {
         { secretRef: { name: 'remit' } },
         { secretRef: { name: 'remit-owner' } },
       ]);
+    });
+
+    it('have their way to the servers before they run, also where a namespace lets nothing out', () => {
+      const { metadata } = find<Manifest>(of('production'), 'NetworkPolicy', '-migrate');
+      expect(metadata.annotations).toMatchObject({
+        'helm.sh/hook': 'pre-install,pre-upgrade',
+        'helm.sh/hook-delete-policy': 'before-hook-creation,hook-succeeded',
+      });
+      const weight = (annotations: Record<string, string> = {}) => Number(annotations['helm.sh/hook-weight']);
+      expect(weight(metadata.annotations)).toBeLessThan(weight(job('production').metadata.annotations));
     });
 
     it('need nothing of the chart that a hook comes before', () => {
@@ -372,6 +383,94 @@ describe('the Helm chart', () => {
     const { env } = find<Manifest & { spec: { template: Template } }>(of('production'), 'Job', '-migrate')
       .spec.template.spec.containers[0]!;
     expect(env).toContainEqual({ name: 'KAFKA_DEAD_LETTER_RETENTION_MS', value: '15552000000' });
+    const fraction = renderManifests('minimal', { 'config.OTEL_TRACES_SAMPLER_ARG': 0.25 });
+    expect(find<Manifest>(fraction, 'ConfigMap', '').data).toMatchObject({ OTEL_TRACES_SAMPLER_ARG: '0.25' });
+  });
+
+  it('takes variables from Secrets with keys of other names, and the migration those of the owner', () => {
+    const from = (name: string) => ({
+      name: 'DATABASE_URL',
+      valueFrom: { secretKeyRef: { name, key: 'uri' } },
+    });
+    const nodeIp = { name: 'NODE_IP', valueFrom: { fieldRef: { fieldPath: 'status.hostIP' } } };
+    const manifests = renderManifests('minimal', {
+      extraEnv: [from('postgres-app'), nodeIp],
+      'migrate.extraEnv': [from('postgres-owner')],
+    });
+    expect(manifestMistakes(manifests)).toEqual([]);
+    for (const [component, { spec }] of pods(manifests)) {
+      const owner = component === 'migrate' ? 'postgres-owner' : 'postgres-app';
+      const { env } = spec.containers[0]!;
+      const given = env.filter(({ name }) => name === 'DATABASE_URL');
+      expect([component, given]).toEqual([component, [from(owner)]]);
+      expect(env).toContainEqual(nodeIp);
+    }
+    // A login of the owner that is given otherwise is not covered by that of the roles.
+    const owned = renderManifests('minimal', { extraEnv: [from('app')], 'migrate.existingSecret': 'owner' });
+    const [migrate] = pods(owned).filter(([component]) => component === 'migrate');
+    expect(migrate![1].spec.containers[0]!.env.map(({ name }) => name)).not.toContain('DATABASE_URL');
+  });
+
+  it('takes out a variable that is null, as a second file of values does', () => {
+    const text = renderText('production', {
+      'config.SHUTDOWN_TIMEOUT_MS': null,
+      'config.KAFKA_TLS_CA_FILE': null,
+      'roles.api.config': { LOG_LEVEL: null },
+    });
+    expect(text).not.toMatch(/nil|SHUTDOWN_TIMEOUT_MS|KAFKA_TLS_CA_FILE|LOG_LEVEL/);
+    const { spec } = deployment(parseManifests(text), 'bridge').template;
+    // The default of the variable, and some to spare.
+    expect(spec.terminationGracePeriodSeconds).toBe(45);
+  });
+
+  it.each<[string, Sets, RegExp]>([
+    [
+      'autoscaling by a CPU that nothing is asked of',
+      { 'roles.api.autoscaling': { enabled: true }, 'roles.api.resources': null },
+      /needs roles.api.resources.requests.cpu/,
+    ],
+    ['a section that is left empty', { config: null }, /config is null: leave it out/],
+    ['a policy that is null', { networkPolicy: null }, /networkPolicy is null: leave it out/],
+    [
+      'fewer replicas at most than at least',
+      { 'roles.api.autoscaling': { enabled: true, minReplicas: 9, maxReplicas: 2 } },
+      /roles.api.autoscaling: minReplicas \(9\) is more than maxReplicas \(2\)/,
+    ],
+    [
+      'a password in a role’s own variables',
+      { 'roles.relay.config': { DATABASE_URL: 'postgresql://a:b@c/d' } },
+      /DATABASE_URL with a password stands in config/,
+    ],
+    [
+      'a password in the address of another server',
+      { 'config.CLICKHOUSE_URL': 'https://a:b@c:8443' },
+      /CLICKHOUSE_URL with a password stands in config/,
+    ],
+    [
+      'a variable that is given twice',
+      { 'config.LOG_LEVEL': 'info', extraEnv: [{ name: 'LOG_LEVEL', value: 'debug' }] },
+      /LOG_LEVEL stands both in config and in extraEnv/,
+    ],
+    [
+      'a secret in the ConfigMap, where it stands',
+      { 'config.ENCRYPTION_KEY': 'x' },
+      /'\/config\/ENCRYPTION_KEY'/,
+    ],
+  ])('refuses %s', (_what, sets, message) => {
+    expect(() => renderText('minimal', sets)).toThrow(message);
+  });
+
+  it('keeps names and labels within their lengths, however long the release and the tag are', () => {
+    const tag = `sha-${'a'.repeat(64)}`;
+    const manifests = renderManifests('production', { 'image.tag': tag, fullnameOverride: 'r'.repeat(53) });
+    expect(manifestMistakes(manifests)).toEqual([]);
+    for (const { kind, metadata } of manifests) {
+      // A CronJob's jobs have eleven characters more.
+      expect([kind, metadata.name.length <= (kind === 'CronJob' ? 52 : 63)]).toEqual([kind, true]);
+      const long = Object.values(metadata.labels ?? {}).filter((value) => value.length > 63);
+      expect([kind, metadata.name, long]).toEqual([kind, metadata.name, []]);
+    }
+    expect(renderText('minimal', { 'image.tag': tag })).toContain(`image: "remit:${tag}"`);
   });
 
   it('replaces the pods when a variable has changed, and keeps them otherwise', () => {

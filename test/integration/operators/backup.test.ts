@@ -1,11 +1,15 @@
+import { spawn, type ChildProcess } from 'node:child_process';
+import { once } from 'node:events';
 import {
   existsSync,
+  mkdirSync,
   mkdtempSync,
   readdirSync,
   readFileSync,
   realpathSync,
   rmSync,
   truncateSync,
+  utimesSync,
   writeFileSync,
 } from 'node:fs';
 import os from 'node:os';
@@ -13,17 +17,18 @@ import path from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { Client } from 'pg';
 import { stopOrphans } from '../../../src/embedded/part-process';
-import { LogEndedEarly, runRecovery } from '../../../src/embedded/postgres-recovery';
+import { LogEndedEarly, runRecovery, stopServerOn } from '../../../src/embedded/postgres-recovery';
 import { startEmbeddedStack, type EmbeddedStack } from '../../../src/embedded/stack';
 import { Archive } from '../../../src/operations/backup/archive';
 import { backUpOnce, follow, inspectArchive, runInspect } from '../../../src/operations/backup/backup';
 import { ReplicationConnection } from '../../../src/operations/backup/replication';
 import { runRestore, type RestoreCommand } from '../../../src/operations/backup/run-restore';
+import { checkSegments } from '../../../src/operations/backup/verify';
 import { ensureSlot } from '../../../src/operations/backup/wal-receiver';
 import { claimDataDir } from '../../../src/platform/data-dir';
 import { eventually } from '../../support/harness';
 
-const embedded = { runRecovery, LogEndedEarly, stopOrphans };
+const embedded = { runRecovery, LogEndedEarly, stopOrphans, stopServerOn };
 /** A PostgreSQL of this test's own, whose data folder is destroyed and restored. */
 const top = realpathSync(mkdtempSync(path.join(os.tmpdir(), 'remit-backup-')));
 const dataDir = claimDataDir(path.join(top, 'data'));
@@ -179,6 +184,8 @@ describe('a backup of PostgreSQL', () => {
     await expect(restoring({ to: new Date(Date.parse(newest.until!) + 60_000) })).rejects.toThrow(
       `reaches to ${newest.until}`,
     );
+    await expect(restoring({ timeline: 99 })).rejects.toThrow(/no timeline 99.*known are 1/);
+    await expect(restoring({ timeline: 0 })).rejects.toThrow('no timeline 0');
     expect(existsSync(anyFolder('never'))).toBe(false);
     // While the server runs on it, its folder is not replaced.
     await expect(
@@ -188,6 +195,56 @@ describe('a backup of PostgreSQL', () => {
         say,
       ),
     ).rejects.toThrow('in use');
+  });
+
+  it('is restored after a restore that was interrupted, and after one that was killed and left a server running', async () => {
+    await enter('kept');
+    await back();
+    const before = await entries();
+    await stop();
+    const again = (options: Partial<RestoreCommand>) =>
+      runRestore(
+        dataDir,
+        { folder: backups, json: false, confirm: () => Promise.resolve(true), embedded, ...options },
+        say,
+      );
+    const aborted = AbortSignal.abort();
+    await expect(again({ signal: aborted })).rejects.toThrow('interrupted: nothing was changed');
+    // What it has built is there until the next one.
+    const applying = { ...embedded, runRecovery: (folder: string) => runRecovery(folder, aborted) };
+    await expect(again({ embedded: applying })).rejects.toThrow('interrupted');
+
+    // What a killed restore leaves, as far as the next one looks: a process of that command line, and PostgreSQL's note of it. A
+    // real one may be through with its recovery, or be ended by its own checks, before the next one looks.
+    let orphan: ChildProcess | undefined;
+    const killed = (folder: string): Promise<never> => {
+      const idle = ['-e', 'setInterval(() => undefined, 1_000)'];
+      orphan = spawn(process.execPath, [...idle, 'postgres', '-D', folder, '-c', 'x'], { stdio: 'ignore' });
+      writeFileSync(path.join(folder, 'postmaster.pid'), `${orphan.pid}\n${folder}\n`);
+      return Promise.reject(new Error('killed'));
+    };
+    await expect(again({ embedded: { ...embedded, runRecovery: killed } })).rejects.toThrow('killed');
+    const gone = once(orphan!, 'exit');
+    lines.length = 0;
+    await again({});
+    await gone;
+    expect(lines.join('\n')).toContain(`stopping PostgreSQL (process ${orphan!.pid})`);
+    await start();
+    expect(await entries()).toEqual(before);
+  }, 180_000);
+
+  it('takes away what an interrupted backup has left, and leaves the one that another process makes', async () => {
+    const part = (name: string) => path.join(backups, 'base', `${name}.part`);
+    for (const name of ['interrupted', 'under-way']) {
+      mkdirSync(part(name));
+      writeFileSync(path.join(part(name), 'base.tar.gz'), 'the beginning');
+    }
+    const longAgo = new Date(Date.now() - 2 * 3_600_000);
+    for (const file of [path.join(part('interrupted'), 'base.tar.gz'), part('interrupted')])
+      utimesSync(file, longAgo, longAgo);
+    await back();
+    expect([existsSync(part('interrupted')), existsSync(part('under-way'))]).toEqual([false, true]);
+    rmSync(part('under-way'), { recursive: true });
   });
 
   it('keeps as many as it is told, with what they need of the log', async () => {
@@ -207,6 +264,13 @@ describe('a backup of PostgreSQL', () => {
     await restore({ to: new Date(after.backups.at(-1)!.until!) });
     expect(await entries()).toEqual(last);
   }, 60_000);
+
+  it('is whole also when a segment was received to its end while it was looked at', async () => {
+    const archive = await Archive.open(backups);
+    const [last] = archive.segments().slice(-1);
+    const listed = { ...last!, file: `${last!.file.replace(/\.partial$/, '')}.partial`, partial: true };
+    await expect(checkSegments(archive, [listed], await archive.received())).resolves.toBeUndefined();
+  });
 
   it('is refused for another server, and for a folder with other content', async () => {
     const identity = path.join(backups, 'remit-backup.json');
@@ -240,6 +304,23 @@ describe('a backup of PostgreSQL', () => {
     broken.writeBigUInt64LE(1n, 8);
     writeFileSync(segment, broken);
     await expect(inspectArchive(backups, true)).rejects.toThrow(`${segment} is damaged: its page at`);
+    // One bit of one record: PostgreSQL would take it for the end of the log, and leave out all that came after.
+    const rotten = Buffer.from(content);
+    const firstRecord = 40 + Math.ceil(content.readUInt32LE(16) / 8) * 8;
+    rotten[firstRecord + 26]! ^= 1;
+    writeFileSync(segment, rotten);
+    await expect(inspectArchive(backups, true)).rejects.toThrow(`${segment} is damaged: its record at`);
+    await expect(
+      runRestore(
+        dataDir,
+        {
+          ...{ folder: backups, json: true, embedded },
+          confirm: () => Promise.resolve(true),
+          into: anyFolder('rotten'),
+        },
+        say,
+      ),
+    ).rejects.toThrow('its record at');
     truncateSync(segment, 1_000);
     await expect(inspectArchive(backups, true)).rejects.toThrow('has 1000 bytes');
     rmSync(segment);

@@ -4,7 +4,7 @@ import path from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Client, Connection } from '@temporalio/client';
 import { workflowId } from '../../../src/contracts/workflows';
-import { replayHistories } from '../../../src/operations/replay-histories';
+import { historiesOf, replayHistories } from '../../../src/operations/replay-histories';
 import { rolloutPromote, rolloutRamp, rolloutRollback, rolloutStatus } from '../../../src/operations/rollout';
 import { buildWorkflowBundle } from '../../../src/platform/build-workflow-bundle';
 import { connectTemporal } from '../../../src/platform/temporal';
@@ -197,6 +197,33 @@ it('status says what each version has, and a ramp ends by a rollback', async () 
   );
 });
 
+it('a version whose workers are gone is given nothing, unless that is meant', async () => {
+  // The server lists who polled within the last minutes.
+  const later = Date.now() + 600_000;
+  const refused = new RegExp(
+    `no worker of the version ${versions.two.id} polls deliveries, .*payments now.*--force`,
+  );
+  const build = versions.two.id;
+  await expect(rolloutRamp(temporal, 5, { build }, say, later)).rejects.toThrow(refused);
+  await expect(rolloutPromote(temporal, { build }, say, later)).rejects.toThrow(refused);
+  expect(await readDeployment(temporal)).toMatchObject({ current: versions.one.id, ramping: null });
+  await rolloutPromote(temporal, { build, force: true }, say, later);
+  await expect(rolloutRollback(temporal, {}, say, later)).rejects.toThrow(`version ${versions.one.id} polls`);
+  await rolloutRollback(temporal, {}, say);
+  lines.length = 0;
+  await rolloutStatus(temporal, { json: true }, say);
+  const status = JSON.parse(lines[0]!) as { versions: { queuesWithoutWorkers: string[] }[] };
+  expect(status.versions.map(({ queuesWithoutWorkers }) => queuesWithoutWorkers)).toEqual([[], []]);
+});
+
+it('promoting a version ends the ramp of another one, and says so', async () => {
+  await rolloutRamp(temporal, 5, { build: versions.two.id }, say);
+  lines.length = 0;
+  await rolloutPromote(temporal, { build: versions.one.id }, say);
+  expect(await readDeployment(temporal)).toMatchObject({ current: versions.one.id, ramping: null });
+  expect(lines[0]).toBe(`the ramp of ${versions.two.id} (5 %) has ended`);
+});
+
 it(
   'histories replay on the version that wrote them, and are told where they do not',
   async () => {
@@ -217,3 +244,18 @@ it(
   },
   120_000 + PAYMENTS * 500,
 );
+
+it('a history that is gone before it is fetched is left out, and the others are replayed', async () => {
+  async function* listed() {
+    for await (const { workflowId, runId } of temporal.workflow.list({ pageSize: 10 })) {
+      yield { workflowId, runId };
+      yield { workflowId: `${workflowId}-of-yesterday`, runId };
+      if ((seen += 1) === 3) return;
+    }
+  }
+  let seen = 0;
+  let found = 0;
+  for await (const { history } of historiesOf(temporal, listed()))
+    found += (history.events ?? []).length > 0 ? 1 : 0;
+  expect(found).toBe(3);
+});

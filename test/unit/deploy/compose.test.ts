@@ -6,8 +6,15 @@ import { readCompose, readText, remitServices, withDefaults, type Service } from
 const compose = readCompose();
 const remit = remitServices(compose);
 const configNames = new Set(CONFIG_FIELDS.map(({ name }) => name));
-/** Read by the PostgreSQL client itself, when the URL has no password. */
-const NOT_OURS = new Set(['PGPASSWORD']);
+/** Read by the SDK itself. */
+const OPENTELEMETRY = [
+  'OTEL_RESOURCE_ATTRIBUTES',
+  'OTEL_EXPORTER_OTLP_HEADERS',
+  'OTEL_EXPORTER_OTLP_COMPRESSION',
+  'OTEL_EXPORTER_OTLP_TIMEOUT',
+];
+/** PGPASSWORD is read by the PostgreSQL client itself, when the URL has no password. */
+const NOT_OURS = new Set(['PGPASSWORD', ...OPENTELEMETRY]);
 const SECRETS = {
   ENCRYPTION_KEY: Buffer.alloc(32, 7).toString('base64'),
   AUTH_JWT_SECRET: 'a'.repeat(64),
@@ -48,6 +55,10 @@ describe('docker-compose.yml', () => {
       /^CREATE ROLE remit_service LOGIN PASSWORD :'service_password' IN ROLE remit_app;$/m,
     );
     expect(script).toMatch(/^CREATE DATABASE remit OWNER remit;$/m);
+    // None stands on a command line, where everybody sees it who lists processes.
+    const ofPasswords = /\$\{?\w*PASSWORD/;
+    const commands = script.split('\n').filter((line) => ofPasswords.test(line) && !/^(#|: )/.test(line));
+    expect(commands).toEqual([]);
   });
 
   it('lets no node of Temporal that hangs keep rows locked that another one needs', () => {
@@ -125,6 +136,16 @@ describe('docker-compose.yml', () => {
       METRICS_PORT: 9464,
       KAFKA_BROKERS: ['k:1'],
     });
+  });
+
+  it('hands what OpenTelemetry reads by itself to every role that makes spans', () => {
+    const traced = remit.filter(([, s]) => 'OTEL_EXPORTER_OTLP_ENDPOINT' in (s.environment ?? {}));
+    expect(traced.length).toBeGreaterThan(3);
+    for (const [name, service] of traced)
+      expect([name, Object.keys(service.environment ?? {})]).toEqual([
+        name,
+        expect.arrayContaining(OPENTELEMETRY),
+      ]);
   });
 
   it('keeps secrets from roles that do not need them', () => {

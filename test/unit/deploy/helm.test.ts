@@ -1,5 +1,5 @@
 import { execFileSync } from 'node:child_process';
-import { chmodSync, mkdirSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
+import { chmodSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import Ajv from 'ajv';
@@ -45,6 +45,14 @@ describe('the values of the Helm chart', () => {
     ['a role without a pod', { roles: { worker: { replicas: 0 } } }],
     ['a variable in small letters', { config: { log_level: 'debug' } }],
     ['a port that Services and probes name', { config: { METRICS_PORT: 9000 } }],
+    ['a time that is none for cron', { backup: { schedule: 'nightly' } }],
+    ['a name that Kubernetes refuses', { fullnameOverride: 'Remit_Prod' }],
+    [
+      'a label by which the chart finds its pods',
+      { pod: { labels: { 'app.kubernetes.io/component': 'x' } } },
+    ],
+    ['a variable without a value', { extraEnv: [{ name: 'LOG_LEVEL' }] }],
+    ['a port among the further variables', { extraEnv: [{ name: 'API_PORT', value: '80' }] }],
     ['a tag where the digest belongs', { image: { digest: 'latest' } }],
     [
       'a peer of a policy that does not exist',
@@ -112,7 +120,7 @@ describe('the backup of the Helm chart', () => {
   afterEach(() => rmSync(folder, { recursive: true, force: true }));
 
   /** Runs the script with stand-ins for PostgreSQL's two programs, which are in no package that is installed here. */
-  function backup(dump: string): { ok: boolean; output: string } {
+  function backup(dump: string, url = 'postgresql://remit@postgres/remit'): { ok: boolean; output: string } {
     const programs = {
       pg_dump: dump,
       // As the real one: what is cut off is no archive.
@@ -128,7 +136,8 @@ describe('the backup of the Helm chart', () => {
         stdio: 'pipe',
         env: {
           PATH: `${path.join(folder, 'bin')}:${process.env['PATH']}`,
-          DATABASE_URL: 'postgresql://remit@postgres/remit',
+          DATABASE_URL: url,
+          SAID: path.join(folder, 'said'),
           BACKUP_FOLDER: path.join(folder, 'backup'),
           BACKUP_KEEP: '2',
         },
@@ -141,6 +150,27 @@ describe('the backup of the Helm chart', () => {
   const kept = () => readdirSync(path.join(folder, 'backup')).sort();
   const writes = (text: string) =>
     `for each; do case "$each" in --file=*) echo ${text} > "\${each#--file=}";; esac; done`;
+
+  it.each([
+    [
+      'postgresql://remit@postgres:5432/remit?sslmode=require',
+      '',
+      'postgresql://remit@postgres:5432/remit?sslmode=require',
+    ],
+    ['postgresql://remit:plain@postgres/remit', 'plain', 'postgresql://remit@postgres/remit'],
+    [
+      'postgres://re%6Dit:p%40ss%2Fw%3Aö%25d%C3%A9@db.example.com:6432/remit?options=-c%20a%3Db@c',
+      'p@ss/w:ö%dé',
+      'postgres://re%6Dit@db.example.com:6432/remit?options=-c%20a%3Db@c',
+    ],
+    ['postgresql:///remit?host=/run:x@y', '', 'postgresql:///remit?host=/run:x@y'],
+  ])('has no password on a command line: %s', (url, password, asked) => {
+    const says = `printf '%s\\n' "$*" "\${PGPASSWORD-}" > "$SAID"; ${writes('complete')}`;
+    expect(backup(says, url)).toMatchObject({ ok: true });
+    const [args, given] = readFileSync(path.join(folder, 'said'), 'utf8').split('\n');
+    expect(given).toBe(password);
+    expect(args).toContain(`--dbname=${asked} `);
+  });
 
   it('keeps the newest dumps, and nothing else of its own', () => {
     for (const old of [

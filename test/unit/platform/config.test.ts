@@ -195,6 +195,24 @@ describe('the configuration', () => {
     expect(mistakesOf(env, ROLE_NEEDS.api).join('\n')).not.toContain(secret);
   });
 
+  it.each([
+    ['OTEL_BSP_MAX_EXPORT_BATCH_SIZE', '0', /a whole number, at least 1/],
+    ['OTEL_BSP_MAX_QUEUE_SIZE', 'many', /a whole number, at least 1/],
+    ['OTEL_EXPORTER_OTLP_TIMEOUT', '-1', /a whole number, at least 1/],
+    ['OTEL_EXPORTER_OTLP_COMPRESSION', 'zip', /gzip or none/],
+    ['OTEL_EXPORTER_OTLP_PROTOCOL', 'grpc', /http\/protobuf/],
+    ['OTEL_EXPORTER_OTLP_CERTIFICATE', '/no/such/file', /can not be read/],
+    ['OTEL_EXPORTER_OTLP_TRACES_ENDPOINT', 'http://collector:4318', /set OTEL_EXPORTER_OTLP_ENDPOINT/],
+  ])('names %s=%s, which only OpenTelemetry’s SDK would read', (name, value, expected) => {
+    const env = { OTEL_EXPORTER_OTLP_ENDPOINT: 'http://collector:4318', [name]: value };
+    expect(mistakesOf(env, [])).toEqual([expect.stringMatching(expected)]);
+    expect(mistakesOf(env, [])[0]).toContain(name);
+  });
+
+  it('leaves OpenTelemetry’s variables alone while there are no traces', () => {
+    expect(mistakesOf({ OTEL_EXPORTER_OTLP_PROTOCOL: 'grpc', OTEL_BSP_MAX_QUEUE_SIZE: '0' }, [])).toEqual([]);
+  });
+
   it('has every variable in .env.example, with its unit in the name where it is a number', () => {
     const example = readFileSync(path.join(__dirname, '../../../.env.example'), 'utf8');
     for (const { name, description } of CONFIG_FIELDS) {

@@ -1,4 +1,5 @@
 import { execFile } from 'node:child_process';
+import net from 'node:net';
 import path from 'node:path';
 import { promisify } from 'node:util';
 import { idsOf, readTraceparent, writeTraceparent } from '../../../src/contracts/tracing';
@@ -40,6 +41,8 @@ describe('a traceparent', () => {
     TEXT.toUpperCase(),
     `${TEXT}, ${TEXT}`,
     `${TEXT}-${'x'.repeat(200)}`,
+    `${TEXT}-more`,
+    `${TEXT}-`,
   ])('is none: %s', (text) => {
     expect(readTraceparent(text)).toBeUndefined();
   });
@@ -77,6 +80,23 @@ describe('while tracing is off', () => {
     );
   }, 60_000);
 });
+
+it('a collector that takes connections and never answers does not hold up the end of a process', async () => {
+  const silent = net.createServer(() => undefined);
+  await new Promise<void>((resolve) => silent.listen(0, '127.0.0.1', resolve));
+  const { port } = silent.address() as net.AddressInfo;
+  const env = { OTEL_EXPORTER_OTLP_ENDPOINT: `http://127.0.0.1:${port}` };
+  await startTracing(loadConfig(env, []), 'remit-test', () => undefined);
+  await inEntrySpan(
+    () => ({ name: 'entry', parent: null }),
+    () => Promise.resolve(),
+  );
+  const startedAt = performance.now();
+  await stopTracing();
+  // The exporter alone would wait for ten seconds.
+  expect(performance.now() - startedAt).toBeLessThan(8_000);
+  silent.close();
+}, 30_000);
 
 describe('while tracing is on', () => {
   const collector = new TraceCollector();

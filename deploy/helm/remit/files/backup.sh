@@ -7,7 +7,30 @@ dump="$BACKUP_FOLDER/remit-$(date -u +%Y%m%dT%H%M%SZ).dump"
 # Of a run that was killed.
 rm -f "$BACKUP_FOLDER"/remit-*.dump.part
 
-pg_dump --format=custom --no-password --dbname="$DATABASE_URL" --file="$dump.part"
+# A command line is there for everybody who lists the processes of the node: the password goes by the environment, decoded.
+url="$DATABASE_URL"
+authority="${url#*://}"
+authority="${authority%%[/?]*}"
+case "$authority" in
+  *:*@*)
+    user="${authority%%:*}"
+    password="${authority#*:}"
+    password="${password%@*}"
+    PGPASSWORD="$(printf '%s' "$password" | LC_ALL=C awk '
+      function digit(c) { return index("0123456789abcdef", tolower(c)) - 1 }
+      {
+        for (i = 1; i <= length($0); i++) {
+          c = substr($0, i, 1)
+          if (c == "%") { c = sprintf("%c", digit(substr($0, i + 1, 1)) * 16 + digit(substr($0, i + 2, 1))); i += 2 }
+          printf "%s", c
+        }
+      }')"
+    export PGPASSWORD
+    url="${url%%://*}://$user@${authority##*@}${url#*"$authority"}"
+    ;;
+esac
+
+pg_dump --format=custom --no-password --dbname="$url" --file="$dump.part"
 pg_restore --list "$dump.part" >/dev/null
 mv "$dump.part" "$dump"
 echo "$dump: $(wc -c <"$dump") bytes"

@@ -25,7 +25,8 @@ app.kubernetes.io/instance: {{ .Release.Name }}
 
 {{- define "remit.labels" -}}
 {{ include "remit.selectorLabels" . }}
-app.kubernetes.io/version: {{ .Values.image.tag | default .Chart.AppVersion | quote }}
+{{- /* A tag may be longer than a label's value. */}}
+app.kubernetes.io/version: {{ .Values.image.tag | default .Chart.AppVersion | trunc 63 | trimAll "-_." | quote }}
 app.kubernetes.io/managed-by: {{ .Release.Service }}
 helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- end -}}
@@ -44,15 +45,16 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 
 {{/* A variable's value as text. Numbers of YAML are floats to Helm, and a large one would be written as 7.776e+09. */}}
 {{- define "remit.text" -}}
-{{- if kindIs "float64" . -}}{{ printf "%.0f" . }}{{- else -}}{{ toString . }}{{- end -}}
+{{- if and (kindIs "float64" .) (eq (floor .) .) -}}{{ printf "%.0f" . }}{{- else -}}{{ toString . }}{{- end -}}
 {{- end -}}
 
 {{/* {root, role, name, default}: a variable as the role sees it, as far as `config` says it. */}}
 {{- define "remit.variable" -}}
 {{- $own := (index .root.Values.roles .role).config -}}
 {{- $value := .default -}}
-{{- if hasKey .root.Values.config .name -}}{{- $value = index .root.Values.config .name -}}{{- end -}}
-{{- if hasKey $own .name -}}{{- $value = index $own .name -}}{{- end -}}
+{{- range $from := list .root.Values.config ($own | default dict) -}}
+{{- with index $from $.name -}}{{- $value = . -}}{{- end -}}
+{{- end -}}
 {{- include "remit.text" $value -}}
 {{- end -}}
 
@@ -143,9 +145,41 @@ priorityClassName: {{ . }}
 - ipBlock: {cidr: "::/0", except: {{ toJson .Values.networkPolicy.privateCidrsIPv6 }}}
 {{- end -}}
 
-{{/* What can't be right is said before anything is rendered. */}}
+{{/* What can't be right is said before anything is rendered: every template begins with it. */}}
 {{- define "remit.check" -}}
+{{- $values := .Values -}}
+{{- range list "backup" "certificates" "config" "image" "ingress" "keda" "migrate" "monitoring" "networkPolicy" "pod" "podDisruptionBudget" "roles" "secrets" "service" "serviceAccount" -}}
+{{- if kindIs "invalid" (index $values .) -}}
+{{- fail (printf "%s is null: leave it out, or write what is to differ" .) -}}
+{{- end -}}
+{{- end -}}
+{{- range $role := splitList " " (include "remit.roles" .) -}}
+{{- $own := index $values.roles $role | default dict -}}
+{{- range $name := list "autoscaling" "scaling" -}}
+{{- with index $own $name -}}
+{{- if gt (int .minReplicas) (int .maxReplicas) -}}
+{{- fail (printf "roles.%s.%s: minReplicas (%d) is more than maxReplicas (%d)" $role $name (int .minReplicas) (int .maxReplicas)) -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+{{- if and (eq $role "api") (dig "autoscaling" "enabled" false $own) (not (dig "resources" "requests" "cpu" "" $own)) -}}
+{{- fail "roles.api.autoscaling is by CPU: it needs roles.api.resources.requests.cpu" -}}
+{{- end -}}
+{{- range $from := list $values.config ($own.config | default dict) -}}
+{{- range $variable, $value := $from -}}
+{{- if regexMatch "://[^/@]*:[^/@]+@" (toString $value) -}}
+{{- fail (printf "%s with a password stands in config, where everybody can read it who sees the release: put it into the Secret" $variable) -}}
+{{- end -}}
+{{- range $values.extraEnv -}}
+{{- if eq .name $variable -}}
+{{- fail (printf "%s stands both in config and in extraEnv" $variable) -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
 {{- $given := merge (dict) .Values.secrets .Values.config -}}
+{{- range concat (.Values.extraEnv | default list) (.Values.migrate.extraEnv | default list) -}}{{- $_ := set $given .name "given" -}}{{- end -}}
 {{- if and .Values.existingSecret .Values.secrets -}}
 {{- fail "existingSecret and secrets are both set: give the roles one of them" -}}
 {{- end -}}
@@ -162,9 +196,6 @@ priorityClassName: {{ . }}
 {{- if $missing -}}
 {{- fail (printf "Not set, neither in secrets nor in config: %s" (join ", " $missing)) -}}
 {{- end -}}
-{{- end -}}
-{{- if regexMatch "://[^/@]*:[^/@]+@" (toString .Values.config.DATABASE_URL) -}}
-{{- fail "DATABASE_URL with a password stands in config, which becomes a ConfigMap: put it into the Secret" -}}
 {{- end -}}
 {{- if and .Values.keda.enabled (not (and .Values.config.KAFKA_BROKERS .Values.config.TEMPORAL_ADDRESS)) -}}
 {{- fail "keda.enabled needs KAFKA_BROKERS and TEMPORAL_ADDRESS in config: KEDA asks both by itself" -}}

@@ -64,9 +64,9 @@ export async function startRole(
   const spawned = spawn(process.execPath, [path.join(PROJECT_ROOT, 'dist', 'cli.js'), ...args], {
     env: {
       ...process.env,
+      NODE_OPTIONS: imageNodeOptions(),
       ...env,
       NODE_ENV: 'production',
-      NODE_OPTIONS: imageNodeOptions(),
       LOG_LEVEL: logLevel,
       METRICS_PORT: String(metricsPort),
     },

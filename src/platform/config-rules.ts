@@ -54,7 +54,8 @@ export function crossFieldMistakes(config: Given): string[] {
   return mistakes;
 }
 
-function readable(file: string): boolean {
+/** Whether this process may read it. */
+export function readable(file: string): boolean {
   try {
     accessSync(file, constants.R_OK);
     return true;

@@ -1,4 +1,4 @@
-import { accessSync, constants } from 'node:fs';
+import { readable } from './config-rules';
 
 /**
  * Variables that OpenTelemetry's SDK and exporter read by themselves, and what they must be. The SDK takes what it can't use for
@@ -54,13 +54,4 @@ export function otelMistakes(given: Readonly<Record<string, string>>): string[] 
       if (value !== undefined && !right(value)) mistakes.push(`${name}: ${must}`);
     }
   return mistakes;
-}
-
-function readable(file: string): boolean {
-  try {
-    accessSync(file, constants.R_OK);
-    return true;
-  } catch {
-    return false;
-  }
 }
